@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/alecthomas/kong"
+
+	"kwai/internal/auth"
+	"kwai/internal/password"
+)
+
+// Settings are all settings. Each is a flag, an environment variable and a key
+// of the TOML file, of the same name; a flag beats the environment, which beats
+// the file, which beats the default.
+type Settings struct {
+	Config string `env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
+
+	Listen        string `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
+	PublicURL     string `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN."`
+	Data          string `env:"KWAI_DATA" default:"./kwai-data" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
+	Database      string `env:"KWAI_DATABASE" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
+	MasterKeyFile string `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
+	Bus           string `env:"KWAI_BUS" default:"local" placeholder:"BUS" help:"Carries events to subscribers: local (${default})."`
+
+	SMTP        string `env:"KWAI_SMTP" name:"smtp" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
+	MailFrom    string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
+	ServiceName string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
+
+	CORSOrigins []string `env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
+
+	Audience       string        `env:"KWAI_AUDIENCE" default:"kwai" placeholder:"NAME" help:"aud and client_id of access tokens (${default})."`
+	AccessLife     time.Duration `env:"KWAI_ACCESS_LIFE" default:"${access_life}" placeholder:"DURATION" help:"Life of an access token (${default})."`
+	RefreshIdle    time.Duration `env:"KWAI_REFRESH_IDLE" default:"${refresh_idle}" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
+	SessionLife    time.Duration `env:"KWAI_SESSION_LIFE" default:"${session_life}" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
+	ReuseWindow    time.Duration `env:"KWAI_REUSE_WINDOW" default:"${reuse_window}" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
+	RecoveryLife   time.Duration `env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
+	InvitationLife time.Duration `env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
+
+	HashMemory  uint32        `env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
+	HashTime    uint32        `env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
+	HashThreads uint8         `env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
+	HashWorkers int           `env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
+	HashWait    time.Duration `env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
+
+	Limits    string `env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
+	LogFormat string `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
+	LogLevel  string `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
+
+	publicURL *url.URL // nil where it must be made of the address listened on
+}
+
+// settingDefaults names the defaults that other packages define.
+func settingDefaults() kong.Vars {
+	d, p := auth.Defaults, password.Default
+	return kong.Vars{
+		"access_life":     d.AccessLife.String(),
+		"refresh_idle":    d.RefreshIdle.String(),
+		"session_life":    d.SessionLife.String(),
+		"reuse_window":    d.ReuseWindow.String(),
+		"recovery_life":   d.RecoveryLife.String(),
+		"invitation_life": d.InvitationLife.String(),
+		"hash_memory":     fmt.Sprint(p.MemoryKiB),
+		"hash_time":       fmt.Sprint(p.Time),
+		"hash_threads":    fmt.Sprint(p.Threads),
+	}
+}
+
+// finish derives what depends on other settings and refuses what can't be.
+func (s *Settings) finish() error {
+	for _, secret := range []struct {
+		flag  string
+		value *string
+	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}} {
+		if path, ok := strings.CutPrefix(*secret.value, "@"); ok {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return &usageError{secret.flag, err}
+			}
+			*secret.value = strings.TrimSpace(string(text))
+		}
+	}
+	if s.Database == "" {
+		s.Database = "sqlite://" + filepath.Join(s.Data, "kwai.db")
+	}
+	if s.Bus != "local" {
+		return &usageError{"--bus", fmt.Errorf("%q is not known: this version has local only", s.Bus)}
+	}
+	if s.Audience == "" {
+		return &usageError{"--audience", errors.New("it must not be empty")}
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"--access-life", s.AccessLife, time.Second},
+		{"--refresh-idle", s.RefreshIdle, time.Second},
+		{"--session-life", s.SessionLife, time.Second},
+		{"--reuse-window", s.ReuseWindow, time.Second},
+		{"--recovery-life", s.RecoveryLife, time.Second},
+		{"--invitation-life", s.InvitationLife, time.Second},
+		{"--hash-wait", s.HashWait, time.Millisecond},
+	} {
+		if d.value < d.least || d.value > 100*365*24*time.Hour {
+			return &usageError{d.flag, fmt.Errorf("%v is not between %v and 100 years", d.value, d.least)}
+		}
+	}
+	if err := s.hashing().Validate(); err != nil {
+		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
+	}
+	if s.HashWorkers < 0 || s.HashWorkers > 1024 {
+		return &usageError{"--hash-workers", fmt.Errorf("%d is not between 0 and 1024", s.HashWorkers)}
+	}
+	for _, o := range s.CORSOrigins {
+		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+u.Host != o {
+			return &usageError{"--cors-origins", fmt.Errorf("%q is not an origin such as https://club.example.org", o)}
+		}
+	}
+	if s.PublicURL != "" {
+		u, err := url.Parse(s.PublicURL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return &usageError{"--public-url", fmt.Errorf("%q is not a URL such as https://auth.example.org", s.PublicURL)}
+		}
+		u.Path = strings.TrimRight(u.Path, "/")
+		s.publicURL = u
+	}
+	return nil
+}
+
+func (s *Settings) hashing() password.Params {
+	return password.Params{MemoryKiB: s.HashMemory, Time: s.HashTime, Threads: s.HashThreads}
+}
+
+func (s *Settings) rules() auth.Settings {
+	return auth.Settings{
+		Audience:       s.Audience,
+		AccessLife:     s.AccessLife,
+		RefreshIdle:    s.RefreshIdle,
+		SessionLife:    s.SessionLife,
+		ReuseWindow:    s.ReuseWindow,
+		RecoveryLife:   s.RecoveryLife,
+		InvitationLife: s.InvitationLife,
+	}
+}
+
+func (s *Settings) onSQLite() bool { return strings.HasPrefix(s.Database, "sqlite://") }
+
+// checkServing refuses settings that serving can't do with.
+func (s *Settings) checkServing() error {
+	if _, err := net.ResolveTCPAddr("tcp", s.Listen); err != nil {
+		return &usageError{"--listen", fmt.Errorf("%q is not an address such as 127.0.0.1:8080: %w", s.Listen, err)}
+	}
+	if s.publicURL == nil && !onLoopback(s.Listen) {
+		return &usageError{"--public-url", fmt.Errorf("it is required when listening on %s: where do users reach the server?", s.Listen)}
+	}
+	if s.onSQLite() {
+		return nil
+	}
+	if s.publicURL == nil {
+		return &usageError{"--public-url", errors.New("it is required on PostgreSQL: where do users reach the servers?")}
+	}
+	if s.MasterKeyFile == "" {
+		return &usageError{"--master-key-file", errors.New("it is required on PostgreSQL: make one with `kwai key new` and give it to every replica")}
+	}
+	return nil
+}
+
+// onLoopback says whether an address can be reached from this machine only.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	return isLoopback(host)
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+}
+
+func (s *Settings) logger(c console) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		panic(err) // kong has checked it
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(c.err, o))
+	}
+	return slog.New(slog.NewTextHandler(c.err, o))
+}
+
+// The TOML file.
+
+// configPath finds the file's name before the command line is parsed, for the
+// parser needs what is in it.
+func configPath(args []string) string {
+	for i, a := range args {
+		if path, ok := strings.CutPrefix(a, "--config="); ok {
+			return path
+		}
+		if a == "--config" && i+1 < len(args) {
+			return args[i+1]
+		}
+		if a == "--" {
+			break
+		}
+	}
+	return os.Getenv("KWAI_CONFIG")
+}
+
+// fileResolver gives kong the settings of the file.
+type fileResolver struct {
+	path   string
+	values map[string]any
+}
+
+// Validate reads the file; a key that is no setting is an error.
+func (f *fileResolver) Validate(app *kong.Application) error {
+	if f.path == "" {
+		return nil
+	}
+	if _, err := toml.DecodeFile(f.path, &f.values); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--config: there is no file %s", f.path)
+		}
+		return fmt.Errorf("--config: %s: %w", f.path, err)
+	}
+	var unknown []string
+	for key, value := range f.values {
+		known := key != "config" && slices.ContainsFunc(app.Flags, func(flag *kong.Flag) bool { return flag.Name == key && len(flag.Envs) > 0 })
+		if _, table := value.(map[string]any); !known || table {
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return fmt.Errorf("--config: %s: unknown key: %s", f.path, strings.Join(unknown, ", "))
+	}
+	return nil
+}
+
+// Resolve gives the value of a flag; nothing where the environment has one,
+// which kong would otherwise pass over.
+func (f *fileResolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, name := range flag.Envs {
+		if _, ok := os.LookupEnv(name); ok {
+			return nil, nil
+		}
+	}
+	value, ok := f.values[flag.Name]
+	if !ok {
+		return nil, nil
+	}
+	if list, ok := value.([]any); ok {
+		texts := make([]string, len(list))
+		for i, v := range list {
+			texts[i] = fmt.Sprint(v)
+		}
+		return strings.Join(texts, ","), nil
+	}
+	return fmt.Sprint(value), nil
+}
+
+// oneLine is an error's text without line breaks.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+type versionCmd struct{}
+
+func (versionCmd) Run(c console) error {
+	fmt.Fprintln(c.out, version())
+	return nil
+}
+
+// version is that of the module, or else the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && info.Main.Version == "(devel)" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}

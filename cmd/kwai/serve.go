@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/bus"
+	"kwai/internal/mail"
+	"kwai/internal/password"
+	"kwai/internal/store"
+	"kwai/internal/token"
+	"kwai/internal/web"
+)
+
+type serveCmd struct {
+	Dev bool `help:"For the first five minutes: a folder of its own (./kwai-dev), a demo account, sent mail at /dev/mail."`
+}
+
+// Time-outs of HTTP. A client has readHeaders to say what it wants and
+// readBody to say all of it; an answer, waiting for a hash included, takes
+// writeAnswer at most.
+const (
+	readHeaders = 5 * time.Second
+	readBody    = 15 * time.Second
+	writeAnswer = 30 * time.Second
+	keepAlive   = 2 * time.Minute
+	maxHeaders  = 16 << 10 // bytes
+	// drain is how long requests under way have after SIGTERM, and flush then
+	// the events that wait.
+	drain = 20 * time.Second
+	flush = 10 * time.Second
+)
+
+// Run serves until ctx ends.
+func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error) {
+	if cmd.Dev {
+		if err := s.forDev(); err != nil {
+			return err
+		}
+	}
+	if err := s.checkServing(); err != nil {
+		return err
+	}
+	log := s.logger(c)
+	// First the address: where it can't be had, nothing has been made yet.
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen)
+	if err != nil {
+		return &usageError{"--listen", err}
+	}
+	defer listener.Close()
+	if s.publicURL == nil {
+		s.publicURL = &url.URL{Scheme: "http", Host: listener.Addr().String()}
+	}
+	sender, mails, err := s.sender(log)
+	if err != nil {
+		return err
+	}
+	if s.Limits == "off" {
+		log.Warn("--limits is off: nothing is throttled")
+	}
+
+	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		return &usageError{"--data", err}
+	}
+	master, err := s.masterKey(log)
+	if err != nil {
+		return &usageError{"--master-key-file", err}
+	}
+	db, err := store.Open(ctx, store.Options{URL: s.Database, Serve: true, Log: log})
+	if err != nil {
+		return &usageError{"--database", err}
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	keys, err := auth.EnsureKeys(ctx, db, master)
+	if errors.Is(err, token.ErrNoMaster) {
+		return &usageError{"--master-key-file", err}
+	}
+	if err != nil {
+		return err
+	}
+	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait})
+	defer passwords.Close()
+
+	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log}
+	rules.Settings.Issuer = s.publicURL.String()
+	if err := rules.RefreshCosts(ctx); err != nil {
+		return err
+	}
+	mailer := bus.New(db, &mail.Subscriber{
+		Rules:  rules,
+		Writer: &mail.Writer{PublicURL: s.publicURL.String(), Service: s.ServiceName},
+		Sender: sender,
+		Log:    log,
+	}, log)
+	rules.Published = mailer.Wake
+	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Log: log}
+	if cmd.Dev {
+		site.DevMail = mails
+	}
+	handler, err := site.Handler()
+	if err != nil {
+		return &usageError{"--public-url", err}
+	}
+	if cmd.Dev {
+		if handler, err = startDev(ctx, s, rules, mailer, handler, c); err != nil {
+			return err
+		}
+	}
+
+	// What goes on in the background; it ends after the last request.
+	var background sync.WaitGroup
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer background.Wait()
+	defer stopWorking()
+	background.Go(func() { rules.FollowRecoveries(working) })
+	background.Go(func() { rules.FollowCosts(working) })
+	background.Go(func() { mailer.Run(working) })
+
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaders,
+		ReadTimeout:       readBody,
+		WriteTimeout:      writeAnswer,
+		IdleTimeout:       keepAlive,
+		MaxHeaderBytes:    maxHeaders,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	log.Info("serving", "address", listener.Addr().String(), "public_url", s.publicURL.String(), "version", version())
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+
+	log.Info("stopping: requests under way are answered, mail that waits is sent")
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	if err := server.Shutdown(ending); err != nil {
+		log.Warn("some requests were cut off", "error", errors.Join(err, server.Close()))
+	}
+	stopWorking()
+	background.Wait()
+	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
+	defer cancel()
+	for {
+		if taken, err := rules.TakeRecoveries(flushing); err != nil || taken == 0 {
+			break // what is left is kept for the next start
+		}
+	}
+	mailer.Flush(flushing)
+	mailer.Release(flushing)
+	log.Info("stopped")
+	return nil
+}
+
+// sender is what takes mails away; mails too where it is a folder.
+func (s *Settings) sender(log *slog.Logger) (mail.Sender, *mail.Files, error) {
+	o := mail.Options{From: s.MailFrom, Domain: s.publicURL.Hostname()}
+	if o.From == "" {
+		o.From = "noreply@" + mailDomain(s.publicURL.Hostname())
+		o.Domain = ""
+	}
+	if s.SMTP != "" {
+		smtp, err := mail.NewSMTP(s.SMTP, o)
+		if err != nil {
+			return nil, nil, &usageError{"--smtp, --mail-from", err}
+		}
+		return smtp, nil, nil
+	}
+	folder := filepath.Join(s.Data, "mail")
+	files, err := mail.NewFiles(folder, o)
+	if err != nil {
+		return nil, nil, &usageError{"--mail-from", err}
+	}
+	log.Warn("no mail server is set (--smtp): mails are written to files", "folder", folder)
+	return files, files, nil
+}
+
+// mailDomain is the domain of mails where none is set.
+func mailDomain(host string) string {
+	if isLoopback(host) {
+		return "localhost.localdomain"
+	}
+	return host
+}
+
+// masterKey reads the master key; at the first start on SQLite it makes it. One
+// that is missing beside a database is never made anew: it could not open that
+// database's keys.
+func (s *Settings) masterKey(log *slog.Logger) (*token.Master, error) {
+	path := s.MasterKeyFile
+	if path == "" {
+		path = filepath.Join(s.Data, "master.key")
+		if err := s.makeMasterKey(path, log); err != nil {
+			return nil, err
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("%s can be read by everyone: chmod 600 %s", path, path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	master, err := token.ParseMaster(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return master, nil
+}
+
+func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	database := s.Database[len("sqlite://"):]
+	if _, err := os.Stat(database); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%s is missing, but there is a database (%s) whose keys it seals: put it back from a backup", path, database), err)
+	}
+	// Under another name first: a file that is there is whole.
+	f, err := os.CreateTemp(filepath.Dir(path), "master.key-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, token.NewMasterKey())
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+		return err
+	}
+	log.Info("made a master key: keep a copy of it apart from the database's", "file", path)
+	return nil
+}
+
+// writeJSON prints v for a program.
+func writeJSON(c console, v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

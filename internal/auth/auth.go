@@ -1,0 +1,192 @@
+// Package auth has kwai's rules: who may log in, how long a session lives, when
+// a recovery is made and what ends what. It knows neither HTTP nor SQL.
+//
+// One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
+// reset.go; user.go has what an operator does to accounts, email.go when two
+// addresses are the same.
+//
+// Its errors are [Error] values with a code, whose text may be shown to the
+// client, or unknown errors, whose text may not.
+package auth
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/password"
+	"kwai/internal/store"
+	"kwai/internal/token"
+	"kwai/verify"
+)
+
+// Settings are the rules' numbers and names.
+type Settings struct {
+	Issuer   string // of access tokens: the public URL
+	Audience string // of access tokens, and their client_id
+
+	AccessLife     time.Duration // of an access token
+	RefreshIdle    time.Duration // of a session that isn't renewed
+	SessionLife    time.Duration // of a session at most
+	ReuseWindow    time.Duration // in which a replaced refresh token still works
+	RecoveryLife   time.Duration // of a recovery since it was requested
+	InvitationLife time.Duration // of a recovery that an operator started with the account
+}
+
+// Defaults are the settings where nothing else is said; Issuer has none.
+var Defaults = Settings{
+	Audience:       "kwai",
+	AccessLife:     time.Hour,
+	RefreshIdle:    30 * 24 * time.Hour,
+	SessionLife:    90 * 24 * time.Hour,
+	ReuseWindow:    time.Minute,
+	RecoveryLife:   2 * time.Hour,
+	InvitationLife: 72 * time.Hour,
+}
+
+func (s Settings) lives() store.Lives {
+	return store.Lives{Idle: s.RefreshIdle, Session: s.SessionLife}
+}
+
+// Service applies the rules. Its fields are set once, before its first use.
+type Service struct {
+	Store     *store.Store
+	Passwords *password.Pool
+	Keys      *token.Keyring // nil in commands, which make and check no tokens
+	Settings  Settings
+	Log       *slog.Logger
+	// Published is called after an event has been committed, to have it
+	// delivered at once; nil leaves it to the next look.
+	Published func()
+
+	costs atomic.Pointer[[]store.CostCount]
+}
+
+func (s *Service) published() {
+	if s.Published != nil {
+		s.Published()
+	}
+}
+
+// Tokens are what a login or a renewal answers.
+type Tokens struct {
+	Access    string // a JWT as RFC 9068 has it
+	Refresh   string
+	ExpiresAt time.Time // of the access token
+	ExpiresIn time.Duration
+}
+
+// tokens makes a session's current refresh token and a new access token, which
+// never outlives the session.
+func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
+	id, err := uuid.Parse(session.ID)
+	if err != nil {
+		return Tokens{}, err
+	}
+	// JWTs count in seconds; what is promised is the earlier one.
+	now = now.Truncate(time.Second)
+	expires := now.Add(s.Settings.AccessLife)
+	if end := session.CreatedAt.Add(s.Settings.SessionLife).Truncate(time.Second); expires.After(end) {
+		expires = end
+	}
+	access, err := s.Keys.Sign(verify.Claims{
+		Issuer:    s.Settings.Issuer,
+		Audience:  s.Settings.Audience,
+		ClientID:  s.Settings.Audience,
+		Subject:   session.UserID,
+		SessionID: session.ID,
+		ID:        uuid.NewString(),
+		IssuedAt:  now,
+		AuthTime:  session.CreatedAt.Truncate(time.Second),
+		ExpiresAt: expires,
+	})
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{
+		Access:    access,
+		Refresh:   s.Keys.Refresh(id, uint64(session.Counter)), //nolint:gosec // counters begin at 0
+		ExpiresAt: expires,
+		ExpiresIn: expires.Sub(now),
+	}, nil
+}
+
+// Event types. Each is told to the user by mail.
+const (
+	EventRecovery        = "user.recovery"         // a recovery was requested
+	EventInvitation      = "user.invited"          // an account was made without a password
+	EventPasswordChanged = "user.password-changed" // a password was set
+	EventReplay          = "session.replayed"      // a replaced refresh token came back; the session was ended
+)
+
+// SubscriberMail is the subscriber that tells users by mail.
+const SubscriberMail = "mail"
+
+// noticeLife is how long a notice is tried: an old one would alarm more than
+// it helps, but an outage of the mail server over a week-end must not lose it.
+const noticeLife = 4 * 24 * time.Hour
+
+// publish writes an event that begins now.
+func (s *Service) publish(tx *store.Tx, kind, userID string) error {
+	return s.publishAs(tx, kind, userID, newID(), tx.Now)
+}
+
+func (s *Service) publishAs(tx *store.Tx, kind, userID, id string, at time.Time) error {
+	life := noticeLife
+	switch kind {
+	case EventRecovery:
+		life = s.Settings.RecoveryLife
+	case EventInvitation:
+		life = s.Settings.InvitationLife
+	}
+	return tx.Publish(store.Event{ID: id, Type: kind, UserID: userID, CreatedAt: at, ExpiresAt: at.Add(life)}, SubscriberMail)
+}
+
+// newID is a UUID v7: sorted by time, for what nobody outside sees or what
+// tells its time anyway. Users' ids are v4.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// EnsureKeys opens the server's keys, and makes those that are missing: on a
+// new database all of them. Replicas that start together make them once.
+func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master) (*token.Keyring, error) {
+	var rows []store.Key
+	err := db.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Serialize("keys"); err != nil {
+			return err
+		}
+		var err error
+		if rows, err = tx.Keys(); err != nil {
+			return err
+		}
+		have := make(map[string]bool)
+		for _, row := range rows {
+			have[row.Purpose] = true
+		}
+		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
+			if have[string(purpose)] {
+				continue
+			}
+			key, err := master.NewKey(purpose, tx.Now)
+			if err != nil {
+				return err
+			}
+			row := store.Key{ID: key.ID, Purpose: string(key.Purpose), Sealed: key.Sealed, CreatedAt: key.CreatedAt}
+			if err := tx.InsertKey(row); err != nil {
+				return err
+			}
+			rows = append(rows, row)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]token.Key, len(rows))
+	for i, row := range rows {
+		keys[i] = token.Key{ID: row.ID, Purpose: token.Purpose(row.Purpose), Sealed: row.Sealed, CreatedAt: row.CreatedAt}
+	}
+	return master.OpenKeyring(keys)
+}

@@ -1,0 +1,92 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"kwai/internal/password"
+	"kwai/internal/store"
+)
+
+// Code is the kind of an error.
+type Code int
+
+// The codes. Whoever speaks a protocol maps them to its own, in one place.
+const (
+	Invalid         Code = iota + 1 // the input breaks a rule; Fields says which
+	Unauthenticated                 // not logged in, or the credentials are wrong
+	Forbidden                       // known, but not allowed
+	NotFound
+	Conflict    // it is there already
+	Unavailable // it can't be done now; the same may succeed later
+)
+
+// Error is a refusal that the client may read.
+type Error struct {
+	Code   Code
+	Detail string
+	Fields []Field // for Invalid
+}
+
+// Field says what is wrong with one input.
+type Field struct {
+	Name    string `json:"field"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Detail }
+
+func refuse(code Code, detail string) *Error { return &Error{Code: code, Detail: detail} }
+
+// InvalidFields refuses inputs.
+func InvalidFields(fields ...Field) *Error {
+	messages := make([]string, len(fields))
+	for i, f := range fields {
+		messages[i] = f.Name + ": " + f.Message
+	}
+	return &Error{Code: Invalid, Detail: strings.Join(messages, "; "), Fields: fields}
+}
+
+// The refusals. Login has one for every reason, so that it tells nothing; its
+// text is the same for a wrong password and an unknown address.
+var (
+	ErrCredentials = refuse(Unauthenticated, "The address or the password is wrong.")
+	ErrNotLoggedIn = refuse(Unauthenticated, "You are not logged in.")
+	ErrRefresh     = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
+	ErrNoSession   = refuse(NotFound, "The refresh token was not found.")
+	ErrRecovery    = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
+	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
+	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
+	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
+	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")
+)
+
+// CodeOf is the code of an error that says one, also of those of the store and
+// the password pool that pass by themselves; 0 of any other.
+func CodeOf(err error) Code {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, password.ErrBusy) {
+		return Unavailable
+	}
+	return 0
+}
+
+// checkPassword says what is wrong with a password that u chooses.
+func checkPassword(pw string, u store.User) error {
+	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)
+	if policy, ok := errors.AsType[*password.PolicyError](err); ok {
+		return InvalidFields(Field{"password", policy.Message})
+	}
+	return err
+}
+
+func passwordOf(hash string) (store.Password, error) {
+	cost, err := password.Cost(hash)
+	if err != nil {
+		return store.Password{}, fmt.Errorf("the hash: %w", err)
+	}
+	return store.Password{Hash: hash, Cost: cost}, nil
+}

@@ -1,0 +1,25 @@
+package auth
+
+import (
+	"context"
+
+	"kwai/internal/store"
+)
+
+// Logout ends the session that a refresh token belongs to, if it is one of the
+// user's own: from then on neither its refresh tokens nor its access tokens are
+// accepted. A token that was replaced does as well as the current one.
+// ErrNoSession for anything else.
+func (s *Service) Logout(ctx context.Context, user store.User, refresh string) error {
+	id, _, err := s.Keys.ParseRefresh(refresh)
+	if err != nil {
+		return ErrNoSession
+	}
+	return s.Store.One(ctx, func(tx *store.Tx) error {
+		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lives())
+		if err == nil && !ended {
+			return ErrNoSession
+		}
+		return err
+	})
+}

@@ -1,0 +1,154 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+const (
+	// maxRequests bounds the recovery requests that wait to be looked at.
+	maxRequests = 10_000
+	// requestBatch is how many are looked at in one transaction.
+	requestBatch = 100
+	// requestTick is when they are looked at: at fixed times, so that the work
+	// for a known address colours no particular request's time.
+	requestTick = 500 * time.Millisecond
+)
+
+// Recover asks for a recovery of the account with that address. It only notes
+// the request: the same work whether the account exists or not. A malformed
+// address is nobody's, so there is nothing to note. The error is ErrBusy or
+// the store's, alike for every address.
+func (s *Service) Recover(ctx context.Context, email string) error {
+	key, err := FoldEmail(email)
+	if err != nil {
+		return nil
+	}
+	return s.Store.One(ctx, func(tx *store.Tx) error {
+		ok, err := tx.RequestRecovery(store.RecoveryRequest{ID: newID(), EmailKey: key, RequestedAt: tx.Now}, maxRequests)
+		if err == nil && !ok {
+			return ErrBusy
+		}
+		return err
+	})
+}
+
+// TakeRecoveries looks at a batch of requests: those of an account that may
+// have a recovery become events, the others are dropped. It says how many it
+// looked at.
+func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
+	if some, err := s.Store.Read(ctx).RecoveryRequested(); err != nil || !some {
+		return 0, err
+	}
+	published := 0
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		taken, published = 0, 0
+		// One replica at a time: PostgreSQL would let two wait for each
+		// other's rows.
+		if err := tx.Serialize("recovery requests"); err != nil {
+			return err
+		}
+		requests, err := tx.TakeRecoveryRequests(requestBatch)
+		if err != nil {
+			return err
+		}
+		taken = len(requests)
+		for _, r := range requests {
+			user, err := tx.UserByEmail(r.EmailKey)
+			if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
+				continue
+			}
+			if err == nil {
+				err = s.publishAs(tx, EventRecovery, user.ID, r.ID, r.RequestedAt)
+			}
+			if err != nil {
+				return err
+			}
+			published++
+		}
+		return nil
+	})
+	if err == nil && published > 0 {
+		s.published()
+	}
+	return taken, err
+}
+
+// FollowRecoveries takes the requests, at fixed times, until ctx ends.
+func (s *Service) FollowRecoveries(ctx context.Context) {
+	tick := time.NewTicker(requestTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for {
+			taken, err := s.TakeRecoveries(ctx)
+			if err != nil && ctx.Err() == nil {
+				s.Log.Error("looking at recovery requests; they are kept", "error", err)
+			}
+			if err != nil || taken < requestBatch {
+				break
+			}
+		}
+	}
+}
+
+// RecoveryMail is what the mail about a recovery says.
+type RecoveryMail struct {
+	User      store.User
+	ID        string // the unique id; secret
+	ExpiresAt time.Time
+}
+
+// MakeRecovery makes the recovery that an event asks for, or finds the one
+// that an earlier delivery of the same event made. False if it must not be
+// made (any more): a newer one was, the password was changed since it was
+// requested, it was used, has expired, or the user is revoked.
+func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m RecoveryMail, ok bool, err error) {
+	m.User, err = s.Store.Read(ctx).UserByID(event.UserID)
+	if err != nil || !m.User.RevokedAt.IsZero() || !s.Store.Now().Before(event.ExpiresAt) {
+		return m, false, err
+	}
+	made, err := s.Store.Read(ctx).RecoveryByRequest(event.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		made, err = s.newRecovery(ctx, event)
+	}
+	if err != nil || made.RequestID == "" || !made.EndedAt.IsZero() {
+		return m, false, err
+	}
+	m.ExpiresAt = made.ExpiresAt
+	m.ID, err = s.Keys.RecoveryID(made.MACKey, made.RequestID)
+	return m, err == nil, err
+}
+
+// newRecovery returns the zero Recovery where none may be made.
+func (s *Service) newRecovery(ctx context.Context, event store.Event) (store.Recovery, error) {
+	r := store.Recovery{RequestID: event.ID, MACKey: s.Keys.RecoveryKey(), UserID: event.UserID, ExpiresAt: event.ExpiresAt}
+	id, err := s.Keys.RecoveryID(r.MACKey, r.RequestID)
+	if err != nil {
+		return store.Recovery{}, err
+	}
+	r.IDHash = token.HashRecoveryID(id)
+	made := false
+	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
+		made, err = tx.ClaimRecovery(event.UserID, event.CreatedAt)
+		if err != nil || !made {
+			return err
+		}
+		if err := tx.EndRecoveries(event.UserID); err != nil {
+			return err
+		}
+		return tx.InsertRecovery(r)
+	})
+	if err != nil || !made {
+		return store.Recovery{}, err
+	}
+	return r, nil
+}

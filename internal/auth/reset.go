@@ -1,0 +1,75 @@
+package auth
+
+import (
+	"context"
+	"errors"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+// Reset gives the user of a recovery a new password and ends the user's
+// sessions and recoveries. The id is looked at before anything is hashed, and
+// is used up only by success. Its errors: ErrRecovery, ErrRevoked, Invalid for
+// a password that breaks the policy.
+func (s *Service) Reset(ctx context.Context, id, password string) error {
+	user, err := s.RecoveryUser(ctx, id)
+	if err != nil {
+		return err
+	}
+	fresh, err := s.choose(ctx, password, user)
+	if err != nil {
+		return err
+	}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		now, err := tx.SetPassword(user.ID, fresh)
+		if err != nil {
+			return err
+		}
+		if !now.RevokedAt.IsZero() {
+			return ErrRevoked
+		}
+		// Two resets with one id meet here: the second finds it used.
+		if used, err := tx.UseRecovery(token.HashRecoveryID(id)); err != nil {
+			return err
+		} else if !used {
+			return ErrRecovery
+		}
+		return s.passwordChanged(tx, user.ID)
+	})
+	if err == nil {
+		s.published()
+	}
+	return err
+}
+
+// RecoveryUser is the user of a valid recovery. ErrRecovery for any id that is
+// none (any more), ErrRevoked if its user is revoked.
+func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, error) {
+	if !token.ValidRecoveryID(id) {
+		return store.User{}, ErrRecovery
+	}
+	recovery, user, err := s.Store.Read(ctx).RecoveryByIDHash(token.HashRecoveryID(id))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return store.User{}, ErrRecovery
+	case err != nil:
+		return store.User{}, err
+	case !recovery.EndedAt.IsZero() || !s.Store.Now().Before(recovery.ExpiresAt):
+		return store.User{}, ErrRecovery
+	case !user.RevokedAt.IsZero():
+		return store.User{}, ErrRevoked
+	}
+	return user, nil
+}
+
+// passwordChanged does what follows from a new password, in its transaction.
+func (s *Service) passwordChanged(tx *store.Tx, userID string) error {
+	if err := tx.EndSessions(userID, store.EndPassword); err != nil {
+		return err
+	}
+	if err := tx.EndRecoveries(userID); err != nil {
+		return err
+	}
+	return s.publish(tx, EventPasswordChanged, userID)
+}

@@ -1,0 +1,182 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/password"
+	"kwai/internal/store"
+)
+
+// NewUser is an account to be made. With neither Password nor Hash the user is
+// mailed a link to choose a password.
+type NewUser struct {
+	Email, FirstName, LastName string
+	Password                   string
+	Hash                       string // a bcrypt or argon2id hash made elsewhere
+}
+
+// CreateUser makes an account and returns its id. ErrUserExists if the address
+// is taken, Invalid if something is wrong with the input.
+func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err error) {
+	user := store.User{
+		ID:        uuid.NewString(),
+		Email:     strings.TrimSpace(n.Email),
+		FirstName: strings.TrimSpace(n.FirstName),
+		LastName:  strings.TrimSpace(n.LastName),
+	}
+	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
+		return "", InvalidFields(Field{"email", "This is not an e-mail address."})
+	}
+	if err := errors.Join(checkName("first_name", user.FirstName), checkName("last_name", user.LastName)); err != nil {
+		return "", err
+	}
+	var stored store.Password
+	switch {
+	case n.Hash != "":
+		if err := password.CheckHash(n.Hash); err != nil {
+			return "", InvalidFields(Field{"hash", err.Error()})
+		}
+		stored, err = passwordOf(n.Hash)
+	case n.Password != "":
+		stored, err = s.choose(ctx, n.Password, user)
+	}
+	if err != nil {
+		return "", err
+	}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if ok, err := tx.InsertUser(user, stored); err != nil {
+			return err
+		} else if !ok {
+			return ErrUserExists
+		}
+		if stored.Hash == "" {
+			return s.publish(tx, EventInvitation, user.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	s.published()
+	return user.ID, nil
+}
+
+// choose checks a new password and hashes it.
+func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
+	if err := checkPassword(pw, user); err != nil {
+		return store.Password{}, err
+	}
+	hash, err := s.Passwords.Hash(ctx, pw)
+	if err != nil {
+		return store.Password{}, err
+	}
+	return passwordOf(hash)
+}
+
+// maxName bounds a name, in code points.
+const maxName = 100
+
+// checkName refuses what doesn't belong into a name and could deceive where it
+// is shown: controls, line breaks, marks that change the direction of writing.
+func checkName(field, name string) error {
+	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName {
+		return InvalidFields(Field{field, "It must be text of at most 100 characters."})
+	}
+	for _, r := range name {
+		if !unicode.IsGraphic(r) {
+			return InvalidFields(Field{field, "It must not hold control or invisible characters."})
+		}
+	}
+	return nil
+}
+
+// User finds an account by its address; ErrNoUser if there is none.
+func (s *Service) User(ctx context.Context, email string) (store.User, error) {
+	user, known, err := s.findUser(ctx, email)
+	if err == nil && !known {
+		err = ErrNoUser
+	}
+	return user, err
+}
+
+// Users lists all accounts in the order of their addresses.
+func (s *Service) Users(ctx context.Context) iter.Seq2[store.User, error] {
+	const page = 500
+	return func(yield func(store.User, error) bool) {
+		after := ""
+		for {
+			users, err := s.Store.Read(ctx).UsersAfter(after, page)
+			if err != nil {
+				yield(store.User{}, err)
+				return
+			}
+			for _, u := range users {
+				if !yield(u, nil) {
+					return
+				}
+				after = u.EmailKey
+			}
+			if len(users) < page {
+				return
+			}
+		}
+	}
+}
+
+// Revoke keeps the user from logging in and ends all sessions at once. Its
+// recoveries stay: they tell their holder that the user is revoked, and work
+// again after Enact.
+func (s *Service) Revoke(ctx context.Context, email string) error {
+	user, err := s.User(ctx, email)
+	if err != nil {
+		return err
+	}
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Revoke(user.ID); err != nil {
+			return err
+		}
+		return tx.EndSessions(user.ID, store.EndRevoked)
+	})
+}
+
+// Enact lets a revoked user log in again; it revives no session.
+func (s *Service) Enact(ctx context.Context, email string) error {
+	user, err := s.User(ctx, email)
+	if err != nil {
+		return err
+	}
+	return s.Store.One(ctx, func(tx *store.Tx) error {
+		_, err := tx.Enact(user.ID)
+		return err
+	})
+}
+
+// SetPassword gives the user a new password and ends the user's sessions and
+// recoveries; the user is told.
+func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
+	user, err := s.User(ctx, email)
+	if err != nil {
+		return err
+	}
+	stored, err := s.choose(ctx, pw, user)
+	if err != nil {
+		return err
+	}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.SetPassword(user.ID, stored); err != nil {
+			return err
+		}
+		return s.passwordChanged(tx, user.ID)
+	})
+	if err == nil {
+		s.published()
+	}
+	return err
+}

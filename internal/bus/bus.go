@@ -1,0 +1,236 @@
+// Package bus carries events from the outbox to their subscribers.
+//
+// Events are written by package auth in the transaction of what they tell
+// (store.Tx.Publish), so none is lost and none tells what didn't happen. The
+// bus hands each to its subscribers until they accept it: at least once, in no
+// particular order, each subscriber by one process at a time, which holds a
+// lease in the database. A crash between a subscriber's acceptance and its
+// record delivers an event again: a subscriber must bear that.
+//
+// An event that isn't accepted is tried again after 1, 2, 4, 8 and then every
+// 15 seconds until it expires; then it is kept as a dead letter. One whose
+// subscriber says [ErrRefused] is tried more seldom, up to 10 minutes apart.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/store"
+)
+
+// Subscriber is told of events.
+type Subscriber interface {
+	// Name is the name under which deliveries to it are stored.
+	Name() string
+	// Deliver accepts an event. Its error is stored and logged: no secrets.
+	Deliver(ctx context.Context, event store.Event) error
+}
+
+// ErrRefused is wrapped by the error of a delivery that will hardly succeed
+// soon, because the other side understood it and said no.
+var ErrRefused = errors.New("refused")
+
+const (
+	leaseLife  = 10 * time.Second
+	leaseEvery = 3 * time.Second
+
+	batch     = 8                // deliveries under way at the same time
+	patience  = 30 * time.Second // for one delivery
+	lookEvery = time.Second      // at the outbox, where nobody wakes the bus
+
+	maxWait        = 15 * time.Second
+	maxWaitRefused = 10 * time.Minute
+	maxReason      = 300 // bytes of a stored error
+)
+
+// Bus delivers to one subscriber.
+type Bus struct {
+	store      *store.Store
+	subscriber Subscriber
+	log        *slog.Logger
+	owner      string
+	wake       chan struct{}
+}
+
+// New makes a bus; Run starts it.
+func New(db *store.Store, subscriber Subscriber, log *slog.Logger) *Bus {
+	return &Bus{store: db, subscriber: subscriber, log: log, owner: uuid.NewString(), wake: make(chan struct{}, 1)}
+}
+
+// Wake makes the bus look for events at once. It never blocks.
+func (b *Bus) Wake() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run delivers until ctx ends; what is under way then is finished first.
+func (b *Bus) Run(ctx context.Context) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		b.Flush(ctx)
+		select {
+		case <-ctx.Done():
+			b.Release(ctx)
+			return
+		case <-b.wake:
+		case <-look.C:
+		}
+	}
+}
+
+// Flush delivers what is due until nothing is, or ctx ends.
+func (b *Bus) Flush(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, err := b.DeliverDue(ctx)
+		if err != nil && ctx.Err() == nil {
+			b.log.Error("reading the outbox; its events are kept", "subscriber", b.subscriber.Name(), "error", err)
+		}
+		if err != nil || n == 0 {
+			return
+		}
+	}
+}
+
+// DeliverDue tries some of the deliveries that are due and says how many.
+func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
+	// Looking costs no write: an idle server leaves the disk alone.
+	due, err := b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
+	if err != nil || len(due) == 0 {
+		return 0, err
+	}
+	if held, err := b.hold(ctx); err != nil || !held {
+		return 0, err
+	}
+	// Read again under the lease: its last holder may have just delivered them.
+	due, err = b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
+	if err != nil {
+		return 0, err
+	}
+	// What has begun is finished although ctx ends: a mail given up half-way is
+	// a mail sent twice.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go b.keep(work, stop)
+	var wg sync.WaitGroup
+	for _, d := range due {
+		wg.Go(func() { b.deliver(work, d) })
+	}
+	wg.Wait()
+	return len(due), nil
+}
+
+func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
+	log := b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
+	err := errExpired
+	if b.store.Now().Before(d.ExpiresAt) {
+		err = b.try(ctx, d.Event)
+	}
+	note := func(tx *store.Tx) error {
+		_, err := tx.Delivered(d.Subscriber, d.ID)
+		return err
+	}
+	if err != nil {
+		due := b.store.Now().Add(wait(d.Attempts, err))
+		if !due.Before(d.ExpiresAt) {
+			due = time.Time{}
+			log.Error("an event could not be delivered before it expired; it is kept", "attempts", d.Attempts+1, "error", err)
+		} else {
+			log.Warn("an event could not be delivered; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
+		}
+		reason := reasonOf(err)
+		note = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
+	}
+	if err := b.store.InTx(ctx, note); err != nil {
+		log.Error("noting a delivery; it may be repeated", "error", err)
+	}
+}
+
+var errExpired = errors.New("it expired before it could be delivered")
+
+// try delivers one event. A subscriber that panics must not end the server: it
+// would do so again after each restart.
+func (b *Bus) try(ctx context.Context, event store.Event) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: the subscriber panicked: %v", ErrRefused, p)
+		}
+	}()
+	return b.subscriber.Deliver(ctx, event)
+}
+
+// wait is how long to wait after the attempts so far and this one.
+func wait(attempts int, err error) time.Duration {
+	longest := maxWait
+	if errors.Is(err, ErrRefused) {
+		longest = maxWaitRefused
+	}
+	return min(time.Second<<min(attempts, 30), longest)
+}
+
+func reasonOf(err error) string {
+	s := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "�")
+	if len(s) > maxReason {
+		cut := maxReason
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "…"
+	}
+	return s
+}
+
+func (b *Bus) lease() string { return "deliver:" + b.subscriber.Name() }
+
+// hold takes or prolongs the lease; false while another process holds it.
+func (b *Bus) hold(ctx context.Context) (held bool, err error) {
+	err = b.store.One(ctx, func(tx *store.Tx) (err error) {
+		held, err = tx.HoldLease(b.lease(), b.owner, tx.Now.Add(leaseLife))
+		return err
+	})
+	return held, err
+}
+
+// keep prolongs the lease until ctx ends; lost is called where that fails, for
+// another process may deliver from then on.
+func (b *Bus) keep(ctx context.Context, lost func()) {
+	tick := time.NewTicker(leaseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if held, err := b.hold(ctx); err != nil || !held {
+				if ctx.Err() == nil {
+					b.log.Warn("lost the lease to deliver events", "subscriber", b.subscriber.Name(), "error", err)
+				}
+				lost()
+				return
+			}
+		}
+	}
+}
+
+// Release lets the next process deliver without waiting for the lease's end.
+func (b *Bus) Release(ctx context.Context) {
+	err := b.store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		return tx.ReleaseLease(b.lease(), b.owner)
+	})
+	if err != nil {
+		b.log.Warn("releasing the lease to deliver events; it ends by itself", "error", err)
+	}
+}

@@ -1,0 +1,110 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Files writes each message as an .eml file into a folder: what kwai does as
+// long as it has no SMTP server. Any mail program opens them. They hold working
+// reset links and are readable by their owner only. Nothing removes them.
+type Files struct {
+	identity
+	dir string
+}
+
+// NewFiles returns a sender that writes into dir, which it makes if needed.
+func NewFiles(dir string, o Options) (*Files, error) {
+	id, err := o.identity()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("mail: make the folder for mail: %w", err)
+	}
+	return &Files{id, dir}, nil
+}
+
+// Send writes m to a file whose name begins with its date, so that names sort
+// by time. When it returns nil the file is complete and on disk; no reader ever
+// sees half of one.
+func (f *Files) Send(ctx context.Context, m Message) error {
+	l, err := f.letter(m)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return &failure{what: "not written: " + err.Error(), cause: err}
+	}
+	name := l.date.Format("20060102T150405.000000Z") + "-" + m.ID + ".eml"
+	if err := writeFile(f.dir, name, l.data); err != nil {
+		return &failure{what: "write a mail: " + err.Error()}
+	}
+	return nil
+}
+
+// Names lists the files of the folder, the newest mail first.
+func (f *Files) Names() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, fmt.Errorf("mail: list mail: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && isMailName(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Reverse(names)
+	return names, nil
+}
+
+// Read returns the mail in the named file, one of those that Names lists. The
+// error is fs.ErrNotExist for any other name.
+func (f *Files) Read(name string) (Message, error) {
+	if !isMailName(name) {
+		return Message{}, fmt.Errorf("mail: read mail: %w", os.ErrNotExist)
+	}
+	file, err := os.Open(filepath.Join(f.dir, name))
+	if err != nil {
+		return Message{}, fmt.Errorf("mail: read mail: %w", err)
+	}
+	defer file.Close()
+	return Parse(file)
+}
+
+// isMailName keeps readers of the folder inside it, and off unfinished files.
+func isMailName(name string) bool {
+	return strings.HasSuffix(name, ".eml") && !strings.HasPrefix(name, ".") && filepath.Base(name) == name
+}
+
+// writeFile puts data into dir/name, whole or not at all, power cuts included.
+// CreateTemp makes files with mode 0600.
+func writeFile(dir, name string, data []byte) (err error) {
+	tmp, err := os.CreateTemp(dir, ".unfinished-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close()) // the rename is durable only with its folder
+}

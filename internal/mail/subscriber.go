@@ -1,0 +1,82 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"kwai/internal/auth"
+	"kwai/internal/bus"
+	"kwai/internal/store"
+)
+
+// Subscriber mails users what happens to their accounts: it takes events from
+// the bus, has the rules say what is to be told, and sends it.
+type Subscriber struct {
+	Rules  *auth.Service
+	Writer *Writer
+	Sender Sender
+	Log    *slog.Logger
+}
+
+// Name is auth's name for this subscriber.
+func (s *Subscriber) Name() string { return auth.SubscriberMail }
+
+// Deliver sends the mail about an event, or accepts it without one where there
+// is nothing to tell any more.
+func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
+	log := s.Log.With("event", event.ID, "type", event.Type, "user", event.UserID)
+	m, ok, err := s.compose(ctx, event)
+	if err == nil && !ok {
+		log.Info("no mail is sent: what it would tell was overtaken, or the user is revoked")
+		return nil
+	}
+	if err == nil {
+		err = s.Sender.Send(ctx, m)
+	}
+	switch {
+	case err == nil:
+		log.Info("sent a mail")
+	case Permanent(err):
+		return fmt.Errorf("%w: %w", bus.ErrRefused, err)
+	}
+	return err
+}
+
+func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message, ok bool, err error) {
+	now := s.Rules.Store.Now()
+	switch event.Type {
+	case auth.EventRecovery, auth.EventInvitation:
+		r, ok, err := s.Rules.MakeRecovery(ctx, event)
+		if err != nil || !ok {
+			return m, false, err
+		}
+		write := s.Writer.Recovery
+		if event.Type == auth.EventInvitation {
+			write = s.Writer.Invitation
+		}
+		m, err = write(event.ID, recipient(r.User), r.ID, r.ExpiresAt, now)
+		return m, true, err
+	}
+	user, err := s.Rules.Store.Read(ctx).UserByID(event.UserID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, err
+	}
+	switch event.Type {
+	case auth.EventPasswordChanged:
+		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), event.CreatedAt, now)
+	case auth.EventReplay:
+		m, err = s.Writer.SessionReplayed(event.ID, recipient(user), event.CreatedAt, now)
+	default:
+		err = hopeless("there is no mail for events of type " + event.Type)
+	}
+	return m, true, err
+}
+
+func recipient(u store.User) Recipient {
+	return Recipient{Email: u.Email, FirstName: u.FirstName, LastName: u.LastName}
+}

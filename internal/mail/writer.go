@@ -1,0 +1,190 @@
+package mail
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	htmltemplate "html/template"
+	"net/url"
+	"regexp"
+	"strings"
+	texttemplate "text/template"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Writer composes the mails. The zero Service means the host of PublicURL: a
+// reader knows the site that he has an account at, not the program behind it.
+type Writer struct {
+	// PublicURL is where the pages /reset and /recover are, without query.
+	PublicURL string
+	// Service is the name shown, in subjects too.
+	Service string
+}
+
+// Recipient is whom a mail goes to. The names are used in the greeting, unless
+// they hold what no name holds: a stranger must not be able to have kwai mail
+// his advertisement or his link.
+type Recipient struct{ Email, FirstName, LastName string }
+
+// Recovery is the mail with the link to choose a new password. The unique id
+// stands in it alone, too, for those who can't open links. A recovery that has
+// expired at now, a uuid that is none and an address that can't be mailed to
+// are [Permanent] errors, here and below.
+func (w *Writer) Recovery(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
+	return w.link("recovery", id, to, uuid, expires, now)
+}
+
+// Invitation is the mail for an account that was made without a password: the
+// link to choose one.
+func (w *Writer) Invitation(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
+	return w.link("invitation", id, to, uuid, expires, now)
+}
+
+// PasswordChanged tells that the password was set at when.
+func (w *Writer) PasswordChanged(id string, to Recipient, when, now time.Time) (Message, error) {
+	return w.compose("password_changed", id, to, content{When: utc(when)}, now)
+}
+
+// SessionReplayed tells that a session was ended at when, because a token of it
+// that had long been replaced was used again.
+func (w *Writer) SessionReplayed(id string, to Recipient, when, now time.Time) (Message, error) {
+	return w.compose("session_replayed", id, to, content{When: utc(when)}, now)
+}
+
+func (w *Writer) link(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
+	if uuid.Validate(code) != nil { // its error quotes the id
+		return Message{}, hopeless("the unique id is not a UUID")
+	}
+	if !expires.After(now) {
+		return Message{}, hopeless("the unique id has expired")
+	}
+	return w.compose(kind, id, to, content{Code: code, Valid: words(expires.Sub(now)), Until: utc(expires)}, now)
+}
+
+// content is what the templates show.
+type content struct {
+	Name, Email, Service     string
+	Home, Recover, Reset     string // addresses of pages
+	Code, Link, Valid, Until string // of a recovery or invitation
+	When                     string // of a notice
+}
+
+func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time) (Message, error) {
+	if _, _, err := wireAddress(to.Email); err != nil {
+		return Message{}, hopeless("the recipient's address can't be used: " + err.Error())
+	}
+	u, err := url.Parse(w.PublicURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return Message{}, &failure{what: "the public URL must look like https://auth.example.org"}
+	}
+	c.Email, c.Name = to.Email, greetingName(to)
+	c.Service = line(w.Service, 100)
+	if c.Service == "" {
+		c.Service = u.Hostname()
+	}
+	c.Home, c.Recover, c.Reset = u.String(), u.JoinPath("recover").String(), u.JoinPath("reset").String()
+	c.Link = c.Reset + "?uuid=" + c.Code
+
+	var subject, text, html bytes.Buffer
+	err = errors.Join(
+		texts[kind].ExecuteTemplate(&subject, "subject", c),
+		texts[kind].ExecuteTemplate(&text, kind+".txt", c),
+		htmls[kind].ExecuteTemplate(&html, "layout.html", struct {
+			content
+			Title string
+		}{c, subject.String()}),
+	)
+	if err != nil {
+		return Message{}, hopeless(fmt.Sprintf("the mail %s can't be composed (%T)", kind, err)) // the text might quote it
+	}
+	return Message{
+		ID: id, To: to.Email, Date: now,
+		Subject: subject.String(), Text: fill(text.String(), 72), HTML: html.String(),
+	}, nil
+}
+
+//go:embed templates
+var templates embed.FS
+
+// texts and htmls are parsed at start, so that a broken template stops the
+// program and not a mail. Each .txt defines its subject, each .html its body.
+var texts, htmls = func() (map[string]*texttemplate.Template, map[string]*htmltemplate.Template) {
+	t, h := map[string]*texttemplate.Template{}, map[string]*htmltemplate.Template{}
+	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed"} {
+		t[kind] = texttemplate.Must(texttemplate.ParseFS(templates, "templates/layout.txt", "templates/"+kind+".txt"))
+		h[kind] = htmltemplate.Must(htmltemplate.ParseFS(templates, "templates/layout.html", "templates/"+kind+".html"))
+	}
+	return t, h
+}()
+
+// A name is letters with the signs that stand in names; a full stop right
+// before a letter makes mail programs see a link.
+var (
+	nameChars  = regexp.MustCompile(`^[\p{L}\p{M}\p{Nd} .,'’ʼ·-]+$`)
+	nameDomain = regexp.MustCompile(`\.[\p{L}\p{Nd}]`)
+)
+
+// greetingName is the full name (several members of a family may share an
+// address), or nothing if it doesn't look like one.
+func greetingName(to Recipient) string {
+	name := line(to.FirstName+" "+to.LastName, 1000)
+	if len([]rune(name)) > 80 || !nameChars.MatchString(name) || nameDomain.MatchString(name) {
+		return ""
+	}
+	return name
+}
+
+func utc(t time.Time) string { return t.UTC().Format("15:04 UTC on Monday 2 January 2006") }
+
+// words says a duration, to the minute below two days and to the hour above.
+func words(d time.Duration) string {
+	d = d.Round(time.Minute)
+	if d < time.Minute {
+		return "less than a minute"
+	}
+	large, small, unit := int(d/time.Hour), int(d%time.Hour/time.Minute), [2]string{"hour", "minute"}
+	if d >= 48*time.Hour {
+		d = d.Round(time.Hour)
+		large, small, unit = int(d/(24*time.Hour)), int(d%(24*time.Hour)/time.Hour), [2]string{"day", "hour"}
+	}
+	var parts []string
+	for i, n := range []int{large, small} {
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+unit[i])
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d %ss", n, unit[i]))
+		}
+	}
+	return strings.Join(parts, " and ")
+}
+
+// fill breaks the paragraphs of text, which blank lines divide, into lines of
+// at most width characters. Longer words, such as links, stay whole.
+func fill(text string, width int) string {
+	var b strings.Builder
+	for paragraph := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
+		if b.Len() > 0 {
+			b.WriteString("\n\n")
+		}
+		column := 0
+		for word := range strings.FieldsSeq(paragraph) {
+			n := len([]rune(word))
+			switch {
+			case column == 0:
+			case column+1+n > width:
+				b.WriteByte('\n')
+				column = 0
+			default:
+				b.WriteByte(' ')
+				column++
+			}
+			b.WriteString(word)
+			column += n
+		}
+	}
+	return b.String() + "\n"
+}

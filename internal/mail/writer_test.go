@@ -1,0 +1,187 @@
+package mail_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"kwai/internal/mail"
+)
+
+const code = "5f0c3c7e-9a53-4f0a-8d6e-0d8a3c1b2e4f"
+
+var (
+	now  = time.Date(2026, 3, 2, 13, 5, 0, 0, time.FixedZone("CET", 3600))
+	user = mail.Recipient{Email: "jan@example.org", FirstName: "Jan", LastName: "Janssens"}
+)
+
+func recovery(t *testing.T, to mail.Recipient) mail.Message {
+	t.Helper()
+	w := &mail.Writer{PublicURL: "https://auth.example.org"}
+	m, err := w.Recovery("id-1", to, code, now.Add(2*time.Hour), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestMails(t *testing.T) {
+	t.Parallel()
+	short := mail.Writer{PublicURL: "https://auth.example.org/"}
+	long := mail.Writer{PublicURL: "http://127.0.0.1:8080/a/path/that/makes/links/longer/than/any/line/of/seventy-two", Service: "Judo & <Co>\r\nBcc: x@example.com"}
+	const longService = "Judo & <Co> Bcc: x@example.com"
+	expires := now.Add(2 * time.Hour)
+	for _, tc := range []struct {
+		name, subject string
+		service, home string
+		m             func() (mail.Message, error)
+		both          []string // in text and HTML
+		link          bool
+	}{
+		{
+			"recovery", "Choose a new password for auth.example.org", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) { return short.Recovery("a", user, code, expires, now) },
+			[]string{"Jan Janssens", "for 2 hours: until 14:05 UTC on Monday 2 March 2026", "ignore this mail"}, true,
+		},
+		{
+			"invitation", "Your account at " + longService, longService, long.PublicURL,
+			func() (mail.Message, error) { return long.Invitation("a", user, code, expires, now) },
+			[]string{"An account was made for you", "for 2 hours: until 14:05 UTC on Monday 2 March 2026", "ignore this mail"}, true,
+		},
+		{
+			"password changed", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) { return short.PasswordChanged("a", user, now, now) },
+			[]string{"was changed at 12:05 UTC on Monday 2 March 2026", "If it was not you"}, false,
+		},
+		{
+			"session replayed", "Your session at " + longService + " was used elsewhere", longService, long.PublicURL,
+			func() (mail.Message, error) { return long.SessionReplayed("a", user, now, now) },
+			[]string{"At 12:05 UTC on Monday 2 March 2026", "we ended that session", "What to do"}, false,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			m, err := tc.m()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.ID != "a" || m.To != user.Email || !m.Date.Equal(now) || m.Subject != tc.subject {
+				t.Errorf("message is %q to %q at %s: %q", m.ID, m.To, m.Date, m.Subject)
+			}
+			both := append(tc.both, tc.home+"/recover", user.Email)
+			if tc.link {
+				both = append(both, tc.home+"/reset?uuid="+code, ">"+code+"<", tc.home+"/reset<")
+			}
+			text := strings.Join(strings.Fields(m.Text), " ")
+			for _, want := range append(both, htmlEscape.Replace(tc.service)) {
+				if !strings.Contains(m.HTML, want) {
+					t.Errorf("HTML lacks %q", want)
+				}
+			}
+			for _, want := range append(both, tc.service) {
+				if !strings.Contains(text, strings.Trim(want, "<>")) {
+					t.Errorf("text lacks %q", want)
+				}
+			}
+			if tc.link && !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(tc.home+"/reset?uuid="+code)+`$\n\n(?s:.*)^`+code+`$`).MatchString(m.Text) {
+				t.Errorf("link and id don't stand on lines of their own:\n%s", m.Text)
+			}
+			for l := range strings.Lines(m.Text) {
+				if l = strings.TrimSuffix(l, "\n"); utf8.RuneCountInString(l) > 72 && strings.Contains(l, " ") {
+					t.Errorf("line of over 72 characters: %s", l)
+				}
+			}
+			if found := regexp.MustCompile(`(?i)<img|<link|<script|@import|\bsrc=|url\(|[^-]color:`).FindString(m.HTML); found != "" {
+				t.Errorf("HTML has %q: remote content or colours", found)
+			}
+			for _, address := range regexp.MustCompile(`https?://[^\s"<]+`).FindAllString(m.HTML+m.Text, -1) {
+				if !strings.HasPrefix(address, tc.home) {
+					t.Errorf("there is a link elsewhere: %s", address)
+				}
+			}
+			if !strings.Contains(m.HTML, `<html lang="en">`) {
+				t.Error("HTML names no language")
+			}
+		})
+	}
+}
+
+var htmlEscape = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+// A stranger's name must not carry a message of his own.
+func TestGreeting(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ first, last, want string }{
+		{"Jan", "Janssens", "Hello Jan Janssens,"},
+		{"Jan", "", "Hello Jan,"},
+		{"", "", "Hello,"},
+		{"Ægir Đặng", "O’Neill-d'Été Jr.", "Hello Ægir Đặng O’Neill-d'Été Jr.,"},
+		{"محمد", "علی", "Hello محمد علی,"},
+		{"Jan\r\nBcc: a", "b", "Hello,"},
+		{"Jan\r\n\r\n", "\x00X", "Hello Jan X,"},
+		{"\u202eJan\u2066", "\ufeffX", "Hello Jan X,"},
+		{"Win at evil.example", "now", "Hello,"},
+		{"https://evil", "", "Hello,"},
+		{"<b>Jan</b>", "", "Hello,"},
+		{"a@b", "", "Hello,"},
+		{"\"Jan\"", "", "Hello,"},
+		{"{{.Code}}", "", "Hello,"},
+		{strings.Repeat("Jan ", 100), "", "Hello,"},
+		{"\xff\xfe", "Jan", "Hello Jan,"},
+	} {
+		m := recovery(t, mail.Recipient{Email: user.Email, FirstName: tc.first, LastName: tc.last})
+		if got, _, _ := strings.Cut(m.Text, "\n"); got != tc.want {
+			t.Errorf("%q %q is greeted %q, want %q", tc.first, tc.last, got, tc.want)
+		}
+	}
+}
+
+func TestValidityInWords(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		time.Second:                     "for less than a minute:",
+		time.Minute:                     "for 1 minute:",
+		59*time.Minute + 40*time.Second: "for 1 hour:",
+		90 * time.Minute:                "for 1 hour and 30 minutes:",
+		2*time.Hour - time.Second:       "for 2 hours:",
+		24 * time.Hour:                  "for 24 hours:",
+		48*time.Hour - time.Second:      "for 2 days:",
+		49 * time.Hour:                  "for 2 days and 1 hour:",
+		7 * 24 * time.Hour:              "for 7 days:",
+	} {
+		m, err := (&mail.Writer{PublicURL: "https://x"}).Recovery("a", user, code, now.Add(d), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.ReplaceAll(m.Text, "\n", " "), want) {
+			t.Errorf("%s: want %q in:\n%s", d, want, m.Text)
+		}
+	}
+}
+
+func TestWriterRefuses(t *testing.T) {
+	t.Parallel()
+	const site = "https://auth.example.org"
+	for name, tc := range map[string]struct {
+		site, email, code string
+		valid             time.Duration
+		permanent         bool
+	}{
+		"expired":        {site, user.Email, code, 0, true},
+		"not a UUID":     {site, user.Email, "secret\r\n", time.Hour, true},
+		"no address":     {site, "Jan <jan@example.org>", code, time.Hour, true},
+		"no URL":         {"", user.Email, code, time.Hour, false},
+		"odd URL":        {"javascript:alert(1)", user.Email, code, time.Hour, false},
+		"URL with query": {site + "?a=b", user.Email, code, time.Hour, false},
+	} {
+		_, err := (&mail.Writer{PublicURL: tc.site}).Recovery("a", mail.Recipient{Email: tc.email}, tc.code, now.Add(tc.valid), now)
+		if err == nil || mail.Permanent(err) != tc.permanent {
+			t.Errorf("%s: error %v, permanent %t", name, err, mail.Permanent(err))
+		}
+		if err != nil && strings.Contains(err.Error(), strings.TrimSpace(tc.code)) {
+			t.Errorf("%s: the error tells the id: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+// Package password hashes passwords within bounds, verifies them, and says
+// which ones may be chosen.
+//
+// All hashing goes through a [Pool]: a fixed number of workers and a queue that
+// is bounded in length and in waiting time, so that a flood of logins can take
+// neither all memory nor all cores. Who can't be served in time gets
+// [ErrBusy]. Make one Pool for the process:
+//
+//	pool := password.NewPool(password.Options{})
+//	defer pool.Close()
+//	hash, err := pool.Hash(ctx, chosen)         // after CheckPolicy(chosen, …)
+//	ok, err := pool.Verify(ctx, hash, typed)    // known account
+//	err = pool.Pretend(ctx, pool.Cost(), typed) // unknown account: the same work
+//	if ok && pool.Stale(hash) { … }             // hash again, with typed
+//
+// New hashes are argon2id in the PHC string format. Imported ones may be
+// argon2id of other costs or bcrypt; check them with [CheckHash] when they come
+// in. Verify and Pretend hold every hash and cost against the same bounds
+// again, so a row that was tampered with is an error, never endless work.
+//
+// # Normalisation and length
+//
+// A password is brought to NFC before argon2id, so that "é" typed as one code
+// point or as two is the same password. An imported bcrypt hash was made from
+// the bytes as they were typed elsewhere: the raw bytes are tried first, then
+// NFC where it differs. bcrypt itself reads 72 bytes and no more; such a hash
+// therefore accepts every password that begins with the right 72 bytes, until a
+// login replaces it (see [Pool.Stale]). argon2id hashes the whole password.
+// Nothing else is truncated: a password of more than [MaxBytes] can't be
+// chosen, and verifying one does the usual work and never matches.
+//
+// # The blocklist
+//
+// blocklist.txt holds the passwords of at least [MinLength] code points from the
+// npm package @zxcvbn-ts/language-common, folded, sorted and without repetitions;
+// blocklist.LICENSE is that package's licence. To make it again, in this folder:
+//
+//	npm pack @zxcvbn-ts/language-common@4.1.3
+//	tar -xzOf zxcvbn-ts-language-common-4.1.3.tgz package/src/passwords.json |
+//		go run blocklist_gen.go >blocklist.txt
+package password
+
+import (
+	"errors"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// MinLength is the least length of a password that is chosen, in code points
+// after NFC (NIST SP 800-63B).
+const MinLength = 8
+
+// MaxBytes is the greatest length of a password, in bytes of UTF-8 after NFC.
+const MaxBytes = 1024
+
+// ErrBusy says that a password can't be hashed now: the queue is full, the wait
+// was too long, or the pool is closed. It tells nothing about the account.
+var ErrBusy = errors.New("password: too busy to hash; try again later")
+
+// typed is a password in the two forms that a hash may have been made from.
+type typed struct {
+	raw, nfc string
+	tooLong  bool // both are cut, for work that takes as long; never a match
+}
+
+func normalise(password string) typed {
+	// No text shrinks to less than a quarter in NFC (the extreme is U+1FBE
+	// U+0308 U+0301, 7 bytes to 2): what is longer than this needs no look.
+	tooLong := len(password) > 4*MaxBytes
+	if tooLong {
+		password = password[:MaxBytes]
+	}
+	t := typed{raw: password, nfc: norm.NFC.String(password)}
+	t.tooLong = tooLong || len(t.nfc) > MaxBytes
+	if t.tooLong {
+		t.nfc = t.nfc[:min(len(t.nfc), MaxBytes)]
+	}
+	return t
+}

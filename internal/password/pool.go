@@ -1,0 +1,227 @@
+package password
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+)
+
+const (
+	saltBytes = 16 // RFC 9106, section 4
+	keyBytes  = 32
+
+	defaultMaxWait  = 5 * time.Second
+	defaultMaxQueue = 1024
+)
+
+// Options of a [Pool]. The zero value is good.
+type Options struct {
+	Params   Params        // cost of new hashes; zero: Default
+	Workers  int           // hashes at a time; 0: one per core, fewer if memory is short
+	MaxWait  time.Duration // longest wait for a worker; 0: 5 s
+	MaxQueue int           // most that wait at a time; 0: 1024
+}
+
+// Pool hashes with a fixed number of workers. Requests wait in the order in
+// which they came. All methods may be called concurrently.
+type Pool struct {
+	params   Params
+	maxWait  time.Duration
+	maxQueue int64
+
+	// jobs has no buffer: the queue is the senders that block on it. The
+	// runtime serves them first in, first out, and one whose context ends
+	// leaves it at once.
+	jobs    chan job
+	waiting atomic.Int64
+
+	closing sync.Once
+	closed  chan struct{}
+	workers sync.WaitGroup
+}
+
+type job struct {
+	work func()
+	done chan<- struct{}
+}
+
+// NewPool starts the workers. It panics if o.Params is set and not valid:
+// settings must have been checked with [Params.Validate] before.
+func NewPool(o Options) *Pool {
+	if o.Params == (Params{}) {
+		o.Params = Default
+	}
+	if err := o.Params.Validate(); err != nil {
+		panic(err)
+	}
+	if o.Workers <= 0 {
+		o.Workers = defaultWorkers(runtime.GOMAXPROCS(0), availableMemory(), o.Params)
+	}
+	if o.MaxWait <= 0 {
+		o.MaxWait = defaultMaxWait
+	}
+	if o.MaxQueue <= 0 {
+		o.MaxQueue = defaultMaxQueue
+	}
+	p := &Pool{
+		params:   o.Params,
+		maxWait:  o.MaxWait,
+		maxQueue: int64(o.MaxQueue),
+		jobs:     make(chan job),
+		closed:   make(chan struct{}),
+	}
+	for range o.Workers {
+		p.workers.Go(p.worker)
+	}
+	return p
+}
+
+// setUpThread prepares the thread of a worker. The thread is never unlocked, so
+// that it ends with the worker, and what was set on it with the thread.
+//
+// It is bcrypt's thread, and only the coordinating one of argon2id: x/crypto
+// computes every lane, even a single one, in goroutines of its own, which run on
+// other threads.
+func setUpThread() {
+	runtime.LockOSThread()
+}
+
+func (p *Pool) worker() {
+	setUpThread()
+	for {
+		select {
+		case <-p.closed:
+			return
+		case j := <-p.jobs:
+			j.work()
+			close(j.done)
+		}
+	}
+}
+
+// Close refuses what waits and what comes later with [ErrBusy], and returns when
+// the workers have finished what they were at. It may be called again.
+func (p *Pool) Close() {
+	p.closing.Do(func() { close(p.closed) })
+	p.workers.Wait()
+}
+
+// do waits for a worker and has it run work. On any error the caller must not
+// touch what work writes: it may still be running.
+func (p *Pool) do(ctx context.Context, work func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-p.closed:
+		return ErrBusy
+	default:
+	}
+	done := make(chan struct{})
+	if err := p.enqueue(ctx, job{work, done}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pool) enqueue(ctx context.Context, j job) error {
+	select {
+	case p.jobs <- j: // to a free worker, which there isn't while others wait
+		return nil
+	default:
+	}
+	defer p.waiting.Add(-1)
+	if p.waiting.Add(1) > p.maxQueue {
+		return ErrBusy
+	}
+	timeout := time.NewTimer(p.maxWait)
+	defer timeout.Stop()
+	select {
+	case p.jobs <- j:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return ErrBusy
+	case <-p.closed:
+		return ErrBusy
+	}
+}
+
+// Hash makes an argon2id hash of the password with a fresh salt, as a PHC
+// string. The errors are [ErrBusy], ctx's, and a [*PolicyError] for more than
+// [MaxBytes]; the rest of the policy is for [CheckPolicy].
+func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
+	t := normalise(password)
+	if t.tooLong {
+		return "", errTooLong
+	}
+	salt := make([]byte, saltBytes)
+	rand.Read(salt) // never fails: crypto/rand ends the process instead
+	var key []byte
+	err := p.do(ctx, func() {
+		key = argon2.IDKey([]byte(t.nfc), salt, p.params.Time, p.params.MemoryKiB, p.params.Threads, keyBytes)
+	})
+	if err != nil {
+		return "", err
+	}
+	b64 := base64.RawStdEncoding
+	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(key)), nil
+}
+
+// Verify tells whether the hash was made from the password. A hash that
+// [CheckHash] would refuse is an error and no work: an account without a
+// password needs Pretend. The other errors are [ErrBusy] and ctx's.
+func (p *Pool) Verify(ctx context.Context, hash, password string) (bool, error) {
+	s, err := parse(hash)
+	if err != nil {
+		return false, err
+	}
+	return p.verify(ctx, s, password)
+}
+
+// Pretend does, for an account that doesn't exist, the work of a Verify that
+// finds no match with a hash of the given cost, and waits in the same queue.
+// The cost is one that [Cost] or [Pool.Cost] gave; others are errors and no
+// work. The other errors are those of Verify.
+func (p *Pool) Pretend(ctx context.Context, cost string, password string) error {
+	c, err := parseCost(cost)
+	if err != nil {
+		return fmt.Errorf("password cost: %w", err)
+	}
+	_, err = p.verify(ctx, c.standIn(), password)
+	return err
+}
+
+func (p *Pool) verify(ctx context.Context, s stored, password string) (bool, error) {
+	t := normalise(password)
+	var ok bool
+	if err := p.do(ctx, func() { ok = s.matches(t) }); err != nil {
+		return false, err
+	}
+	return ok, nil
+}
+
+// Stale tells whether the hash should be made anew, which is possible at a login
+// alone: it is not argon2id with the pool's parameters.
+func (p *Pool) Stale(hash string) bool {
+	s, err := parse(hash)
+	return err != nil || s.cost != cost{argon2id: p.params}
+}
+
+// Cost is the cost of new hashes, written as [Cost] writes it.
+func (p *Pool) Cost() string {
+	return cost{argon2id: p.params}.String()
+}

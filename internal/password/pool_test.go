@@ -1,0 +1,369 @@
+package password_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kwai/internal/password"
+)
+
+// tiny is the least argon2id there is.
+var tiny = password.Params{MemoryKiB: 8, Time: 1, Threads: 1}
+
+func newPool(tb testing.TB, o password.Options) *password.Pool {
+	tb.Helper()
+	if o.Params == (password.Params{}) {
+		o.Params = tiny
+	}
+	p := password.NewPool(o)
+	tb.Cleanup(p.Close)
+	return p
+}
+
+func verify(tb testing.TB, p *password.Pool, hash, pw string) bool {
+	tb.Helper()
+	ok, err := p.Verify(tb.Context(), hash, pw)
+	if err != nil {
+		tb.Fatalf("Verify: %v", err)
+	}
+	return ok
+}
+
+func TestHashAndVerify(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, password.Options{})
+	composed, decomposed := "caf\u00e9 de Paris", "cafe\u0301 de Paris"
+	limit := strings.Repeat("\u00e9", password.MaxBytes/2) // in NFC just within
+	limitApart := strings.Repeat("e\u0301", password.MaxBytes/2)
+	for _, tt := range []struct {
+		name, chosen, typed string
+		want                bool
+	}{
+		{"the same", composed, composed, true},
+		{"composed, then decomposed", composed, decomposed, true},
+		{"decomposed, then composed", decomposed, composed, true},
+		{"another one", composed, "cafe de Paris", false},
+		{"another case", composed, "Caf\u00e9 de Paris", false},
+		{"compatibility forms are not folded", "\ufb01rst choice", "first choice", false},
+		{"the empty one", composed, "", false},
+		{"at the limit", limit, limit, true},
+		{"at the limit only in NFC", limit, limitApart, true},
+		{"all bytes count", limit, limit[:len(limit)-2], false},
+		{"beyond the limit", limit, limit + "x", false},
+		{"far beyond the limit", limit, strings.Repeat(limit, 64), false},
+		{"invalid UTF-8 and NUL", "\xff\x00\xfe stays", "\xff\x00\xfe stays", true},
+		{"NUL ends nothing", "before\x00after", "before", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			hash, err := p.Hash(t.Context(), tt.chosen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := verify(t, p, hash, tt.typed); got != tt.want {
+				t.Errorf("Verify = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestHash(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, password.Options{})
+	first, err := p.Hash(t.Context(), "the same password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if prefix := "$argon2id$v=19$m=8,t=1,p=1$"; !strings.HasPrefix(first, prefix) || len(first) != len(prefix)+22+1+43 {
+		t.Errorf("Hash = %q, want %s, a salt of 16 bytes and a key of 32", first, prefix)
+	}
+	if err := password.CheckHash(first); err != nil {
+		t.Errorf("its own hash is refused: %v", err)
+	}
+	if second, _ := p.Hash(t.Context(), "the same password"); second == first {
+		t.Error("two hashes have the same salt")
+	}
+	var tooLong *password.PolicyError
+	if _, err := p.Hash(t.Context(), strings.Repeat("x", password.MaxBytes+1)); !errors.As(err, &tooLong) {
+		t.Errorf("Hash of too long a password: %v, want a PolicyError", err)
+	}
+}
+
+func TestStale(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, password.Options{})
+	own, err := p.Hash(t.Context(), "whatever")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, hash string
+		want       bool
+	}{
+		{"its own", own, false},
+		{"more memory", strings.Replace(own, "m=8", "m=16", 1), true},
+		{"more time", strings.Replace(own, "t=1", "t=2", 1), true},
+		{"more threads", strings.Replace(own, "m=8,t=1,p=1", "m=16,t=1,p=2", 1), true},
+		{"bcrypt", bcryptUU, true},
+		{"broken", own[:20], true},
+		{"none", "", true},
+	} {
+		if got := p.Stale(tt.hash); got != tt.want {
+			t.Errorf("%s: Stale = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestUnusableHashIsNoWork(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, password.Options{})
+	const absurd = "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
+	for _, hash := range []string{"", absurd} {
+		if ok, err := p.Verify(t.Context(), hash, "password"); ok || err == nil {
+			t.Errorf("Verify with hash %q = %v, %v, want an error", hash, ok, err)
+		}
+	}
+	for _, cost := range []string{"", "argon2id", "argon2id m=4194304,t=1,p=1", "bcrypt", "bcrypt 31", "bcrypt -1", "scrypt 10"} {
+		if err := p.Pretend(t.Context(), cost, "password"); err == nil {
+			t.Errorf("Pretend at cost %q was done", cost)
+		}
+	}
+}
+
+// Each case costs as much as a wrong password on a hash of the same cost. The
+// least of some rounds counts, and of more while they differ: noise goes away in
+// time, but work that is left undone, or done twice, doesn't.
+func TestPretendCostsAsMuch(t *testing.T) { // not parallel: it measures time
+	p := newPool(t, password.Options{Params: password.Params{MemoryKiB: 512, Time: 1, Threads: 1}})
+	own, err := p.Hash(t.Context(), "the right one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashes := map[string]string{
+		"the pool's": own,
+		"dearer":     strings.Replace(own, "t=1", "t=4", 1),
+		"bcrypt":     "$2b$04$" + bcryptUU[7:],
+	}
+	passwords := map[string]string{
+		"plain":      "a wrong password",
+		"decomposed": "e\u0301 is a wrong password",
+		"too long":   strings.Repeat("e\u0301", 20*password.MaxBytes),
+	}
+	for hashName, hash := range hashes {
+		for pwName, pw := range passwords {
+			cost, err := password.Cost(hash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known, unknown := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
+			alike := false
+			for round := 0; round < 100 && !alike; round++ {
+				known = min(known, timed(func() {
+					if verify(t, p, hash, pw) {
+						t.Fatalf("%s, %s: a wrong password was accepted", hashName, pwName)
+					}
+				}))
+				unknown = min(unknown, timed(func() {
+					if err := p.Pretend(t.Context(), cost, pw); err != nil {
+						t.Fatal(err)
+					}
+				}))
+				alike = round >= 4 && unknown > known*3/4 && unknown < known*4/3
+			}
+			if !alike {
+				t.Errorf("%s, %s: Verify takes %v, Pretend %v", hashName, pwName, known, unknown)
+			}
+		}
+	}
+}
+
+// timed runs f several times, so that the collector's work, which comes in
+// beats, falls on all alike.
+func timed(f func()) time.Duration {
+	start := time.Now()
+	for range 4 {
+		f()
+	}
+	return time.Since(start)
+}
+
+// occupy has one worker of p busy until release is called.
+func occupy(t *testing.T, p *password.Pool) (release func()) {
+	t.Helper()
+	held := make(chan struct{})
+	go p.Occupy(t.Context(), func() { <-held })
+	synctest.Wait()
+	return sync.OnceFunc(func() { close(held) })
+}
+
+// wait starts a Verify in the background and returns where its error arrives.
+func wait(ctx context.Context, p *password.Pool) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		_, err := p.Verify(ctx, bcryptUU, "U*U")
+		result <- err
+	}()
+	synctest.Wait()
+	return result
+}
+
+func TestQueueIsServedInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, password.Options{Workers: 1})
+		release := occupy(t, p)
+		var order []int // written by the one worker
+		for i := range 8 {
+			go p.Occupy(t.Context(), func() { order = append(order, i) })
+			synctest.Wait()
+		}
+		release()
+		synctest.Wait()
+		if want := []int{0, 1, 2, 3, 4, 5, 6, 7}; !slices.Equal(order, want) {
+			t.Errorf("served in the order %v", order)
+		}
+	})
+}
+
+func TestQueueWaitIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const maxWait = 3 * time.Second
+		p := newPool(t, password.Options{Workers: 1, MaxWait: maxWait})
+		defer occupy(t, p)()
+		start := time.Now()
+		if _, err := p.Hash(t.Context(), "whatever"); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("Hash: %v, want ErrBusy", err)
+		}
+		if waited := time.Since(start); waited != maxWait {
+			t.Errorf("refused after %v, want %v", waited, maxWait)
+		}
+	})
+}
+
+func TestQueueFull(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, password.Options{Workers: 1, MaxQueue: 2})
+		release := occupy(t, p)
+		leaving, leave := context.WithCancel(t.Context())
+		stays, leaves := wait(t.Context(), p), wait(leaving, p)
+
+		start := time.Now()
+		if err := p.Pretend(t.Context(), p.Cost(), "whatever"); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("with a full queue: %v, want ErrBusy", err)
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("refused after %v, want at once", waited)
+		}
+
+		leave()
+		if err := <-leaves; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled while waiting: %v", err)
+		}
+		takesPlace := wait(t.Context(), p)
+		release()
+		if err := errors.Join(<-stays, <-takesPlace); err != nil {
+			t.Errorf("after a place came free: %v", err)
+		}
+	})
+}
+
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, password.Options{Workers: 1})
+		ctx, cancel := context.WithCancel(t.Context())
+		held, running := make(chan struct{}), make(chan error, 1)
+		go func() { running <- p.Occupy(ctx, func() { <-held }) }()
+		synctest.Wait()
+		cancel()
+		if err := <-running; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled while it ran: %v", err)
+		}
+		close(held)
+		if _, err := p.Hash(ctx, "whatever"); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before: %v", err)
+		}
+	})
+}
+
+// That the workers end, synctest itself sees to: it fails a test that leaves
+// goroutines behind.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, password.Options{Workers: 2})
+		releaseOne, releaseOther := occupy(t, p), occupy(t, p)
+		waiting := wait(t.Context(), p)
+		closed := make(chan struct{})
+		go func() { p.Close(); close(closed) }()
+		if err := <-waiting; !errors.Is(err, password.ErrBusy) {
+			t.Errorf("waiting at Close: %v, want ErrBusy", err)
+		}
+		releaseOne()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close returned before the last worker was done")
+		default:
+		}
+		releaseOther()
+		<-closed
+		if _, err := p.Verify(t.Context(), bcryptUU, "U*U"); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("after Close: %v, want ErrBusy", err)
+		}
+		p.Close()
+	})
+}
+
+func TestDefaultWorkers(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for _, tt := range []struct {
+		name   string
+		cores  int
+		memory uint64
+		want   int
+	}{
+		{"memory in plenty", 8, 16 << 30, 8},
+		{"no limit known", 8, math.MaxUint64, 8},
+		{"memory is short", 8, 256 * mib, 3},
+		{"hardly any memory", 8, 32 * mib, 1},
+	} {
+		if got := password.DefaultWorkers(tt.cores, tt.memory, password.Default); got != tt.want {
+			t.Errorf("%s: %d workers, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestNewPoolRefusesBadParams(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	password.NewPool(password.Options{Params: password.Params{Time: 1, Threads: 1}})
+}
+
+func BenchmarkVerify(b *testing.B) {
+	p := newPool(b, password.Options{Params: password.Default})
+	hash, err := p.Hash(b.Context(), "correct horse battery staple")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !verify(b, p, hash, "correct horse battery staple") {
+			b.Fatal("no match")
+		}
+	}
+}

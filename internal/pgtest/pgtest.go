@@ -1,0 +1,195 @@
+// Package pgtest gives tests real PostgreSQL databases, without a server set
+// up beforehand: it runs a private cluster of its own for each test process.
+//
+// It needs the server's programs (initdb, postgres), as Debian's package
+// postgresql installs them. They are looked for on PATH, then in
+// /usr/lib/postgresql/*/bin, the newest first, then where pg_config says; so
+// PATH chooses the version. As root it runs them as user postgres or nobody,
+// for they refuse root; that user must be able to reach the temporary folder.
+//
+// A package that uses it hands its tests to [Main]:
+//
+//	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+//
+// and a test asks for a database:
+//
+//	func TestX(t *testing.T) {
+//		t.Parallel()
+//		url := pgtest.Database(t)
+//
+// or, where making the tables takes longer than copying them, for a copy of
+// one that was prepared once:
+//
+//	pgtest.Template(t, "migrated", migrate)
+//	url := pgtest.FromTemplate(t, "migrated")
+//
+// What it promises:
+//   - The cluster starts at the first use and is gone, with its folder, when
+//     Main returns. If the test process is killed or times out, Linux ends the
+//     cluster with it; its folder, some 40 MB, then stays behind.
+//   - Each database is new, the test's own, and dropped at the test's end. All
+//     functions may be called by parallel tests.
+//   - Only the holder of a URL can log in over TCP, and only the user it runs
+//     as (and root) over the Unix socket: a superuser whom anybody on the
+//     machine could become would be a way into the developer's account.
+//
+// It is made for speed, not for keeping: fsync and autovacuum are off. A test
+// about durability, or one that stops the server, starts its own with [Start].
+//
+// # Without the server's programs
+//
+// Tests are skipped, so that "go test ./..." works on any machine, and a line
+// on standard error says so once per process. The go command hides all that a
+// passing package prints when it is given a list of packages, and there is no
+// way round that: the line and the skips show with "go test -v", and with a
+// plain "go test" in the package's own folder. Where PostgreSQL must not be
+// missed, set KWAI_TEST_ENGINES=all: then these tests fail instead. Results
+// are cached: after installing PostgreSQL, run once with -count=1.
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+)
+
+// shared is the process's cluster and what was made in it.
+var shared struct {
+	sync.Mutex
+	hasMain   bool
+	cluster   *Cluster
+	err       error
+	templates map[string]func() (database string, err error) // prepares it once
+}
+
+// Main runs the tests, then ends the cluster if one was started, and returns
+// the code to exit with. It is for TestMain.
+func Main(m *testing.M) int {
+	shared.Lock()
+	shared.hasMain = true
+	shared.Unlock()
+
+	code := m.Run()
+
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.cluster == nil {
+		return code
+	}
+	if err := shared.cluster.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(code, 1)
+	}
+	return code
+}
+
+// Available returns nil if this machine can run PostgreSQL, or an error that
+// says what is missing.
+func Available() error {
+	_, err := findPrograms()
+	return err
+}
+
+// Require skips the test if this machine cannot run PostgreSQL, or fails it if
+// KWAI_TEST_ENGINES is "all". [Database], [Template] and [FromTemplate] call it.
+func Require(tb testing.TB) {
+	tb.Helper()
+	if err := Available(); err != nil {
+		refuse(tb, err)
+	}
+}
+
+var sayOnce sync.Once
+
+func refuse(tb testing.TB, why error) {
+	tb.Helper()
+	if os.Getenv("KWAI_TEST_ENGINES") == "all" {
+		tb.Fatalf("%v; KWAI_TEST_ENGINES=all asks for it", why)
+	}
+	sayOnce.Do(func() { fmt.Fprintln(os.Stderr, "PostgreSQL tests skipped:", why) })
+	tb.Skip(why)
+}
+
+// Database makes an empty database and returns its URL, of the form
+// postgres://user:password@127.0.0.1:port/name?sslmode=disable. The database is
+// dropped at the end of the test, whoever is still connected to it.
+func Database(tb testing.TB) (url string) {
+	tb.Helper()
+	// template0, since nothing can be connected to it, nor can have changed it.
+	return database(tb, start(tb), "template0")
+}
+
+// Template makes a database for [FromTemplate] to copy, and has prepare fill
+// it. Only the first call for a name does so; others wait for it, and fail if
+// it failed. Connections that prepare leaves open are closed by the server.
+func Template(tb testing.TB, name string, prepare func(url string) error) {
+	tb.Helper()
+	c := start(tb)
+	shared.Lock()
+	if shared.templates[name] == nil {
+		shared.templates[name] = sync.OnceValues(func() (string, error) { return c.template(prepare) })
+	}
+	shared.Unlock()
+	prepared(tb, name)
+}
+
+// FromTemplate makes a copy of the database that [Template] prepared under that
+// name, and returns its URL. It is as [Database] in all else.
+func FromTemplate(tb testing.TB, name string) (url string) {
+	tb.Helper()
+	c := start(tb)
+	return database(tb, c, prepared(tb, name))
+}
+
+// prepared returns the database behind a template's name.
+func prepared(tb testing.TB, name string) (database string) {
+	tb.Helper()
+	shared.Lock()
+	prepare := shared.templates[name]
+	shared.Unlock()
+	if prepare == nil {
+		tb.Fatalf("pgtest: no template %q: call pgtest.Template first", name)
+	}
+	database, err := prepare()
+	if err != nil {
+		tb.Fatalf("pgtest: prepare template %q: %v", name, err)
+	}
+	return database
+}
+
+// start returns the process's cluster, and starts it at the first call.
+func start(tb testing.TB) *Cluster {
+	tb.Helper()
+	Require(tb)
+	shared.Lock()
+	defer shared.Unlock()
+	if !shared.hasMain {
+		tb.Fatal("pgtest: the package needs: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
+	}
+	if shared.cluster == nil && shared.err == nil {
+		shared.cluster, shared.err = Start(Options{})
+		shared.templates = make(map[string]func() (string, error))
+	}
+	if shared.err != nil {
+		tb.Fatal(shared.err)
+	}
+	return shared.cluster
+}
+
+// database makes a database for one test.
+func database(tb testing.TB, c *Cluster, template string) string {
+	tb.Helper()
+	name, err := c.create(tb.Context(), template)
+	if err != nil {
+		tb.Fatalf("pgtest: create a database: %v", err)
+	}
+	tb.Cleanup(func() {
+		// Not tb.Context(), which has ended by now.
+		if err := c.admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			tb.Errorf("pgtest: drop the test's database: %v", err)
+		}
+	})
+	return c.URL(name)
+}

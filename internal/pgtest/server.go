@@ -1,0 +1,93 @@
+package pgtest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// server is one run of the postgres program and of the processes it forks.
+type server struct {
+	cmd  *exec.Cmd
+	log  *serverLog
+	done chan struct{} // closed when the last process has gone
+	err  error         // how it ended; to be read after done
+}
+
+func launch(cmd *exec.Cmd) (*server, error) {
+	s := &server{cmd: cmd, log: &serverLog{ready: make(chan struct{})}, done: make(chan struct{})}
+	// Every process of the server holds this pipe, so Wait, which reads it to
+	// its end, waits for all of them.
+	cmd.Stderr = s.log
+	cmd.WaitDelay = stopTimeout
+	started := make(chan error)
+	go func() {
+		// The parent-death signal is sent when the *thread* that started the
+		// child ends, so this one has to last as long as the child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			s.err = cmd.Wait()
+			close(s.done)
+		}
+	}()
+	return s, <-started
+}
+
+// end signals the server and waits until its last process has gone.
+func (s *server) end(signal os.Signal) error {
+	if err := s.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("pgtest: stop PostgreSQL: %w", err)
+	}
+	select {
+	case <-s.done:
+	case <-time.After(stopTimeout):
+		_ = s.cmd.Process.Signal(syscall.SIGKILL)
+		<-s.done // cmd.WaitDelay bounds it
+		return fmt.Errorf("pgtest: PostgreSQL did not stop in %v and was killed\n%s", stopTimeout, s.log)
+	}
+	if errors.Is(s.err, exec.ErrWaitDelay) {
+		return fmt.Errorf("pgtest: PostgreSQL stopped, but a process of it was left\n%s", s.log)
+	}
+	return nil
+}
+
+// serverLog keeps the end of what the server writes, and watches for the line
+// that says it is ready.
+type serverLog struct {
+	ready chan struct{}
+
+	mu   sync.Mutex
+	text []byte
+	seen bool
+}
+
+const logLimit = 32 << 10
+
+func (l *serverLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	if !l.seen && bytes.Contains(l.text, []byte("database system is ready to accept connections")) {
+		l.seen = true
+		close(l.ready)
+	}
+	if over := len(l.text) - logLimit; over > 0 {
+		l.text = append([]byte(nil), l.text[over:]...)
+	}
+	return len(p), nil
+}
+
+func (l *serverLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"database/sql"
+	"time"
+)
+
+// Event tells that something happened to a user.
+type Event struct {
+	ID        string // UUID
+	Type      string
+	UserID    string
+	CreatedAt time.Time
+	ExpiresAt time.Time // telling it later is of no use
+}
+
+// Delivery is an event on its way to a subscriber.
+type Delivery struct {
+	Event
+	Subscriber string
+	Attempts   int
+	DueAt      time.Time // when it is tried next
+	DeadAt     time.Time // zero: it is still tried
+	LastError  string
+}
+
+const deliveryColumns = `e.id, e.type, e.user_id, e.created_at, e.expires_at,
+	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error`
+
+func scanDelivery(scan scanFunc) (Delivery, error) {
+	var d Delivery
+	var created, expires, due int64
+	var dead sql.NullInt64
+	err := scan(&d.ID, &d.Type, &d.UserID, &created, &expires, &d.Subscriber, &d.Attempts, &due, &dead, &d.LastError)
+	d.CreatedAt, d.ExpiresAt, d.DueAt, d.DeadAt = fromMicros(created), fromMicros(expires), fromMicros(due), fromOptional(dead)
+	return d, err
+}
+
+// Publish writes an event, to be delivered to the subscribers named.
+func (tx *Tx) Publish(e Event, subscribers ...string) error {
+	_, err := tx.exec(`INSERT INTO events (id, type, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+		e.ID, e.Type, e.UserID, micros(e.CreatedAt), micros(e.ExpiresAt))
+	for _, name := range subscribers {
+		if err == nil {
+			_, err = tx.exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error) VALUES ($1, $2, 0, $3, '')`,
+				e.ID, name, micros(tx.Now))
+		}
+	}
+	return err
+}
+
+// DueDeliveries lists up to n deliveries that are due, the longest due first.
+func (r Reader) DueDeliveries(subscriber string, now time.Time, n int) ([]Delivery, error) {
+	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+		WHERE d.subscriber = $1 AND d.dead_at IS NULL AND d.due_at <= $2 ORDER BY d.due_at, e.id LIMIT $3`,
+		subscriber, micros(now), n)
+}
+
+// Deliveries lists up to n of the subscriber's deliveries, tried or dead, in
+// the order of their events' ids, beginning behind the id given.
+func (r Reader) Deliveries(subscriber, after string, n int) ([]Delivery, error) {
+	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+		WHERE d.subscriber = $1 AND e.id > $2 ORDER BY e.id LIMIT $3`, subscriber, after, n)
+}
+
+// DeliveryByID finds a delivery; ErrNotFound if it succeeded or never was.
+func (r Reader) DeliveryByID(subscriber, eventID string) (Delivery, error) {
+	return one(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+		WHERE d.subscriber = $1 AND e.id = $2`, subscriber, eventID)
+}
+
+// Delivered removes a delivery that succeeded, and its event with the last one.
+func (tx *Tx) Delivered(subscriber, eventID string) (bool, error) {
+	n, err := tx.exec(`DELETE FROM deliveries WHERE event_id = $1 AND subscriber = $2`, eventID, subscriber)
+	if err == nil {
+		_, err = tx.exec(`DELETE FROM events WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = $1)`, eventID)
+	}
+	return n == 1, err
+}
+
+// DeliveryFailed notes a failed attempt: it is tried again at due, or never
+// where due is zero.
+func (tx *Tx) DeliveryFailed(subscriber, eventID, reason string, due time.Time) error {
+	dead := time.Time{}
+	if due.IsZero() {
+		dead, due = tx.Now, tx.Now
+	}
+	_, err := tx.exec(`UPDATE deliveries SET attempts = attempts + 1, last_error = $1, due_at = $2, dead_at = $3 WHERE event_id = $4 AND subscriber = $5`,
+		reason, micros(due), optional(dead), eventID, subscriber)
+	return err
+}
+
+// HoldLease makes owner the holder of a lease, or prolongs it, until then;
+// false while somebody else holds it.
+func (tx *Tx) HoldLease(name, owner string, until time.Time) (bool, error) {
+	n, err := tx.exec(`INSERT INTO leases (name, owner, expires_at) VALUES ($1, $2, $3)
+		ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+			WHERE leases.owner = excluded.owner OR leases.expires_at <= $4`,
+		name, owner, micros(until), micros(tx.Now))
+	return n == 1, err
+}
+
+// ReleaseLease gives up a lease if owner holds it.
+func (tx *Tx) ReleaseLease(name, owner string) error {
+	_, err := tx.exec(`DELETE FROM leases WHERE name = $1 AND owner = $2`, name, owner)
+	return err
+}
+
+// Serialize makes transactions that name the same thing wait for each other,
+// on every replica, until they end.
+func (tx *Tx) Serialize(name string) error {
+	_, err := tx.exec(`INSERT INTO leases (name, owner, expires_at) VALUES ($1, '', 0)
+		ON CONFLICT (name) DO UPDATE SET owner = excluded.owner`, name)
+	return err
+}

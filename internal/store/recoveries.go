@@ -1,0 +1,121 @@
+package store
+
+import (
+	"database/sql"
+	"time"
+)
+
+// RecoveryRequest is an address for which somebody asked for a recovery. It may
+// be nobody's.
+type RecoveryRequest struct {
+	ID          string
+	EmailKey    string
+	RequestedAt time.Time
+}
+
+// RequestRecovery notes a request; one that is pending for the same address is
+// made as young as this one and keeps its id. False if maximum are pending:
+// then nothing was written.
+func (tx *Tx) RequestRecovery(r RecoveryRequest, maximum int) (bool, error) {
+	n, err := tx.exec(`INSERT INTO recovery_requests (id, email_key, requested_at)
+		SELECT $1, $2, $3 WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM recovery_requests LIMIT $4) AS pending) < $4
+		ON CONFLICT (email_key) DO UPDATE SET requested_at = CASE
+			WHEN recovery_requests.requested_at < excluded.requested_at THEN excluded.requested_at
+			ELSE recovery_requests.requested_at END`,
+		r.ID, r.EmailKey, micros(r.RequestedAt), maximum)
+	return n == 1, err
+}
+
+// RecoveryRequested says whether a request is pending.
+func (r Reader) RecoveryRequested() (bool, error) {
+	return found(discard(one(r, column[int64], `SELECT 1 FROM recovery_requests LIMIT 1`)))
+}
+
+// TakeRecoveryRequests removes up to n requests, the oldest first.
+func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
+	return list(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
+		var at int64
+		err = scan(&r.ID, &r.EmailKey, &at)
+		r.RequestedAt = fromMicros(at)
+		return r, err
+	}, `DELETE FROM recovery_requests WHERE id IN (SELECT id FROM recovery_requests ORDER BY requested_at, id LIMIT $1)
+		RETURNING id, email_key, requested_at`, n)
+}
+
+// Recovery lets its user choose a new password. Its unique id, derived from
+// RequestID under the MAC key named MACKey, is stored as a hash.
+type Recovery struct {
+	RequestID string
+	MACKey    string
+	IDHash    []byte
+	UserID    string
+	ExpiresAt time.Time
+	EndedAt   time.Time // used or replaced; zero if neither
+}
+
+const recoveryColumns = `r.request_id, r.mac_key, r.id_hash, r.user_id, r.expires_at, r.ended_at`
+
+type recoveryRow struct {
+	Recovery
+	expires int64
+	ended   sql.NullInt64
+}
+
+func (r *recoveryRow) dest() []any {
+	return []any{&r.RequestID, &r.MACKey, &r.IDHash, &r.UserID, &r.expires, &r.ended}
+}
+
+func (r *recoveryRow) recovery() Recovery {
+	r.ExpiresAt, r.EndedAt = fromMicros(r.expires), fromOptional(r.ended)
+	return r.Recovery
+}
+
+// RecoveryByRequest finds what was made for a request; ErrNotFound if nothing.
+func (r Reader) RecoveryByRequest(requestID string) (Recovery, error) {
+	return one(r, func(scan scanFunc) (Recovery, error) {
+		var row recoveryRow
+		err := scan(row.dest()...)
+		return row.recovery(), err
+	}, `SELECT `+recoveryColumns+` FROM recoveries r WHERE r.request_id = $1`, requestID)
+}
+
+// RecoveryByIDHash finds a recovery by the hash of its unique id, ended or not,
+// and its user; ErrNotFound if there is none.
+func (r Reader) RecoveryByIDHash(hash []byte) (Recovery, User, error) {
+	type both struct {
+		r Recovery
+		u User
+	}
+	b, err := one(r, func(scan scanFunc) (b both, err error) {
+		var row recoveryRow
+		b.u, err = scanUserAnd(scan, row.dest()...)
+		b.r = row.recovery()
+		return b, err
+	}, `SELECT `+userColumns+`, `+recoveryColumns+` FROM recoveries r JOIN users u ON u.id = r.user_id WHERE r.id_hash = $1`, hash)
+	return b.r, b.u, err
+}
+
+// InsertRecovery adds a recovery. ClaimRecovery and EndRecoveries come first, in
+// the same transaction.
+func (tx *Tx) InsertRecovery(r Recovery) error {
+	_, err := tx.exec(`INSERT INTO recoveries (request_id, mac_key, id_hash, user_id, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+		r.RequestID, r.MACKey, r.IDHash, r.UserID, micros(r.ExpiresAt))
+	return err
+}
+
+// UseRecovery ends a valid recovery; false if it isn't valid (any more). The
+// user's row is updated first, in the same transaction.
+func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
+	n, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE id_hash = $2 AND ended_at IS NULL AND expires_at > $1`,
+		micros(tx.Now), idHash)
+	return n == 1, err
+}
+
+// EndRecoveries ends all of the user's recoveries.
+func (tx *Tx) EndRecoveries(userID string) error {
+	_, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL`, micros(tx.Now), userID)
+	return err
+}
+
+// discard keeps a query's error only.
+func discard[T any](_ T, err error) error { return err }

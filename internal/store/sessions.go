@@ -1,0 +1,145 @@
+package store
+
+import (
+	"database/sql"
+	"time"
+)
+
+// Session is a login that goes on. Its refresh tokens are numbered; Counter is
+// the number of the current one.
+type Session struct {
+	ID        string
+	UserID    string
+	Counter   int64
+	CreatedAt time.Time
+	RenewedAt time.Time // when the current refresh token became current
+	EndedAt   time.Time // zero: it has not been ended
+	floor     int64     // first token replaced in the reuse window before RenewedAt's
+	mark      int64     // first token replaced in RenewedAt's reuse window
+}
+
+// Lives bound a session.
+type Lives struct {
+	Idle    time.Duration // since the latest renewal
+	Session time.Duration // since the login
+}
+
+// Live says whether the session goes on at that time.
+func (s Session) Live(now time.Time, l Lives) bool {
+	return s.EndedAt.IsZero() && now.Sub(s.CreatedAt) < l.Session && now.Sub(s.RenewedAt) < l.Idle
+}
+
+// Reusable says whether the token numbered counter, no longer current, may
+// still be exchanged by a request that arrived then: it was replaced less than
+// a window before. Time is cut into windows, and the row knows which tokens
+// were replaced in the latest two: so a token stays usable for one window at
+// least and two at most, at a constant size of the row.
+func (s Session) Reusable(counter int64, arrived time.Time, window time.Duration) bool {
+	switch windowOf(arrived, window) - windowOf(s.RenewedAt, window) {
+	case 1:
+		return counter >= s.mark
+	case 0:
+		return counter >= s.floor
+	default:
+		// Two windows on, or earlier than the renewal: a replica's clock lags,
+		// or the renewal overtook this request, so its age is 0.
+		return arrived.Before(s.RenewedAt) && counter >= s.floor
+	}
+}
+
+func windowOf(t time.Time, window time.Duration) int64 {
+	return micros(t) / window.Microseconds()
+}
+
+const sessionColumns = `s.id, s.user_id, s.counter, s.floor, s.mark, s.created_at, s.renewed_at, s.ended_at`
+
+type sessionRow struct {
+	Session
+	created, renewed int64
+	ended            sql.NullInt64
+}
+
+func (r *sessionRow) dest() []any {
+	return []any{&r.ID, &r.UserID, &r.Counter, &r.floor, &r.mark, &r.created, &r.renewed, &r.ended}
+}
+
+func (r *sessionRow) session() Session {
+	r.CreatedAt, r.RenewedAt, r.EndedAt = fromMicros(r.created), fromMicros(r.renewed), fromOptional(r.ended)
+	return r.Session
+}
+
+func scanSession(scan scanFunc) (Session, error) {
+	var row sessionRow
+	err := scan(row.dest()...)
+	return row.session(), err
+}
+
+// SessionByID finds a session, ended or not; ErrNotFound if there is none.
+func (r Reader) SessionByID(id string) (Session, error) {
+	return one(r, scanSession, `SELECT `+sessionColumns+` FROM sessions s WHERE s.id = $1`, id)
+}
+
+// SessionWithUser finds a session, ended or not, and its user.
+func (r Reader) SessionWithUser(id string) (Session, User, error) {
+	type both struct {
+		s Session
+		u User
+	}
+	b, err := one(r, func(scan scanFunc) (b both, err error) {
+		var row sessionRow
+		b.u, err = scanUserAnd(scan, row.dest()...)
+		b.s = row.session()
+		return b, err
+	}, `SELECT `+userColumns+`, `+sessionColumns+` FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1`, id)
+	return b.s, b.u, err
+}
+
+// OpenSession adds a session whose first refresh token is number 0. LogIn comes
+// first, in the same transaction.
+func (tx *Tx) OpenSession(id, userID string) error {
+	_, err := tx.exec(`INSERT INTO sessions (id, user_id, counter, floor, mark, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, $3, $3)`,
+		id, userID, micros(tx.Now))
+	return err
+}
+
+// Renew replaces the token numbered counter by the next one, if it is the
+// current one of a live session; ErrNotFound if not. A number above the
+// current one is taken for current: the token's MAC proves that this server
+// issued it, so the database has lost history.
+func (tx *Tx) Renew(id string, counter int64, l Lives, window time.Duration) (Session, error) {
+	now := micros(tx.Now)
+	return one(tx.Reader, scanSession, `UPDATE sessions AS s SET
+			counter = $1,
+			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE $5 END,
+			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE $5 END,
+			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
+		WHERE id = $7 AND counter <= $5 AND ended_at IS NULL AND created_at > $8 AND renewed_at > $9
+		RETURNING `+sessionColumns,
+		counter+1, window.Microseconds(), windowOf(tx.Now, window), windowOf(tx.Now, window)-1, counter, now,
+		id, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+}
+
+// Why a session ended.
+const (
+	EndLogout   = "logout"
+	EndReplay   = "replay"
+	EndRevoked  = "revoked"
+	EndPassword = "password"
+)
+
+// EndSession ends a user's live session; false if there is none such.
+func (tx *Tx) EndSession(id, userID, reason string, l Lives) (bool, error) {
+	now := micros(tx.Now)
+	n, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2
+		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6`,
+		now, reason, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+	return n == 1, err
+}
+
+// EndSessions ends all of the user's sessions. The user's row is updated first,
+// in the same transaction, so that none is opened meanwhile.
+func (tx *Tx) EndSessions(userID, reason string) error {
+	_, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND ended_at IS NULL`,
+		micros(tx.Now), reason, userID)
+	return err
+}

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// sqliteReaders bounds the connections that read at the same time.
+const sqliteReaders = 8
+
+type sqliteEngine struct {
+	lock    *sql.DB // held open by the one process that serves; or nil
+	readers *sql.DB
+	writer  *writer
+}
+
+func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err error) {
+	if path == "" || path == ":memory:" {
+		return nil, errors.New("sqlite:// must be followed by the path of a file")
+	}
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist) && !o.Serve:
+		return nil, fmt.Errorf("there is no database %s: `kwai serve` makes it", path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a folder, not a database", path)
+	}
+
+	var e sqliteEngine
+	defer func() {
+		if err != nil {
+			e.close()
+		}
+	}()
+	if o.Serve {
+		if e.lock, err = lockSQLite(ctx, path); err != nil {
+			return nil, err
+		}
+		// SQLite would make it readable by everyone.
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		// Nobody in this process has the file open with SQLite yet, whose locks
+		// this closing would drop.
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+		if err := syncFolder(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	}
+
+	// synchronous(FULL): a commit is on the disk before it is answered, which
+	// WAL's usual NORMAL doesn't promise.
+	pragmas := []string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)"}
+	writing := e.openDB(path, append([]string{"journal_mode(WAL)"}, pragmas...)...)
+	if e.writer, err = startWriter(ctx, writing, o); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s := &Store{engine: &e, db: writing, now: e.writer.now}
+	if o.Serve {
+		if err := s.migrate(ctx, goose.DialectSQLite3, o.Log); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	e.readers = e.openDB(path, append([]string{"query_only(1)"}, pragmas...)...)
+	e.readers.SetMaxOpenConns(sqliteReaders)
+	e.readers.SetMaxIdleConns(sqliteReaders)
+	s.db, s.readers = e.readers, &prepared{conn: e.readers}
+	if err := s.checkVersion(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (e *sqliteEngine) openDB(path string, pragmas ...string) *sql.DB {
+	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{"_pragma": pragmas}.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		panic(err) // the driver's name is wrong: nothing else is looked at here
+	}
+	return db
+}
+
+// lockSQLite makes sure that one process serves the database: group commit
+// wants one writer, and two servers on one file are a mistake more often than
+// not. The lock is SQLite's own, on a file beside the database: it works
+// wherever SQLite does, and the system drops it when the process dies.
+func lockSQLite(ctx context.Context, path string) (*sql.DB, error) {
+	db := (*sqliteEngine)(nil).openDB(path+"-serving", "busy_timeout(0)", "journal_mode(OFF)", "locking_mode(EXCLUSIVE)")
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(ctx, `BEGIN EXCLUSIVE; COMMIT`); err != nil {
+		db.Close()
+		if sqliteCode(err) == sqlite3.SQLITE_BUSY {
+			return nil, fmt.Errorf("another kwai serves %s", path)
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// syncFolder makes a file's creation durable.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir) //nolint:gosec // the operator's own setting
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (e *sqliteEngine) close() error {
+	var errs []error
+	if e.readers != nil {
+		errs = append(errs, e.readers.Close())
+	}
+	if e.writer != nil {
+		errs = append(errs, e.writer.close())
+	}
+	if e.lock != nil {
+		errs = append(errs, e.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (e *sqliteEngine) inTx(ctx context.Context, _ bool, fn func(*Tx) error) error {
+	return e.writer.do(ctx, fn)
+}
+
+// sqliteCode is the primary result code of an error; 0 if it has none.
+func sqliteCode(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code() & 0xff
+	}
+	return 0
+}
+
+func (e *sqliteEngine) unavailable(err error) bool {
+	switch sqliteCode(err) {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return true
+	}
+	return false
+}
+
+// prepared is a querier that prepares each text once.
+type prepared struct {
+	conn interface {
+		PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+	}
+	stmts sync.Map // text → *sql.Stmt
+}
+
+func (p *prepared) stmt(query string) (*sql.Stmt, error) {
+	if s, ok := p.stmts.Load(query); ok {
+		return s.(*sql.Stmt), nil
+	}
+	// Not under the caller's context: the statement outlives the call.
+	s, err := p.conn.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, err
+	}
+	if first, loaded := p.stmts.LoadOrStore(query, s); loaded {
+		s.Close()
+		s = first.(*sql.Stmt)
+	}
+	return s, nil
+}
+
+func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	s, err := p.stmt(query)
+	if err != nil {
+		return nil, err
+	}
+	return s.ExecContext(ctx, args...)
+}
+
+func (p *prepared) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	s, err := p.stmt(query)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}

@@ -1,0 +1,322 @@
+// Package store keeps kwai's state in SQLite or PostgreSQL.
+//
+// One SQL text runs on both. sqlite.go and postgres.go hold what differs: how
+// to open, how to run a transaction, what an error means. The queries stand in
+// one file per table: users.go, sessions.go, recoveries.go, events.go, keys.go.
+//
+// Read with [Store.Read], write with [Store.InTx]:
+//
+//	user, err := db.Read(ctx).UserByEmail(key)
+//	err = db.InTx(ctx, func(tx *store.Tx) error { … })
+//
+// What it promises: when InTx has returned nil, the change is on the disk (an
+// fsync came before), and every later Read sees it. When InTx has returned an
+// error, the change has not been answered to anybody; it may still have
+// happened if the error came from the commit itself.
+//
+// Two rules keep races out. Races on one row are settled by one conditional
+// statement with RETURNING. Races across rows are settled at the user's row:
+// whatever makes something under a user (a session, a recovery) or ends it all
+// (a reset, a revocation) updates the user's row first, in the same
+// transaction, so that one waits for the other.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+)
+
+// ErrNotFound says that no row matches.
+var ErrNotFound = errors.New("not found")
+
+// ErrUnavailable is wrapped by errors that pass by themselves or once somebody
+// has mended the database (a full disk, a lost connection, a lock held for too
+// long): the same request may succeed later.
+var ErrUnavailable = errors.New("the database can't do this now")
+
+// Options opens a store. The zero value of each field but URL will do.
+type Options struct {
+	// URL is sqlite://PATH or postgres://….
+	URL string
+	// Serve says that this process serves requests: it may create the SQLite
+	// database, migrates it, and is the only one that serves it. Without it,
+	// Open fails where there is no database or where its schema is not this
+	// program's.
+	Serve bool
+	// Now replaces the clock, for tests.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// engine is what differs between SQLite and PostgreSQL.
+type engine interface {
+	// inTx runs fn in a transaction; one says that fn is one statement.
+	inTx(ctx context.Context, one bool, fn func(*Tx) error) error
+	// unavailable says whether err passes by itself or by an operator's hand.
+	unavailable(err error) bool
+	close() error
+}
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	engine
+	readers querier
+	db      *sql.DB // for what happens once: migrations, readiness
+	now     func() time.Time
+}
+
+// querier is what *sql.DB and *sql.Tx have in common.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// Open opens the database that o.URL names. Its errors are for the person who
+// set it, in one line, and never hold a password.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch scheme, rest, _ := strings.Cut(o.URL, "://"); scheme {
+	case "sqlite":
+		return openSQLite(ctx, rest, o)
+	case "postgres", "postgresql":
+		return openPostgres(ctx, o)
+	default:
+		return nil, fmt.Errorf("it must begin with sqlite:// or postgres://")
+	}
+}
+
+// Close waits for what is being written and closes the database.
+func (s *Store) Close() error { return s.close() }
+
+// Now is the time that transactions are stamped with.
+func (s *Store) Now() time.Time { return s.now() }
+
+// Ready tells whether requests can be served.
+func (s *Store) Ready(ctx context.Context) error {
+	return s.wrap(s.checkVersion(ctx))
+}
+
+// InTx runs fn in a transaction and returns when it is durable, or was undone
+// because fn returned an error. fn may be run more than once: it must have no
+// effect outside tx. It runs to its end even if ctx ends meanwhile; a caller
+// whose ctx ends before fn's turn gets ctx's error. A refusal that must be
+// written is a nil error: the caller notes it in a variable.
+func (s *Store) InTx(ctx context.Context, fn func(*Tx) error) error {
+	return s.wrap(s.inTx(ctx, false, fn))
+}
+
+// One is InTx for an fn of a single statement: PostgreSQL then needs no BEGIN
+// and COMMIT, two round trips fewer.
+func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
+	return s.wrap(s.inTx(ctx, true, fn))
+}
+
+// Read reads what has been committed. Each of the Reader's calls sees the
+// state of its own moment.
+func (s *Store) Read(ctx context.Context) Reader {
+	return Reader{ctx: ctx, q: s.readers, wrap: s.wrap}
+}
+
+func (s *Store) wrap(err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) || s.unavailable(err) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// Reader has the queries that change nothing.
+type Reader struct {
+	ctx  context.Context //nolint:containedctx // a Reader lives for one call
+	q    querier
+	wrap func(error) error
+	tx   *Tx // the transaction it belongs to, or nil
+}
+
+// Tx is a transaction: the Reader's queries and those that change something.
+type Tx struct {
+	Reader
+	// Now is the transaction's time: every row it writes carries this one.
+	Now time.Time
+
+	mu     sync.Mutex // held while a statement runs
+	ended  bool       // no statement may run any more
+	failed error      // the last error of the engine, if any
+}
+
+var errEnded = errors.New("the transaction has ended")
+
+// statement runs one statement, never after the transaction has ended, and
+// notes an error of the engine: the transaction may be lost with it even if
+// the caller forgives it.
+func (r Reader) statement(run func() error) error {
+	if r.tx == nil {
+		return r.wrap(run())
+	}
+	r.tx.mu.Lock()
+	defer r.tx.mu.Unlock()
+	if r.tx.ended {
+		return errEnded
+	}
+	err := run()
+	if err != nil {
+		r.tx.failed = err
+	}
+	return err
+}
+
+// end keeps the transaction's function from doing anything more.
+func (tx *Tx) end() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.ended = true
+}
+
+// exec returns how many rows the statement changed.
+func (r Reader) exec(query string, args ...any) (n int64, err error) {
+	err = r.statement(func() error {
+		res, err := r.q.ExecContext(r.ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
+}
+
+// scanFunc is the Scan of *sql.Row and *sql.Rows.
+type scanFunc func(dest ...any) error
+
+// one returns the query's first row; ErrNotFound if there is none.
+func one[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (v T, err error) {
+	found := false
+	err = r.each(func(rows *sql.Rows) (bool, error) {
+		found = true
+		v, err = scan(rows.Scan)
+		return false, err
+	}, query, args...)
+	if err == nil && !found {
+		err = ErrNotFound
+	}
+	return v, err
+}
+
+// list returns all rows of the query.
+func list[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (all []T, err error) {
+	err = r.each(func(rows *sql.Rows) (bool, error) {
+		v, err := scan(rows.Scan)
+		all = append(all, v)
+		return true, err
+	}, query, args...)
+	return all, err
+}
+
+// each calls fn for each row of the query for as long as it returns true.
+func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any) error {
+	return r.statement(func() error {
+		rows, err := r.q.QueryContext(r.ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for more := true; more && rows.Next(); {
+			if more, err = fn(rows); err != nil {
+				return err
+			}
+		}
+		return errors.Join(rows.Err(), rows.Close())
+	})
+}
+
+// column scans a row of one column.
+func column[T any](scan scanFunc) (v T, err error) {
+	err = scan(&v)
+	return v, err
+}
+
+// Schema versions.
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// schemaVersion is the newest migration that this program knows.
+const schemaVersion = 1
+
+func (s *Store) migrate(ctx context.Context, dialect database.Dialect, log *slog.Logger, opts ...goose.ProviderOption) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	opts = append(opts, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()), goose.WithTableName("schema_version"))
+	provider, err := goose.NewProvider(dialect, s.db, files, opts...)
+	if err != nil {
+		return err
+	}
+	done, err := provider.Up(ctx)
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	for _, d := range done {
+		log.Info("migrated the database", "version", d.Source.Version, "took", d.Duration)
+	}
+	return nil
+}
+
+// checkVersion refuses a database that this program can't use: one that is
+// older than its queries, or newer in a way that says so.
+func (s *Store) checkVersion(ctx context.Context) error {
+	var text string
+	if err := s.db.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'oldest_schema'`).Scan(&text); err != nil {
+		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
+	}
+	oldest, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("its oldest_schema is no number: %q", text)
+	}
+	if oldest > schemaVersion {
+		return fmt.Errorf("it is of a newer kwai (schema %d, this program knows %d): use that one", oldest, schemaVersion)
+	}
+	var have int
+	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`).Scan(&have); err != nil {
+		return err
+	}
+	if have < schemaVersion {
+		return fmt.Errorf("its schema is of an older kwai (%d, this program needs %d): start `kwai serve` once to migrate it", have, schemaVersion)
+	}
+	return nil
+}
+
+// Times in rows.
+
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+// optional is micros with null for the zero time.
+func optional(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
+}
+
+func fromMicros(n int64) time.Time { return time.UnixMicro(n).UTC() }
+
+func fromOptional(n sql.NullInt64) time.Time {
+	if !n.Valid {
+		return time.Time{}
+	}
+	return fromMicros(n.Int64)
+}

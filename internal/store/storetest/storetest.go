@@ -1,0 +1,78 @@
+// Package storetest gives tests each database that kwai runs on: what a test
+// claims, it claims of all of them.
+//
+//	func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+//
+//	func TestLogin(t *testing.T) {
+//		storetest.Each(t, func(t *testing.T, url string) { … })
+//	}
+//
+// PostgreSQL is a private cluster; where its programs are missing, its tests
+// are skipped, or fail if KWAI_TEST_ENGINES=all.
+package storetest
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"kwai/internal/pgtest"
+	"kwai/internal/store"
+)
+
+// Main runs the tests and then ends the cluster they used.
+func Main(m *testing.M) int { return pgtest.Main(m) }
+
+// Each runs f in parallel on a new database of each kind, which has kwai's
+// schema already.
+func Each(t *testing.T, f func(t *testing.T, url string)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, SQLite(t))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, Postgres(t))
+	})
+}
+
+// SQLite is the URL of a new SQLite database.
+func SQLite(tb testing.TB) string {
+	url := "sqlite://" + filepath.Join(tb.TempDir(), "kwai.db")
+	if err := migrate(url); err != nil {
+		tb.Fatal(err)
+	}
+	return url
+}
+
+// Postgres is the URL of a new PostgreSQL database.
+func Postgres(tb testing.TB) string {
+	pgtest.Require(tb)
+	pgtest.Template(tb, "kwai", migrate)
+	return pgtest.FromTemplate(tb, "kwai")
+}
+
+func migrate(url string) error {
+	s, err := store.Open(context.Background(), store.Options{URL: url, Serve: true})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// Open opens the database for the time of the test; now replaces its clock
+// unless nil.
+func Open(tb testing.TB, url string, now func() time.Time) *store.Store {
+	s, err := store.Open(tb.Context(), store.Options{URL: url, Serve: true, Now: now})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}

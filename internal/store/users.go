@@ -1,0 +1,138 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// User is an account. Zero times mean: never, or not.
+type User struct {
+	ID                  string // UUID v4
+	Email               string // as given
+	EmailKey            string // folded, unique
+	FirstName, LastName string
+	PasswordHash        string // PHC; empty until a password is chosen
+	PasswordSetAt       time.Time
+	LastLoginAt         time.Time
+	RevokedAt           time.Time
+	CreatedAt           time.Time
+}
+
+const userColumns = `u.id, u.email, u.email_key, u.first_name, u.last_name, u.password_hash,
+	u.password_set_at, u.last_login_at, u.revoked_at, u.created_at`
+
+func scanUser(scan scanFunc) (User, error) { return scanUserAnd(scan) }
+
+// scanUserAnd scans userColumns and the columns behind them into more.
+func scanUserAnd(scan scanFunc, more ...any) (User, error) {
+	var u User
+	var hash sql.NullString
+	var set, login, revoked sql.NullInt64
+	var created int64
+	err := scan(append([]any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, &hash,
+		&set, &login, &revoked, &created}, more...)...)
+	u.PasswordHash = hash.String
+	u.PasswordSetAt, u.LastLoginAt, u.RevokedAt = fromOptional(set), fromOptional(login), fromOptional(revoked)
+	u.CreatedAt = fromMicros(created)
+	return u, err
+}
+
+// UserByEmail finds a user by the folded address; ErrNotFound if there is none.
+func (r Reader) UserByEmail(key string) (User, error) {
+	return one(r, scanUser, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1`, key)
+}
+
+// UserByID finds a user; ErrNotFound if there is none.
+func (r Reader) UserByID(id string) (User, error) {
+	return one(r, scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id)
+}
+
+// UsersAfter lists up to n users in the order of their folded addresses,
+// beginning behind the one given; "" begins at the first.
+func (r Reader) UsersAfter(key string, n int) ([]User, error) {
+	return list(r, scanUser, `SELECT `+userColumns+` FROM users u WHERE u.email_key > $1 ORDER BY u.email_key LIMIT $2`, key, n)
+}
+
+// CostCount says how many passwords are stored at a cost of hashing.
+type CostCount struct {
+	Cost  string
+	Users int64
+}
+
+// PasswordCosts counts the stored passwords by what verifying them costs.
+func (r Reader) PasswordCosts() ([]CostCount, error) {
+	return list(r, func(scan scanFunc) (c CostCount, err error) {
+		err = scan(&c.Cost, &c.Users)
+		return c, err
+	}, `SELECT password_cost, COUNT(*) FROM users WHERE password_cost IS NOT NULL GROUP BY password_cost ORDER BY password_cost`)
+}
+
+// Password is a password as it is stored.
+type Password struct {
+	Hash string // PHC
+	Cost string // what verifying it costs
+}
+
+// InsertUser adds a user, created now; with a password unless it is zero. False
+// if the address is taken.
+func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
+	set := time.Time{}
+	if p.Hash != "" {
+		set = tx.Now
+	}
+	n, err := tx.exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (email_key) DO NOTHING`,
+		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), micros(tx.Now))
+	return n == 1, err
+}
+
+// LogIn stamps a login, provided that the hash that was verified is still the
+// user's and the user isn't revoked. rehashed, unless zero, replaces the hash of
+// the same password. Everything that opens a session goes through here first.
+func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
+	n, err := tx.exec(`UPDATE users SET last_login_at = $1, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
+		WHERE id = $4 AND password_hash = $5 AND revoked_at IS NULL`,
+		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, verified)
+	return n == 1, err
+}
+
+// SetPassword gives the user a new password and returns the user, as it is
+// then. The caller ends the sessions and recoveries.
+func (tx *Tx) SetPassword(userID string, p Password) (User, error) {
+	return one(tx.Reader, scanUser, `UPDATE users AS u SET password_hash = $1, password_cost = $2, password_set_at = $3
+		WHERE id = $4 RETURNING `+userColumns, p.Hash, p.Cost, micros(tx.Now), userID)
+}
+
+// Revoke keeps the user from logging in; true if it was not revoked before. The
+// caller ends the sessions.
+func (tx *Tx) Revoke(userID string) (bool, error) {
+	n, err := tx.exec(`UPDATE users SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL`, micros(tx.Now), userID)
+	return n == 1, err
+}
+
+// Enact lets a revoked user log in again; true if it was revoked before.
+func (tx *Tx) Enact(userID string) (bool, error) {
+	n, err := tx.exec(`UPDATE users SET revoked_at = NULL WHERE id = $1 AND revoked_at IS NOT NULL`, userID)
+	return n == 1, err
+}
+
+// ClaimRecovery notes that the user's latest recovery is one requested at that
+// time. False if a newer one was made, the password was changed since, or the
+// user is revoked: then none may be made.
+func (tx *Tx) ClaimRecovery(userID string, requestedAt time.Time) (bool, error) {
+	n, err := tx.exec(`UPDATE users SET recovery_requested_at = $1 WHERE id = $2 AND revoked_at IS NULL
+		AND COALESCE(recovery_requested_at, 0) < $1 AND COALESCE(password_set_at, 0) <= $1`, micros(requestedAt), userID)
+	return n == 1, err
+}
+
+// text is null for "".
+func text(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+
+// found turns ErrNotFound into false.
+func found(err error) (bool, error) {
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}

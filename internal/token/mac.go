@@ -1,0 +1,76 @@
+package token
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"sync"
+)
+
+const macIDSize = 4 // bytes of a MAC key's id inside a refresh token
+
+// macKey is an opened server key for MACs: one derived key per use, so that a
+// value made for one is worth nothing to another.
+type macKey struct {
+	id       [macIDSize]byte
+	refresh  *sync.Pool // each of *hasher
+	recovery *sync.Pool
+	pick     *sync.Pool
+}
+
+// newMACKey derives the keys (HKDF-SHA256, RFC 5869). The labels are part of
+// the formats: changing one voids all that was made under it.
+func newMACKey(id string, plain []byte) (*macKey, error) {
+	raw, ok := parseMACID(id)
+	if !ok {
+		return nil, errors.New("its id is not 8 lower-case hexadecimal digits")
+	}
+	k := &macKey{id: raw}
+	if len(plain) != sha256.Size {
+		return nil, errors.New("what is sealed is not a MAC key of 32 bytes")
+	}
+	for _, d := range []struct {
+		label string
+		to    **sync.Pool
+	}{
+		{"kwai refresh token v1", &k.refresh},
+		{"kwai recovery id v1", &k.recovery},
+		{"kwai pick v1", &k.pick},
+	} {
+		key, err := hkdf.Key(sha256.New, plain, nil, d.label, sha256.Size)
+		if err != nil {
+			return nil, err
+		}
+		*d.to = &sync.Pool{New: func() any { return &hasher{mac: hmac.New(sha256.New, key)} }}
+	}
+	return k, nil
+}
+
+func parseMACID(text string) (id [macIDSize]byte, ok bool) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != macIDSize || hex.EncodeToString(b) != text {
+		return id, false
+	}
+	return [macIDSize]byte(b), true
+}
+
+// A hasher is an HMAC with its buffers. Kept in pools: making one costs more
+// than using it, and buffers on the stack would escape through hash.Hash.
+type hasher struct {
+	mac hash.Hash
+	in  [refreshBody]byte
+	sum [sha256.Size]byte
+}
+
+// sumString returns the HMAC-SHA256 of s.
+func sumString(pool *sync.Pool, s string) [sha256.Size]byte {
+	h := pool.Get().(*hasher)
+	defer pool.Put(h)
+	h.mac.Reset()
+	h.mac.Write([]byte(s))
+	h.mac.Sum(h.sum[:0])
+	return h.sum
+}

@@ -1,0 +1,108 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"kwai/internal/auth"
+)
+
+// httpError is a refusal that HTTP alone knows.
+type httpError struct {
+	status int
+	detail string
+}
+
+func (e *httpError) Error() string { return e.detail }
+
+// unready is why the server can't serve.
+type unready struct{ error }
+
+func (e *unready) Unwrap() error { return e.error }
+
+// problem is an error as RFC 9457 has it, and Errors, kwai's own member.
+type problem struct {
+	Type   string       `json:"type"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail"`
+	Errors []auth.Field `json:"errors,omitempty"`
+}
+
+// statusOf maps the rules' codes to HTTP's.
+var statusOf = map[auth.Code]int{
+	auth.Invalid:         http.StatusUnprocessableEntity,
+	auth.Unauthenticated: http.StatusUnauthorized,
+	auth.Forbidden:       http.StatusForbidden,
+	auth.NotFound:        http.StatusNotFound,
+	auth.Conflict:        http.StatusConflict,
+	auth.Unavailable:     http.StatusServiceUnavailable,
+}
+
+// retryAfter is what a 503 asks for, in seconds.
+const retryAfter = 2
+
+// explain is the one place that decides what a client sees of an error. What
+// isn't known here is a fault of ours: it is logged and not shown.
+func (s *Server) explain(r *http.Request, err error) problem {
+	p := problem{Type: "about:blank"}
+	if e, ok := errors.AsType[*httpError](err); ok {
+		p.Status, p.Detail = e.status, e.detail
+	} else {
+		if e, ok := errors.AsType[*auth.Error](err); ok {
+			p.Detail, p.Errors = e.Detail, e.Fields
+		}
+		p.Status = statusOf[auth.CodeOf(err)]
+	}
+	if _, ok := errors.AsType[*unready](err); ok {
+		p.Status = http.StatusServiceUnavailable
+	}
+	switch {
+	case p.Status == http.StatusServiceUnavailable:
+		note(r, "error", err.Error())
+		p.Detail = "The server can't do this now. Try again soon."
+	case p.Status == 0 && errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		// The client went away while it waited: nobody reads the answer.
+		p.Status, p.Detail = http.StatusServiceUnavailable, "The request was given up."
+	case p.Status == 0:
+		note(r, "error", err.Error())
+		p.Status, p.Detail = http.StatusInternalServerError, "The server made a mistake. It has been logged."
+	}
+	p.Title = http.StatusText(p.Status)
+	return p
+}
+
+// headers sets what the status asks for.
+func (p problem) headers(h http.Header, err error) {
+	h.Set("Cache-Control", "no-store")
+	switch {
+	case p.Status == http.StatusServiceUnavailable:
+		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	case errors.Is(err, auth.ErrNotLoggedIn):
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+}
+
+// problem answers with an error for a program.
+func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	p := s.explain(r, err)
+	p.headers(w.Header(), err)
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // it holds nothing that JSON can't
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body)
+}
+
+// errorPage answers with an error for a person.
+func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
+	p := s.explain(r, err)
+	p.headers(w.Header(), err)
+	renderPage(w, p.Status, "error", messagePage{Title: p.Title, Text: p.Detail})
+}

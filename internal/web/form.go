@@ -1,0 +1,149 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"kwai/internal/auth"
+)
+
+// maxBody bounds a body, in bytes.
+const maxBody = 64 << 10
+
+var (
+	errTooLarge  = &httpError{http.StatusRequestEntityTooLarge, "The body is larger than 64 KiB."}
+	errMediaType = &httpError{http.StatusUnsupportedMediaType, "Send the fields as application/x-www-form-urlencoded or multipart/form-data, in UTF-8."}
+	errForm      = &httpError{http.StatusBadRequest, "The form can't be decoded."}
+)
+
+// form has the fields of a request's body. It collects what is wrong with
+// them, so that a client is told all of it at once.
+type form struct {
+	values map[string][]string
+	wrong  []auth.Field
+}
+
+// readForm decodes the body; the query string is never looked at. Its errors
+// are errTooLarge, errMediaType and errForm.
+func readForm(w http.ResponseWriter, r *http.Request) (*form, error) {
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, errMediaType
+	}
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
+		return nil, errMediaType
+	}
+	if r.ContentLength > maxBody {
+		return nil, errTooLarge
+	}
+	switch kind {
+	case "application/x-www-form-urlencoded", "multipart/form-data":
+	default:
+		return nil, errMediaType
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, errForm // it broke off, or came too slowly
+	}
+	values, err := decodeForm(kind, params["boundary"], body)
+	if err != nil {
+		return nil, errForm
+	}
+	return &form{values: values}, nil
+}
+
+// decodeForm decodes a body of either kind; the boundary is multipart's.
+func decodeForm(kind, boundary string, body []byte) (map[string][]string, error) {
+	var values map[string][]string
+	var err error
+	if kind == "multipart/form-data" {
+		values, err = decodeMultipart(boundary, body)
+	} else {
+		values, err = url.ParseQuery(string(body))
+	}
+	if err != nil {
+		return nil, err
+	}
+	for name, all := range values {
+		for _, value := range all {
+			if !utf8.ValidString(name) || !utf8.ValidString(value) {
+				return nil, errors.New("not UTF-8")
+			}
+		}
+	}
+	return values, nil
+}
+
+// maxParts bounds the fields of a multipart form, each of which costs much more
+// than its bytes.
+const maxParts = 100
+
+func decodeMultipart(boundary string, body []byte) (map[string][]string, error) {
+	if boundary == "" {
+		return nil, errors.New("no boundary")
+	}
+	values := make(map[string][]string)
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	for range maxParts {
+		part, err := parts.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return values, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		value, err := io.ReadAll(part)
+		if err != nil {
+			return nil, err
+		}
+		if part.FileName() != "" {
+			return nil, errors.New("a file")
+		}
+		values[part.FormName()] = append(values[part.FormName()], string(value))
+	}
+	return nil, errors.New("too many parts")
+}
+
+// optional is a field's value, "" if it is missing.
+func (f *form) optional(name string) string {
+	switch all := f.values[name]; len(all) {
+	case 0:
+		return ""
+	case 1:
+		return all[0]
+	default:
+		f.refuse(name, "This field must be given once.")
+		return ""
+	}
+}
+
+// required is the value of a field that must be there, and not empty.
+func (f *form) required(name string) string {
+	value := f.optional(name)
+	if value == "" && len(f.values[name]) < 2 {
+		f.refuse(name, "This field is required.")
+	}
+	return value
+}
+
+func (f *form) refuse(name, message string) {
+	f.wrong = append(f.wrong, auth.Field{Name: name, Message: message})
+}
+
+// err says what was wrong with the fields, or is nil.
+func (f *form) err() error {
+	if len(f.wrong) == 0 {
+		return nil
+	}
+	return auth.InvalidFields(f.wrong...)
+}

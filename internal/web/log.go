@@ -1,0 +1,89 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// event is what is logged of a request: one line, which handlers add to. Never
+// a query argument, a token, a password or the address of an unknown account.
+type event struct{ attrs []slog.Attr }
+
+type eventKey struct{}
+
+// note adds to the request's line in the log.
+func note(r *http.Request, name string, value any) {
+	if e, ok := r.Context().Value(eventKey{}).(*event); ok {
+		e.attrs = append(e.attrs, slog.Any(name, value))
+	}
+}
+
+// answered remembers what was answered.
+type answered struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *answered) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answered) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// logged logs each request and makes a 500 of a panic.
+func (s *Server) logged(route string, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		e := &event{}
+		r = r.WithContext(context.WithValue(r.Context(), eventKey{}, e))
+		a := &answered{ResponseWriter: w}
+		defer func() {
+			if p := recover(); p != nil {
+				s.Log.Error("a request panicked", "route", route, "panic", p, "stack", string(debug.Stack()))
+				if a.status != 0 {
+					panic(http.ErrAbortHandler) // half an answer must not look whole
+				}
+				s.problem(a, r, &httpError{http.StatusInternalServerError, "The server made a mistake. It has been logged."})
+			}
+			s.log(r, route, a.status, time.Since(begun), e)
+		}()
+		next(a, r)
+	})
+}
+
+func (s *Server) log(r *http.Request, route string, status int, took time.Duration, e *event) {
+	level := slog.LevelInfo
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	if !s.Log.Enabled(r.Context(), level) {
+		return
+	}
+	client, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		client = r.RemoteAddr
+	}
+	attrs := append([]slog.Attr{
+		slog.String("method", r.Method),
+		slog.String("route", route),
+		slog.Int("status", status),
+		slog.Duration("took", took),
+		slog.String("client", client),
+	}, e.attrs...)
+	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}

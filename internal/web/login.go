@@ -1,0 +1,52 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"kwai/internal/auth"
+)
+
+// login answers POST /api/v1/auth/login.
+func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
+	f, err := readForm(w, r)
+	if err != nil {
+		return err
+	}
+	username, password := f.required("username"), f.required("password")
+	if grant := f.optional("grant_type"); grant != "" && grant != "password" {
+		f.refuse("grant_type", `This must be "password", or be left out.`)
+	}
+	for _, name := range []string{"scope", "client_id", "client_secret"} {
+		f.optional(name) // OAuth 2's other fields: not needed, but not twice either
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	tokens, err := s.Rules.Login(r.Context(), username, password)
+	if err != nil {
+		return err
+	}
+	return writeTokens(w, tokens)
+}
+
+// tokenSchema is what clients of kwai read, and OAuth 2's fields (RFC 6749,
+// 5.1) for those that speak only that.
+type tokenSchema struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	Expiration   string `json:"expiration"` // of the access token, UTC
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int    `json:"expires_in"` // seconds
+}
+
+func writeTokens(w http.ResponseWriter, t auth.Tokens) error {
+	w.Header().Set("Cache-Control", "no-store")
+	return writeJSON(w, tokenSchema{
+		AccessToken:  t.Access,
+		RefreshToken: t.Refresh,
+		Expiration:   t.ExpiresAt.UTC().Format(time.DateTime),
+		TokenType:    "bearer",
+		ExpiresIn:    int(t.ExpiresIn.Seconds()),
+	})
+}

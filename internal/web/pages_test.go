@@ -1,0 +1,293 @@
+package web
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+)
+
+const hostile = `"'><script>alert(1)</script>`
+
+var pageTests = []struct {
+	label, name string
+	data        any
+	title       string   // how it begins
+	focus       string   // the id of the field that has the focus
+	invalid     []string // the ids of the fields marked so
+	fields      map[string]string
+}{
+	{label: "recover", name: "recover", data: recoverPage{}, title: "Forgotten password", fields: map[string]string{"email": ""}},
+	{label: "recover, wrong", name: "recover", data: recoverPage{Email: hostile, Error: hostile}, title: "Error: ", focus: "email", invalid: []string{"email"}, fields: map[string]string{"email": hostile}},
+	{label: "recover, busy", name: "recover", data: recoverPage{Email: "a@example.org", Notice: hostile}, title: "Error: ", fields: map[string]string{"email": "a@example.org"}},
+	{label: "sent", name: "sent", title: "Look into your mail"},
+	{label: "reset, by link", name: "reset", data: resetPage{UUID: hostile, FromLink: true, MinLength: 8}, title: "Choose a new password", fields: map[string]string{"uuid": hostile, "password": ""}},
+	{label: "reset, by hand", name: "reset", data: resetPage{MinLength: 8}, title: "Choose a new password", fields: map[string]string{"uuid": "", "password": ""}},
+	{label: "reset, link without id", name: "reset", data: resetPage{FromLink: true, MinLength: 8}, title: "Choose a new password", fields: map[string]string{"uuid": "", "password": ""}},
+	{label: "reset, weak password", name: "reset", data: resetPage{UUID: hostile, FromLink: true, PasswordError: hostile, MinLength: 8}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"uuid": hostile, "password": ""}},
+	{label: "reset, both wrong", name: "reset", data: resetPage{UUID: hostile, FromLink: true, UUIDError: hostile, PasswordError: hostile, MinLength: 8}, title: "Error: ", focus: "uuid", invalid: []string{"uuid", "password"}, fields: map[string]string{"uuid": hostile, "password": ""}},
+	{label: "reset, busy", name: "reset", data: resetPage{UUID: "u", FromLink: true, Notice: hostile, MinLength: 8}, title: "Error: ", fields: map[string]string{"uuid": "u", "password": ""}},
+	{label: "done", name: "done", title: "Your password is changed"},
+	{label: "invalid", name: "invalid", title: "This link is no longer valid"},
+	{label: "revoked", name: "revoked", title: "This account is blocked"},
+	{label: "error", name: "error", data: messagePage{Title: hostile, Text: hostile}, title: "Error: " + hostile},
+	{label: "error, with a link", name: "error", data: messagePage{Title: "Busy", Text: "Try again.", Link: "javascript:alert(1)", LinkText: hostile}, title: "Error: Busy"},
+}
+
+func TestPages(t *testing.T) {
+	t.Parallel()
+	for _, tt := range pageTests {
+		t.Run(tt.label, func(t *testing.T) {
+			t.Parallel()
+			rec := httptest.NewRecorder()
+			renderPage(rec, http.StatusTeapot, tt.name, tt.data)
+			body := rec.Body.Bytes()
+			checkBalanced(t, body)
+			doc, err := html.Parse(bytes.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := readPage(t, doc)
+			checkAccessible(t, p)
+			checkInert(t, p)
+
+			if !strings.HasPrefix(p.title, tt.title) {
+				t.Errorf("title = %q, want it to begin with %q", p.title, tt.title)
+			}
+			var focus, invalid []string
+			fields := map[string]string{}
+			for _, input := range p.all["input"] {
+				fields[input["name"]] = input["value"]
+				if _, ok := input["autofocus"]; ok {
+					focus = append(focus, input["id"])
+				}
+				if input["aria-invalid"] == "true" {
+					invalid = append(invalid, input["id"])
+				}
+			}
+			if strings.Join(focus, " ") != tt.focus {
+				t.Errorf("focus = %q, want %q", focus, tt.focus)
+			}
+			if !slices.Equal(invalid, tt.invalid) {
+				t.Errorf("invalid fields = %q, want %q", invalid, tt.invalid)
+			}
+			if len(fields) != len(tt.fields) {
+				t.Errorf("fields = %q, want %q", fields, tt.fields)
+			}
+			for name, want := range tt.fields {
+				if got, ok := fields[name]; !ok || got != want {
+					t.Errorf("field %s = %q (%t), want %q", name, got, ok, want)
+				}
+			}
+		})
+	}
+}
+
+// Each template file is a page that some case above renders.
+func TestEveryPageIsTested(t *testing.T) {
+	t.Parallel()
+	files, err := pageFiles.ReadDir("pages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		name, isPage := strings.CutSuffix(f.Name(), ".html")
+		if !isPage || name == "layout" {
+			continue
+		}
+		found := false
+		for _, tt := range pageTests {
+			found = found || tt.name == name
+		}
+		if !found {
+			t.Errorf("no test renders %s", f.Name())
+		}
+	}
+}
+
+func TestPageHeaders(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		renderPage(w, http.StatusForbidden, "revoked", nil)
+	}))
+	defer srv.Close()
+	res, err := http.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusForbidden || res.ContentLength <= 0 {
+		t.Errorf("status %d, length %d; want 403 and a length", res.StatusCode, res.ContentLength)
+	}
+	for name, want := range map[string]string{
+		"Content-Type":               "text/html; charset=utf-8",
+		"Cache-Control":              "no-store",
+		"Content-Security-Policy":    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+		"Cross-Origin-Opener-Policy": "same-origin",
+		"Referrer-Policy":            "same-origin",
+		"X-Content-Type-Options":     "nosniff",
+		"X-Frame-Options":            "DENY",
+	} {
+		if got := res.Header.Get(name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestStyleSheetCaching(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]string{
+		"?v=" + styleVersion: "public, max-age=31536000, immutable",
+		"?v=older":           "no-cache",
+		"":                   "no-cache",
+	} {
+		rec := httptest.NewRecorder()
+		serveStyle(rec, httptest.NewRequest("GET", "/style.css"+query, nil))
+		if got := rec.Header().Get("Cache-Control"); got != want {
+			t.Errorf("/style.css%s: Cache-Control = %q, want %q", query, got, want)
+		}
+		if got := rec.Header().Get("Content-Type"); got != "text/css; charset=utf-8" {
+			t.Errorf("/style.css%s: Content-Type = %q", query, got)
+		}
+		if !bytes.Equal(rec.Body.Bytes(), styleSheet) {
+			t.Errorf("/style.css%s: not the style sheet", query)
+		}
+	}
+}
+
+// checkBalanced reports end tags that are missing or too many: the parser
+// would mend them silently.
+func checkBalanced(t *testing.T, page []byte) {
+	t.Helper()
+	var open []string
+	void := []string{"meta", "link", "input", "br"}
+	for z := html.NewTokenizer(bytes.NewReader(page)); ; {
+		switch z.Next() {
+		case html.ErrorToken:
+			if len(open) > 0 {
+				t.Errorf("never closed: %q", open)
+			}
+			return
+		case html.StartTagToken:
+			if name := z.Token().Data; !slices.Contains(void, name) {
+				open = append(open, name)
+			}
+		case html.EndTagToken:
+			name := z.Token().Data
+			if len(open) == 0 || open[len(open)-1] != name {
+				t.Fatalf("</%s> closes %q", name, open)
+			}
+			open = open[:len(open)-1]
+		}
+	}
+}
+
+type attrs map[string]string
+
+// parsed is a page as the checks need it.
+type parsed struct {
+	title string
+	all   map[string][]attrs // by element
+	ids   map[string]string  // id to its element's text
+}
+
+func readPage(t *testing.T, doc *html.Node) parsed {
+	t.Helper()
+	p := parsed{all: map[string][]attrs{}, ids: map[string]string{}}
+	for n := range doc.Descendants() {
+		if n.Type != html.ElementNode {
+			continue
+		}
+		a := attrs{}
+		for _, at := range n.Attr {
+			a[at.Key] = at.Val
+		}
+		p.all[n.Data] = append(p.all[n.Data], a)
+		var text strings.Builder
+		for d := range n.Descendants() {
+			if d.Type == html.TextNode {
+				text.WriteString(d.Data)
+			}
+		}
+		if n.Data == "title" {
+			p.title = text.String()
+		}
+		if id := a["id"]; id != "" {
+			if _, twice := p.ids[id]; twice {
+				t.Errorf("two elements have the id %q", id)
+			}
+			p.ids[id] = text.String()
+		}
+	}
+	return p
+}
+
+// checkAccessible holds a page against what assistive technology needs.
+func checkAccessible(t *testing.T, p parsed) {
+	t.Helper()
+	if lang := p.all["html"][0]["lang"]; lang != "en" {
+		t.Errorf("lang = %q", lang)
+	}
+	if n := len(p.all["h1"]); n != 1 {
+		t.Errorf("%d h1", n)
+	}
+	if n := len(p.all["main"]); n != 1 {
+		t.Errorf("%d main", n)
+	}
+	labelled := map[string]bool{}
+	for _, l := range p.all["label"] {
+		labelled[l["for"]] = true
+	}
+	for _, input := range p.all["input"] {
+		if input["type"] == "hidden" {
+			continue
+		}
+		if !labelled[input["id"]] {
+			t.Errorf("no label for the field %q", input["name"])
+		}
+		if input["autocomplete"] == "" {
+			t.Errorf("no autocomplete on the field %q", input["name"])
+		}
+		described := strings.Fields(input["aria-describedby"])
+		for _, id := range described {
+			if strings.TrimSpace(p.ids[id]) == "" {
+				t.Errorf("field %q is described by %q, which is missing or empty", input["name"], id)
+			}
+		}
+		if invalid := input["aria-invalid"] == "true"; invalid != slices.Contains(described, input["id"]+"-error") {
+			t.Errorf("field %q: aria-invalid is %t, described by %q", input["name"], invalid, described)
+		}
+	}
+}
+
+// checkInert reports what the policy of the pages forbids, and script that came
+// in through data.
+func checkInert(t *testing.T, p parsed) {
+	t.Helper()
+	for _, element := range []string{"script", "style", "iframe", "img", "object", "base"} {
+		if len(p.all[element]) > 0 {
+			t.Errorf("the page has a <%s>", element)
+		}
+	}
+	for element, all := range p.all {
+		for _, a := range all {
+			for name, value := range a {
+				if name == "style" || strings.HasPrefix(name, "on") {
+					t.Errorf("<%s %s=%q>", element, name, value)
+				}
+				if (name == "href" || name == "action") && strings.HasPrefix(value, "javascript:") {
+					t.Errorf("<%s %s=%q>", element, name, value)
+				}
+			}
+		}
+	}
+	for _, form := range p.all["form"] {
+		if form["method"] != "post" || strings.Contains(form["action"], "?") {
+			t.Errorf("form = %q, want post without a query", form)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package web
+
+import (
+	"net/http"
+
+	"kwai/internal/auth"
+)
+
+// recover answers POST /api/v1/auth/recover: the same for every address.
+func (s *Server) recover(w http.ResponseWriter, r *http.Request) error {
+	f, err := readForm(w, r)
+	if err != nil {
+		return err
+	}
+	email := f.required("email")
+	if err := f.err(); err != nil {
+		return err
+	}
+	if err := s.Rules.Recover(r.Context(), email); err != nil {
+		return err
+	}
+	return writeJSON(w, empty)
+}
+
+// recoverPage shows the form that asks for a mail.
+func (s *Server) recoverPage(w http.ResponseWriter, _ *http.Request) error {
+	renderPage(w, http.StatusOK, "recover", recoverPage{})
+	return nil
+}
+
+// recoverForm takes what was typed into it.
+func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
+	f, err := readForm(w, r)
+	if err != nil {
+		return err
+	}
+	page := recoverPage{Email: f.optional("email")}
+	if _, err := auth.FoldEmail(page.Email); err != nil {
+		// That it is none is plain to see: this tells nothing about accounts.
+		page.Error = "Type an e-mail address, such as name@example.org."
+		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
+		return nil
+	}
+	if err := s.Rules.Recover(r.Context(), page.Email); err != nil {
+		if auth.CodeOf(err) != auth.Unavailable {
+			return err
+		}
+		p := s.explain(r, err)
+		p.headers(w.Header(), err)
+		page.Notice = p.Detail
+		renderPage(w, p.Status, "recover", page)
+		return nil
+	}
+	renderPage(w, http.StatusOK, "sent", nil)
+	return nil
+}

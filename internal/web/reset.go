@@ -1,0 +1,91 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"kwai/internal/auth"
+	"kwai/internal/password"
+	"kwai/internal/token"
+)
+
+// reset answers POST /api/v1/auth/reset.
+func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
+	f, err := readForm(w, r)
+	if err != nil {
+		return err
+	}
+	id, password := f.required("uuid"), f.required("password")
+	if err := f.err(); err != nil {
+		return err
+	}
+	if err := s.Rules.Reset(r.Context(), id, password); err != nil {
+		return err
+	}
+	return writeJSON(w, empty)
+}
+
+// resetPage shows the form that takes a new password. Opening it changes
+// nothing: mail scanners open links, too.
+func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
+	page := resetPage{UUID: r.URL.Query().Get("uuid"), MinLength: password.MinLength}
+	if page.UUID != "" {
+		page.FromLink = true
+		if _, err := s.Rules.RecoveryUser(r.Context(), page.UUID); err != nil {
+			return s.refuseReset(w, r, page, err)
+		}
+	}
+	renderPage(w, http.StatusOK, "reset", page)
+	return nil
+}
+
+// resetForm takes what was typed into it.
+func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
+	f, err := readForm(w, r)
+	if err != nil {
+		return err
+	}
+	page := resetPage{UUID: strings.TrimSpace(f.optional("uuid")), MinLength: password.MinLength}
+	chosen := f.optional("password")
+	_, err = s.Rules.RecoveryUser(r.Context(), page.UUID)
+	page.FromLink = err == nil // it need not be typed again
+	switch {
+	case err != nil:
+	case chosen == "":
+		err = auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password."})
+	default:
+		err = s.Rules.Reset(r.Context(), page.UUID, chosen)
+	}
+	if err != nil {
+		return s.refuseReset(w, r, page, err)
+	}
+	renderPage(w, http.StatusOK, "done", nil)
+	return nil
+}
+
+// refuseReset shows on a page why a reset was refused.
+func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetPage, err error) error {
+	p := s.explain(r, err)
+	p.headers(w.Header(), err)
+	switch {
+	case errors.Is(err, auth.ErrRevoked):
+		renderPage(w, p.Status, "revoked", nil)
+	case errors.Is(err, auth.ErrRecovery) && token.ValidRecoveryID(page.UUID):
+		renderPage(w, p.Status, "invalid", nil)
+	case errors.Is(err, auth.ErrRecovery):
+		page.UUIDError = "This is not a unique id from one of our mails. Copy it from the mail."
+		renderPage(w, p.Status, "reset", page)
+	case p.Status == http.StatusUnprocessableEntity:
+		for _, f := range p.Errors {
+			page.PasswordError = f.Message
+		}
+		renderPage(w, p.Status, "reset", page)
+	case p.Status == http.StatusServiceUnavailable:
+		page.Notice = p.Detail
+		renderPage(w, p.Status, "reset", page)
+	default:
+		return err
+	}
+	return nil
+}
