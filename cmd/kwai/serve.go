@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,7 +113,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		return &usageError{"--public-url", err}
 	}
 	if cmd.Dev {
-		if handler, err = startDev(ctx, s, rules, mailer, handler, c); err != nil {
+		if handler, err = startDev(ctx, s, rules, handler, c); err != nil {
 			return err
 		}
 	}
@@ -260,11 +259,4 @@ func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
 	}
 	log.Info("made a master key: keep a copy of it apart from the database's", "file", path)
 	return nil
-}
-
-// writeJSON prints v for a program.
-func writeJSON(c console, v any) error {
-	e := json.NewEncoder(c.out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

@@ -59,6 +59,7 @@ var (
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
 	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
+	ErrNoMail      = refuse(NotFound, "There is no undelivered mail with that id.")
 	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 

@@ -59,6 +59,9 @@ type Bus struct {
 	log        *slog.Logger
 	owner      string
 	wake       chan struct{}
+
+	mu      sync.Mutex
+	unnoted []func(*store.Tx) error // outcomes that could not be written yet
 }
 
 // New makes a bus; Run starts it.
@@ -113,6 +116,9 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	if held, err := b.hold(ctx); err != nil || !held {
 		return 0, err
 	}
+	if err := b.noteRest(ctx); err != nil {
+		return 0, err
+	}
 	// Read again under the lease: its last holder may have just delivered them.
 	due, err = b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
 	if err != nil {
@@ -153,8 +159,25 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 		note = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
 	}
 	if err := b.store.InTx(ctx, note); err != nil {
-		log.Error("noting a delivery; it may be repeated", "error", err)
+		log.Error("noting a delivery; it is noted before the next one", "error", err)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.unnoted = append(b.unnoted, note)
 	}
+}
+
+// noteRest writes the outcomes that could not be written when they were known:
+// a full disk must not have mails sent again and again.
+func (b *Bus) noteRest(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.unnoted) > 0 {
+		if err := b.store.InTx(ctx, b.unnoted[0]); err != nil {
+			return err
+		}
+		b.unnoted = b.unnoted[1:]
+	}
+	return nil
 }
 
 var errExpired = errors.New("it expired before it could be delivered")

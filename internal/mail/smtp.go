@@ -134,14 +134,14 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	conn, err := s.dial(ctx, "tcp", s.String())
+	socket, err := s.dial(ctx, "tcp", s.String())
 	if err != nil {
 		return s.failed(ctx, stepConnect, err)
 	}
-	defer conn.Close()
-	// The library below knows no contexts: closing the connection is what ends it.
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	conn = &boundedConn{conn, maxReplies}
+	defer socket.Close()
+	// The protocol client knows no contexts: closing the socket is what ends it.
+	defer context.AfterFunc(ctx, func() { socket.Close() })()
+	var conn net.Conn = &boundedConn{socket, maxReplies}
 	if s.security == implicit {
 		conn = tls.Client(conn, s.tlsConfig())
 	}

@@ -21,7 +21,7 @@ import (
 	"kwai/internal/mail/mailtest"
 )
 
-var options = mail.Options{From: "Jüdo, Club <noreply@example.org>", Domain: "auth.example.org"}
+var options = mail.Options{From: `"Jüdo, Club" <noreply@example.org>`, Domain: "auth.example.org"}
 
 func newSMTP(t *testing.T, url string) *mail.SMTP {
 	t.Helper()
@@ -72,7 +72,7 @@ func TestDelivery(t *testing.T) {
 	headers := map[string][]string{
 		"Auto-Submitted": {"auto-generated"},
 		"Date":           {"Mon, 02 Mar 2026 12:05:00 +0000"},
-		"From":           {`=?utf-8?q?J=C3=BCdo,_Club?= <noreply@example.org>`},
+		"From":           {`=?utf-8?b?SsO8ZG8sIENsdWI=?= <noreply@example.org>`},
 		"Message-Id":     {"<id-1@auth.example.org>"},
 		"Mime-Version":   {"1.0"},
 		"Subject":        {"Choose a new password for auth.example.org"},

@@ -41,7 +41,7 @@ type messagePage struct {
 
 // pages has the templates by name. "sent", "done", "invalid" (the link is no
 // longer valid) and "revoked" take no data.
-var pages = parsePages("recover", "sent", "reset", "done", "invalid", "revoked", "error")
+var pages = parsePages("recover", "sent", "reset", "done", "invalid", "revoked", "error", "devmails", "devmail")
 
 func parsePages(names ...string) map[string]*template.Template {
 	// The version makes the style sheet cacheable for good.

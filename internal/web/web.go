@@ -70,6 +70,10 @@ func (s *Server) routes() []route {
 		routes = append(routes,
 			route{"GET", "/dev/mail", s.devMails, true},
 			route{"GET", "/dev/mail/{name}", s.devMail, true},
+			route{"GET", "/dev/uuid", s.devUUID, false},
+			// Pages name their style sheet relative to themselves.
+			route{"GET", "/dev/style.css", s.style, false},
+			route{"GET", "/dev/mail/style.css", s.style, false},
 		)
 	}
 	return routes

@@ -62,14 +62,15 @@ type Server struct {
 	user, password        string
 	utf8                  bool
 
-	mu      sync.Mutex
-	addr    string
-	running *smtp.Server
-	stopped chan struct{} // closed when running has ended
-	refuse  map[Step]refusal
-	mails   []Mail
-	arrived chan struct{} // closed and made anew with each mail
-	logins  int
+	mu       sync.Mutex
+	addr     string
+	running  *smtp.Server
+	listener net.Listener
+	stopped  chan struct{} // closed when running has ended
+	refuse   map[Step]refusal
+	mails    []Mail
+	arrived  chan struct{} // closed and made anew with each mail
+	logins   int
 }
 
 type refusal struct {
@@ -131,7 +132,7 @@ func (s *Server) Restart() {
 	server.MaxMessageBytes = 1 << 20
 	server.ErrorLog = log.New(io.Discard, "", 0)
 	stopped := make(chan struct{})
-	s.running, s.stopped = server, stopped
+	s.running, s.listener, s.stopped = server, l, stopped
 	go func() {
 		defer close(stopped)
 		_ = server.Serve(l)
@@ -141,13 +142,14 @@ func (s *Server) Restart() {
 // Stop ends the server and its connections; who dials then is refused.
 func (s *Server) Stop() {
 	s.mu.Lock()
-	server, stopped := s.running, s.stopped
+	server, listener, stopped := s.running, s.listener, s.stopped
 	s.running = nil
 	s.mu.Unlock()
 	if server == nil {
 		return
 	}
 	_ = server.Close()
+	_ = listener.Close() // Close misses it if Serve has not begun yet
 	<-stopped
 }
 

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"kwai/internal/auth"
+)
+
+const (
+	devData  = "./kwai-dev"
+	demoUser = "demo@example.org"
+)
+
+// forDev sets what --dev stands for: nothing that the outside could reach, and
+// nothing of the real server's.
+func (s *Settings) forDev() error {
+	if !onLoopback(s.Listen) {
+		return &usageError{"--dev", fmt.Errorf("it serves on a loopback address only, not on %s", s.Listen)}
+	}
+	s.Data = devData
+	s.Database = "sqlite://" + filepath.Join(devData, "kwai.db")
+	s.MasterKeyFile, s.SMTP, s.PublicURL, s.publicURL = "", "", "", nil
+	return nil
+}
+
+// startDev makes the demo account, prints what to try with it, and serves none
+// but this machine.
+func startDev(ctx context.Context, s *Settings, rules *auth.Service, next http.Handler, c console) (http.Handler, error) {
+	pw, err := demoAccount(ctx, s, rules)
+	if err != nil {
+		return nil, err
+	}
+	return loopbackOnly(next), printDev(ctx, s, rules, pw, c)
+}
+
+// loopbackOnly refuses names that merely lead here: a page of another site
+// could make its own name do so (DNS rebinding) and read the mail.
+func loopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if !isLoopback(host) {
+			http.Error(w, "kwai serve --dev answers to localhost only.", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// demoAccount makes sure that the demo user logs in with the password of the
+// folder's demo-password file, and returns it.
+func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (string, error) {
+	path := filepath.Join(s.Data, "demo-password")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(strings.ToLower(rand.Text()[:16]))
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return "", err
+	}
+	pw := strings.TrimSpace(string(text))
+	_, err = rules.CreateUser(ctx, auth.NewUser{Email: demoUser, FirstName: "Demo", LastName: "User", Password: pw})
+	if errors.Is(err, auth.ErrUserExists) {
+		// It may have been changed by the last visit.
+		if _, err := rules.Login(ctx, demoUser, pw); err != nil {
+			return pw, errors.Join(rules.Enact(ctx, demoUser), rules.SetPassword(ctx, demoUser, pw))
+		}
+		return pw, nil
+	}
+	return pw, err
+}
+
+// printDev prints five lines to paste. The tokens in them are real: of two
+// sessions made for them, so that they work in any order.
+func printDev(ctx context.Context, s *Settings, rules *auth.Service, pw string, c console) error {
+	toRenew, err := rules.Login(ctx, demoUser, pw)
+	if err != nil {
+		return err
+	}
+	toEnd, err := rules.Login(ctx, demoUser, pw)
+	if err != nil {
+		return err
+	}
+	base := s.publicURL.String()
+	api := base + "/api/v1/auth"
+	_, err = fmt.Fprintf(c.out, `
+The demo account is %[3]s with the password %[4]s.
+Mail is shown at %[1]s/dev/mail, the forms are at %[1]s/recover and %[1]s/reset.
+Everything is kept in %[8]s; delete it to begin anew. Five lines to try:
+
+curl -d username=%[3]s -d password=%[4]s %[2]s/login
+curl -d refresh_token=%[5]s %[2]s/access_token
+curl -H 'Authorization: Bearer %[6]s' -d refresh_token=%[7]s %[2]s/logout
+curl -d email=%[3]s %[2]s/recover
+curl -d uuid="$(curl -s %[1]s/dev/uuid)" -d password=%[4]s %[2]s/reset
+
+`, base, api, demoUser, pw, toRenew.Refresh, toEnd.Access, toEnd.Refresh, devData)
+	return err
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/password"
+	"kwai/internal/store"
+)
+
+type userCmd struct {
+	Create   userCreateCmd   `cmd:"" help:"Make an account and print its id."`
+	Show     userShowCmd     `cmd:"" help:"Show an account."`
+	List     userListCmd     `cmd:"" help:"List all accounts."`
+	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
+	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
+	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
+}
+
+// withRules runs a command on the database, beside a running server or without
+// one. It has no keys: commands make and check no tokens.
+func withRules(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) (err error) {
+	log := s.logger(c)
+	db, err := store.Open(ctx, store.Options{URL: s.Database, Log: log})
+	if err != nil {
+		return &usageError{"--database", err}
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: 1})
+	defer passwords.Close()
+	return do(&auth.Service{Store: db, Passwords: passwords, Settings: s.rules(), Log: log})
+}
+
+type userCreateCmd struct {
+	Email         string `arg:"" help:"The e-mail address: the user's name for logging in."`
+	FirstName     string `placeholder:"NAME" help:"First name."`
+	LastName      string `placeholder:"NAME" help:"Last name."`
+	PasswordStdin bool   `xor:"secret" help:"Read the password from standard input."`
+	HashStdin     bool   `xor:"secret" help:"Read a bcrypt or argon2id hash, made elsewhere, from standard input."`
+}
+
+func (cmd *userCreateCmd) Help() string {
+	return "Without a password or a hash the user is mailed a link to choose a password; a running server sends it."
+}
+
+func (cmd *userCreateCmd) Run(ctx context.Context, s *Settings, c console) error {
+	n := auth.NewUser{Email: cmd.Email, FirstName: cmd.FirstName, LastName: cmd.LastName}
+	var err error
+	switch {
+	case cmd.PasswordStdin:
+		n.Password, err = readSecret(c.in)
+	case cmd.HashStdin:
+		n.Hash, err = readSecret(c.in)
+	}
+	if err != nil {
+		return err
+	}
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		id, err := rules.CreateUser(ctx, n)
+		if err == nil {
+			fmt.Fprintln(c.out, id)
+		}
+		return err
+	})
+}
+
+// readSecret reads a line, or all there is without the last line break.
+func readSecret(in io.Reader) (string, error) {
+	const most = 4 << 10
+	text, err := io.ReadAll(io.LimitReader(in, most+1))
+	if err != nil {
+		return "", fmt.Errorf("reading standard input: %w", err)
+	}
+	if len(text) > most {
+		return "", errors.New("standard input: it is longer than 4 KiB")
+	}
+	secret := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	if secret == "" {
+		return "", errors.New("standard input: it is empty")
+	}
+	if strings.ContainsAny(secret, "\n\r") {
+		return "", errors.New("standard input: it has more than one line")
+	}
+	return secret, nil
+}
+
+// userView is an account as it is printed.
+type userView struct {
+	ID            string     `json:"id"`
+	Email         string     `json:"email"`
+	FirstName     string     `json:"first_name"`
+	LastName      string     `json:"last_name"`
+	State         string     `json:"state"`         // active, invited or revoked
+	PasswordCost  string     `json:"password_cost"` // "" where none is chosen
+	PasswordSetAt *time.Time `json:"password_set_at"`
+	LastLoginAt   *time.Time `json:"last_login_at"`
+	RevokedAt     *time.Time `json:"revoked_at"`
+	CreatedAt     *time.Time `json:"created_at"`
+}
+
+func viewUser(u store.User) userView {
+	v := userView{
+		ID: u.ID, Email: u.Email, FirstName: u.FirstName, LastName: u.LastName, State: "active",
+		PasswordSetAt: orNull(u.PasswordSetAt), LastLoginAt: orNull(u.LastLoginAt),
+		RevokedAt: orNull(u.RevokedAt), CreatedAt: orNull(u.CreatedAt),
+	}
+	if u.PasswordHash == "" {
+		v.State = "invited"
+	} else if cost, err := password.Cost(u.PasswordHash); err == nil {
+		v.PasswordCost = cost
+	}
+	if v.RevokedAt != nil {
+		v.State = "revoked"
+	}
+	return v
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// when prints a time for a person.
+func when(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return t.Format(time.DateTime) + " UTC"
+}
+
+type userShowCmd struct {
+	Email string `arg:"" help:"The e-mail address."`
+	JSON  bool   `name:"json" help:"Print JSON."`
+}
+
+func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		user, err := rules.User(ctx, cmd.Email)
+		if err != nil {
+			return err
+		}
+		v := viewUser(user)
+		if cmd.JSON {
+			return writeJSON(c, v)
+		}
+		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		for _, line := range [][2]string{
+			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"state", v.State},
+			{"password", v.PasswordCost}, {"password set", when(v.PasswordSetAt)}, {"last login", when(v.LastLoginAt)},
+			{"revoked", when(v.RevokedAt)}, {"created", when(v.CreatedAt)},
+		} {
+			fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
+		}
+		return t.Flush()
+	})
+}
+
+type userListCmd struct {
+	JSON bool `name:"json" help:"Print a JSON array."`
+}
+
+func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		if cmd.JSON {
+			return writeArray(c.out, views(rules.Users(ctx)))
+		}
+		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "EMAIL\tNAME\tSTATE\tLAST LOGIN\tID")
+		for user, err := range rules.Users(ctx) {
+			if err != nil {
+				return err
+			}
+			v := viewUser(user)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, when(v.LastLoginAt), v.ID)
+		}
+		return t.Flush()
+	})
+}
+
+func views(users iter.Seq2[store.User, error]) iter.Seq2[userView, error] {
+	return func(yield func(userView, error) bool) {
+		for u, err := range users {
+			if !yield(viewUser(u), err) {
+				return
+			}
+		}
+	}
+}
+
+// writeArray prints a JSON array, one element a line, without keeping it.
+func writeArray[T any](w io.Writer, all iter.Seq2[T, error]) error {
+	before := "[\n"
+	for v, err := range all {
+		if err != nil {
+			return err
+		}
+		line, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%s  %s", before, line); err != nil {
+			return err
+		}
+		before = ",\n"
+	}
+	if before == "[\n" {
+		_, err := fmt.Fprintln(w, "[]")
+		return err
+	}
+	_, err := fmt.Fprintln(w, "\n]")
+	return err
+}
+
+// writeJSON prints v for a program.
+func writeJSON(c console, v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+type userRevokeCmd struct {
+	Email string `arg:"" help:"The e-mail address."`
+}
+
+func (cmd *userRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.Revoke(ctx, cmd.Email) })
+}
+
+type userEnactCmd struct {
+	Email string `arg:"" help:"The e-mail address."`
+}
+
+func (cmd *userEnactCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.Enact(ctx, cmd.Email) })
+}
+
+type userPasswordCmd struct {
+	Email         string `arg:"" help:"The e-mail address."`
+	PasswordStdin bool   `required:"" help:"Read the password from standard input; there is no other way to give it."`
+}
+
+func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) error {
+	pw, err := readSecret(c.in)
+	if err != nil {
+		return err
+	}
+	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.SetPassword(ctx, cmd.Email, pw) })
+}

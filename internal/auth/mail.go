@@ -1,0 +1,68 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"kwai/internal/store"
+)
+
+// Undelivered is a mail that waits to be delivered, or was given up.
+type Undelivered struct {
+	store.Delivery
+	Email string // of whom it is for
+}
+
+// UndeliveredMail lists the mail that wasn't delivered, the oldest first. What
+// is added while it is read is left out.
+func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, error] {
+	const page = 500
+	return func(yield func(Undelivered, error) bool) {
+		end := newID() // ids are sorted by time
+		for after := ""; ; {
+			r := s.Store.Read(ctx)
+			found, err := r.Deliveries(SubscriberMail, after, page)
+			if err != nil {
+				yield(Undelivered{}, err)
+				return
+			}
+			for _, d := range found {
+				user, err := r.UserByID(d.UserID)
+				if d.ID > end || !yield(Undelivered{d, user.Email}, err) {
+					return
+				}
+				after = d.ID
+			}
+			if len(found) < page {
+				return
+			}
+		}
+	}
+}
+
+// ResendMail has an undelivered mail tried anew, as if what it tells had
+// happened just now: a recovery gets another unique id and its whole life
+// again, as the old one may have expired. ErrNoMail if there is none such.
+func (s *Service) ResendMail(ctx context.Context, id string) error {
+	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
+		d, err := tx.DeliveryByID(SubscriberMail, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return ErrNoMail
+		}
+		if err != nil {
+			return err
+		}
+		// False: it was delivered, or resent by somebody else, in between.
+		if removed, err := tx.Delivered(SubscriberMail, id); err != nil {
+			return err
+		} else if !removed {
+			return ErrNoMail
+		}
+		return s.publish(tx, d.Type, d.UserID)
+	})
+	if err == nil {
+		s.published()
+	}
+	return err
+}
