@@ -36,7 +36,7 @@ func wireAddress(s string) (addr string, needsUTF8 bool, err error) {
 	at := strings.LastIndexByte(a.Address, '@')
 	local, domain := a.Address[:at], a.Address[at+1:]
 	// Display names, comments, groups and angle brackets all end otherwise.
-	if a.Name != "" || !strings.HasSuffix(s, "@"+domain) || len(local) > maxLocal {
+	if !strings.HasSuffix(s, "@"+domain) || len(local) > maxLocal {
 		return "", false, errAddress
 	}
 	if domain, err = wireDomain(domain); err != nil || len(local)+1+len(domain) > maxAddress {

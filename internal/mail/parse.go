@@ -31,7 +31,7 @@ func Parse(r io.Reader) (Message, error) {
 		return Message{}, errors.New("mail: no content type")
 	}
 	if !strings.HasPrefix(kind, "multipart/") {
-		body := io.Reader(parsed.Body)
+		body := parsed.Body
 		if strings.EqualFold(parsed.Header.Get("Content-Transfer-Encoding"), "quoted-printable") {
 			body = quotedprintable.NewReader(body)
 		}

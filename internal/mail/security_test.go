@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	user1    = "smtp%40user"
+	smtpUser = "smtp%40user"
 	password = "pa%3Ass%2Fword"
 )
 
@@ -52,7 +52,7 @@ func TestSecurity(t *testing.T) {
 	pool = pool.Clone()
 	nobody := x509.NewCertPool()
 	login := mailtest.Login("smtp@user", "pa:ss/word")
-	const auth = user1 + ":" + password + "@"
+	const auth = smtpUser + ":" + password + "@"
 	for _, tc := range []struct {
 		name, url string
 		server    []mailtest.Option
@@ -75,7 +75,7 @@ func TestSecurity(t *testing.T) {
 		{"insecure takes TLS if offered", "smtp+insecure://mail.example.org", []mailtest.Option{mailtest.StartTLS(other)}, nobody, true, 0, ""},
 		{"loopback", "smtp://" + auth + "[::1]", []mailtest.Option{login}, pool, false, 1, ""},
 		{"loopback takes TLS if offered", "smtp://localhost", []mailtest.Option{mailtest.StartTLS(other)}, nobody, true, 0, ""},
-		{"wrong password", "smtp://" + user1 + ":nonsense@localhost", []mailtest.Option{login}, pool, false, 0, "the login: refused with 535 5.7.8"},
+		{"wrong password", "smtp://" + smtpUser + ":nonsense@localhost", []mailtest.Option{login}, pool, false, 0, "the login: refused with 535 5.7.8"},
 		{"no login offered", "smtp://" + auth + "localhost", nil, pool, false, 0, "offers no login"},
 		{"login needed", "smtp://localhost", []mailtest.Option{login}, pool, false, 0, "MAIL FROM: refused with 530 5.7.0 log in first"},
 	} {
@@ -139,7 +139,7 @@ func TestNewSMTP(t *testing.T) {
 		"smtp://u:hunter2@h$h":               "neither a domain name",
 	} {
 		s, err := mail.NewSMTP(url, options)
-		got := ""
+		var got string
 		if err != nil {
 			got = err.Error()
 		} else {

@@ -2,6 +2,7 @@ package mail_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,17 +71,17 @@ func TestMails(t *testing.T) {
 			if m.ID != "a" || m.To != user.Email || !m.Date.Equal(now) || m.Subject != tc.subject {
 				t.Errorf("message is %q to %q at %s: %q", m.ID, m.To, m.Date, m.Subject)
 			}
-			both := append(tc.both, tc.home+"/recover", user.Email)
+			both := slices.Concat(tc.both, []string{tc.home + "/recover", user.Email})
 			if tc.link {
 				both = append(both, tc.home+"/reset?uuid="+code, ">"+code+"<", tc.home+"/reset<")
 			}
 			text := strings.Join(strings.Fields(m.Text), " ")
-			for _, want := range append(both, htmlEscape.Replace(tc.service)) {
+			for _, want := range slices.Concat(both, []string{htmlEscape.Replace(tc.service)}) {
 				if !strings.Contains(m.HTML, want) {
 					t.Errorf("HTML lacks %q", want)
 				}
 			}
-			for _, want := range append(both, tc.service) {
+			for _, want := range slices.Concat(both, []string{tc.service}) {
 				if !strings.Contains(text, strings.Trim(want, "<>")) {
 					t.Errorf("text lacks %q", want)
 				}

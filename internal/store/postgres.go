@@ -95,7 +95,7 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 		if err != nil {
 			return err
 		}
-		if err := s.migrate(ctx, goose.DialectPostgres, o.Log, goose.WithSessionLocker(turns)); err != nil {
+		if err := migrate(ctx, goose.DialectPostgres, e.db, o.Log, goose.WithSessionLocker(turns)); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ type Recovery struct {
 	EndedAt   time.Time // used or replaced; zero if neither
 }
 
-const recoveryColumns = `r.request_id, r.mac_key, r.id_hash, r.user_id, r.expires_at, r.ended_at`
+const recoveryColumns = `recoveries.request_id, recoveries.mac_key, recoveries.id_hash, recoveries.user_id, recoveries.expires_at, recoveries.ended_at`
 
 type recoveryRow struct {
 	Recovery
@@ -76,7 +76,7 @@ func (r Reader) RecoveryByRequest(requestID string) (Recovery, error) {
 		var row recoveryRow
 		err := scan(row.dest()...)
 		return row.recovery(), err
-	}, `SELECT `+recoveryColumns+` FROM recoveries r WHERE r.request_id = $1`, requestID)
+	}, `SELECT `+recoveryColumns+` FROM recoveries WHERE recoveries.request_id = $1`, requestID)
 }
 
 // RecoveryByIDHash finds a recovery by the hash of its unique id, ended or not,
@@ -91,7 +91,7 @@ func (r Reader) RecoveryByIDHash(hash []byte) (Recovery, User, error) {
 		b.u, err = scanUserAnd(scan, row.dest()...)
 		b.r = row.recovery()
 		return b, err
-	}, `SELECT `+userColumns+`, `+recoveryColumns+` FROM recoveries r JOIN users u ON u.id = r.user_id WHERE r.id_hash = $1`, hash)
+	}, `SELECT `+userColumns+`, `+recoveryColumns+` FROM recoveries JOIN users ON users.id = recoveries.user_id WHERE recoveries.id_hash = $1`, hash)
 	return b.r, b.u, err
 }
 

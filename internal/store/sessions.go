@@ -51,7 +51,7 @@ func windowOf(t time.Time, window time.Duration) int64 {
 	return micros(t) / window.Microseconds()
 }
 
-const sessionColumns = `s.id, s.user_id, s.counter, s.floor, s.mark, s.created_at, s.renewed_at, s.ended_at`
+const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.floor, sessions.mark, sessions.created_at, sessions.renewed_at, sessions.ended_at`
 
 type sessionRow struct {
 	Session
@@ -76,7 +76,7 @@ func scanSession(scan scanFunc) (Session, error) {
 
 // SessionByID finds a session, ended or not; ErrNotFound if there is none.
 func (r Reader) SessionByID(id string) (Session, error) {
-	return one(r, scanSession, `SELECT `+sessionColumns+` FROM sessions s WHERE s.id = $1`, id)
+	return one(r, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
 }
 
 // SessionWithUser finds a session, ended or not, and its user.
@@ -90,7 +90,7 @@ func (r Reader) SessionWithUser(id string) (Session, User, error) {
 		b.u, err = scanUserAnd(scan, row.dest()...)
 		b.s = row.session()
 		return b, err
-	}, `SELECT `+userColumns+`, `+sessionColumns+` FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1`, id)
+	}, `SELECT `+userColumns+`, `+sessionColumns+` FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.id = $1`, id)
 	return b.s, b.u, err
 }
 
@@ -108,7 +108,7 @@ func (tx *Tx) OpenSession(id, userID string) error {
 // issued it, so the database has lost history.
 func (tx *Tx) Renew(id string, counter int64, l Lives, window time.Duration) (Session, error) {
 	now := micros(tx.Now)
-	return one(tx.Reader, scanSession, `UPDATE sessions AS s SET
+	return one(tx.Reader, scanSession, `UPDATE sessions SET
 			counter = $1,
 			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE $5 END,
 			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE $5 END,

@@ -22,6 +22,7 @@ const sqliteReaders = 8
 type sqliteEngine struct {
 	lock    *sql.DB // held open by the one process that serves; or nil
 	readers *sql.DB
+	reading *prepared // on readers
 	writer  *writer
 }
 
@@ -48,17 +49,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		if e.lock, err = lockSQLite(ctx, path); err != nil {
 			return nil, err
 		}
-		// SQLite would make it readable by everyone.
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		// Nobody in this process has the file open with SQLite yet, whose locks
-		// this closing would drop.
-		if err := f.Close(); err != nil {
-			return nil, err
-		}
-		if err := syncFolder(filepath.Dir(path)); err != nil {
+		if err := create(path); err != nil {
 			return nil, err
 		}
 	}
@@ -66,20 +57,24 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	// synchronous(FULL): a commit is on the disk before it is answered, which
 	// WAL's usual NORMAL doesn't promise.
 	pragmas := []string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)"}
-	writing := e.openDB(path, append([]string{"journal_mode(WAL)"}, pragmas...)...)
-	if e.writer, err = startWriter(ctx, writing, o); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	s := &Store{engine: &e, db: writing, now: e.writer.now}
+	writable := append([]string{"journal_mode(WAL)"}, pragmas...)
 	if o.Serve {
-		if err := s.migrate(ctx, goose.DialectSQLite3, o.Log); err != nil {
+		// By connections of its own, which are gone before the first request.
+		db := e.openDB(path, writable...)
+		err := errors.Join(migrate(ctx, goose.DialectSQLite3, db, o.Log), db.Close())
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
+	if e.writer, err = startWriter(ctx, e.openDB(path, writable...), o); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s := &Store{engine: &e, now: e.writer.now}
 	e.readers = e.openDB(path, append([]string{"query_only(1)"}, pragmas...)...)
 	e.readers.SetMaxOpenConns(sqliteReaders)
 	e.readers.SetMaxIdleConns(sqliteReaders)
-	s.db, s.readers = e.readers, &prepared{conn: e.readers}
+	e.reading = &prepared{conn: e.readers}
+	s.db, s.readers = e.readers, e.reading
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -100,6 +95,9 @@ func (e *sqliteEngine) openDB(path string, pragmas ...string) *sql.DB {
 // not. The lock is SQLite's own, on a file beside the database: it works
 // wherever SQLite does, and the system drops it when the process dies.
 func lockSQLite(ctx context.Context, path string) (*sql.DB, error) {
+	if err := create(path + "-serving"); err != nil {
+		return nil, err
+	}
 	db := (*sqliteEngine)(nil).openDB(path+"-serving", "busy_timeout(0)", "journal_mode(OFF)", "locking_mode(EXCLUSIVE)")
 	db.SetMaxOpenConns(1)
 	if _, err := db.ExecContext(ctx, `BEGIN EXCLUSIVE; COMMIT`); err != nil {
@@ -112,22 +110,30 @@ func lockSQLite(ctx context.Context, path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// syncFolder makes a file's creation durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the operator's own setting
+// create makes sure that there is a file, readable by its owner only, which
+// SQLite would make readable by everyone. Nobody in this process may have it
+// open with SQLite: closing it would drop SQLite's locks.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(f.Close(), folder.Sync(), folder.Close())
 }
 
 func (e *sqliteEngine) close() error {
 	var errs []error
 	if e.readers != nil {
-		errs = append(errs, e.readers.Close())
+		errs = append(errs, e.reading.close(), e.readers.Close())
 	}
 	if e.writer != nil {
-		errs = append(errs, e.writer.close())
+		// The server leaves one file behind, not a log to be read at the next
+		// start.
+		errs = append(errs, e.writer.close(e.lock != nil))
 	}
 	if e.lock != nil {
 		errs = append(errs, e.lock.Close())
@@ -178,6 +184,17 @@ func (p *prepared) stmt(query string) (*sql.Stmt, error) {
 		s = first.(*sql.Stmt)
 	}
 	return s, nil
+}
+
+// close closes the statements: until then SQLite keeps their connections, and
+// with them its locks, although database/sql has closed them.
+func (p *prepared) close() error {
+	var errs []error
+	p.stmts.Range(func(_, s any) bool {
+		errs = append(errs, s.(*sql.Stmt).Close())
+		return true
+	})
+	return errors.Join(errs...)
 }
 
 func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {

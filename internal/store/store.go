@@ -73,7 +73,7 @@ type engine interface {
 type Store struct {
 	engine
 	readers querier
-	db      *sql.DB // for what happens once: migrations, readiness
+	db      *sql.DB // for what no other statement depends on: versions
 	now     func() time.Time
 }
 
@@ -259,13 +259,13 @@ var migrations embed.FS
 // schemaVersion is the newest migration that this program knows.
 const schemaVersion = 1
 
-func (s *Store) migrate(ctx context.Context, dialect database.Dialect, log *slog.Logger, opts ...goose.ProviderOption) error {
+func migrate(ctx context.Context, dialect database.Dialect, db *sql.DB, log *slog.Logger, opts ...goose.ProviderOption) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
 	opts = append(opts, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()), goose.WithTableName("schema_version"))
-	provider, err := goose.NewProvider(dialect, s.db, files, opts...)
+	provider, err := goose.NewProvider(dialect, db, files, opts...)
 	if err != nil {
 		return err
 	}

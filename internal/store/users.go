@@ -19,8 +19,8 @@ type User struct {
 	CreatedAt           time.Time
 }
 
-const userColumns = `u.id, u.email, u.email_key, u.first_name, u.last_name, u.password_hash,
-	u.password_set_at, u.last_login_at, u.revoked_at, u.created_at`
+const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
+	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at`
 
 func scanUser(scan scanFunc) (User, error) { return scanUserAnd(scan) }
 
@@ -40,18 +40,18 @@ func scanUserAnd(scan scanFunc, more ...any) (User, error) {
 
 // UserByEmail finds a user by the folded address; ErrNotFound if there is none.
 func (r Reader) UserByEmail(key string) (User, error) {
-	return one(r, scanUser, `SELECT `+userColumns+` FROM users u WHERE u.email_key = $1`, key)
+	return one(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key = $1`, key)
 }
 
 // UserByID finds a user; ErrNotFound if there is none.
 func (r Reader) UserByID(id string) (User, error) {
-	return one(r, scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id)
+	return one(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.id = $1`, id)
 }
 
 // UsersAfter lists up to n users in the order of their folded addresses,
 // beginning behind the one given; "" begins at the first.
 func (r Reader) UsersAfter(key string, n int) ([]User, error) {
-	return list(r, scanUser, `SELECT `+userColumns+` FROM users u WHERE u.email_key > $1 ORDER BY u.email_key LIMIT $2`, key, n)
+	return list(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key > $1 ORDER BY users.email_key LIMIT $2`, key, n)
 }
 
 // CostCount says how many passwords are stored at a cost of hashing.
@@ -100,7 +100,7 @@ func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
 // SetPassword gives the user a new password and returns the user, as it is
 // then. The caller ends the sessions and recoveries.
 func (tx *Tx) SetPassword(userID string, p Password) (User, error) {
-	return one(tx.Reader, scanUser, `UPDATE users AS u SET password_hash = $1, password_cost = $2, password_set_at = $3
+	return one(tx.Reader, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
 		WHERE id = $4 RETURNING `+userColumns, p.Hash, p.Cost, micros(tx.Now), userID)
 }
 

@@ -131,7 +131,9 @@ func (w *writer) hand(ctx context.Context, j *job) error {
 	}
 }
 
-func (w *writer) close() error {
+// close ends the writer after what waits has been done; checkpoint moves the
+// write-ahead log into the database.
+func (w *writer) close(checkpoint bool) error {
 	w.closing.Lock()
 	first := !w.closed
 	w.closed = true
@@ -143,7 +145,11 @@ func (w *writer) close() error {
 	if !first {
 		return nil
 	}
-	return errors.Join(w.conn.Close(), w.db.Close())
+	var err error
+	if checkpoint {
+		err = w.sql(`PRAGMA wal_checkpoint(TRUNCATE)`)
+	}
+	return errors.Join(err, w.q.close(), w.conn.Close(), w.db.Close())
 }
 
 func (w *writer) run() {
@@ -294,6 +300,7 @@ func (w *writer) rollback() {
 
 // reconnect leaves a connection in an unknown state.
 func (w *writer) reconnect() {
+	_ = w.q.close()
 	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // this is how database/sql is told
 	if err := w.connect(context.Background()); err != nil {
 		w.log.Error("opening the database again", "error", err)

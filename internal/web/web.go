@@ -187,7 +187,7 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(body) // an error here is a client that went away
+	_, _ = w.Write(append(body, '\n')) // an error here is a client that went away
 	return nil
 }
 

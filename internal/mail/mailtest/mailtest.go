@@ -114,7 +114,7 @@ func (s *Server) Restart() {
 	if s.running != nil {
 		return
 	}
-	l, err := net.Listen("tcp", s.addr)
+	l, err := new(net.ListenConfig).Listen(s.tb.Context(), "tcp", s.addr)
 	if err != nil {
 		s.tb.Fatalf("mailtest: listen: %v", err)
 	}
