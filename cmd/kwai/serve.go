@@ -62,7 +62,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: "http", Host: listener.Addr().String()}
 	}
-	sender, mails, err := s.sender(log)
+	sender, err := s.sender()
 	if err != nil {
 		return err
 	}
@@ -72,6 +72,12 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 
 	if err := os.MkdirAll(s.Data, 0o700); err != nil {
 		return &usageError{"--data", err}
+	}
+	if files, ok := sender.(*mail.Files); ok {
+		if err := files.MakeFolder(); err != nil {
+			return &usageError{"--data", err}
+		}
+		log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
 	}
 	master, err := s.masterKey(log)
 	if err != nil {
@@ -106,7 +112,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	rules.Published = mailer.Wake
 	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Log: log}
 	if cmd.Dev {
-		site.DevMail = mails
+		site.DevMail, _ = sender.(*mail.Files)
 	}
 	handler, err := site.Handler()
 	if err != nil {
@@ -166,8 +172,8 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	return nil
 }
 
-// sender is what takes mails away; mails too where it is a folder.
-func (s *Settings) sender(log *slog.Logger) (mail.Sender, *mail.Files, error) {
+// sender is what takes mails away.
+func (s *Settings) sender() (mail.Sender, error) {
 	o := mail.Options{From: s.MailFrom, Domain: s.publicURL.Hostname()}
 	if o.From == "" {
 		o.From = "noreply@" + mailDomain(s.publicURL.Hostname())
@@ -176,17 +182,15 @@ func (s *Settings) sender(log *slog.Logger) (mail.Sender, *mail.Files, error) {
 	if s.SMTP != "" {
 		smtp, err := mail.NewSMTP(s.SMTP, o)
 		if err != nil {
-			return nil, nil, &usageError{"--smtp, --mail-from", err}
+			return nil, &usageError{"--smtp, --mail-from", err}
 		}
-		return smtp, nil, nil
+		return smtp, nil
 	}
-	folder := filepath.Join(s.Data, "mail")
-	files, err := mail.NewFiles(folder, o)
+	files, err := mail.NewFiles(filepath.Join(s.Data, "mail"), o)
 	if err != nil {
-		return nil, nil, &usageError{"--mail-from", err}
+		return nil, &usageError{"--mail-from", err}
 	}
-	log.Warn("no mail server is set (--smtp): mails are written to files", "folder", folder)
-	return files, files, nil
+	return files, nil
 }
 
 // mailDomain is the domain of mails where none is set.

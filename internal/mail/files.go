@@ -18,17 +18,20 @@ type Files struct {
 	dir string
 }
 
-// NewFiles returns a sender that writes into dir, which it makes if needed.
+// NewFiles returns a sender that writes into dir; MakeFolder makes it.
 func NewFiles(dir string, o Options) (*Files, error) {
 	id, err := o.identity()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("mail: make the folder for mail: %w", err)
-	}
 	return &Files{id, dir}, nil
 }
+
+// Folder is where the files are.
+func (f *Files) Folder() string { return f.dir }
+
+// MakeFolder makes the folder, if it isn't there.
+func (f *Files) MakeFolder() error { return os.MkdirAll(f.dir, 0o700) }
 
 // Send writes m to a file whose name begins with its date, so that names sort
 // by time. When it returns nil the file is complete and on disk; no reader ever

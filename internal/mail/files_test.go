@@ -22,6 +22,9 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := f.MakeFolder(); err != nil {
+		t.Fatal(err)
+	}
 	later, earlier := recovery(t, user), recovery(t, mail.Recipient{Email: "jürgen@example.org"})
 	earlier.ID, earlier.Date = "id-0", now.Add(-time.Millisecond)
 	for _, m := range []mail.Message{later, earlier, later} { // the last as after a crash: delivered again
@@ -59,6 +62,9 @@ func TestFilesRefuses(t *testing.T) {
 	dir := t.TempDir()
 	f, err := mail.NewFiles(filepath.Join(dir, "mail"), options)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.MakeFolder(); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "x.eml"), []byte("To: a@b\n\nx"), 0o600); err != nil {
