@@ -282,8 +282,8 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 type versionCmd struct{}
 
 func (versionCmd) Run(c console) error {
-	fmt.Fprintln(c.out, version())
-	return nil
+	_, err := fmt.Fprintln(c.out, version())
+	return err
 }
 
 // version is that of the module, or else the commit it was built from.

@@ -13,6 +13,6 @@ type keyCmd struct {
 type keyNewCmd struct{}
 
 func (keyNewCmd) Run(c console) error {
-	fmt.Fprintln(c.out, token.NewMasterKey())
-	return nil
+	_, err := fmt.Fprintln(c.out, token.NewMasterKey())
+	return err
 }

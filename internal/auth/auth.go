@@ -108,7 +108,7 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 	}
 	return Tokens{
 		Access:    access,
-		Refresh:   s.Keys.Refresh(id, uint64(session.Counter)), //nolint:gosec // counters begin at 0
+		Refresh:   s.Keys.Refresh(id, uint64(session.Counter)),
 		ExpiresAt: expires,
 		ExpiresIn: expires.Sub(now),
 	}, nil

@@ -26,7 +26,7 @@ const (
 func (s *Service) Recover(ctx context.Context, email string) error {
 	key, err := FoldEmail(email)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // the answer is the same
 	}
 	return s.Store.One(ctx, func(tx *store.Tx) error {
 		ok, err := tx.RequestRecovery(store.RecoveryRequest{ID: newID(), EmailKey: key, RequestedAt: tx.Now}, maxRequests)

@@ -21,7 +21,7 @@ func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) 
 	if err != nil {
 		return Tokens{}, ErrRefresh // before any I/O
 	}
-	counter := int64(number) //nolint:gosec // the MAC says that it is one of ours
+	counter := int64(number)
 	var session store.Session
 	var now time.Time
 	err = s.Store.One(ctx, func(tx *store.Tx) error {

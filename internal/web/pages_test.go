@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"kwai/internal/mail"
 )
 
 const hostile = `"'><script>alert(1)</script>`
@@ -36,6 +38,12 @@ var pageTests = []struct {
 	{label: "revoked", name: "revoked", title: "This account is blocked"},
 	{label: "error", name: "error", data: messagePage{Title: hostile, Text: hostile}, title: "Error: " + hostile},
 	{label: "error, with a link", name: "error", data: messagePage{Title: "Busy", Text: "Try again.", Link: "javascript:alert(1)", LinkText: hostile}, title: "Error: Busy"},
+	{label: "dev mails", name: "devmails", data: []struct {
+		Name    string
+		Message mail.Message
+	}{{hostile, mail.Message{Subject: hostile, To: hostile}}}, title: "Mail"},
+	{label: "dev mails, none", name: "devmails", title: "Mail"},
+	{label: "dev mail", name: "devmail", data: devMailPage{mail.Message{Subject: hostile, To: hostile}, linkParts(hostile + " https://example.org/" + hostile)}, title: hostile},
 }
 
 func TestPages(t *testing.T) {

@@ -39,7 +39,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		// That it is none is plain to see: this tells nothing about accounts.
 		page.Error = "Type an e-mail address, such as name@example.org."
 		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
-		return nil
+		return nil //nolint:nilerr // it has been answered
 	}
 	if err := s.Rules.Recover(r.Context(), page.Email); err != nil {
 		if auth.CodeOf(err) != auth.Unavailable {
