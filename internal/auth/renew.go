@@ -25,6 +25,7 @@ func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) 
 	var session store.Session
 	var now time.Time
 	err = s.Store.One(ctx, func(tx *store.Tx) error {
+		var err error
 		now = tx.Now
 		session, err = tx.Renew(id.String(), counter, s.Settings.lives(), s.Settings.ReuseWindow)
 		return err

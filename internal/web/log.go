@@ -68,7 +68,10 @@ func (s *Server) logged(route string, next http.HandlerFunc) http.Handler {
 
 func (s *Server) log(r *http.Request, route string, status int, took time.Duration, e *event) {
 	level := slog.LevelInfo
-	if status >= http.StatusInternalServerError {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		level = slog.LevelWarn // anybody can make the server busy
+	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	if !s.Log.Enabled(r.Context(), level) {
