@@ -249,7 +249,7 @@ func (w *writer) runIn(j *job, now time.Time) error {
 	tx := &Tx{Reader: Reader{ctx: context.Background(), q: w.q}, Now: now}
 	tx.tx = tx
 	result := make(chan outcome, 1)
-	go func() { result <- outcomeOf(func() error { return j.fn(tx) }) }()
+	go reportOutcome(result, func() error { return j.fn(tx) })
 	hold := time.NewTimer(maxHold)
 	defer hold.Stop()
 	select {
@@ -277,17 +277,18 @@ type outcome struct {
 	panicked any
 }
 
-func outcomeOf(fn func() error) (o outcome) {
+// reportOutcome runs fn and sends how it ended, however it ended.
+func reportOutcome(to chan<- outcome, fn func() error) {
 	// Goexit is no return: it must not pass for one.
-	o.panicked = "the transaction's goroutine exited"
+	o := outcome{panicked: "the transaction's goroutine exited"}
 	defer func() {
 		if p := recover(); p != nil {
 			o.panicked = p
 		}
+		to <- o
 	}()
 	o.err = fn()
 	o.panicked = nil
-	return o
 }
 
 func (w *writer) rollback() {
