@@ -3,13 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ import (
 // of the TOML file, of the same name; a flag beats the environment, which beats
 // the file, which beats the default.
 type Settings struct {
-	Config string `env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
+	Config configFile `env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
 
 	Listen        string `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
 	PublicURL     string `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN."`
@@ -92,8 +93,14 @@ func (s *Settings) finish() error {
 			*secret.value = strings.TrimSpace(string(text))
 		}
 	}
+	if s.Data == "" {
+		return &usageError{"--data", errors.New("it must not be empty")}
+	}
 	if s.Database == "" {
 		s.Database = "sqlite://" + filepath.Join(s.Data, "kwai.db")
+	}
+	if s.Database == "sqlite://" || !s.onSQLite() && !strings.HasPrefix(s.Database, "postgres://") && !strings.HasPrefix(s.Database, "postgresql://") {
+		return &usageError{"--database", errors.New("it must be sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE")}
 	}
 	if s.Bus != "local" {
 		return &usageError{"--bus", fmt.Errorf("%q is not known: this version has local only", s.Bus)}
@@ -125,13 +132,13 @@ func (s *Settings) finish() error {
 		return &usageError{"--hash-workers", fmt.Errorf("%d is not between 0 and 1024", s.HashWorkers)}
 	}
 	for _, o := range s.CORSOrigins {
-		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+u.Host != o {
+		if u, err := url.Parse(o); err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != o {
 			return &usageError{"--cors-origins", fmt.Errorf("%q is not an origin such as https://club.example.org", o)}
 		}
 	}
 	if s.PublicURL != "" {
 		u, err := url.Parse(s.PublicURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 			return &usageError{"--public-url", fmt.Errorf("%q is not a URL such as https://auth.example.org", s.PublicURL)}
 		}
 		u.Path = strings.TrimRight(u.Path, "/")
@@ -160,7 +167,11 @@ func (s *Settings) onSQLite() bool { return strings.HasPrefix(s.Database, "sqlit
 
 // checkServing refuses settings that serving can't do with.
 func (s *Settings) checkServing() error {
-	if _, err := net.ResolveTCPAddr("tcp", s.Listen); err != nil {
+	_, _, err := net.SplitHostPort(s.Listen)
+	if err == nil {
+		_, err = net.ResolveTCPAddr("tcp", s.Listen)
+	}
+	if err != nil {
 		return &usageError{"--listen", fmt.Errorf("%q is not an address such as 127.0.0.1:8080: %w", s.Listen, err)}
 	}
 	if s.publicURL == nil && !onLoopback(s.Listen) {
@@ -206,74 +217,105 @@ func (s *Settings) logger(c console) *slog.Logger {
 
 // The TOML file.
 
-// configPath finds the file's name before the command line is parsed, for the
-// parser needs what is in it.
-func configPath(args []string) string {
-	for i, a := range args {
-		if path, ok := strings.CutPrefix(a, "--config="); ok {
-			return path
-		}
-		if a == "--config" && i+1 < len(args) {
-			return args[i+1]
-		}
-		if a == "--" {
-			break
-		}
-	}
-	return os.Getenv("KWAI_CONFIG")
-}
+// configFile is the name of a TOML file, whose settings hold where neither a
+// flag nor the environment has one.
+type configFile string
 
-// fileResolver gives kong the settings of the file.
-type fileResolver struct {
-	path   string
-	values map[string]any
-}
-
-// Validate reads the file; a key that is no setting is an error.
-func (f *fileResolver) Validate(app *kong.Application) error {
-	if f.path == "" {
+// BeforeResolve has kong ask the file.
+func (configFile) BeforeResolve(parsing *kong.Context, trace *kong.Path) error {
+	path := string(parsing.FlagValue(trace.Flag).(configFile))
+	if path == "" {
 		return nil
 	}
-	if _, err := toml.DecodeFile(f.path, &f.values); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("--config: there is no file %s", f.path)
+	values, err := readSettings(path, parsing.Model.Flags)
+	if err != nil {
+		return &usageError{"--config", fmt.Errorf("%s: %w", path, err)}
+	}
+	parsing.AddResolver(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		// kong would have the file beat the environment.
+		if value, ok := values[flag.Name]; ok && !inEnvironment(flag) {
+			return value, nil
 		}
-		return fmt.Errorf("--config: %s: %w", f.path, err)
-	}
-	var unknown []string
-	for key, value := range f.values {
-		known := key != "config" && slices.ContainsFunc(app.Flags, func(flag *kong.Flag) bool { return flag.Name == key && len(flag.Envs) > 0 })
-		if _, table := value.(map[string]any); !known || table {
-			unknown = append(unknown, key)
-		}
-	}
-	if len(unknown) > 0 {
-		slices.Sort(unknown)
-		return fmt.Errorf("--config: %s: unknown key: %s", f.path, strings.Join(unknown, ", "))
-	}
+		return nil, nil
+	}))
 	return nil
 }
 
-// Resolve gives the value of a flag; nothing where the environment has one,
-// which kong would otherwise pass over.
-func (f *fileResolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	for _, name := range flag.Envs {
-		if _, ok := os.LookupEnv(name); ok {
-			return nil, nil
+func inEnvironment(flag *kong.Flag) bool {
+	return slices.ContainsFunc(flag.Envs, func(name string) bool {
+		_, ok := os.LookupEnv(name)
+		return ok
+	})
+}
+
+// readSettings reads a TOML file. A key that is no setting is an error, and so
+// is a value that the flag of that name wouldn't take.
+func readSettings(path string, flags []*kong.Flag) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errors.Unwrap(err) // without the path
+	}
+	var file map[string]any
+	if _, err := toml.Decode(string(text), &file); err != nil {
+		return nil, err
+	}
+	values := make(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(file)) {
+		at := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == key && len(f.Envs) > 0 && key != "config" })
+		if at < 0 {
+			return nil, fmt.Errorf("unknown key: %s", key)
+		}
+		if values[key], err = settingText(flags[at], file[key]); err != nil {
+			return nil, err
 		}
 	}
-	value, ok := f.values[flag.Name]
-	if !ok {
-		return nil, nil
-	}
-	if list, ok := value.([]any); ok {
-		texts := make([]string, len(list))
-		for i, v := range list {
-			texts[i] = fmt.Sprint(v)
+	return values, nil
+}
+
+// settingText is a value of the file as the flag would take it.
+func settingText(flag *kong.Flag, value any) (text string, err error) {
+	var fits bool
+	want := "a text in quotes"
+	switch v := value.(type) {
+	case string:
+		text, fits = v, true
+	case int64:
+		text, fits = fmt.Sprint(v), flag.Target.CanInt() || flag.Target.CanUint()
+	case []any:
+		fits = flag.IsSlice()
+		texts := make([]string, len(v))
+		for i := range v {
+			var isText bool
+			texts[i], isText = v[i].(string)
+			fits = fits && isText
 		}
-		return strings.Join(texts, ","), nil
+		text = strings.Join(texts, ",")
 	}
-	return fmt.Sprint(value), nil
+	if !fits {
+		switch {
+		case flag.IsSlice():
+			want = "a list of texts in quotes"
+		case flag.Target.CanUint(), flag.Target.Kind() == reflect.Int:
+			want = "a whole number"
+		}
+		return "", fmt.Errorf("%s must be %s", flag.Name, want)
+	}
+	// Into a value that nobody looks at, so that the error names the file.
+	return text, flag.Parse(kong.Scan().PushTyped(text, kong.FlagValueToken), reflect.New(flag.Target.Type()).Elem())
+}
+
+// decodeDuration is for kong, whose own error speaks to a programmer.
+func decodeDuration(from *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := from.Scan.PopValueInto("duration", &text); err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 90s, 15m or 720h", text)
+	}
+	target.SetInt(int64(d))
+	return nil
 }
 
 // oneLine is an error's text without line breaks.

@@ -1,26 +1,174 @@
 package main
 
-import "testing"
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// endpoints are the five, each with a form that is well-formed and leads
+// nowhere, and the answer that it gets.
+var endpoints = []struct {
+	name   string
+	form   []string // name, value, …: all that is required
+	status int
+}{
+	{"login", []string{"username", "nobody@example.org", "password", "not the password"}, 401},
+	{"logout", []string{"refresh_token", "unknown"}, 404},
+	{"access_token", []string{"refresh_token", "unknown"}, 401},
+	{"recover", []string{"email", "nobody@example.org"}, 200},
+	{"reset", []string{"uuid", "unknown", "password", "a new password"}, 404},
+}
+
+const good = "a long enough one" // a password
+
+// login is a successful one, with good.
+func (s *site) login(email string) answer {
+	s.tb.Helper()
+	a := s.post("login", "", "username", email, "password", good)
+	if a.Status != http.StatusOK {
+		s.tb.Fatalf("login: %v\n%s", a, s.log)
+	}
+	return a
+}
 
 func TestWholeWay(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
-		s.user("ann@example.org", "a long enough one")
-		in := s.post("login", "", "username", "ann@example.org", "password", "a long enough one")
-		if in.Status != 200 {
-			t.Fatal(in)
-		}
-		again := s.post("access_token", "", "refresh_token", in.field("refresh_token"))
-		if again.Status != 200 || again.field("refresh_token") == in.field("refresh_token") {
-			t.Fatal(again)
-		}
-		if a := s.get("/api/v1/auth/user", in.field("access_token")); a.Status != 200 || a.field("email") != "ann@example.org" {
-			t.Fatal(a)
-		}
-		if a := s.post("logout", again.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != 200 {
-			t.Fatal(a)
-		}
-		if a := s.get("/api/v1/auth/user", in.field("access_token")); a.Status != 401 {
-			t.Fatal(a)
+		id := s.user("ann@example.org", good)
+		for kind, post := range map[string]func(endpoint, bearer string, fields ...string) answer{
+			"urlencoded": s.post, "multipart": s.postMultipart,
+		} {
+			in := post("login", "", "username", "ann@example.org", "password", good)
+			if in.Status != 200 {
+				t.Fatal(kind, in)
+			}
+			again := post("access_token", "", "refresh_token", in.field("refresh_token"))
+			if again.Status != 200 || again.field("refresh_token") == in.field("refresh_token") || again.field("access_token") == in.field("access_token") {
+				t.Fatal(kind, again)
+			}
+			a := s.get("/api/v1/auth/user", again.field("access_token"))
+			if a.Status != 200 || a.field("email") != "ann@example.org" || a.field("id") != id || a.Header.Get("Cache-Control") != "no-store" {
+				t.Fatal(kind, a)
+			}
+			if a := post("logout", again.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != 200 || string(a.Body) != "{}\n" {
+				t.Fatal(kind, a)
+			}
+			s.get("/api/v1/auth/user", in.field("access_token")).problem(t, 401)
 		}
 	})
+}
+
+func TestHealth(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		for path, want := range map[string]string{"/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ready"}`} {
+			if a := s.get(path, ""); a.Status != 200 || strings.TrimSpace(string(a.Body)) != want {
+				t.Errorf("%s: %v", path, a)
+			}
+		}
+		if a := s.get("/openapi.yaml", ""); a.Status != 200 || !strings.HasPrefix(string(a.Body), "openapi: 3.1") {
+			t.Error(a)
+		}
+	})
+}
+
+func TestOtherMethodsAreRefused(t *testing.T) {
+	const get, post = "GET, HEAD", "POST"
+	allow := map[string]string{
+		"/api/v1/auth/user": get, "/.well-known/jwks.json": get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
+		"/style.css": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+	}
+	for _, e := range endpoints {
+		allow["/api/v1/auth/"+e.name] = post
+	}
+	each(t, func(t *testing.T, s *site) {
+		for path, want := range allow {
+			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "post"} {
+				if slices.Contains(strings.Split(want, ", "), method) {
+					continue
+				}
+				// What it bears must not be looked at.
+				a := s.send(method, path+"?username=a&password=b", "", urlencoded, "username=a")
+				if got := a.Header.Get("Allow"); got != want {
+					t.Errorf("%s %s: Allow is %q, want %q", method, path, got, want)
+				}
+				if method != "HEAD" {
+					a.problem(t, 405)
+				} else if a.Status != 405 || len(a.Body) > 0 {
+					t.Errorf("HEAD %s: %v", path, a)
+				}
+			}
+		}
+	})
+}
+
+func TestHeadIsGetWithoutBody(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		for _, path := range []string{"/api/v1/auth/user", "/.well-known/jwks.json", "/healthz", "/recover", "/reset", "/reset?uuid=none", "/style.css"} {
+			get, head := s.get(path, ""), s.send("HEAD", path, "", "", "")
+			if head.Status != get.Status || len(head.Body) > 0 || head.Header.Get("Content-Type") != get.Header.Get("Content-Type") {
+				t.Errorf("HEAD %s: %v, GET: %v", path, head, get)
+			}
+		}
+	})
+}
+
+func TestUnknownPathsAreProblems(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		for _, path := range []string{
+			"/", "/api", "/api/v1/auth", "/api/v1/auth/", "/api/v1/auth/login/", "/api/v1/auth/Login", "/api/v1/auth/login%00",
+			"/api/v1/auth/login%2f", "/api/v1/auth/users", "/dev/mail", "/dev/uuid", "/.env", "/pages/layout.html", "/favicon.ico",
+			"/%ff%fe", "/" + strings.Repeat("x", 8000),
+		} {
+			for _, method := range []string{"GET", "POST"} {
+				a := s.send(method, path, "", "", "")
+				if detail := a.problem(t, 404); strings.Contains(detail, path) && path != "/" {
+					t.Errorf("%s echoes the path: %s", path, detail)
+				}
+			}
+		}
+	})
+}
+
+func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		body := encodeURL("username", "ann@example.org", "password", good)
+		r, w := io.Pipe()
+		request, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/v1/auth/login", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", urlencoded)
+		answered := make(chan answer, 1)
+		go func() { answered <- s.do(request) }()
+		// A pipe holds nothing back: the connection has taken half the form.
+		if _, err := io.WriteString(w, body[:10]); err != nil {
+			t.Fatal(err)
+		}
+		s.stop()
+		s.log.wait(t, 1, `"msg":"stopping`)
+		if _, err := io.WriteString(w, body[10:]); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if a := <-answered; a.Status != 200 {
+			t.Errorf("the login under way: %v", a)
+		}
+		if code := s.close(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// claimsOf are an access token's claims, unchecked.
+func claimsOf(t testing.TB, access string) map[string]any {
+	t.Helper()
+	var claims map[string]any
+	if parts := strings.Split(access, "."); len(parts) != 3 || json.Unmarshal(decode(t, parts[1]), &claims) != nil {
+		t.Fatalf("not a JWT: %s", access)
+	}
+	return claims
 }

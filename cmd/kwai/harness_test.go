@@ -6,13 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -20,6 +23,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"kwai/internal/mail/mailtest"
 	"kwai/internal/store/storetest"
 )
 
@@ -46,9 +50,21 @@ type site struct {
 	exit     chan int
 }
 
-// each runs f against a site on each kind of database.
-func each(t *testing.T, f func(t *testing.T, s *site)) {
-	storetest.Each(t, func(t *testing.T, url string) { f(t, start(t, url)) })
+// each runs f against a site on each kind of database, served with these flags.
+func each(t *testing.T, f func(t *testing.T, s *site), flags ...string) {
+	storetest.Each(t, func(t *testing.T, url string) { f(t, start(t, url, flags...)) })
+}
+
+// publicURL is where users reach the sites of withMail: not where they listen.
+const publicURL = "https://auth.example.org"
+
+// withMail is each with a mail server, and with publicURL.
+func withMail(t *testing.T, f func(t *testing.T, s *site, mails *mailtest.Server), flags ...string) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		mails := mailtest.Serve(t)
+		all := append([]string{"--public-url=" + publicURL, "--smtp=" + mails.URL()}, flags...)
+		f(t, start(t, url, all...), mails)
+	})
 }
 
 // start runs `kwai serve` on a database until the end of the test.
@@ -151,30 +167,89 @@ func (a answer) field(name string) string {
 	return fmt.Sprint(v[name])
 }
 
+// problem holds the answer against what every error has and returns its
+// detail. A 422 must have exactly these wrong fields.
+func (a answer) problem(tb testing.TB, status int, fields ...string) string {
+	tb.Helper()
+	var p struct {
+		Type, Title, Detail string
+		Status              int
+		Errors              []struct{ Field, Message string }
+	}
+	members := map[string]any{}
+	if a.Status != status || json.Unmarshal(a.Body, &p) != nil || json.Unmarshal(a.Body, &members) != nil {
+		tb.Errorf("got %v, want a problem with status %d", a, status)
+		return ""
+	}
+	want := []string{"detail", "status", "title", "type"}
+	if status == http.StatusUnprocessableEntity {
+		want = append([]string{"detail", "errors"}, want[1:]...)
+	}
+	if got := slices.Sorted(maps.Keys(members)); !slices.Equal(got, want) {
+		tb.Errorf("the members of %v are %q, want %q", a, got, want)
+	}
+	if p.Type != "about:blank" || p.Title != http.StatusText(status) || p.Status != status || p.Detail == "" {
+		tb.Errorf("%v: its members don't fit the status %d", a, status)
+	}
+	for name, want := range map[string]string{
+		"Content-Type": "application/problem+json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+	} {
+		if got := a.Header.Values(name); len(got) != 1 || got[0] != want {
+			tb.Errorf("%v: %s is %q, want %q", a, name, got, want)
+		}
+	}
+	var wrong []string
+	for _, e := range p.Errors {
+		wrong = append(wrong, e.Field)
+		if e.Message == "" || !strings.Contains(p.Detail, e.Message) {
+			tb.Errorf("%v: the detail lacks the message of %s", a, e.Field)
+		}
+	}
+	if !slices.Equal(wrong, fields) {
+		tb.Errorf("%v is about the fields %q, want %q", a, wrong, fields)
+	}
+	return p.Detail
+}
+
 // post sends a form to an endpoint of the API. Fields come in pairs.
 func (s *site) post(endpoint, bearer string, fields ...string) answer {
 	s.tb.Helper()
-	form := url.Values{}
-	for i := 0; i < len(fields); i += 2 {
-		form.Add(fields[i], fields[i+1])
-	}
-	return s.send("POST", "/api/v1/auth/"+endpoint, bearer, "application/x-www-form-urlencoded", form.Encode())
+	return s.send("POST", "/api/v1/auth/"+endpoint, bearer, urlencoded, encodeURL(fields...))
 }
 
 // postMultipart is post with a multipart body.
 func (s *site) postMultipart(endpoint, bearer string, fields ...string) answer {
 	s.tb.Helper()
-	var body bytes.Buffer
-	w := multipart.NewWriter(&body)
+	return s.send("POST", "/api/v1/auth/"+endpoint, bearer, multipartForm, encodeMultipart(fields...))
+}
+
+// The two kinds of forms, by their content types.
+const (
+	urlencoded    = "application/x-www-form-urlencoded"
+	multipartForm = "multipart/form-data; boundary=" + boundary
+	boundary      = "kwai-test"
+)
+
+// encoders encode pairs of names and values, by content type.
+var encoders = map[string]func(fields ...string) string{urlencoded: encodeURL, multipartForm: encodeMultipart}
+
+func encodeURL(fields ...string) string {
+	form := url.Values{}
 	for i := 0; i < len(fields); i += 2 {
-		if err := w.WriteField(fields[i], fields[i+1]); err != nil {
-			s.tb.Fatal(err)
-		}
+		form.Add(fields[i], fields[i+1])
 	}
-	if err := w.Close(); err != nil {
-		s.tb.Fatal(err)
+	return form.Encode()
+}
+
+func encodeMultipart(fields ...string) string {
+	var body bytes.Buffer // which takes all that is written
+	w := multipart.NewWriter(&body)
+	_ = w.SetBoundary(boundary)
+	for i := 0; i < len(fields); i += 2 {
+		_ = w.WriteField(fields[i], fields[i+1])
 	}
-	return s.send("POST", "/api/v1/auth/"+endpoint, bearer, w.FormDataContentType(), body.String())
+	_ = w.Close()
+	return body.String()
 }
 
 // get asks for a path; bearer is an access token or "".
@@ -253,10 +328,33 @@ func documented(r *http.Request, a answer) error {
 type logBuffer struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
-	serving chan string // its address, once
+	grown   chan struct{} // closed and made anew with each line
+	serving chan string   // its address, once
 }
 
-func newLogBuffer(testing.TB) *logBuffer { return &logBuffer{serving: make(chan string, 1)} }
+func newLogBuffer(testing.TB) *logBuffer {
+	return &logBuffer{serving: make(chan string, 1), grown: make(chan struct{})}
+}
+
+// wait returns when the log has n lines with that text.
+func (l *logBuffer) wait(tb testing.TB, n int, text string) {
+	tb.Helper()
+	for {
+		l.mu.Lock()
+		have, grown := strings.Count(l.text.String(), text), l.grown
+		l.mu.Unlock()
+		if have >= n {
+			return
+		}
+		select {
+		case <-grown:
+		case <-tb.Context().Done():
+			tb.Fatalf("%d of %d times %q in the log:\n%s", have, n, text, l)
+		case <-time.After(time.Minute):
+			tb.Fatalf("%d of %d times %q in the log:\n%s", have, n, text, l)
+		}
+	}
+}
 
 func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
@@ -265,6 +363,8 @@ func (l *logBuffer) Write(b []byte) (int, error) {
 	if json.Unmarshal(b, &line) == nil && line.Msg == "serving" {
 		l.serving <- line.Address
 	}
+	close(l.grown)
+	l.grown = make(chan struct{})
 	return l.text.Write(b)
 }
 

@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -49,12 +52,34 @@ const (
 // usageError is an error that the person who started the program mends by
 // starting it in another way.
 type usageError struct {
-	setting string // its flag or what else names it
+	setting string // its flag, or what else names it, or ""
 	err     error
 }
 
-func (e *usageError) Error() string { return e.setting + ": " + e.err.Error() }
+func (e *usageError) Error() string {
+	if e.setting == "" {
+		return e.err.Error()
+	}
+	return e.setting + ": " + e.err.Error()
+}
+
 func (e *usageError) Unwrap() error { return e.err }
+
+// misused is what kong says of a command line that it can't parse, with where
+// to look next.
+func misused(err error) error {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return err
+	}
+	command := "kwai"
+	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
+		if node := parse.Context.Selected(); node != nil {
+			command = node.FullPath()
+		}
+	}
+	what := strings.ReplaceAll(err.Error(), ` but got "EOL" (<EOL>)`, ", but there is none")
+	return &usageError{"", fmt.Errorf("%s (see %s --help)", what, command)}
+}
 
 func run(ctx context.Context, args []string, c console) int {
 	var k cli
@@ -66,7 +91,7 @@ func run(ctx context.Context, args []string, c console) int {
 		kong.Exit(func(code int) { exited = code }), // --help
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		settingDefaults(),
-		kong.Resolvers(&fileResolver{path: configPath(args)}),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 	)
 	if err != nil {
 		panic(err) // the struct above is wrong
@@ -82,10 +107,13 @@ func run(ctx context.Context, args []string, c console) int {
 			err = command.Run(&k.Settings, c)
 		}
 	} else {
-		err = &usageError{"usage", err}
+		err = misused(err)
 	}
 	if err == nil {
 		return 0
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(c.err, "kwai:", oneLine(err))
 	if _, ok := errors.AsType[*usageError](err); ok {

@@ -66,22 +66,19 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if err != nil {
 		return err
 	}
-	if s.Limits == "off" {
-		log.Warn("--limits is off: nothing is throttled")
-	}
 
-	if err := os.MkdirAll(s.Data, 0o700); err != nil {
-		return &usageError{"--data", err}
-	}
-	if files, ok := sender.(*mail.Files); ok {
-		if err := files.MakeFolder(); err != nil {
+	// A key that is named is looked at before anything is made.
+	if s.MasterKeyFile == "" {
+		if err := os.MkdirAll(s.Data, 0o700); err != nil {
 			return &usageError{"--data", err}
 		}
-		log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
 	}
 	master, err := s.masterKey(log)
 	if err != nil {
 		return &usageError{"--master-key-file", err}
+	}
+	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		return &usageError{"--data", err}
 	}
 	db, err := store.Open(ctx, store.Options{URL: s.Database, Serve: true, Log: log})
 	if err != nil {
@@ -94,6 +91,15 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	}
 	if err != nil {
 		return err
+	}
+	if files, ok := sender.(*mail.Files); ok {
+		if err := files.MakeFolder(); err != nil {
+			return &usageError{"--data", err}
+		}
+		log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
+	}
+	if s.Limits == "off" {
+		log.Warn("--limits is off: nothing is throttled")
 	}
 	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait})
 	defer passwords.Close()

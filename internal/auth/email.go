@@ -31,20 +31,25 @@ func FoldEmail(email string) (string, error) {
 	if at < 1 || at > maxLocal || len(email) > maxEmail || !utf8.ValidString(email) {
 		return "", errEmail
 	}
-	local, domain := email[:at], email[at+1:]
-	if !isLocal(local) || domain == "" {
+	// Folded first: NFC makes a semicolon of the Greek question mark.
+	local := fold(email[:at])
+	if !isLocal(local) {
 		return "", errEmail
 	}
-	ascii, err := idna.Lookup.ToASCII(domain)
-	if err != nil || ascii == "" || strings.HasSuffix(ascii, ".") || len(ascii) > 253 {
+	domain, err := domains.ToASCII(email[at+1:])
+	if err != nil || strings.HasSuffix(domain, ".") {
 		return "", errEmail
 	}
-	key := fold(local) + "@" + ascii
+	key := local + "@" + domain
 	if len(key) > 4*maxEmail { // folding lengthens, at most so much
 		return "", errEmail
 	}
 	return key, nil
 }
+
+// domains is idna.Lookup that also refuses what DNS can't hold: empty labels,
+// labels and names that are too long.
+var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true))
 
 // fold is idempotent: folding can undo NFC and composing can make a letter that
 // folds again, so both are done until nothing changes.

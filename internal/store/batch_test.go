@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -101,44 +102,43 @@ func TestWaitingTransactionsAreCommittedTogether(t *testing.T) {
 	})
 }
 
+// errAny stands for any error.
+var errAny = errors.New("any")
+
 func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("failure")
-	left := make(chan struct{}) // nobody sends
 	tests := []struct {
 		name    string
-		fn      func(*store.Tx) error // after it has written a row
+		fn      func(tx *store.Tx, never <-chan struct{}) error
 		want    error
 		panics  any
-		commits int
+		commits int // of two neighbours
 	}{
-		{name: "error", fn: func(*store.Tx) error { return failure }, want: failure, commits: 1},
-		{name: "panic", fn: func(*store.Tx) error { panic(failure) }, panics: failure, commits: 1},
-		{name: "goexit", fn: func(*store.Tx) error { runtime.Goexit(); return nil }, panics: "the transaction's goroutine exited", commits: 1},
-		{name: "broken constraint", fn: func(tx *store.Tx) error { return tx.OpenSession("s", "nobody") }, want: errAny, commits: 1},
-		// The engine may have undone more than its statement, so each is run
-		// again alone.
-		{name: "engine", fn: func(tx *store.Tx) error { _, err := tx.Exec(`nonsense`); return err }, want: errAny, commits: 2},
-		{name: "forgiven engine", fn: func(tx *store.Tx) error { _, _ = tx.Exec(`nonsense`); return nil }, want: errAny, commits: 2},
-		{name: "blocks", fn: func(*store.Tx) error { <-left; return nil }, want: store.ErrUnavailable, commits: 2},
+		{"error", func(*store.Tx, <-chan struct{}) error { return failure }, failure, nil, 1},
+		{"panic", func(*store.Tx, <-chan struct{}) error { panic(failure) }, nil, failure, 1},
+		{"goexit", func(*store.Tx, <-chan struct{}) error { runtime.Goexit(); return nil }, nil, "the transaction's goroutine exited", 1},
+		{"broken constraint", func(tx *store.Tx, _ <-chan struct{}) error { return tx.OpenSession("s", "nobody") }, errAny, nil, 1},
+		// The engine may have undone more than its own statement, so each is
+		// run again alone.
+		{"engine", func(tx *store.Tx, _ <-chan struct{}) error { return nonsense(tx) }, errAny, nil, 2},
+		{"engine, forgiven", func(tx *store.Tx, _ <-chan struct{}) error { _ = nonsense(tx); return nil }, errAny, nil, 2},
+		{"engine rolled back", func(tx *store.Tx, _ <-chan struct{}) error { _, err := tx.Exec(`ROLLBACK`); return err }, errAny, nil, 2},
+		{"blocks", func(_ *store.Tx, never <-chan struct{}) error { <-never; return nil }, store.ErrUnavailable, nil, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s, url, release := held(t)
-				fn := tt.fn
-				if tt.name == "blocks" { // by something of this bubble
-					left := make(chan struct{})
-					defer close(left)
-					fn = func(*store.Tx) error { <-left; return nil }
-				}
+				never := make(chan struct{})
+				defer close(never)
 				before := begin(t.Context(), s, adding("before"))
 				failing := begin(t.Context(), s, func(tx *store.Tx) error {
 					if err := add(tx, "failing"); err != nil {
 						return err
 					}
-					return fn(tx)
+					return tt.fn(tx, never)
 				})
 				behind := begin(t.Context(), s, adding("behind"))
 				close(release)
@@ -148,7 +148,7 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 				if before.err != nil || behind.err != nil {
 					t.Errorf("neighbours: %v, %v", before.err, behind.err)
 				}
-				if !errors.Is(failing.err, tt.want) && (tt.want != errAny || failing.err == nil) || failing.panicked != tt.panics {
+				if failing.panicked != tt.panics || !errors.Is(failing.err, tt.want) && (tt.want != errAny || failing.err == nil) {
 					t.Errorf("it ended with error %v, panic %v", failing.err, failing.panicked)
 				}
 				if n := commits(t, url); n != tt.commits {
@@ -160,5 +160,96 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 	}
 }
 
-// errAny stands for any error.
-var errAny = errors.New("any")
+func nonsense(tx *store.Tx) error { return discard(tx.Exec(`nonsense`)) }
+
+func discard[T any](_ T, err error) error { return err }
+
+func TestHangUpWhileWaitingLeavesTheQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, url, release := held(t)
+		before := begin(t.Context(), s, adding("before"))
+		ctx, hangUp := context.WithCancel(t.Context())
+		gone := begin(ctx, s, adding("gone"))
+		behind := begin(t.Context(), s, adding("behind"))
+		hangUp()
+		if <-gone.done; !errors.Is(gone.err, context.Canceled) { // the writer is still held
+			t.Errorf("it ended with %v", gone.err)
+		}
+		close(release)
+		<-before.done
+		if <-behind.done; before.err != nil || behind.err != nil {
+			t.Errorf("neighbours: %v, %v", before.err, behind.err)
+		}
+		wantReopened(t, s, url, "before", "behind")
+	})
+}
+
+func TestTransactionThatTookTooLongCanDoNothingMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.Open(t, storetest.SQLite(t), nil)
+		release, late := make(chan struct{}), make(chan error)
+		call := begin(t.Context(), s, func(tx *store.Tx) error {
+			<-release
+			late <- add(tx, "late")
+			return nil
+		})
+		if <-call.done; !errors.Is(call.err, store.ErrUnavailable) {
+			t.Errorf("it ended with %v", call.err)
+		}
+		close(release)
+		if err := <-late; err == nil {
+			t.Error("it could write after its end")
+		}
+		at(t, s, epoch, nothing) // what it wrote would be committed with this
+		wantUsers(t, s)
+	})
+}
+
+// A queue longer than a batch loses and doubles nothing.
+func TestMoreThanABatchIsWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, url, release := held(t)
+		var keys []string
+		var calls []*result
+		for i := range 600 {
+			keys = append(keys, fmt.Sprintf("%03d", i))
+			calls = append(calls, begin(t.Context(), s, adding(keys[i])))
+		}
+		close(release)
+		for _, c := range calls {
+			if <-c.done; c.err != nil {
+				t.Error(c.err)
+			}
+		}
+		if n := commits(t, url); n > 4 {
+			t.Errorf("%d transactions took %d commits", len(calls), n)
+		}
+		wantReopened(t, s, url, keys...)
+	})
+}
+
+func TestCloseFinishesWhatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, url, release := held(t)
+		waits := begin(t.Context(), s, adding("waits"))
+		closed := make(chan error)
+		go func() { closed <- s.Close() }()
+		synctest.Wait()
+		late := begin(t.Context(), s, adding("late"))
+		if <-late.done; !errors.Is(late.err, store.ErrUnavailable) {
+			t.Errorf("while it is closed: %v", late.err)
+		}
+		close(release)
+		if <-waits.done; waits.err != nil {
+			t.Errorf("what waited: %v", waits.err)
+		}
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		wantUsers(t, storetest.Open(t, url, nil), "waits")
+	})
+}

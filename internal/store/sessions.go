@@ -105,13 +105,14 @@ func (tx *Tx) OpenSession(id, userID string) error {
 // Renew replaces the token numbered counter by the next one, if it is the
 // current one of a live session; ErrNotFound if not. A number above the
 // current one is taken for current: the token's MAC proves that this server
-// issued it, so the database has lost history.
+// issued it, so the database has lost history. What it replaced in that time
+// isn't known: the tokens between count as replaced now.
 func (tx *Tx) Renew(id string, counter int64, l Lives, window time.Duration) (Session, error) {
 	now := micros(tx.Now)
 	return one(tx.Reader, scanSession, `UPDATE sessions SET
 			counter = $1,
-			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE $5 END,
-			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE $5 END,
+			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
+			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE counter END,
 			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
 		WHERE id = $7 AND counter <= $5 AND ended_at IS NULL AND created_at > $8 AND renewed_at > $9
 		RETURNING `+sessionColumns,

@@ -57,8 +57,11 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	// synchronous(FULL): a commit is on the disk before it is answered, which
 	// WAL's usual NORMAL doesn't promise.
 	pragmas := []string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)"}
-	writable := append([]string{"journal_mode(WAL)"}, pragmas...)
+	writable := pragmas
 	if o.Serve {
+		// It stays set in the file. A command doesn't set it: that file may be
+		// another program's.
+		writable = append([]string{"journal_mode(WAL)"}, pragmas...)
 		// By connections of its own, which are gone before the first request.
 		db := e.openDB(path, writable...)
 		err := errors.Join(migrate(ctx, goose.DialectSQLite3, db, o.Log), db.Close())

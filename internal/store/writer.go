@@ -123,6 +123,9 @@ func (w *writer) hand(ctx context.Context, j *job) error {
 	if w.closed {
 		return errClosed
 	}
+	if err := ctx.Err(); err != nil {
+		return err // select would toss for it
+	}
 	select {
 	case w.jobs <- j:
 		return nil

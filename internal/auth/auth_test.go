@@ -1,0 +1,252 @@
+package auth_test
+
+import (
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/bus"
+	"kwai/internal/mail"
+	"kwai/internal/password"
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+	"kwai/internal/token"
+)
+
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
+const (
+	ann         = "ann@example.org"
+	oldPassword = "seven green bottles"
+	newPassword = "nine yellow teapots"
+)
+
+// cheap hashes cost next to nothing.
+var cheap = password.Params{MemoryKiB: 8, Time: 1, Threads: 1}
+
+// clock is a time that stands still until the test moves it.
+type clock struct{ micros atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.set(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)) // on a boundary of the reuse windows
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.UnixMicro(c.micros.Load()).UTC() }
+func (c *clock) set(t time.Time)         { c.micros.Store(t.UnixMicro()) }
+func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
+
+// server is all of kwai but HTTP.
+type server struct {
+	*auth.Service
+	url    string
+	master *token.Master
+	now    func() time.Time
+	bus    *bus.Bus
+	files  *mail.Files
+	read   map[string]bool // the mails seen already
+}
+
+// start makes a server on a database; one that joins another is its replica.
+func start(t *testing.T, url string, now func() time.Time, join *server) *server {
+	t.Helper()
+	s := &server{url: url, now: now, read: make(map[string]bool)}
+	if join != nil {
+		s.master = join.master
+	} else {
+		s.master = must(token.ParseMaster([]byte(token.NewMasterKey())))(t)
+	}
+	pool := password.NewPool(password.Options{Params: cheap, Workers: 2})
+	t.Cleanup(pool.Close)
+	settings := auth.Defaults
+	settings.Issuer = "https://auth.example.org"
+	s.Service = &auth.Service{Passwords: pool, Settings: settings, Log: slog.New(slog.DiscardHandler)}
+	s.open(t)
+	s.files = must(mail.NewFiles(t.TempDir(), mail.Options{From: "noreply@example.org"}))(t)
+	s.bus = bus.New(s.Store, &mail.Subscriber{
+		Rules:  s.Service,
+		Writer: &mail.Writer{PublicURL: settings.Issuer},
+		Sender: s.files,
+		Log:    s.Log,
+	}, s.Log)
+	return s
+}
+
+func (s *server) open(t *testing.T) {
+	t.Helper()
+	s.Store = storetest.Open(t, s.url, s.now)
+	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master))(t)
+}
+
+// each runs f on a server of its own on each kind of database.
+func each(t *testing.T, f func(t *testing.T, s *server, c *clock)) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		c := newClock()
+		f(t, start(t, url, c.now, nil), c)
+	})
+}
+
+// must unwraps a result, or ends the test.
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		ok(t, err)
+		return v
+	}
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t testing.TB, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Fatalf("%s: error %v, want %v", what, got, want)
+	}
+}
+
+// user makes an account with oldPassword.
+func (s *server) user(t *testing.T, email string) store.User {
+	t.Helper()
+	must(s.CreateUser(t.Context(), auth.NewUser{Email: email, FirstName: "Ann", LastName: "Other", Password: oldPassword}))(t)
+	return must(s.User(t.Context(), email))(t)
+}
+
+func (s *server) login(t *testing.T, email, password string) auth.Tokens {
+	t.Helper()
+	return must(s.Login(t.Context(), email, password))(t)
+}
+
+func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
+	t.Helper()
+	return must(s.Renew(t.Context(), tokens.Refresh, s.Store.Now()))(t)
+}
+
+// session is the row that a refresh token belongs to.
+func (s *server) session(t *testing.T, tokens auth.Tokens) store.Session {
+	t.Helper()
+	id, _, err := s.Keys.ParseRefresh(tokens.Refresh)
+	ok(t, err)
+	return must(s.Store.Read(t.Context()).SessionByID(id.String()))(t)
+}
+
+// dead holds that none of the tokens does anything any more.
+func (s *server) dead(t *testing.T, user store.User, all ...auth.Tokens) {
+	t.Helper()
+	for _, tokens := range all {
+		_, err := s.Check(t.Context(), tokens.Access)
+		wantErr(t, "a check with an ended session's token", err, auth.ErrNotLoggedIn)
+		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), user, tokens.Refresh), auth.ErrNoSession)
+		_, err = s.Renew(t.Context(), tokens.Refresh, s.Store.Now())
+		wantErr(t, "a renewal of an ended session", err, auth.ErrRefresh)
+	}
+}
+
+// alive holds that the tokens are those of a session that goes on.
+func (s *server) alive(t *testing.T, all ...auth.Tokens) {
+	t.Helper()
+	for _, tokens := range all {
+		must(s.Check(t.Context(), tokens.Access))(t)
+		s.renew(t, tokens)
+	}
+}
+
+// recovery makes a recovery of the user's, requested now, and returns its id.
+func (s *server) recovery(t *testing.T, user store.User) string {
+	t.Helper()
+	m, made, err := s.MakeRecovery(t.Context(), s.request(user))
+	ok(t, err)
+	if !made {
+		t.Fatal("no recovery was made")
+	}
+	return m.ID
+}
+
+var requests atomic.Int64
+
+// request is the event of a recovery that is requested now.
+func (s *server) request(user store.User) store.Event {
+	now := s.Store.Now()
+	return store.Event{
+		ID: time.Now().Format("150405.000000") + "-" + string(rune('A'+requests.Add(1)%26)) + user.ID, Type: auth.EventRecovery, UserID: user.ID,
+		CreatedAt: now, ExpiresAt: now.Add(s.Settings.RecoveryLife),
+	}
+}
+
+// outbox lists what waits to be mailed, or was given up, the oldest first.
+func (s *server) outbox(t testing.TB) []store.Delivery {
+	t.Helper()
+	return must(s.Store.Read(t.Context()).Deliveries(auth.SubscriberMail, "", 1000))(t)
+}
+
+// deliver mails what is due and returns the new mails, the oldest first.
+func (s *server) deliver(t *testing.T) []mail.Message {
+	t.Helper()
+	for must(s.bus.DeliverDue(t.Context()))(t) > 0 {
+	}
+	var mails []mail.Message
+	for _, name := range must(s.files.Names())(t) {
+		if !s.read[name] {
+			s.read[name] = true
+			mails = append(mails, must(s.files.Read(name))(t))
+		}
+	}
+	slices.Reverse(mails)
+	return mails
+}
+
+// recover asks for a recovery and returns the id that is mailed.
+func (s *server) recover(t *testing.T, email string) string {
+	t.Helper()
+	ok(t, s.Recover(t.Context(), email))
+	must(s.TakeRecoveries(t.Context()))(t)
+	mails := s.deliver(t)
+	if len(mails) != 1 {
+		t.Fatalf("%d mails, want the one with the unique id", len(mails))
+	}
+	return idIn(t, mails[0])
+}
+
+var link = regexp.MustCompile(`/reset\?uuid=([0-9a-f-]{36})\n`)
+
+// idIn is the unique id in a mail.
+func idIn(t *testing.T, m mail.Message) string {
+	t.Helper()
+	found := link.FindStringSubmatch(m.Text)
+	if found == nil {
+		t.Fatalf("no link in the mail %q: %s", m.Subject, m.Text)
+	}
+	return found[1]
+}
+
+// database opens the server's database beside it, for what kwai never does.
+func (s *server) database(t *testing.T) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", s.url
+	if path, is := strings.CutPrefix(s.url, "sqlite://"); is {
+		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+	}
+	db := must(sql.Open(driver, source))(t)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// count runs a query for one number.
+func (s *server) count(t *testing.T, query string) (n int) {
+	t.Helper()
+	ok(t, s.database(t).QueryRowContext(t.Context(), query).Scan(&n))
+	return n
+}

@@ -1,0 +1,280 @@
+package auth_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/auth"
+	"kwai/internal/token"
+)
+
+func TestTabsThatRenewAtOnceAllGoOn(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		s.user(t, ann)
+		first := s.login(t, ann, oldPassword)
+		const tabs = 32
+		var answers [tabs]auth.Tokens
+		var errs [tabs]error
+		var wg sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range tabs {
+			wg.Go(func() {
+				<-begin
+				answers[i], errs[i] = s.Renew(t.Context(), first.Refresh, s.Store.Now())
+			})
+		}
+		close(begin)
+		wg.Wait()
+		for i := range tabs {
+			ok(t, errs[i])
+			must(s.Check(t.Context(), answers[i].Access))(t)
+		}
+		for i := range tabs {
+			s.renew(t, answers[i])
+		}
+		if n := s.count(t, `SELECT COUNT(*) FROM sessions`); n != 1 {
+			t.Errorf("%d rows for one session", n)
+		}
+		s.alive(t, first)
+	})
+}
+
+// The history of one session: each step is a renewal with the token of that
+// number. The reuse window is a minute; a token replaced less than that before
+// must work, one replaced two windows before must not.
+func TestReplacedTokens(t *testing.T) {
+	const (
+		current = iota
+		replaced
+		replayed
+	)
+	type step struct {
+		at    time.Duration // when the request arrived, from the first renewal on
+		token int
+		want  int
+	}
+	minute, almost := time.Minute, time.Minute-time.Microsecond
+	histories := map[string][]step{
+		"at once":                        {{0, 0, current}, {0, 0, replaced}},
+		"until the window's end":         {{0, 0, current}, {almost, 0, replaced}},
+		"after the window":               {{0, 0, current}, {2 * minute, 0, replayed}},
+		"long after":                     {{0, 0, current}, {20 * 24 * time.Hour, 0, replayed}},
+		"one behind, later":              {{0, 0, current}, {time.Hour, 1, current}, {time.Hour + almost, 1, replaced}},
+		"two behind":                     {{0, 0, current}, {minute / 2, 1, current}, {almost, 0, replaced}, {almost, 1, replaced}},
+		"three behind":                   {{0, 0, current}, {20 * time.Second, 1, current}, {40 * time.Second, 2, current}, {almost, 0, replaced}},
+		"one behind, two out of window":  {{0, 0, current}, {110 * time.Second, 1, current}, {110*time.Second + almost, 1, replaced}, {2*minute + almost, 0, replayed}},
+		"two behind in another window":   {{0, 0, current}, {50 * time.Second, 1, current}, {100 * time.Second, 2, current}, {109 * time.Second, 1, replaced}, {2 * minute, 0, replayed}},
+		"two behind after a long pause":  {{0, 0, current}, {time.Hour, 1, current}, {time.Hour, 0, replayed}},
+		"a reissue lengthens nothing":    {{0, 0, current}, {almost, 0, replaced}, {2 * minute, 0, replayed}},
+		"arrived before it was replaced": {{0, 0, current}, {-time.Second, 0, replaced}, {-time.Hour, 0, replaced}},
+		"a replay ends the current one":  {{0, 0, current}, {time.Hour, 0, replayed}, {time.Hour, 1, replayed}, {time.Hour, 0, replayed}},
+	}
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		for name, steps := range histories {
+			// Windows begin at fixed times: where a history begins in one must not matter.
+			for _, phase := range []time.Duration{0, time.Microsecond, 30 * time.Second, almost} {
+				c.set(c.now().Truncate(minute).Add(time.Hour + phase))
+				begin := c.now()
+				tokens := []auth.Tokens{s.login(t, ann, oldPassword)}
+				for i, step := range steps {
+					arrived := begin.Add(step.at)
+					if arrived.After(c.now()) {
+						c.set(arrived)
+					}
+					before := s.session(t, tokens[0])
+					got, err := s.Renew(t.Context(), tokens[step.token].Refresh, arrived)
+					after := s.session(t, tokens[0])
+					newest := tokens[len(tokens)-1].Refresh
+					switch {
+					case step.want == replayed:
+						wantErr(t, name+": a replay", err, auth.ErrRefresh)
+						s.dead(t, user, tokens...)
+						continue
+					case err != nil:
+						t.Fatalf("%s, %v into a window: step %d: %v", name, phase, i, err)
+					case step.want == current && got.Refresh != newest && after.Counter == before.Counter+1:
+						tokens = append(tokens, got)
+					case step.want == replaced && got.Refresh == newest && after == before:
+					default:
+						t.Fatalf("%s, %v into a window: step %d: the session was %+v and is %+v", name, phase, i, before, after)
+					}
+					if _, err := s.Check(t.Context(), got.Access); err != nil {
+						t.Fatalf("%s: step %d: the new access token: %v", name, i, err)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		stolen := s.login(t, ann, oldPassword)
+		other := s.login(t, ann, oldPassword)
+		owners := s.renew(t, stolen)
+		c.advance(time.Hour)
+		for range 2 {
+			_, err := s.Renew(t.Context(), stolen.Refresh, c.now())
+			wantErr(t, "a replay", err, auth.ErrRefresh)
+		}
+		s.dead(t, user, stolen, owners)
+		s.renew(t, other)
+		mails := s.deliver(t)
+		if len(mails) != 1 || mails[0].To != ann || mails[0].Subject != "Your session at auth.example.org was used elsewhere" {
+			t.Errorf("mails %v, want the notice", mails)
+		}
+	})
+}
+
+// A thief who renews first is found out when the owner comes back.
+func TestAStolenTokenIsFoundOutByItsOwner(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		owners := s.login(t, ann, oldPassword)
+		thiefs := s.renew(t, owners)
+		for range 5 {
+			c.advance(time.Hour)
+			thiefs = s.renew(t, thiefs)
+		}
+		_, err := s.Renew(t.Context(), owners.Refresh, c.now())
+		wantErr(t, "the owner's renewal", err, auth.ErrRefresh)
+		s.dead(t, user, thiefs, owners)
+		if len(s.deliver(t)) != 1 {
+			t.Error("the owner was not told")
+		}
+	})
+}
+
+// A database that lost its latest commits must not take its clients for thieves.
+func TestTokensAheadOfARestoredDatabaseAreAccepted(t *testing.T) {
+	for name, order := range map[string][]int{"the newest first": {3, 2, 3}, "the oldest first": {2, 3, 2}} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, s *server, c *clock) {
+				s.user(t, ann)
+				tokens := []auth.Tokens{s.login(t, ann, oldPassword)}
+				db := s.database(t)
+				var counter, floor, mark, renewed int64
+				ok(t, db.QueryRowContext(t.Context(), `SELECT counter, floor, mark, renewed_at FROM sessions`).Scan(&counter, &floor, &mark, &renewed))
+				for range 3 {
+					c.advance(20 * time.Minute)
+					tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
+				}
+				must(db.ExecContext(t.Context(), `UPDATE sessions SET counter = $1, floor = $2, mark = $3, renewed_at = $4`, counter, floor, mark, renewed))(t)
+				c.advance(10 * time.Second)
+				// Two tabs, one of which had not heard of the last renewal yet.
+				for _, number := range order {
+					s.renew(t, tokens[number])
+				}
+				if mails := s.deliver(t); len(mails) != 0 {
+					t.Errorf("the owner was told of a replay: %v", mails)
+				}
+			})
+		})
+	}
+}
+
+func TestForgedTokensChangeNothing(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		tokens := s.login(t, ann, oldPassword)
+		session := s.session(t, tokens)
+		theirs := must(token.ParseMaster([]byte(token.NewMasterKey())))(t)
+		ring := must(theirs.OpenKeyring([]token.Key{
+			must(theirs.NewKey(token.Sign, c.now()))(t), must(theirs.NewKey(token.MAC, c.now()))(t),
+		}))(t)
+		for _, refresh := range []string{
+			"", "x", tokens.Access, tokens.Refresh + "A", tokens.Refresh[1:], strings.ToUpper(tokens.Refresh), tokens.Refresh + "\n",
+			ring.Refresh(uuid.MustParse(session.ID), 0), ring.Refresh(uuid.MustParse(session.ID), 1),
+			s.Keys.Refresh(uuid.New(), 0), // none of this database
+		} {
+			_, err := s.Renew(t.Context(), refresh, c.now())
+			wantErr(t, "a renewal with "+refresh, err, auth.ErrRefresh)
+			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), user, refresh), auth.ErrNoSession)
+		}
+		for _, access := range []string{"", "x", tokens.Refresh, tokens.Access + "A", tokens.Access[1:]} {
+			_, err := s.Check(t.Context(), access)
+			wantErr(t, "a check of "+access, err, auth.ErrNotLoggedIn)
+		}
+		if now := s.session(t, tokens); now != session {
+			t.Errorf("the session was %+v and is %+v", session, now)
+		}
+	})
+}
+
+func TestSessionsEndInTime(t *testing.T) {
+	const tick = time.Microsecond
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		settings := s.Settings
+		for _, fraction := range []time.Duration{0, 123456 * time.Microsecond, time.Second - tick} {
+			begin := c.now().Truncate(time.Hour).Add(time.Hour + fraction)
+			c.set(begin)
+			// An access token: whole seconds, never longer than it may.
+			tokens := s.login(t, ann, oldPassword)
+			if want := begin.Truncate(time.Second).Add(settings.AccessLife); !tokens.ExpiresAt.Equal(want) || tokens.ExpiresIn != settings.AccessLife {
+				t.Errorf("the access token expires at %v, in %v; want %v", tokens.ExpiresAt, tokens.ExpiresIn, want)
+			}
+			c.set(tokens.ExpiresAt.Add(-tick))
+			must(s.Check(t.Context(), tokens.Access))(t)
+			c.advance(tick)
+			_, err := s.Check(t.Context(), tokens.Access)
+			wantErr(t, "a check with an expired token", err, auth.ErrNotLoggedIn)
+
+			// A session that isn't used.
+			c.set(begin.Add(settings.RefreshIdle - tick))
+			tokens = s.renew(t, tokens)
+			renewed := c.now()
+			c.set(renewed.Add(settings.RefreshIdle))
+			s.dead(t, user, tokens)
+
+			// One that is used, and ends nevertheless.
+			c.set(c.now().Truncate(time.Second).Add(fraction))
+			begin = c.now()
+			end := begin.Add(settings.SessionLife)
+			tokens = s.login(t, ann, oldPassword)
+			for c.now().Add(settings.RefreshIdle - tick).Before(end) {
+				c.advance(settings.RefreshIdle - tick)
+				tokens = s.renew(t, tokens)
+			}
+			for _, left := range []time.Duration{settings.AccessLife, time.Minute, time.Second, tick} {
+				c.set(end.Add(-left))
+				tokens = s.renew(t, tokens)
+				if tokens.ExpiresAt.After(end) || tokens.ExpiresIn < 0 {
+					t.Errorf("%v before the session's end: the access token expires at %v, in %v; the session ends at %v", left, tokens.ExpiresAt, tokens.ExpiresIn, end)
+				}
+			}
+			c.set(end)
+			s.dead(t, user, tokens)
+		}
+		if mails := s.outbox(t); len(mails) != 0 {
+			t.Errorf("an expired session was taken for a replay: %v", mails)
+		}
+	})
+}
+
+func TestLogoutEndsTheSessionOfAnyOfItsTokens(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user, bob := s.user(t, ann), s.user(t, "bob@example.org")
+		for _, which := range []int{0, 1, 2} {
+			tokens := []auth.Tokens{s.login(t, ann, oldPassword)}
+			other := s.login(t, ann, oldPassword)
+			for range 2 {
+				c.advance(time.Hour)
+				tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
+			}
+			wantErr(t, "another user's logout", s.Logout(t.Context(), bob, tokens[which].Refresh), auth.ErrNoSession)
+			ok(t, s.Logout(t.Context(), user, tokens[which].Refresh))
+			s.dead(t, user, tokens...)
+			s.renew(t, other)
+		}
+		if mails := s.outbox(t); len(mails) != 0 {
+			t.Errorf("a renewal after a logout was taken for a replay: %v", mails)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// disk is a small disk of its own.
+func disk(t *testing.T, size string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	switch err := syscall.Mount("kwai", dir, "tmpfs", 0, "size="+size); {
+	case errors.Is(err, syscall.EPERM):
+		t.Skip("only root may mount a small disk")
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	return dir
+}
+
+// fill writes a file that leaves room bytes of the disk.
+func fill(t *testing.T, path string, room int64) {
+	t.Helper()
+	var fs syscall.Statfs_t
+	check(t, syscall.Statfs(filepath.Dir(path), &fs))
+	check(t, os.WriteFile(path, make([]byte, int64(fs.Bavail)*fs.Bsize-room), 0o600))
+}
+
+// addLarge adds a user who takes so many bytes.
+func addLarge(key string, size int) func(*store.Tx) error {
+	return func(tx *store.Tx) error {
+		u := store.User{ID: key, Email: key, EmailKey: key, FirstName: strings.Repeat("x", size)}
+		return discard(tx.InsertUser(u, store.Password{}))
+	}
+}
+
+func TestFullDiskInABatchLosesNoAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := disk(t, "4m")
+		url := "sqlite://" + filepath.Join(dir, "kwai.db")
+		s := storetest.Open(t, url, nil)
+		check(t, s.InTx(t.Context(), adding("0")))
+		fill(t, filepath.Join(dir, "ballast"), 300<<10)
+
+		// There is room for the small ones, not for the large one among them.
+		release := make(chan struct{})
+		begin(t.Context(), s, waiting(release, nothing))
+		small := []*result{begin(t.Context(), s, adding("1")), begin(t.Context(), s, adding("2"))}
+		large := begin(t.Context(), s, addLarge("large", 1<<20))
+		small = append(small, begin(t.Context(), s, adding("3")))
+		close(release)
+		for _, c := range small {
+			if <-c.done; c.err != nil {
+				t.Errorf("a small one: %v", c.err)
+			}
+		}
+		if <-large.done; !errors.Is(large.err, store.ErrUnavailable) {
+			t.Errorf("the large one: %v", large.err)
+		}
+
+		// Until there is no room for anything.
+		answered := []string{"0", "1", "2", "3"}
+		var err error
+		for i := 4; err == nil && i < 1000; i++ {
+			key := fmt.Sprintf("4-%03d", i)
+			if err = s.InTx(t.Context(), addLarge(key, 8<<10)); err == nil {
+				answered = append(answered, key)
+			}
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("on the full disk: %v", err)
+		}
+		wantUsers(t, s, answered...)
+
+		check(t, os.Remove(filepath.Join(dir, "ballast")))
+		check(t, s.InTx(t.Context(), addLarge("5", 1<<20)))
+		wantReopened(t, s, url, append(answered, "5")...)
+	})
+}
+
+func TestReadOnlyDiskIsUnavailable(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "4m")
+	path := filepath.Join(dir, "kwai.db")
+	url := "sqlite://" + path
+	s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true})
+	check(t, err)
+	check(t, s.InTx(t.Context(), adding("a")))
+	check(t, s.Close())
+	remount := func(flags uintptr) {
+		check(t, syscall.Mount("kwai", dir, "tmpfs", syscall.MS_REMOUNT|flags, "size=4m"))
+	}
+	remount(syscall.MS_RDONLY)
+	before := content(t, path)
+	wantRefused(t, store.Options{URL: url, Serve: true}, path, "read-only")
+	wantRefused(t, store.Options{URL: url}, path)
+	remount(0)
+	if string(content(t, path)) != string(before) {
+		t.Error("it was changed")
+	}
+	wantUsers(t, storetest.Open(t, url, nil), "a")
+}

@@ -1,0 +1,273 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"kwai/internal/pgtest"
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// wantRefused says that Open fails with one line that holds all the words.
+func wantRefused(t *testing.T, o store.Options, words ...string) {
+	t.Helper()
+	s, err := store.Open(t.Context(), o)
+	if err == nil {
+		s.Close()
+		t.Fatal("it was opened")
+	}
+	t.Log(err)
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error doesn't say %q: %v", w, err)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("the error has several lines:\n%v", err)
+	}
+}
+
+func TestOpenRefusesWhatIsNoURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "kwai.db", "mysql://localhost/kwai", "sqlite://", "sqlite://:memory:", "postgres://secret@:::/", "sqlite:kwai.db"} {
+		s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true})
+		if err == nil {
+			s.Close()
+			t.Errorf("%q was opened", url)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error shows the secret: %v", url, err)
+		}
+	}
+}
+
+func TestOpenRefusesWhatIsNoSQLiteDatabase(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		prepare func(t *testing.T, path string)
+		serve   bool
+		words   []string
+	}{
+		{name: "nothing there", words: []string{"no database", "kwai serve"}},
+		{name: "no folder", serve: true, prepare: func(t *testing.T, path string) { check(t, os.Remove(filepath.Dir(path))) }},
+		{name: "a folder", serve: true, prepare: func(t *testing.T, path string) { check(t, os.Mkdir(path, 0o700)) }, words: []string{"folder"}},
+		{name: "garbage", serve: true, prepare: garbage},
+		{name: "garbage, beside a server", prepare: garbage},
+		{name: "empty", prepare: func(t *testing.T, path string) { check(t, os.WriteFile(path, nil, 0o600)) }, words: []string{"no kwai database"}},
+		{name: "truncated", serve: true, prepare: truncated},
+		{name: "truncated, beside a server", prepare: truncated},
+		{name: "another program's", prepare: func(t *testing.T, path string) {
+			exec(t, raw(t, "sqlite://"+path), `CREATE TABLE theirs (id INTEGER)`)
+		}, words: []string{"no kwai database"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			check(t, os.Mkdir(dir, 0o700))
+			path := filepath.Join(dir, "kwai.db")
+			if tt.prepare != nil {
+				tt.prepare(t, path)
+			}
+			before := content(t, path)
+			wantRefused(t, store.Options{URL: "sqlite://" + path, Serve: tt.serve}, append(tt.words, path)...)
+			if !bytes.Equal(content(t, path), before) {
+				t.Error("it was changed, or made")
+			}
+		})
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func garbage(t *testing.T, path string) {
+	t.Helper()
+	check(t, os.WriteFile(path, bytes.Repeat([]byte("garbage\n"), 4096), 0o600))
+}
+
+// truncated is a database whose second half was lost.
+func truncated(t *testing.T, path string) {
+	t.Helper()
+	whole := content(t, pathOf(storetest.SQLite(t)))
+	check(t, os.WriteFile(path, whole[:len(whole)/2], 0o600))
+}
+
+// content is nil for what is no file.
+func content(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if info, statErr := os.Stat(path); errors.Is(err, os.ErrNotExist) || statErr == nil && info.IsDir() {
+		return nil
+	}
+	check(t, err)
+	return b
+}
+
+func TestOpenWithoutServeMakesNoDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	wantRefused(t, store.Options{URL: "sqlite://" + filepath.Join(dir, "kwai.db")}, "kwai serve")
+	if files := filesIn(t, dir); len(files) > 0 {
+		t.Errorf("it made %v", files)
+	}
+}
+
+func filesIn(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	check(t, err)
+	for _, f := range files {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+func TestOpenRefusesANewerSchemaOnlyIfItMust(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		db := raw(t, url)
+		// A newer program has been here that older ones can live with.
+		exec(t, db, `INSERT INTO schema_version (version_id, is_applied) VALUES (1000, true)`)
+		for _, serve := range []bool{true, false} {
+			s, err := store.Open(t.Context(), store.Options{URL: url, Serve: serve})
+			check(t, err)
+			check(t, s.InTx(t.Context(), nothing))
+			check(t, s.Close())
+		}
+		// And then one that they can't.
+		exec(t, db, `UPDATE meta SET value = '1000' WHERE name = 'oldest_schema'`)
+		for _, serve := range []bool{true, false} {
+			wantRefused(t, store.Options{URL: url, Serve: serve}, "newer kwai", "1000", place(url))
+		}
+	})
+}
+
+// Whoever names another program's database by mistake loses nothing.
+func TestServeOnAnotherProgramsTablesLeavesNothingHalfMade(t *testing.T) {
+	t.Parallel()
+	urls := map[string]func(*testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "sqlite://" + filepath.Join(t.TempDir(), "theirs.db") },
+		"postgres": func(t *testing.T) string { return pgtest.Database(t) },
+	}
+	for name, newURL := range urls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := newURL(t)
+			db := raw(t, url)
+			exec(t, db, `CREATE TABLE events (theirs TEXT)`, `INSERT INTO events VALUES ('kept')`)
+			wantRefused(t, store.Options{URL: url, Serve: true}, "events", place(url))
+			var kept string
+			check(t, db.QueryRowContext(t.Context(), `SELECT theirs FROM events`).Scan(&kept))
+			if _, err := db.ExecContext(t.Context(), `SELECT 1 FROM users`); err == nil {
+				t.Error("the tables before theirs were made")
+			}
+			exec(t, db, `DROP TABLE events`)
+			check(t, storetest.Open(t, url, nil).InTx(t.Context(), adding("a")))
+		})
+	}
+}
+
+// place is what an error about opening must name.
+func place(url string) string {
+	if strings.HasPrefix(url, "sqlite://") {
+		return pathOf(url)
+	}
+	return "127.0.0.1"
+}
+
+func TestOpenWithoutServeWantsAMigratedDatabase(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		exec(t, raw(t, url), `DELETE FROM schema_version WHERE version_id > 0`)
+		wantRefused(t, store.Options{URL: url}, "older kwai", "kwai serve", place(url))
+	})
+}
+
+// A server that runs finds out that a newer one has changed the database.
+func TestReadyTellsOfANewerSchema(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		check(t, s.Ready(t.Context()))
+		exec(t, raw(t, url), `UPDATE meta SET value = '1000' WHERE name = 'oldest_schema'`)
+		if err := s.Ready(t.Context()); err == nil {
+			t.Error("it is ready")
+		}
+	})
+}
+
+func TestOneProcessServesAnSQLiteDatabase(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	first := storetest.Open(t, url, nil)
+	wantRefused(t, store.Options{URL: url, Serve: true}, "another kwai serves "+pathOf(url))
+	check(t, first.InTx(t.Context(), adding("a")))
+	check(t, first.Close())
+	wantUsers(t, storetest.Open(t, url, nil), "a")
+}
+
+func TestCommandsWorkBesideAServer(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		server := storetest.Open(t, url, nil)
+		command, err := store.Open(t.Context(), store.Options{URL: url})
+		check(t, err)
+		defer command.Close()
+		check(t, command.InTx(t.Context(), adding("a")))
+		check(t, server.InTx(t.Context(), adding("b")))
+		check(t, command.InTx(t.Context(), adding("c")))
+		wantUsers(t, server, "a", "b", "c")
+		wantUsers(t, command, "a", "b", "c")
+		check(t, command.Close())
+		check(t, server.InTx(t.Context(), adding("d")))
+		wantUsers(t, server, "a", "b", "c", "d")
+	})
+}
+
+func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := storetest.Open(t, "sqlite://"+filepath.Join(dir, "kwai.db"), nil)
+	check(t, s.InTx(t.Context(), adding("a")))
+	files := filesIn(t, dir)
+	if len(files) < 3 { // the write-ahead log and its index among them
+		t.Errorf("files: %v", files)
+	}
+	for _, name := range files {
+		info, err := os.Stat(filepath.Join(dir, name))
+		check(t, err)
+		if mode := info.Mode().Perm(); mode != 0o600 {
+			t.Errorf("%s has mode %o", name, mode)
+		}
+	}
+}
+
+// Somebody holds the file's lock: a backup by another program, say.
+func TestForeignWriterIsWaitedForThenUnavailable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		url := storetest.SQLite(t)
+		s := storetest.Open(t, url, nil)
+		foreign, err := raw(t, url).Conn(t.Context())
+		check(t, err)
+		defer foreign.Close()
+		_, err = foreign.ExecContext(t.Context(), `BEGIN IMMEDIATE`)
+		check(t, err)
+		if err := s.InTx(t.Context(), adding("a")); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("while it is locked: %v", err)
+		}
+		wantUsers(t, s)
+		_, err = foreign.ExecContext(context.Background(), `COMMIT`)
+		check(t, err)
+		check(t, s.InTx(t.Context(), adding("b")))
+		wantUsers(t, s, "b")
+	})
+}

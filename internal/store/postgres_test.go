@@ -1,0 +1,344 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kwai/internal/pgtest"
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// database is the name of the database in a URL, which needs no quotes.
+func database(t *testing.T, address string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	check(t, err)
+	return strings.TrimPrefix(u.Path, "/")
+}
+
+func TestDurabilityIsAskedForWhateverTheDatabasesDefaults(t *testing.T) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		s := storetest.Open(t, storetest.SQLite(t), nil)
+		wantText(t, s, map[string]string{`PRAGMA synchronous`: "2", `PRAGMA journal_mode`: "wal", `PRAGMA foreign_keys`: "1"})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		url := storetest.Postgres(t)
+		for _, setting := range []string{"synchronous_commit = off", "default_transaction_isolation = serializable",
+			"default_transaction_read_only = on", "statement_timeout = 1"} {
+			exec(t, raw(t, url), "ALTER DATABASE "+database(t, url)+" SET "+setting)
+		}
+		s := storetest.Open(t, url, nil)
+		wantText(t, s, map[string]string{`SHOW synchronous_commit`: "on", `SHOW transaction_isolation`: "read committed", `SHOW transaction_read_only`: "off"})
+	})
+}
+
+// wantText says what queries answer inside a transaction.
+func wantText(t *testing.T, s *store.Store, want map[string]string) {
+	t.Helper()
+	for query, answer := range want {
+		var got string
+		check(t, s.InTx(t.Context(), func(tx *store.Tx) (err error) {
+			got, err = tx.Text(query)
+			return err
+		}))
+		if got != answer {
+			t.Errorf("%s: %s, want %s", query, got, answer)
+		}
+	}
+}
+
+func TestOpenRefusesWhatIsNoPostgresDatabase(t *testing.T) {
+	t.Parallel()
+	empty := pgtest.Database(t)
+	edit := func(change func(*url.URL)) string {
+		u, err := url.Parse(empty)
+		check(t, err)
+		change(u)
+		return u.String()
+	}
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	check(t, nobody.Close())
+	tests := []struct {
+		name, url string
+		serve     bool
+		words     []string
+	}{
+		{name: "empty, without Serve", url: empty, words: []string{"no kwai database"}},
+		{name: "wrong password", serve: true, url: edit(func(u *url.URL) { u.User = url.UserPassword("kwai", "s3cret") }), words: []string{"password"}},
+		{name: "unreachable", serve: true, url: edit(func(u *url.URL) { u.Host = nobody.Addr().String(); u.User = url.UserPassword("kwai", "s3cret") })},
+		{name: "no such database", serve: true, url: edit(func(u *url.URL) { u.Path = "/nowhere" }), words: []string{"nowhere"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			wantRefused(t, store.Options{URL: tt.url, Serve: tt.serve}, append(tt.words, "PostgreSQL at 127.0.0.1")...)
+			_, err := store.Open(t.Context(), store.Options{URL: tt.url, Serve: tt.serve})
+			u, _ := url.Parse(tt.url)
+			if password, _ := u.User.Password(); strings.Contains(fmt.Sprintf("%v %+v", err, err), password) {
+				t.Errorf("the error shows the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	synctest.Test(t, func(t *testing.T) { // they wait for their turns in whole seconds
+		var log lines
+		var replicas sync.WaitGroup
+		for range 3 {
+			replicas.Go(func() {
+				s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := errors.Join(s.Ready(t.Context()), s.Close()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		replicas.Wait()
+		if n := strings.Count(log.String(), "migrated the database"); n != 1 {
+			t.Errorf("migrated %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+// lines is a log that several write.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestDeadlockIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	exec(t, raw(t, url), "ALTER DATABASE "+database(t, url)+" SET deadlock_timeout = '10ms'")
+	s := storetest.Open(t, url, nil)
+	for _, id := range []string{"a", "b"} {
+		check(t, s.InTx(t.Context(), addLarge(id, 1)))
+	}
+	var tries sync.WaitGroup // both have locked one row at their first try
+	tries.Add(2)
+	var calls sync.WaitGroup
+	counts := [2]int{}
+	for i, order := range [][]string{{"a", "b"}, {"b", "a"}} {
+		calls.Go(func() {
+			err := s.InTx(t.Context(), func(tx *store.Tx) error {
+				counts[i]++
+				_, err := tx.Revoke(order[0])
+				if counts[i] == 1 {
+					tries.Done()
+					tries.Wait()
+				}
+				if err == nil {
+					_, err = tx.Exec(`UPDATE users SET last_name = last_name || '+' WHERE id = $1`, order[1])
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if counts[0]+counts[1] < 3 {
+		t.Errorf("no deadlock came about: tries %v", counts)
+	}
+	for _, id := range []string{"a", "b"} {
+		if u, err := s.Read(t.Context()).UserByID(id); err != nil || u.LastName != "+" {
+			t.Errorf("%s was changed %d times (%v)", id, len(u.LastName), err)
+		}
+	}
+}
+
+func TestErrorsOfPostgres(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	s := storetest.Open(t, url, nil)
+	tests := []struct {
+		name, statement string
+		tries           int
+		unavailable     bool
+	}{
+		{"serialization failure", raise("40001"), 8, true},
+		{"deadlock", raise("40P01"), 8, true},
+		{"full disk", raise("53100"), 1, true},
+		{"too many connections", raise("53300"), 1, true},
+		{"shutdown", raise("57P01"), 1, true},
+		{"standby", raise("25006"), 1, true},
+		{"connection lost", `SELECT pg_terminate_backend(pg_backend_pid())`, 1, true},
+		{"unique", raise("23505"), 1, false},
+		{"syntax", `nonsense`, 1, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tries := 0
+			err := s.InTx(t.Context(), func(tx *store.Tx) error {
+				tries++
+				if err := add(tx, tt.name); err != nil {
+					return err
+				}
+				_, err := tx.Exec(tt.statement)
+				return err
+			})
+			if err == nil || errors.Is(err, store.ErrUnavailable) != tt.unavailable || tries != tt.tries {
+				t.Errorf("after %d tries: %v", tries, err)
+			}
+			if _, err := s.Read(t.Context()).UserByEmail(tt.name); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("what it wrote: %v", err)
+			}
+		})
+	}
+}
+
+// raise is a statement that fails with an SQLSTATE.
+func raise(state string) string {
+	return `DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '` + state + `'; END $$`
+}
+
+// An error that the transaction's function forgives has undone it all the same.
+func TestForgivenErrorIsNoSuccess(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		err := s.InTx(t.Context(), func(tx *store.Tx) error {
+			err := add(tx, "a")
+			_ = nonsense(tx)
+			return err
+		})
+		if err == nil {
+			t.Error("it succeeded")
+		}
+		wantUsers(t, s)
+	})
+}
+
+func TestStoreOutlivesItsDatabaseServer(t *testing.T) {
+	t.Parallel()
+	pgtest.Require(t)
+	cluster, err := pgtest.Start(pgtest.Options{Fsync: true})
+	check(t, err)
+	defer func() { check(t, cluster.Stop()) }()
+	s := storetest.Open(t, cluster.URL("postgres"), nil)
+	check(t, s.InTx(t.Context(), adding("before")))
+
+	check(t, cluster.Kill())
+	for name, err := range map[string]error{
+		"InTx":  s.InTx(t.Context(), adding("lost")),
+		"One":   s.One(t.Context(), adding("lost")),
+		"Read":  discard(s.Read(t.Context()).UserByEmail("before")),
+		"Ready": s.Ready(t.Context()),
+	} {
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s without a server: %v", name, err)
+		}
+	}
+	check(t, cluster.Restart())
+	check(t, s.Ready(t.Context()))
+	check(t, s.InTx(t.Context(), adding("between")))
+
+	// A restart that nobody noticed leaves broken connections in the pool.
+	idle(t, s, 5)
+	check(t, cluster.Restart())
+	for try := 0; ; try++ {
+		err := s.InTx(t.Context(), adding("later"))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, store.ErrUnavailable) || try == 5 {
+			t.Fatalf("try %d: %v", try, err)
+		}
+	}
+	wantUsers(t, s, "before", "between", "later")
+	check(t, s.Close())
+}
+
+// idle leaves n connections in the pool.
+func idle(t *testing.T, s *store.Store, n int) {
+	t.Helper()
+	var all, done sync.WaitGroup
+	all.Add(n)
+	for range n {
+		done.Go(func() {
+			err := s.InTx(t.Context(), func(*store.Tx) error {
+				all.Done()
+				all.Wait()
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+}
+
+// The local clock is the bubble's, which begins in the year 2000 and runs ahead
+// as soon as nobody works.
+func TestTimeIsTheDatabases(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.Open(t, url, nil)
+		db := raw(t, url)
+		for range 2 {
+			var theirs time.Time
+			check(t, db.QueryRowContext(context.Background(), `SELECT clock_timestamp()`).Scan(&theirs))
+			if d := s.Now().Sub(theirs).Abs(); d > 5*time.Second {
+				t.Errorf("it is %v off", d)
+			}
+			var stamp time.Time
+			check(t, s.InTx(t.Context(), func(tx *store.Tx) error { stamp = tx.Now; return nil }))
+			if d := stamp.Sub(theirs).Abs(); d > 5*time.Second {
+				t.Errorf("a transaction's time is %v off", d)
+			}
+			// An hour passes here, hardly any time there.
+			time.Sleep(time.Hour + time.Second)
+			synctest.Wait()
+		}
+	})
+}
+
+func TestTimeNeverGoesBack(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		last := s.Now()
+		for range 1000 {
+			now := s.Now()
+			if now.Before(last) {
+				t.Fatalf("%v after %v", now, last)
+			}
+			last = now
+		}
+	})
+}

@@ -1,0 +1,138 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+	"testing/synctest"
+
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// bubble is storetest.Each with f in a bubble of synctest.
+func bubble(t *testing.T, f func(t *testing.T, url string)) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		synctest.Test(t, func(t *testing.T) { f(t, url) })
+	})
+}
+
+func TestTransactionThatDoesNotReturnIsUndone(t *testing.T) {
+	failure := errors.New("failure")
+	tests := []struct {
+		name string
+		end  func() error
+	}{
+		{"error", func() error { return failure }},
+		{"panic", func() error { panic(failure) }},
+		{"goexit", func() error { runtime.Goexit(); return nil }},
+	}
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				returned := make(chan struct{})
+				var panicked any
+				go func() {
+					defer close(returned)
+					defer func() { panicked = recover() }()
+					err := s.InTx(t.Context(), func(tx *store.Tx) error {
+						if err := add(tx, "undone"); err != nil {
+							return err
+						}
+						return tt.end()
+					})
+					if tt.name != "error" || !errors.Is(err, failure) {
+						t.Errorf("InTx returned %v", err)
+					}
+				}()
+				<-returned
+				if tt.name == "panic" && panicked != failure {
+					t.Errorf("its panic was %v", panicked)
+				}
+				wantUsers(t, s)
+				if err := s.InTx(t.Context(), nothing); err != nil {
+					t.Errorf("the next transaction: %v", err)
+				}
+			})
+		}
+	})
+}
+
+func TestHangUpDuringATransactionGetsTheAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		ctx, hangUp := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		call := begin(ctx, s, waiting(release, adding("a")))
+		hangUp()
+		synctest.Wait()
+		select {
+		case <-call.done:
+			t.Fatalf("it ended with %v before it was done", call.err)
+		default:
+		}
+		close(release)
+		if <-call.done; call.err != nil {
+			t.Errorf("it ended with %v", call.err)
+		}
+		wantUsers(t, s, "a")
+	})
+}
+
+func TestHangUpBeforeATransactionStopsIt(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		ctx, hangUp := context.WithCancel(t.Context())
+		hangUp()
+		for name, call := range map[string]func(context.Context, func(*store.Tx) error) error{"InTx": s.InTx, "One": s.One} {
+			if err := call(ctx, adding("a")); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		wantUsers(t, s)
+	})
+}
+
+// A caller that waited too long for its turn may try again.
+func TestDeadlineBeforeATransactionIsUnavailable(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 0)
+		defer cancel()
+		if err := s.InTx(ctx, nothing); !errors.Is(err, store.ErrUnavailable) {
+			t.Error(err)
+		}
+	})
+}
+
+// One runs on PostgreSQL without BEGIN and COMMIT.
+func TestOneWritesAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		if err := s.One(t.Context(), adding("a")); err != nil {
+			t.Fatal(err)
+		}
+		wantUsers(t, s, "a")
+	})
+}
+
+// A Reader sees nothing of a transaction before its end.
+func TestReadSeesCommittedOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		release := make(chan struct{})
+		call := begin(t.Context(), s, func(tx *store.Tx) error {
+			err := add(tx, "a")
+			<-release
+			return err
+		})
+		wantUsers(t, s)
+		close(release)
+		if <-call.done; call.err != nil {
+			t.Fatal(call.err)
+		}
+		wantUsers(t, s, "a")
+	})
+}
