@@ -91,6 +91,9 @@ func (s *Settings) finish() error {
 				return &usageError{secret.flag, err}
 			}
 			*secret.value = strings.TrimSpace(string(text))
+			if *secret.value == "" {
+				return &usageError{secret.flag, fmt.Errorf("%s is empty", path)}
+			}
 		}
 	}
 	if s.Data == "" {

@@ -48,7 +48,8 @@ func TestScriptsOnEach(t *testing.T) {
 				testscript.Run(t, scripts(testscript.Params{Files: []string{file}},
 					"KWAI_DATABASE="+database,
 					"KWAI_MASTER_KEY_FILE="+masterKeyOf(t, database),
-					"KWAI_PUBLIC_URL=http://127.0.0.1:8080"))
+					"KWAI_PUBLIC_URL=http://127.0.0.1:8080",
+					"KWAI_LOG_LEVEL=error")) // but for the server: the cluster has no fsync, of which commands warn
 			})
 		})
 	}
@@ -87,8 +88,9 @@ func settingFlags() map[string]string {
 func scripts(p testscript.Params, environment ...string) testscript.Params {
 	p.RequireExplicitExec = true
 	p.RequireUniqueNames = true
+	p.Deadline = time.Now().Add(4 * patience) // a server that should have refused to start
 	p.Setup = func(env *testscript.Env) error {
-		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1")
+		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "NEWLINE=\n", "RTL=\u202e")
 		env.Vars = append(env.Vars, environment...)
 		server := &scriptServer{}
 		env.Values[serverKey] = server
@@ -268,7 +270,7 @@ func (s *scriptServer) start(ts *testscript.TestScript, flags []string) {
 	out, err := os.Create(ts.MkAbs("out"))
 	ts.Check(err)
 	defer out.Close()
-	s.cmd = exec.Command("kwai", append([]string{"serve", "--listen=127.0.0.1:0"}, flags...)...)
+	s.cmd = exec.Command("kwai", append([]string{"serve", "--listen=127.0.0.1:0", "--log-level=info"}, flags...)...)
 	s.log, s.exit = &transcript{more: make(chan struct{})}, make(chan struct{})
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = ts.MkAbs("."), out, s.log
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
@@ -70,21 +73,22 @@ func start(t *testing.T, url string, now func() time.Time, join *server) *server
 	settings := auth.Defaults
 	settings.Issuer = "https://auth.example.org"
 	s.Service = &auth.Service{Passwords: pool, Settings: settings, Log: slog.New(slog.DiscardHandler)}
-	s.open(t)
 	s.files = must(mail.NewFiles(t.TempDir(), mail.Options{From: "noreply@example.org"}))(t)
-	s.bus = bus.New(s.Store, &mail.Subscriber{
-		Rules:  s.Service,
-		Writer: &mail.Writer{PublicURL: settings.Issuer},
-		Sender: s.files,
-		Log:    s.Log,
-	}, s.Log)
+	s.open(t)
 	return s
 }
 
+// open opens the database; after a close, it is a restart.
 func (s *server) open(t *testing.T) {
 	t.Helper()
 	s.Store = storetest.Open(t, s.url, s.now)
 	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master))(t)
+	s.bus = bus.New(s.Store, &mail.Subscriber{
+		Rules:  s.Service,
+		Writer: &mail.Writer{PublicURL: s.Settings.Issuer},
+		Sender: s.files,
+		Log:    s.Log,
+	}, s.Log)
 }
 
 // each runs f on a server of its own on each kind of database.
@@ -95,23 +99,31 @@ func each(t *testing.T, f func(t *testing.T, s *server, c *clock)) {
 	})
 }
 
+// tb is what the helpers need of a *testing.T or *rapid.T.
+type tb interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Context() context.Context
+}
+
 // must unwraps a result, or ends the test.
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
+func must[T any](v T, err error) func(tb) T {
+	return func(t tb) T {
 		t.Helper()
 		ok(t, err)
 		return v
 	}
 }
 
-func ok(t testing.TB, err error) {
+func ok(t tb, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantErr(t testing.TB, what string, got, want error) {
+func wantErr(t tb, what string, got, want error) {
 	t.Helper()
 	if !errors.Is(got, want) {
 		t.Fatalf("%s: error %v, want %v", what, got, want)
@@ -175,19 +187,17 @@ func (s *server) recovery(t *testing.T, user store.User) string {
 	return m.ID
 }
 
-var requests atomic.Int64
-
 // request is the event of a recovery that is requested now.
 func (s *server) request(user store.User) store.Event {
 	now := s.Store.Now()
 	return store.Event{
-		ID: time.Now().Format("150405.000000") + "-" + string(rune('A'+requests.Add(1)%26)) + user.ID, Type: auth.EventRecovery, UserID: user.ID,
+		ID: uuid.NewString(), Type: auth.EventRecovery, UserID: user.ID,
 		CreatedAt: now, ExpiresAt: now.Add(s.Settings.RecoveryLife),
 	}
 }
 
 // outbox lists what waits to be mailed, or was given up, the oldest first.
-func (s *server) outbox(t testing.TB) []store.Delivery {
+func (s *server) outbox(t tb) []store.Delivery {
 	t.Helper()
 	return must(s.Store.Read(t.Context()).Deliveries(auth.SubscriberMail, "", 1000))(t)
 }
@@ -211,6 +221,7 @@ func (s *server) deliver(t *testing.T) []mail.Message {
 // recover asks for a recovery and returns the id that is mailed.
 func (s *server) recover(t *testing.T, email string) string {
 	t.Helper()
+	s.deliver(t) // what waits
 	ok(t, s.Recover(t.Context(), email))
 	must(s.TakeRecoveries(t.Context()))(t)
 	mails := s.deliver(t)

@@ -13,6 +13,23 @@ import (
 // one hash and get ErrCredentials, so that neither the answer nor its time
 // tells which it was.
 func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
+	tokens, err := s.login(ctx, email, password)
+	if errors.Is(err, errOvertaken) {
+		// Once more: it may be a login with the same password that has
+		// replaced its old hash.
+		tokens, err = s.login(ctx, email, password)
+	}
+	if errors.Is(err, errOvertaken) {
+		err = ErrCredentials
+	}
+	return tokens, err
+}
+
+// errOvertaken says that the password was right, but while its hash was
+// computed the stored one was replaced, or the user revoked.
+var errOvertaken = errors.New("the user was changed during the login")
+
+func (s *Service) login(ctx context.Context, email, password string) (Tokens, error) {
 	user, known, err := s.findUser(ctx, email)
 	if err != nil {
 		return Tokens{}, err
@@ -37,12 +54,10 @@ func (s *Service) Login(ctx context.Context, email, password string) (Tokens, er
 	var session store.Session
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		session = store.Session{ID: newID(), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
-		// The password may have been changed, or the user revoked, while its
-		// hash was computed.
 		if ok, err := tx.LogIn(user.ID, user.PasswordHash, rehashed); err != nil {
 			return err
 		} else if !ok {
-			return ErrCredentials
+			return errOvertaken
 		}
 		return tx.OpenSession(session.ID, user.ID)
 	})

@@ -136,19 +136,25 @@ func (s *Service) newRecovery(ctx context.Context, event store.Event) (store.Rec
 		return store.Recovery{}, err
 	}
 	r.IDHash = token.HashRecoveryID(id)
-	made := false
-	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		made, err = tx.ClaimRecovery(event.UserID, event.CreatedAt)
-		if err != nil || !made {
+	var made store.Recovery
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		claimed, err := tx.ClaimRecovery(event.UserID, event.CreatedAt)
+		if err != nil {
 			return err
 		}
+		if !claimed {
+			// It may be another delivery of the same event that came first.
+			made, err = tx.RecoveryByRequest(event.ID)
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			return err
+		}
+		made = r
 		if err := tx.EndRecoveries(event.UserID); err != nil {
 			return err
 		}
 		return tx.InsertRecovery(r)
 	})
-	if err != nil || !made {
-		return store.Recovery{}, err
-	}
-	return r, nil
+	return made, err
 }

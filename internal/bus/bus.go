@@ -140,8 +140,11 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 	log := b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
 	err := errExpired
-	if b.store.Now().Before(d.ExpiresAt) {
+	switch {
+	case b.store.Now().Before(d.ExpiresAt):
 		err = b.try(ctx, d.Event)
+	case d.LastError != "": // who reads of the end wants to know the cause
+		err = fmt.Errorf("%w: %s", errExpired, d.LastError)
 	}
 	note := func(tx *store.Tx) error {
 		_, err := tx.Delivered(d.Subscriber, d.ID)

@@ -148,7 +148,8 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 				if before.err != nil || behind.err != nil {
 					t.Errorf("neighbours: %v, %v", before.err, behind.err)
 				}
-				if failing.panicked != tt.panics || !errors.Is(failing.err, tt.want) && (tt.want != errAny || failing.err == nil) {
+				asWanted := errors.Is(failing.err, tt.want) || errors.Is(tt.want, errAny) && failing.err != nil
+				if failing.panicked != tt.panics || !asWanted {
 					t.Errorf("it ended with error %v, panic %v", failing.err, failing.panicked)
 				}
 				if n := commits(t, url); n != tt.commits {

@@ -32,13 +32,6 @@ var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var lives = store.Lives{Idle: 30 * 24 * time.Hour, Session: 90 * 24 * time.Hour}
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 // at runs fn in a transaction of that time.
 func at(tb testing.TB, s *store.Store, now time.Time, fn func(*store.Tx) error) {
 	tb.Helper()

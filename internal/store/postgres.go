@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -31,6 +32,7 @@ const (
 	txTries = 8
 	// clockEvery is how often the offset to the database's clock is measured.
 	clockEvery = 3 * time.Second
+	clockTries = 5
 )
 
 type postgresEngine struct {
@@ -208,15 +210,23 @@ func (c *clock) local() time.Time { return c.base.Add(time.Since(c.base)) }
 
 func (c *clock) now() time.Time { return c.local().Add(time.Duration(c.offset.Load())) }
 
+// measure asks the database a few times and believes the quickest answer, which
+// leaves the least room for error: half the time it took.
 func (c *clock) measure(ctx context.Context, db *sql.DB) error {
-	before := c.local()
-	var database int64
-	if err := db.QueryRowContext(ctx, `SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)`).Scan(&database); err != nil {
-		return err
+	quickest := time.Duration(math.MaxInt64)
+	offset := c.offset.Load()
+	for range clockTries {
+		before := c.local()
+		var database int64
+		if err := db.QueryRowContext(ctx, `SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)`).Scan(&database); err != nil {
+			return err
+		}
+		if took := c.local().Sub(before); took < quickest {
+			quickest = took
+			offset = int64(fromMicros(database).Sub(before.Add(took / 2)))
+		}
 	}
-	after := c.local()
-	middle := before.Add(after.Sub(before) / 2)
-	c.offset.Store(int64(fromMicros(database).Sub(middle)))
+	c.offset.Store(offset)
 	return nil
 }
 

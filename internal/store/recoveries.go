@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
+	"slices"
 	"time"
 )
 
@@ -33,13 +35,18 @@ func (r Reader) RecoveryRequested() (bool, error) {
 
 // TakeRecoveryRequests removes up to n requests, the oldest first.
 func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
-	return list(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
+	taken, err := list(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
 		var at int64
 		err = scan(&r.ID, &r.EmailKey, &at)
 		r.RequestedAt = fromMicros(at)
 		return r, err
 	}, `DELETE FROM recovery_requests WHERE id IN (SELECT id FROM recovery_requests ORDER BY requested_at, id LIMIT $1)
 		RETURNING id, email_key, requested_at`, n)
+	// RETURNING has no order.
+	slices.SortFunc(taken, func(a, b RecoveryRequest) int {
+		return cmp.Or(a.RequestedAt.Compare(b.RequestedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return taken, err
 }
 
 // Recovery lets its user choose a new password. Its unique id, derived from

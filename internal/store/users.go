@@ -119,10 +119,12 @@ func (tx *Tx) Enact(userID string) (bool, error) {
 
 // ClaimRecovery notes that the user's latest recovery is one requested at that
 // time. False if a newer one was made, the password was changed since, or the
-// user is revoked: then none may be made.
+// user is revoked: then none may be made. The password that an account was made
+// with is no change: another process may have stamped it, whose clock is a
+// little ahead of the one that stamped the request.
 func (tx *Tx) ClaimRecovery(userID string, requestedAt time.Time) (bool, error) {
 	n, err := tx.exec(`UPDATE users SET recovery_requested_at = $1 WHERE id = $2 AND revoked_at IS NULL
-		AND COALESCE(recovery_requested_at, 0) < $1 AND COALESCE(password_set_at, 0) <= $1`, micros(requestedAt), userID)
+		AND COALESCE(recovery_requested_at, 0) < $1 AND (COALESCE(password_set_at, 0) <= $1 OR password_set_at = created_at)`, micros(requestedAt), userID)
 	return n == 1, err
 }
 

@@ -25,11 +25,13 @@ import (
 // Step is a command of SMTP at which the server can refuse.
 type Step string
 
-// The steps. Content is the answer to the message itself, after DATA.
+// The steps. Content is the answer to the message itself, after DATA. Taken is
+// the same when the server has kept the message: with HangUp its answer is lost.
 const (
 	MailFrom Step = "MAIL FROM"
 	RcptTo   Step = "RCPT TO"
 	Content  Step = "content"
+	Taken    Step = "taken"
 )
 
 // HangUp instead of a code makes the server close the connection at a step; at

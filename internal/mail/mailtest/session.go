@@ -105,7 +105,7 @@ func (s *session) Data(r io.Reader) error {
 	}
 	s.mail.Raw, s.mail.Subject, s.mail.Text, s.mail.HTML = raw, parsed.Subject, parsed.Text, parsed.HTML
 	s.server.keep(s.mail)
-	return nil
+	return s.server.answer(Taken, s.conn)
 }
 
 func (s *session) Reset()        { s.mail = Mail{} }

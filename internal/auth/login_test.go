@@ -1,0 +1,146 @@
+package auth_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"kwai/internal/auth"
+	"kwai/internal/password"
+)
+
+func bcryptOf(t *testing.T, password string) string {
+	t.Helper()
+	return string(must(bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost))(t))
+}
+
+// imported makes an account with a hash made elsewhere.
+func (s *server) imported(t *testing.T, email, hash string) {
+	t.Helper()
+	must(s.CreateUser(t.Context(), auth.NewUser{Email: email, FirstName: "Ann", LastName: "Other", Hash: hash}))(t)
+}
+
+func TestARefusedLoginTellsNothing(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		s.user(t, "revoked@example.org")
+		ok(t, s.Revoke(t.Context(), "revoked@example.org"))
+		must(s.CreateUser(t.Context(), auth.NewUser{Email: "invited@example.org", FirstName: "Ann", LastName: "Other"}))(t)
+		s.imported(t, "imported@example.org", bcryptOf(t, oldPassword))
+		refused := []struct{ email, password string }{
+			{ann, newPassword},
+			{ann, oldPassword + " "},
+			{ann, ""},
+			{"imported@example.org", newPassword},
+			{"unknown@example.org", oldPassword},
+			{"revoked@example.org", oldPassword},
+			{"revoked@example.org", newPassword},
+			{"invited@example.org", oldPassword},
+			{"invited@example.org", ""},
+			{"malformed", oldPassword},
+			{"", ""},
+			{"ann@example.org\x00", oldPassword},
+		}
+		for _, r := range refused {
+			if _, err := s.Login(t.Context(), r.email, r.password); err != auth.ErrCredentials { //nolint:errorlint // the very same
+				t.Errorf("%q with %q: error %v, want ErrCredentials itself", r.email, r.password, err)
+			}
+		}
+		// Each is refused by way of a hash: without hashing none is.
+		s.Passwords.Close()
+		for _, r := range append(refused, struct{ email, password string }{ann, oldPassword}) {
+			if _, err := s.Login(t.Context(), r.email, r.password); auth.CodeOf(err) != auth.Unavailable {
+				t.Errorf("%q with %q, while no hash can be made: error %v", r.email, r.password, err)
+			}
+		}
+	})
+}
+
+// An address without a password costs what the users cost, in proportion.
+func TestUnknownAddressesCostWhatUsersCost(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		if got := s.PretendedCost("x@example.org"); got != s.Passwords.Cost() {
+			t.Errorf("without users: %q, want today's cost", got)
+		}
+		argon, imported := must(s.Passwords.Hash(t.Context(), oldPassword))(t), bcryptOf(t, oldPassword)
+		costs := map[string]int{must(password.Cost(argon))(t): 70, must(password.Cost(imported))(t): 30}
+		for i := range 100 {
+			hash := argon
+			if i < 30 {
+				hash = imported
+			}
+			s.imported(t, fmt.Sprintf("user%d@example.org", i), hash)
+		}
+		ok(t, s.RefreshCosts(t.Context()))
+		const addresses = 5000
+		got := map[string]int{}
+		for i := range addresses {
+			unknown, malformed := fmt.Sprintf("unknown%d@example.org", i), fmt.Sprintf("malformed%d", i)
+			for _, email := range []string{unknown, malformed} {
+				cost := s.PretendedCost(email)
+				got[cost]++
+				if again := s.PretendedCost(email); again != cost {
+					t.Errorf("%s costs %q, then %q", email, cost, again)
+				}
+			}
+			if s.PretendedCost(unknown) != s.PretendedCost(" Unknown"+unknown[7:]) {
+				t.Errorf("%s costs something else when spelled otherwise", unknown)
+			}
+		}
+		if len(got) != len(costs) {
+			t.Errorf("costs %v, want those of %v", got, costs)
+		}
+		for cost, percent := range costs {
+			// Five standard deviations: 1 in 2 million.
+			if share := float64(got[cost]) / (2 * addresses); share < float64(percent)/100-0.023 || share > float64(percent)/100+0.023 {
+				t.Errorf("%.1f %% cost %q, as %d %% of the users do", 100*share, cost, percent)
+			}
+		}
+	})
+}
+
+// Hashes that aren't made with today's parameters are replaced at a login.
+func TestALoginRenewsAnOldHash(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		dear := password.NewPool(password.Options{Params: password.Params{MemoryKiB: 16, Time: 2, Threads: 1}, Workers: 1})
+		t.Cleanup(dear.Close)
+		for name, hash := range map[string]string{
+			"bcrypt":   bcryptOf(t, oldPassword),
+			"argon2id": must(dear.Hash(t.Context(), oldPassword))(t),
+		} {
+			email := name + "@example.org"
+			s.imported(t, email, hash)
+			_, err := s.Login(t.Context(), email, newPassword)
+			wantErr(t, name+": a wrong password", err, auth.ErrCredentials)
+			imported := must(s.User(t.Context(), email))(t)
+			if imported.PasswordHash != hash {
+				t.Errorf("%s: a refused login changed the hash", name)
+			}
+			id := s.recovery(t, imported)
+			c.advance(time.Minute)
+			first := s.login(t, email, oldPassword)
+			fresh := must(s.User(t.Context(), email))(t)
+			if fresh.PasswordHash == hash || s.Passwords.Stale(fresh.PasswordHash) {
+				t.Errorf("%s: the hash is %q after a login", name, fresh.PasswordHash)
+			}
+			if !fresh.PasswordSetAt.Equal(imported.PasswordSetAt) {
+				t.Errorf("%s: a new hash passes for a new password", name)
+			}
+			second := s.login(t, email, oldPassword)
+			if again := must(s.User(t.Context(), email))(t); again.PasswordHash != fresh.PasswordHash {
+				t.Errorf("%s: the new hash was replaced again", name)
+			}
+			s.alive(t, first, second)
+			must(s.RecoveryUser(t.Context(), id))(t)
+		}
+		ok(t, s.RefreshCosts(t.Context()))
+		if cost := s.PretendedCost("unknown@example.org"); cost != s.Passwords.Cost() {
+			t.Errorf("an unknown address costs %q, which no user does any more", cost)
+		}
+		if mails := s.outbox(t); len(mails) != 0 {
+			t.Errorf("a new hash was told to the user: %v", mails)
+		}
+	})
+}

@@ -1,0 +1,412 @@
+package auth_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
+)
+
+// model is the rules once more, in plain data and without a thought of races
+// or storage: what each operation must answer, given all that came before.
+type model struct {
+	s *server
+	c *clock
+
+	emails     []string // the addresses that are tried; some have an account
+	users      map[string]*modelUser
+	sessions   []*modelSession
+	tokens     []*modelToken // all that were handed out
+	events     []*modelEvent // all that ask for a recovery
+	recoveries []*modelRecovery
+	asked      map[string]time.Time // addresses that wait for a recovery, since when
+}
+
+type modelUser struct {
+	store.User
+	password string    // "": none was chosen yet
+	changed  time.Time // when it was; zero: never
+	revoked  bool
+	latest   time.Time // request of the latest recovery that was made
+	notices  map[string]int
+}
+
+type modelSession struct {
+	user             *modelUser
+	id               uuid.UUID
+	created, renewed time.Time
+	current          int               // number of the refresh token that is next
+	replaced         map[int]time.Time // when those before were replaced
+	over             bool
+}
+
+type modelToken struct {
+	auth.Tokens
+	session *modelSession
+	number  int
+}
+
+type modelEvent struct {
+	store.Event
+	user *modelUser
+	made *modelRecovery
+}
+
+type modelRecovery struct {
+	auth.RecoveryMail
+	user *modelUser
+	over bool
+}
+
+func TestTheRulesHoldInAnyOrder(t *testing.T) {
+	passwords := rapid.SampledFrom([]string{oldPassword, newPassword, "twelve orange lanterns"})
+	weak := rapid.SampledFrom([]string{"short", "password1"})
+	waits := rapid.SampledFrom([]time.Duration{
+		time.Millisecond, time.Second, 20 * time.Second, time.Minute - time.Microsecond, time.Minute, 2 * time.Minute,
+		5 * time.Minute, 20 * time.Minute, time.Hour, 3 * time.Hour,
+	})
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.Settings.AccessLife, s.Settings.RefreshIdle, s.Settings.SessionLife = 10*time.Minute, time.Hour, 3*time.Hour
+		s.Settings.RecoveryLife, s.Settings.InvitationLife = 30*time.Minute, time.Hour
+		runs := 0
+		rapid.Check(t, func(rt *rapid.T) {
+			runs++
+			m := newModel(rt, s, c, runs)
+			email := rapid.SampledFrom(m.emails)
+			m.create(rt, m.emails[0], oldPassword)
+			rt.Repeat(map[string]func(*rapid.T){
+				"":     m.check,
+				"wait": func(t *rapid.T) { c.advance(waits.Draw(t, "for")) },
+				"create": func(t *rapid.T) {
+					m.create(t, email.Draw(t, "email"), rapid.OneOf(passwords, rapid.Just("")).Draw(t, "password"))
+				},
+				"login":        func(t *rapid.T) { m.login(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
+				"login again":  func(t *rapid.T) { m.login(t, m.emails[0], m.users[m.emails[0]].password) },
+				"renew":        func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },
+				"renew ahead":  func(t *rapid.T) { m.renewAhead(t, pick(t, m.sessions), rapid.IntRange(1, 3).Draw(t, "by")) },
+				"access":       func(t *rapid.T) { m.access(t, pick(t, m.tokens)) },
+				"logout":       func(t *rapid.T) { m.logout(t, email.Draw(t, "email"), pick(t, m.tokens)) },
+				"recover":      func(t *rapid.T) { m.recover(t, email.Draw(t, "email")) },
+				"take":         m.take,
+				"deliver":      func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
+				"reset":        func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
+				"set password": func(t *rapid.T) { m.setPassword(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
+				"revoke":       func(t *rapid.T) { m.revoke(t, email.Draw(t, "email"), true) },
+				"enact":        func(t *rapid.T) { m.revoke(t, email.Draw(t, "email"), false) },
+				"restart": func(rt *rapid.T) {
+					ok(rt, s.Store.Close())
+					s.open(t)
+				},
+			})
+		})
+	})
+}
+
+// pick draws one of what there is, the newest more often.
+func pick[T any](t *rapid.T, all []T) T {
+	if len(all) == 0 {
+		t.Skip("there is none")
+	}
+	return all[len(all)-1-rapid.IntRange(0, len(all)-1).Draw(t, "before the newest")]
+}
+
+// newModel begins with addresses that nobody used yet, and with time at the
+// same point of a reuse window.
+func newModel(t *rapid.T, s *server, c *clock, run int) *model {
+	c.set(c.now().Truncate(24 * time.Hour).Add(48 * time.Hour))
+	for must(s.TakeRecoveries(t.Context()))(t) > 0 {
+	}
+	for _, d := range s.outbox(t) {
+		ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Delivered(auth.SubscriberMail, d.ID)
+			return err
+		}))
+	}
+	m := &model{s: s, c: c, users: map[string]*modelUser{}, asked: map[string]time.Time{}}
+	for i := range 3 {
+		m.emails = append(m.emails, fmt.Sprintf("user%d-%d@example.org", run, i))
+	}
+	return m
+}
+
+// check compares what is stored with what must be; then a moment goes by.
+func (m *model) check(t *rapid.T) {
+	lives := store.Lives{Idle: m.s.Settings.RefreshIdle, Session: m.s.Settings.SessionLife}
+	for _, session := range m.sessions {
+		row := must(m.s.Store.Read(t.Context()).SessionByID(session.id.String()))(t)
+		if live := row.Live(m.c.now(), lives); live != m.live(session) {
+			t.Fatalf("a session is alive: %v, must be: %v", live, !live)
+		}
+	}
+	outbox := m.s.outbox(t)
+	for _, user := range m.users {
+		for _, kind := range []string{auth.EventPasswordChanged, auth.EventReplay} {
+			n := 0
+			for _, d := range outbox {
+				if d.UserID == user.ID && d.Type == kind {
+					n++
+				}
+			}
+			if n != user.notices[kind] {
+				t.Fatalf("%d notices %s, must be %d", n, kind, user.notices[kind])
+			}
+		}
+	}
+	m.c.advance(time.Microsecond)
+}
+
+func (m *model) live(s *modelSession) bool {
+	now := m.c.now()
+	return !s.over && now.Sub(s.renewed) < m.s.Settings.RefreshIdle && now.Sub(s.created) < m.s.Settings.SessionLife
+}
+
+func (m *model) create(t *rapid.T, email, password string) {
+	_, err := m.s.CreateUser(t.Context(), auth.NewUser{Email: email, Password: password})
+	if m.users[email] != nil {
+		wantErr(t, "a second account", err, auth.ErrUserExists)
+		return
+	}
+	ok(t, err)
+	user := &modelUser{User: must(m.s.User(t.Context(), email))(t), password: password, notices: map[string]int{}}
+	if password == "" {
+		m.published(t, user, auth.EventInvitation, m.c.now(), m.s.Settings.InvitationLife)
+	}
+	m.users[email] = user
+}
+
+// published finds the newest event, which must be the one described.
+func (m *model) published(t *rapid.T, user *modelUser, kind string, at time.Time, life time.Duration) {
+	for _, d := range m.s.outbox(t) {
+		e := &modelEvent{Event: d.Event, user: user}
+		known := slices.ContainsFunc(m.events, func(o *modelEvent) bool { return o.ID == e.ID })
+		if !known && e.UserID == user.ID && e.Type == kind {
+			if !e.CreatedAt.Equal(at) || !e.ExpiresAt.Equal(at.Add(life)) {
+				t.Fatalf("the event is of %v to %v, must be of %v for %v", e.CreatedAt, e.ExpiresAt, at, life)
+			}
+			m.events = append(m.events, e)
+			return
+		}
+	}
+	t.Fatalf("no event %s was published", kind)
+}
+
+func (m *model) login(t *rapid.T, email, password string) {
+	tokens, err := m.s.Login(t.Context(), email, password)
+	user := m.users[email]
+	if user == nil || user.revoked || user.password == "" || user.password != password {
+		wantErr(t, "login", err, auth.ErrCredentials)
+		return
+	}
+	ok(t, err)
+	id, _, err := m.s.Keys.ParseRefresh(tokens.Refresh)
+	ok(t, err)
+	now := m.c.now()
+	session := &modelSession{user: user, id: id, created: now, renewed: now, replaced: map[int]time.Time{}}
+	m.sessions = append(m.sessions, session)
+	m.handOut(t, session, tokens)
+}
+
+// handOut notes a session's current tokens.
+func (m *model) handOut(t *rapid.T, s *modelSession, tokens auth.Tokens) {
+	if tokens.Refresh != m.s.Keys.Refresh(s.id, uint64(s.current)) {
+		t.Fatal("it is not the current refresh token")
+	}
+	if tokens.ExpiresAt.After(s.created.Add(m.s.Settings.SessionLife)) || tokens.ExpiresAt.After(m.c.now().Add(m.s.Settings.AccessLife)) {
+		t.Fatalf("the access token lives until %v", tokens.ExpiresAt)
+	}
+	m.tokens = append(m.tokens, &modelToken{tokens, s, s.current})
+}
+
+func (m *model) renew(t *rapid.T, token *modelToken) {
+	now, s, window := m.c.now(), token.session, m.s.Settings.ReuseWindow
+	got, err := m.s.Renew(t.Context(), token.Refresh, now)
+	age := now.Sub(s.replaced[token.number])
+	switch {
+	case !m.live(s):
+		wantErr(t, "renewal of a dead session", err, auth.ErrRefresh)
+	case token.number == s.current:
+		ok(t, err)
+		s.replaced[s.current], s.renewed = now, now
+		s.current++
+		m.handOut(t, s, got)
+	case err == nil && age < 2*window:
+		m.handOut(t, s, got)
+	case age >= window:
+		wantErr(t, "replay", err, auth.ErrRefresh)
+		s.over = true
+		s.user.notices[auth.EventReplay]++
+	default:
+		t.Fatalf("a token replaced %v ago was refused: %v", age, err)
+	}
+}
+
+// renewAhead comes with a token that the database has lost.
+func (m *model) renewAhead(t *rapid.T, s *modelSession, by int) {
+	now := m.c.now()
+	got, err := m.s.Renew(t.Context(), m.s.Keys.Refresh(s.id, uint64(s.current+by)), now)
+	if !m.live(s) {
+		wantErr(t, "renewal of a dead session", err, auth.ErrRefresh)
+		return
+	}
+	ok(t, err)
+	for ; by >= 0; by-- {
+		s.replaced[s.current] = now
+		lost := auth.Tokens{Refresh: m.s.Keys.Refresh(s.id, uint64(s.current))}
+		m.tokens = append(m.tokens, &modelToken{lost, s, s.current})
+		s.current++
+	}
+	s.renewed = now
+	m.handOut(t, s, got)
+}
+
+func (m *model) access(t *rapid.T, token *modelToken) {
+	user, err := m.s.Check(t.Context(), token.Access)
+	if !m.live(token.session) || !m.c.now().Before(token.ExpiresAt) {
+		wantErr(t, "check", err, auth.ErrNotLoggedIn)
+		return
+	}
+	ok(t, err)
+	if user.ID != token.session.user.ID {
+		t.Fatal("the token is another user's")
+	}
+}
+
+func (m *model) logout(t *rapid.T, email string, token *modelToken) {
+	user := m.users[email]
+	if user == nil {
+		t.Skip("no account")
+	}
+	err := m.s.Logout(t.Context(), user.User, token.Refresh)
+	if !m.live(token.session) || token.session.user != user {
+		wantErr(t, "logout", err, auth.ErrNoSession)
+		return
+	}
+	ok(t, err)
+	token.session.over = true
+}
+
+func (m *model) recover(t *rapid.T, email string) {
+	ok(t, m.s.Recover(t.Context(), email))
+	m.asked[email] = m.c.now()
+}
+
+func (m *model) take(t *rapid.T) {
+	before := len(m.s.outbox(t))
+	if n := must(m.s.TakeRecoveries(t.Context()))(t); n != len(m.asked) {
+		t.Fatalf("%d requests were taken, must be %d", n, len(m.asked))
+	}
+	published := 0
+	for _, email := range m.emails {
+		at, asked := m.asked[email]
+		if user := m.users[email]; asked && user != nil && !user.revoked {
+			m.published(t, user, auth.EventRecovery, at, m.s.Settings.RecoveryLife)
+			published++
+		}
+	}
+	if n := len(m.s.outbox(t)) - before; n != published {
+		t.Fatalf("%d events were published, must be %d", n, published)
+	}
+	clear(m.asked)
+}
+
+// deliver makes an event's recovery: for the first time, or once more because
+// the mail could not be sent.
+func (m *model) deliver(t *rapid.T, e *modelEvent) {
+	got, made, err := m.s.MakeRecovery(t.Context(), e.Event)
+	ok(t, err)
+	switch {
+	case e.user.revoked || !m.c.now().Before(e.ExpiresAt) || e.made != nil && e.made.over:
+		if made {
+			t.Fatal("a recovery was made that must not be")
+		}
+	case e.made != nil:
+		if !made || got != e.made.RecoveryMail && got.ID != e.made.ID {
+			t.Fatalf("another id was made: %v", made)
+		}
+	case e.CreatedAt.After(e.user.latest) && !e.CreatedAt.Before(e.user.changed):
+		if !made || !got.ExpiresAt.Equal(e.ExpiresAt) {
+			t.Fatalf("no recovery was made: %v", made)
+		}
+		m.endRecoveries(e.user)
+		e.user.latest = e.CreatedAt
+		e.made = &modelRecovery{RecoveryMail: got, user: e.user}
+		m.recoveries = append(m.recoveries, e.made)
+	case made:
+		t.Fatal("a recovery was made that was overtaken")
+	}
+}
+
+func (m *model) reset(t *rapid.T, r *modelRecovery, password string) {
+	err := m.s.Reset(t.Context(), r.ID, password)
+	switch {
+	case r.over || !m.c.now().Before(r.ExpiresAt):
+		wantErr(t, "reset", err, auth.ErrRecovery)
+	case r.user.revoked:
+		wantErr(t, "reset", err, auth.ErrRevoked)
+	case len(password) < 10:
+		if auth.CodeOf(err) != auth.Invalid {
+			t.Fatalf("a weak password: error %v", err)
+		}
+	default:
+		ok(t, err)
+		m.passwordChanged(r.user, password)
+	}
+}
+
+func (m *model) setPassword(t *rapid.T, email, password string) {
+	err := m.s.SetPassword(t.Context(), email, password)
+	if m.users[email] == nil {
+		wantErr(t, "set password", err, auth.ErrNoUser)
+		return
+	}
+	ok(t, err)
+	m.passwordChanged(m.users[email], password)
+}
+
+// passwordChanged is what follows from a new password.
+func (m *model) passwordChanged(user *modelUser, password string) {
+	user.password, user.changed = password, m.c.now()
+	user.notices[auth.EventPasswordChanged]++
+	m.endSessions(user)
+	m.endRecoveries(user)
+}
+
+func (m *model) revoke(t *rapid.T, email string, revoke bool) {
+	do := m.s.Enact
+	if revoke {
+		do = m.s.Revoke
+	}
+	err := do(t.Context(), email)
+	user := m.users[email]
+	if user == nil {
+		wantErr(t, "revoke or enact", err, auth.ErrNoUser)
+		return
+	}
+	ok(t, err)
+	user.revoked = revoke
+	if revoke {
+		m.endSessions(user)
+	}
+}
+
+func (m *model) endSessions(user *modelUser) {
+	for _, s := range m.sessions {
+		if s.user == user {
+			s.over = true
+		}
+	}
+}
+
+func (m *model) endRecoveries(user *modelUser) {
+	for _, r := range m.recoveries {
+		if r.user == user {
+			r.over = true
+		}
+	}
+}

@@ -1,0 +1,309 @@
+package bus_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"kwai/internal/bus"
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	code := storetest.Main(m)
+	// Every bus and store has ended, and so has the cluster.
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// bundle is a database in a bubble of synctest, whose clock the store follows:
+// waits pass at once, and a delivery takes no time.
+type bundle struct {
+	t     *testing.T
+	url   string
+	store *store.Store
+	start time.Time
+}
+
+func each(t *testing.T, f func(t *testing.T, b *bundle)) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		synctest.Test(t, func(t *testing.T) {
+			f(t, &bundle{t: t, url: url, store: storetest.Open(t, url, time.Now), start: time.Now()})
+		})
+	})
+}
+
+// publish writes events that expire after life.
+func (b *bundle) publish(life time.Duration, ids ...string) {
+	b.t.Helper()
+	err := b.store.InTx(b.t.Context(), func(tx *store.Tx) error {
+		for _, id := range ids {
+			e := store.Event{ID: id, Type: "test", UserID: "u", CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
+			if err := tx.Publish(e, "subscriber"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bundle) bus(s *subscriber) *bus.Bus {
+	return bus.New(b.store, s, slog.New(slog.DiscardHandler))
+}
+
+// run runs a bus until stop is called.
+func (b *bundle) run(on *bus.Bus) (stop func()) {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan struct{})
+	go func() { on.Run(ctx); close(done) }()
+	return func() { cancel(); <-done }
+}
+
+// exec runs statements past the store.
+func (b *bundle) exec(statements ...string) {
+	b.t.Helper()
+	driver, dsn := "pgx", b.url
+	if path, ok := strings.CutPrefix(b.url, "sqlite://"); ok {
+		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, dsn)
+	for _, s := range statements {
+		if err == nil {
+			_, err = db.ExecContext(b.t.Context(), s)
+		}
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// wantDelivery says how the delivery of an event stands.
+func (b *bundle) wantDelivery(id string, attempts int, dead bool, reason string) {
+	b.t.Helper()
+	d, err := b.store.Read(b.t.Context()).DeliveryByID("subscriber", id)
+	if err != nil || d.Attempts != attempts || d.DeadAt.IsZero() == dead || !strings.Contains(d.LastError, reason) {
+		b.t.Errorf("after %v: attempts %d, dead at %v, error %q (%v)", time.Since(b.start), d.Attempts, d.DeadAt, d.LastError, err)
+	}
+}
+
+// wantGone says that nothing of an event is left.
+func (b *bundle) wantGone(id string) {
+	b.t.Helper()
+	if d, err := b.store.Read(b.t.Context()).DeliveryByID("subscriber", id); !errors.Is(err, store.ErrNotFound) {
+		b.t.Errorf("of %s there is still %+v (%v)", id, d, err)
+	}
+}
+
+// subscriber notes when it was told of what. The zero value accepts all.
+type subscriber struct {
+	deliver func(ctx context.Context, e store.Event) error
+
+	mu    sync.Mutex
+	times map[string][]time.Time
+}
+
+func (*subscriber) Name() string { return "subscriber" }
+
+func (s *subscriber) Deliver(ctx context.Context, e store.Event) error {
+	s.mu.Lock()
+	if s.times == nil {
+		s.times = make(map[string][]time.Time)
+	}
+	s.times[e.ID] = append(s.times[e.ID], time.Now())
+	s.mu.Unlock()
+	if s.deliver == nil {
+		return nil
+	}
+	return s.deliver(ctx, e)
+}
+
+func (s *subscriber) told(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.times[id])
+}
+
+// failing is a subscriber that always fails with err.
+func failing(err error) *subscriber {
+	return &subscriber{deliver: func(context.Context, store.Event) error { return err }}
+}
+
+// deliverDue is one step of a bus, which must try n deliveries.
+func deliverDue(t *testing.T, on *bus.Bus, n int) {
+	t.Helper()
+	if got, err := on.DeliverDue(t.Context()); err != nil || got != n {
+		t.Errorf("tried %d (%v), want %d", got, err, n)
+	}
+}
+
+func TestAcceptedEventIsGone(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		var s subscriber
+		on := b.bus(&s)
+		deliverDue(t, on, 0)
+		b.publish(time.Hour, "1")
+		deliverDue(t, on, 1)
+		deliverDue(t, on, 0)
+		b.wantGone("1")
+		if n := s.told("1"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+func TestFailedDeliveryIsTriedAgain(t *testing.T) {
+	down := errors.New("down")
+	tests := []struct {
+		name   string
+		fail   func() error
+		life   time.Duration
+		want   []int // seconds since the event at which it is tried
+		reason string
+	}{
+		{"error", func() error { return down }, 80 * time.Second, []int{0, 1, 3, 7, 15, 30, 45, 60, 75}, "down"},
+		{"refused", func() error { return fmt.Errorf("%w: %w", bus.ErrRefused, down) }, 2200 * time.Second,
+			[]int{0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1623}, "refused: down"},
+		{"panic", func() error { panic(down) }, 30 * time.Second, []int{0, 1, 3, 7, 15}, "panicked: down"},
+		{"expired before it was tried", func() error { return nil }, 0, nil, "expired"},
+	}
+	each(t, func(t *testing.T, b *bundle) {
+		for _, tt := range tests {
+			b.start = time.Now()
+			s := &subscriber{deliver: func(context.Context, store.Event) error { return tt.fail() }}
+			b.publish(tt.life, tt.name)
+			stop := b.run(b.bus(s))
+			time.Sleep(tt.life + time.Minute) // dead, it isn't tried any more
+			stop()
+			var got []int
+			for _, at := range s.times[tt.name] {
+				got = append(got, int(at.Sub(b.start).Round(time.Second)/time.Second))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s: tried after so many seconds (-want +got):\n%s", tt.name, diff)
+			}
+			b.wantDelivery(tt.name, max(len(tt.want), 1), true, tt.reason)
+		}
+	})
+}
+
+func TestDeliveryThatComesBackSucceeds(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		up := b.start.Add(20 * time.Second)
+		s := &subscriber{deliver: func(context.Context, store.Event) error {
+			if time.Now().Before(up) {
+				return errors.New("down")
+			}
+			return nil
+		}}
+		b.publish(time.Hour, "1")
+		stop := b.run(b.bus(s))
+		time.Sleep(19 * time.Second)
+		b.wantDelivery("1", 5, false, "down")
+		time.Sleep(12 * time.Second)
+		b.wantGone("1")
+		stop()
+	})
+}
+
+// A subscriber that hangs is given up after a while, and holds up no other
+// event for longer.
+func TestHangingDeliveryIsGivenUp(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		s := &subscriber{deliver: func(ctx context.Context, e store.Event) error {
+			if e.ID == "hangs" {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}}
+		b.publish(time.Hour, "hangs", "other")
+		deliverDue(t, b.bus(s), 2)
+		if d := time.Since(b.start); d != 30*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		b.wantDelivery("hangs", 1, false, "deadline")
+		b.wantGone("other")
+	})
+}
+
+func TestReasonIsBoundedText(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.publish(time.Hour, "1")
+		deliverDue(t, b.bus(failing(errors.New("\x00\xff"+strings.Repeat("é", 1000)))), 1)
+		d, err := b.store.Read(t.Context()).DeliveryByID("subscriber", "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !utf8.ValidString(d.LastError) || len(d.LastError) > 310 || !strings.HasSuffix(d.LastError, "é…") {
+			t.Errorf("the reason has %d bytes: %q", len(d.LastError), d.LastError)
+		}
+	})
+}
+
+func TestWakeDeliversAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		var s subscriber
+		on := b.bus(&s)
+		stop := b.run(on)
+		synctest.Wait()
+		time.Sleep(100 * time.Millisecond)
+		b.publish(time.Hour, "1")
+		on.Wake()
+		on.Wake()         // never blocks
+		time.Sleep(99999) // less than a look at the outbox by itself
+		b.wantGone("1")
+		stop()
+	})
+}
+
+func TestFlushDeliversAllThatIsDue(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		var ids []string
+		for i := range 20 {
+			ids = append(ids, fmt.Sprint(i))
+		}
+		b.publish(time.Hour, ids...)
+		s := &subscriber{deliver: func(_ context.Context, e store.Event) error {
+			if e.ID == "7" {
+				return errors.New("down")
+			}
+			return nil
+		}}
+		on := b.bus(s)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		on.Flush(gone)
+		if n := s.told("0"); n != 0 {
+			t.Error("it delivered under a context that had ended")
+		}
+		on.Flush(t.Context())
+		for _, id := range ids {
+			if id == "7" {
+				b.wantDelivery(id, 1, false, "down")
+			} else {
+				b.wantGone(id)
+			}
+			if n := s.told(id); n != 1 {
+				t.Errorf("%s was told %d times", id, n)
+			}
+		}
+	})
+}
