@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -342,5 +343,5 @@ func version() string {
 			return s.Value
 		}
 	}
-	return info.Main.Version
+	return cmp.Or(info.Main.Version, "unknown")
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -151,14 +150,4 @@ func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 	})
-}
-
-// claimsOf are an access token's claims, unchecked.
-func claimsOf(t testing.TB, access string) map[string]any {
-	t.Helper()
-	var claims map[string]any
-	if parts := strings.Split(access, "."); len(parts) != 3 || json.Unmarshal(decode(t, parts[1]), &claims) != nil {
-		t.Fatalf("not a JWT: %s", access)
-	}
-	return claims
 }

@@ -30,7 +30,6 @@ var outages = []struct {
 }{
 	{"refuses in its greeting", greeting("554 no service here\r\n")},
 	{"refuses the recipient", refusing(mailtest.RcptTo, 550)},
-	{"refuses the message", refusing(mailtest.Content, 554)},
 	{"hangs up in the middle of the message", refusing(mailtest.Content, mailtest.HangUp)},
 }
 

@@ -217,7 +217,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Setenv(args[1], fmt.Sprint(v[args[0]]))
 	},
 
-	// sql STATEMENT changes the database of $KWAI_DATABASE.
+	// sql STATEMENT runs on the database of $KWAI_DATABASE, over a connection
+	// that stays until the end of the script, and a transaction with it.
 	"sql": func(ts *testscript.TestScript, neg bool, args []string) {
 		wants(ts, !neg && len(args) == 1, "sql STATEMENT")
 		driver, name := "pgx", ts.Getenv("KWAI_DATABASE")
@@ -226,7 +227,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 		db, err := sql.Open(driver, name)
 		ts.Check(err)
-		defer db.Close()
+		ts.Defer(func() { db.Close() })
 		_, err = db.Exec(args[0])
 		ts.Check(err)
 	},

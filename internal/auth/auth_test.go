@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"log/slog"
 	"os"
 	"regexp"
@@ -24,7 +25,11 @@ import (
 	"kwai/internal/token"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) {
+	// Few long histories tell more of the rules than many short ones.
+	_, _ = flag.Set("rapid.checks", "40"), flag.Set("rapid.steps", "100")
+	os.Exit(storetest.Main(m))
+}
 
 const (
 	ann         = "ann@example.org"

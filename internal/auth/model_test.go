@@ -68,11 +68,11 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 	passwords := rapid.SampledFrom([]string{oldPassword, newPassword, "twelve orange lanterns"})
 	weak := rapid.SampledFrom([]string{"short", "password1"})
 	waits := rapid.SampledFrom([]time.Duration{
-		time.Millisecond, time.Second, 20 * time.Second, time.Minute - time.Microsecond, time.Minute, 2 * time.Minute,
-		5 * time.Minute, 20 * time.Minute, time.Hour, 3 * time.Hour,
+		time.Millisecond, time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute - time.Microsecond,
+		time.Minute, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour,
 	})
 	each(t, func(t *testing.T, s *server, c *clock) {
-		s.Settings.AccessLife, s.Settings.RefreshIdle, s.Settings.SessionLife = 10*time.Minute, time.Hour, 3*time.Hour
+		s.Settings.AccessLife, s.Settings.RefreshIdle, s.Settings.SessionLife = 10*time.Minute, 2*time.Hour, 5*time.Hour
 		s.Settings.RecoveryLife, s.Settings.InvitationLife = 30*time.Minute, time.Hour
 		runs := 0
 		rapid.Check(t, func(rt *rapid.T) {
@@ -88,7 +88,10 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				},
 				"login":        func(t *rapid.T) { m.login(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
 				"login again":  func(t *rapid.T) { m.login(t, m.emails[0], m.users[m.emails[0]].password) },
+				// Thrice, as it is what happens most.
 				"renew":        func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },
+				"renew too":    func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },
+				"renew newest": func(t *rapid.T) { m.renew(t, pick(t, m.tokens[max(0, len(m.tokens)-2):])) },
 				"renew ahead":  func(t *rapid.T) { m.renewAhead(t, pick(t, m.sessions), rapid.IntRange(1, 3).Draw(t, "by")) },
 				"access":       func(t *rapid.T) { m.access(t, pick(t, m.tokens)) },
 				"logout":       func(t *rapid.T) { m.logout(t, email.Draw(t, "email"), pick(t, m.tokens)) },
@@ -96,9 +99,15 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"take":         m.take,
 				"deliver":      func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
 				"reset":        func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
-				"set password": func(t *rapid.T) { m.setPassword(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
-				"revoke":       func(t *rapid.T) { m.revoke(t, email.Draw(t, "email"), true) },
-				"enact":        func(t *rapid.T) { m.revoke(t, email.Draw(t, "email"), false) },
+				// Seldom, or nobody would stay logged in for long.
+				"operate": func(t *rapid.T) {
+					rapid.SampledFrom([]func(*rapid.T, string){
+						func(t *rapid.T, email string) { m.setPassword(t, email, passwords.Draw(t, "password")) },
+						func(t *rapid.T, email string) { m.revoke(t, email, true) },
+						func(t *rapid.T, email string) { m.revoke(t, email, false) },
+						func(t *rapid.T, email string) { m.revoke(t, email, false) },
+					}).Draw(t, "operation")(t, email.Draw(t, "email"))
+				},
 				"restart": func(rt *rapid.T) {
 					ok(rt, s.Store.Close())
 					s.open(t)

@@ -93,8 +93,11 @@ func decodeMultipart(boundary string, body []byte) (map[string][]string, error) 
 		return nil, errors.New("no boundary")
 	}
 	values := make(map[string][]string)
-	parts := multipart.NewReader(bytes.NewReader(body), boundary)
-	for range maxParts {
+	// The reader takes the end of the input for the end of the form; only the
+	// last boundary is, which may lack its line break.
+	whole := io.MultiReader(bytes.NewReader(body), strings.NewReader("\r\n"), cutOff{})
+	parts := multipart.NewReader(whole, boundary)
+	for range maxParts + 1 { // and the end
 		part, err := parts.NextRawPart()
 		if errors.Is(err, io.EOF) {
 			return values, nil
@@ -113,6 +116,11 @@ func decodeMultipart(boundary string, body []byte) (map[string][]string, error) 
 	}
 	return nil, errors.New("too many parts")
 }
+
+// cutOff is what follows a body.
+type cutOff struct{}
+
+func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // optional is a field's value, "" if it is missing.
 func (f *form) optional(name string) string {
