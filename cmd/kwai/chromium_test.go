@@ -174,10 +174,13 @@ func (b *tab) submit(status int, keys string) {
 	b.load(status, chromedp.KeyEvent(keys))
 }
 
-// typeInto types into the field with that id instead of what it holds.
+// typeInto types into the field with that id instead of what it holds. (The
+// library's own SendKeys has a data race.)
 func (b *tab) typeInto(id, text string) {
 	b.t.Helper()
-	b.do(chromedp.Clear(chromedp.ID(id)), chromedp.SendKeys(chromedp.ID(id), text))
+	field := fmt.Sprintf("document.getElementById(%q)", id)
+	eval[chromedp.Void](b, field+".focus(); "+field+".select()")
+	b.press(text)
 }
 
 func eval[T any](b *tab, script string) T {

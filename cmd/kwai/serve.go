@@ -139,15 +139,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowCosts(working) })
 	background.Go(func() { mailer.Run(working) })
 
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaders,
-		ReadTimeout:       readBody,
-		WriteTimeout:      writeAnswer,
-		IdleTimeout:       keepAlive,
-		MaxHeaderBytes:    maxHeaders,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	server := newServer(handler, log)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	log.Info("serving", "address", listener.Addr().String(), "public_url", s.publicURL.String(), "version", version())
@@ -176,6 +168,19 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	mailer.Release(flushing)
 	log.Info("stopped")
 	return nil
+}
+
+// newServer bounds what a client may take of the server.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaders,
+		ReadTimeout:       readBody,
+		WriteTimeout:      writeAnswer,
+		IdleTimeout:       keepAlive,
+		MaxHeaderBytes:    maxHeaders,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 }
 
 // sender is what takes mails away.

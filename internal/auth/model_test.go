@@ -86,8 +86,8 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"create": func(t *rapid.T) {
 					m.create(t, email.Draw(t, "email"), rapid.OneOf(passwords, rapid.Just("")).Draw(t, "password"))
 				},
-				"login":        func(t *rapid.T) { m.login(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
-				"login again":  func(t *rapid.T) { m.login(t, m.emails[0], m.users[m.emails[0]].password) },
+				"login":       func(t *rapid.T) { m.login(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
+				"login again": func(t *rapid.T) { m.login(t, m.emails[0], m.users[m.emails[0]].password) },
 				// Thrice, as it is what happens most.
 				"renew":        func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },
 				"renew too":    func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },

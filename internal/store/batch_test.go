@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
@@ -131,6 +132,7 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s, url, release := held(t)
+				start := time.Now()
 				never := make(chan struct{})
 				defer close(never)
 				before := begin(t.Context(), s, adding("before"))
@@ -151,6 +153,9 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 				asWanted := errors.Is(failing.err, tt.want) || errors.Is(tt.want, errAny) && failing.err != nil
 				if failing.panicked != tt.panics || !asWanted {
 					t.Errorf("it ended with error %v, panic %v", failing.err, failing.panicked)
+				}
+				if d := time.Since(start); d > 5*time.Second {
+					t.Errorf("the batch was held up for %v", d)
 				}
 				if n := commits(t, url); n != tt.commits {
 					t.Errorf("%d commits, want %d", n, tt.commits)

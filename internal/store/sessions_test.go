@@ -69,8 +69,8 @@ func TestRenew(t *testing.T) {
 					if tt.want != 0 && stored != got {
 						t.Errorf("stored is %+v, answered %+v", stored, got)
 					}
-					if want := tt.want != 0 && tt.after >= 0; want && !stored.RenewedAt.Equal(tx.Now) {
-						t.Errorf("renewed at %v", stored.RenewedAt)
+					if latest := epoch.Add(max(tt.after, 0)); tt.want != 0 && !stored.RenewedAt.Equal(latest) {
+						t.Errorf("renewed at %v, want %v", stored.RenewedAt, latest)
 					}
 					return err
 				})
