@@ -106,6 +106,11 @@ func (tx *Tx) ReleaseLease(name, owner string) error {
 	return err
 }
 
+func (tx *Tx) releaseLeases() error {
+	_, err := tx.exec(`DELETE FROM leases WHERE expires_at > 0`)
+	return err
+}
+
 // Serialize makes transactions that name the same thing wait for each other,
 // on every replica, until they end.
 func (tx *Tx) Serialize(name string) error {

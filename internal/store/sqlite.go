@@ -81,6 +81,12 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if o.Serve {
+		// Whoever held a lease served this database, and is gone.
+		if err := s.One(ctx, (*Tx).releaseLeases); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
 	return s, nil
 }
 

@@ -27,6 +27,9 @@ type writer struct {
 	now  func() time.Time
 	log  *slog.Logger
 
+	patience time.Duration
+	gapAt    time.Time // when the lock was last free for so long
+
 	jobs    chan *job
 	closing sync.RWMutex // held for reading while jobs are handed in
 	closed  bool
@@ -37,6 +40,13 @@ const (
 	maxBatch = 256
 	// maxHold is how long one transaction may hold up the others.
 	maxHold = 5 * time.Second
+	// The server and the commands beside it wait so long for each other.
+	serverPatience  = 5 * time.Second
+	commandPatience = 30 * time.Second
+	// SQLite's lock isn't fair: a server that writes all the time leaves a gap
+	// now and then, in which a command that looks each millisecond gets it.
+	gapEvery = 100 * time.Millisecond
+	gap      = 2 * time.Millisecond
 )
 
 var (
@@ -81,6 +91,10 @@ func startWriter(ctx context.Context, db *sql.DB, o Options) (*writer, error) {
 	if w.now == nil {
 		w.now = time.Now
 	}
+	w.patience = commandPatience
+	if o.Serve {
+		w.patience = serverPatience
+	}
 	if err := w.connect(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -94,7 +108,9 @@ func (w *writer) connect(ctx context.Context) error {
 		return err
 	}
 	w.conn, w.q = conn, &prepared{conn: conn}
-	return nil
+	// From here on begin does the waiting: SQLite's own would soon look every
+	// 100 ms only.
+	return w.sql(`PRAGMA busy_timeout = 5`)
 }
 
 // do runs fn in a transaction, in its turn.
@@ -158,7 +174,13 @@ func (w *writer) close(checkpoint bool) error {
 func (w *writer) run() {
 	defer close(w.stopped)
 	batch := make([]*job, 0, maxBatch)
-	for j := range w.jobs {
+	for {
+		waited := time.Now()
+		j, ok := <-w.jobs
+		if !ok {
+			return
+		}
+		w.leaveGap(waited)
 		batch = append(batch[:0], j)
 	fill:
 		for len(batch) < maxBatch {
@@ -184,12 +206,26 @@ func (w *writer) run() {
 	}
 }
 
+// leaveGap lets another process have the lock, if it wasn't free of late. The
+// writer has waited for work since then.
+func (w *writer) leaveGap(since time.Time) {
+	now := time.Now()
+	switch {
+	case now.Sub(since) >= gap:
+	case now.Sub(w.gapAt) >= gapEvery:
+		time.Sleep(gap)
+	default:
+		return
+	}
+	w.gapAt = now
+}
+
 // commit runs the jobs in one durable transaction and answers each.
 func (w *writer) commit(jobs []*job) {
 	if len(jobs) == 0 {
 		return
 	}
-	if err := w.sql(`BEGIN IMMEDIATE`); err != nil {
+	if err := w.begin(); err != nil {
 		if sqliteCode(err) != sqlite3.SQLITE_BUSY {
 			w.reconnect()
 		}
@@ -210,6 +246,18 @@ func (w *writer) commit(jobs []*job) {
 		return
 	}
 	answer(jobs, nil)
+}
+
+// begin takes the write lock, for which another process may be ahead.
+func (w *writer) begin() error {
+	deadline := time.Now().Add(w.patience)
+	for {
+		err := w.sql(`BEGIN IMMEDIATE`)
+		if sqliteCode(err) != sqlite3.SQLITE_BUSY || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // again runs each job alone after the batch failed with err in culprit; a job

@@ -61,12 +61,13 @@ func (s *Server) explain(r *http.Request, err error) problem {
 		p.Status = http.StatusServiceUnavailable
 	}
 	switch {
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		// The client went away while it waited: nobody reads the answer, and
+		// nothing is wrong with what broke off for it.
+		p.Status, p.Detail = http.StatusServiceUnavailable, "The request was given up."
 	case p.Status == http.StatusServiceUnavailable:
 		note(r, "error", err.Error())
 		p.Detail = "The server can't do this now. Try again soon."
-	case p.Status == 0 && errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		// The client went away while it waited: nobody reads the answer.
-		p.Status, p.Detail = http.StatusServiceUnavailable, "The request was given up."
 	case p.Status == 0:
 		note(r, "error", err.Error())
 		p.Status, p.Detail = http.StatusInternalServerError, "The server made a mistake. It has been logged."
