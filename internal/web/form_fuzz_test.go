@@ -53,7 +53,7 @@ func FuzzForm(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(again, got.values) {
 			t.Errorf("encoded again as urlencoded: %q, %v, want %q", again, err, got.values)
 		}
-		if len(got.values) > maxParts {
+		if len(got.values) > maxParts || bytes.Contains(body, []byte("--fuzz")) {
 			return
 		}
 		// Multipart can't tell every name.
