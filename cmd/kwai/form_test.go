@@ -72,7 +72,7 @@ func TestBodiesUpTo64KiBAreRead(t *testing.T) {
 						if chunked {
 							body = struct{ io.Reader }{body} // whose length isn't known
 						}
-						r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/v1/auth/"+e.name, body)
+						r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/auth/"+e.name, body)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -109,7 +109,7 @@ func TestOtherContentTypesAreRefused(t *testing.T) {
 				}
 			}
 			for _, encoding := range []string{"gzip", "br", "identity, gzip"} {
-				r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+path, strings.NewReader(encodeURL(e.form...)))
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+path, strings.NewReader(encodeURL(e.form...)))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -78,7 +78,7 @@ func TestRecoverMailsTheAccountAlone(t *testing.T) {
 				t.Error(a)
 			}
 		}
-		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/v1/auth/recover?email=eve@example.org", strings.NewReader(encodeURL("email", "aNN@EXAMPLE.org")))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/auth/recover?email=eve@example.org", strings.NewReader(encodeURL("email", "aNN@EXAMPLE.org")))
 		if err != nil {
 			t.Fatal(err)
 		}

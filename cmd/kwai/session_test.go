@@ -101,7 +101,7 @@ func TestLoginTakesOAuth2PasswordForms(t *testing.T) {
 		s.post("login", "", "grant_type", "x", "scope", "a", "scope", "b").problem(t, 422, "username", "password", "grant_type", "scope")
 
 		// OAuth 2 libraries first try to name their client in a header.
-		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/v1/auth/login",
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/auth/login",
 			strings.NewReader(encodeURL("grant_type", "password", "username", "ann@example.org", "password", good)))
 		if err != nil {
 			t.Fatal(err)

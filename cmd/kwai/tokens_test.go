@@ -275,7 +275,7 @@ func TestBearer(t *testing.T) {
 		// RFC 6750's other two ways, and a cookie.
 		ask("GET", userPath+"?access_token="+access, "").notLoggedIn(t, "in the query")
 		ask("POST", "/api/v1/auth/logout", encodeURL("access_token", access, "refresh_token", "x")).notLoggedIn(t, "in the body")
-		r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+userPath, nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+userPath, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

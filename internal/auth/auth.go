@@ -89,8 +89,10 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 	// JWTs count in seconds; what is promised is the earlier one.
 	now = now.Truncate(time.Second)
 	expires := now.Add(s.Settings.AccessLife)
-	if end := session.CreatedAt.Add(s.Settings.SessionLife).Truncate(time.Second); expires.After(end) {
-		expires = end
+	for _, end := range []time.Time{session.CreatedAt.Add(s.Settings.SessionLife), session.RenewedAt.Add(s.Settings.RefreshIdle)} {
+		if expires.After(end) {
+			expires = end.Truncate(time.Second)
+		}
 	}
 	access, err := s.Keys.Sign(verify.Claims{
 		Issuer:    s.Settings.Issuer,

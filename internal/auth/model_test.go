@@ -226,8 +226,12 @@ func (m *model) handOut(t *rapid.T, s *modelSession, tokens auth.Tokens) {
 	if tokens.Refresh != m.s.Keys.Refresh(s.id, uint64(s.current)) {
 		t.Fatal("it is not the current refresh token")
 	}
-	if tokens.ExpiresAt.After(s.created.Add(m.s.Settings.SessionLife)) || tokens.ExpiresAt.After(m.c.now().Add(m.s.Settings.AccessLife)) {
-		t.Fatalf("the access token lives until %v", tokens.ExpiresAt)
+	for _, end := range []time.Time{
+		m.c.now().Add(m.s.Settings.AccessLife), s.created.Add(m.s.Settings.SessionLife), s.renewed.Add(m.s.Settings.RefreshIdle),
+	} {
+		if tokens.ExpiresAt.After(end) {
+			t.Fatalf("the access token expires at %v, must by %v", tokens.ExpiresAt, end)
+		}
 	}
 	m.tokens = append(m.tokens, &modelToken{tokens, s, s.current})
 }

@@ -119,8 +119,13 @@ func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
 		other := s.login(t, ann, oldPassword)
 		owners := s.renew(t, stolen)
 		c.advance(time.Hour)
-		for range 2 {
-			_, err := s.Renew(t.Context(), stolen.Refresh, c.now())
+		var wg sync.WaitGroup
+		errs := make([]error, 16)
+		for i := range errs {
+			wg.Go(func() { _, errs[i] = s.Renew(t.Context(), stolen.Refresh, c.now()) })
+		}
+		wg.Wait()
+		for _, err := range errs {
 			wantErr(t, "a replay", err, auth.ErrRefresh)
 		}
 		s.dead(t, user, stolen, owners)
@@ -254,6 +259,14 @@ func TestSessionsEndInTime(t *testing.T) {
 		}
 		if mails := s.outbox(t); len(mails) != 0 {
 			t.Errorf("an expired session was taken for a replay: %v", mails)
+		}
+
+		// However long access tokens may live.
+		s.Settings.AccessLife = 2 * s.Settings.SessionLife
+		begin := c.now()
+		tokens := s.login(t, ann, oldPassword)
+		if end := begin.Add(s.Settings.RefreshIdle).Truncate(time.Second); !tokens.ExpiresAt.Equal(end) {
+			t.Errorf("the access token expires at %v; unless it is renewed the session ends at %v", tokens.ExpiresAt, end)
 		}
 	})
 }

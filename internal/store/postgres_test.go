@@ -99,10 +99,18 @@ func TestOpenRefusesWhatIsNoPostgresDatabase(t *testing.T) {
 func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	synctest.Test(t, func(t *testing.T) { // they wait for their turns in whole seconds
+	synctest.Test(t, func(t *testing.T) { // they look for their turn each second
+		// Who begins to migrate waits for this, until all have come so far.
+		db := raw(t, url)
+		hold, err := db.BeginTx(t.Context(), nil)
+		check(t, err)
+		_, err = hold.ExecContext(t.Context(), `CREATE TABLE meta (held TEXT)`)
+		check(t, err)
+
+		const all = 3
 		var log lines
 		var replicas sync.WaitGroup
-		for range 3 {
+		for range all {
 			replicas.Go(func() {
 				s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
 				if err != nil {
@@ -114,6 +122,11 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 				}
 			})
 		}
+		for n := 0; n < all; {
+			check(t, db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kwai'
+				AND (wait_event_type = 'Lock' OR query LIKE '%try_advisory_lock%')`).Scan(&n))
+		}
+		check(t, hold.Rollback())
 		replicas.Wait()
 		if n := strings.Count(log.String(), "migrated the database"); n != 1 {
 			t.Errorf("migrated %d times:\n%s", n, log.String())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
@@ -32,7 +33,7 @@ func FuzzForm(f *testing.F) {
 		f.Add(seed[0], []byte(seed[1]))
 	}
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
-		r := httptest.NewRequest("POST", "/?query=x", bytes.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/?query=x", bytes.NewReader(body))
 		r.Header.Set("Content-Type", contentType)
 		got, err := readForm(httptest.NewRecorder(), r)
 		if err != nil {

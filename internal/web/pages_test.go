@@ -154,7 +154,7 @@ func TestStyleSheetCaching(t *testing.T) {
 		"":                   "no-cache",
 	} {
 		rec := httptest.NewRecorder()
-		serveStyle(rec, httptest.NewRequest("GET", "/style.css"+query, nil))
+		serveStyle(rec, httptest.NewRequest(http.MethodGet, "/style.css"+query, nil))
 		if got := rec.Header().Get("Cache-Control"); got != want {
 			t.Errorf("/style.css%s: Cache-Control = %q, want %q", query, got, want)
 		}
