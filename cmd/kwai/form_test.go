@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -230,9 +231,6 @@ func TestHostileText(t *testing.T) {
 			{"login", "password", []string{"username", "nobody@example.org"}, 401, ""},
 			{"login", "grant_type", []string{"username", "ann@example.org", "password", good}, 422, "grant_type"},
 			{"login", "scope", []string{"username", "ann@example.org", "password", good}, 200, ""},
-			{"login", "client_id", []string{"username", "ann@example.org", "password", good}, 200, ""},
-			{"login", "client_secret", []string{"username", "ann@example.org", "password", good}, 200, ""},
-			{"login", "other", []string{"username", "ann@example.org", "password", good}, 200, ""},
 			{"logout", "refresh_token", nil, 404, ""},
 			{"access_token", "refresh_token", nil, 401, ""},
 			{"recover", "email", nil, 200, ""},
@@ -243,7 +241,11 @@ func TestHostileText(t *testing.T) {
 		for i, value := range hostile {
 			for j, f := range fields {
 				kind := kinds[(i+j)%2]
-				a := s.send("POST", "/api/v1/auth/"+f.endpoint, in.field("access_token"), kind, encoders[kind](append(f.others, f.field, value)...))
+				form := append(slices.Clone(f.others), f.field, value)
+				if f.field == "scope" { // one of those that aren't needed
+					form = append(form, "client_id", value, "client_secret", value, "other", value)
+				}
+				a := s.send("POST", "/api/v1/auth/"+f.endpoint, in.field("access_token"), kind, encoders[kind](form...))
 				switch {
 				case a.Status != f.status:
 					t.Errorf("%s with %s=%.99q: %v, want %d", f.endpoint, f.field, value, a, f.status)

@@ -90,7 +90,8 @@ func scripts(p testscript.Params, environment ...string) testscript.Params {
 	p.RequireUniqueNames = true
 	p.Deadline = time.Now().Add(4 * patience) // a server that should have refused to start
 	p.Setup = func(env *testscript.Env) error {
-		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "NEWLINE=\n", "RTL=\u202e")
+		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "NEWLINE=\n", "RTL=\u202e",
+			"GORACE=atexit_sleep_ms=0") // the race detector would have each command end a second later
 		env.Vars = append(env.Vars, environment...)
 		server := &scriptServer{}
 		env.Values[serverKey] = server
@@ -217,8 +218,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Setenv(args[1], fmt.Sprint(v[args[0]]))
 	},
 
-	// sql STATEMENT runs on the database of $KWAI_DATABASE, over a connection
-	// that stays until the end of the script, and a transaction with it.
+	// sql STATEMENT changes the database of $KWAI_DATABASE.
 	"sql": func(ts *testscript.TestScript, neg bool, args []string) {
 		wants(ts, !neg && len(args) == 1, "sql STATEMENT")
 		driver, name := "pgx", ts.Getenv("KWAI_DATABASE")
@@ -227,7 +227,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 		db, err := sql.Open(driver, name)
 		ts.Check(err)
-		ts.Defer(func() { db.Close() })
+		defer db.Close()
 		_, err = db.Exec(args[0])
 		ts.Check(err)
 	},
@@ -274,7 +274,7 @@ func (s *scriptServer) start(ts *testscript.TestScript, flags []string) {
 	s.cmd = exec.Command("kwai", append([]string{"serve", "--listen=127.0.0.1:0", "--log-level=info"}, flags...)...)
 	s.log, s.exit = &transcript{more: make(chan struct{})}, make(chan struct{})
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = ts.MkAbs("."), out, s.log
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "GORACE"} {
 		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	for _, name := range settingFlags() {

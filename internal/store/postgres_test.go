@@ -122,7 +122,7 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 				}
 			})
 		}
-		for n := 0; n < all; {
+		for n, looks := 0, 0; n < all && looks < 5000; looks++ {
 			check(t, db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kwai'
 				AND (wait_event_type = 'Lock' OR query LIKE '%try_advisory_lock%')`).Scan(&n))
 		}

@@ -190,6 +190,7 @@ func checkBalanced(t *testing.T, page []byte) {
 				t.Fatalf("</%s> closes %q", name, open)
 			}
 			open = open[:len(open)-1]
+		default:
 		}
 	}
 }
