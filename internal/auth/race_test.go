@@ -185,6 +185,34 @@ func TestARecoveryAndAResetMeet(t *testing.T) {
 	})
 }
 
+// A revocation that comes while the new password is hashed keeps it from being
+// set, and the id from being used up.
+func TestAResetAndARevocationMeet(t *testing.T) {
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		r.one.login(t, user.Email, oldPassword)
+		id := r.one.recovery(t, user)
+		return contest{
+			one:   func() error { return r.one.Reset(t.Context(), id, newPassword) },
+			other: func() error { return r.other.Revoke(t.Context(), user.Email) },
+			judge: func(reset, revocation error) bool {
+				ok(t, revocation)
+				var first string // the one that ended the session
+				ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT end_reason FROM sessions WHERE user_id = $1`, user.ID).Scan(&first))
+				ok(t, r.other.Enact(t.Context(), user.Email))
+				if first == store.EndPassword {
+					ok(t, reset)
+					r.one.login(t, user.Email, newPassword)
+					return true
+				}
+				wantErr(t, "a reset that came too late", reset, auth.ErrRevoked)
+				r.one.login(t, user.Email, oldPassword)
+				ok(t, r.one.Reset(t.Context(), id, newPassword))
+				return false
+			},
+		}
+	})
+}
+
 func TestOneOfTwoResetsSucceeds(t *testing.T) {
 	race(t, func(t *testing.T, r rivals, user store.User) contest {
 		id := r.other.recovery(t, user)

@@ -164,13 +164,13 @@ func TestTokensAheadOfARestoredDatabaseAreAccepted(t *testing.T) {
 				s.user(t, ann)
 				tokens := []auth.Tokens{s.login(t, ann, oldPassword)}
 				db := s.database(t)
-				var counter, floor, mark, renewed int64
-				ok(t, db.QueryRowContext(t.Context(), `SELECT counter, floor, mark, renewed_at FROM sessions`).Scan(&counter, &floor, &mark, &renewed))
+				var counter, floor, mark, prior, renewed int64
+				ok(t, db.QueryRowContext(t.Context(), `SELECT counter, floor, mark, prior, renewed_at FROM sessions`).Scan(&counter, &floor, &mark, &prior, &renewed))
 				for range 3 {
 					c.advance(20 * time.Minute)
 					tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
 				}
-				must(db.ExecContext(t.Context(), `UPDATE sessions SET counter = $1, floor = $2, mark = $3, renewed_at = $4`, counter, floor, mark, renewed))(t)
+				must(db.ExecContext(t.Context(), `UPDATE sessions SET counter = $1, floor = $2, mark = $3, prior = $4, renewed_at = $5`, counter, floor, mark, prior, renewed))(t)
 				c.advance(10 * time.Second)
 				// Two tabs, one of which had not heard of the last renewal yet.
 				for _, number := range order {

@@ -14,8 +14,9 @@ type Session struct {
 	CreatedAt time.Time
 	RenewedAt time.Time // when the current refresh token became current
 	EndedAt   time.Time // zero: it has not been ended
-	floor     int64     // first token replaced in the reuse window before RenewedAt's
-	mark      int64     // first token replaced in RenewedAt's reuse window
+	// The first token replaced in RenewedAt's reuse window; in that and the
+	// window before; in those and the one before that.
+	mark, floor, prior int64
 }
 
 // Lives bound a session.
@@ -32,18 +33,20 @@ func (s Session) Live(now time.Time, l Lives) bool {
 // Reusable says whether the token numbered counter, no longer current, may
 // still be exchanged by a request that arrived then: it was replaced less than
 // a window before. Time is cut into windows, and the row knows which tokens
-// were replaced in the latest two: so a token stays usable for one window at
+// were replaced in the latest ones: so a token stays usable for one window at
 // least and two at most, at a constant size of the row.
 func (s Session) Reusable(counter int64, arrived time.Time, window time.Duration) bool {
-	switch windowOf(arrived, window) - windowOf(s.RenewedAt, window) {
-	case 1:
+	switch later := windowOf(arrived, window) - windowOf(s.RenewedAt, window); {
+	case later >= 2:
+		return false
+	case later == 1:
 		return counter >= s.mark
-	case 0:
+	case later == 0:
 		return counter >= s.floor
 	default:
-		// Two windows on, or earlier than the renewal: a replica's clock lags,
-		// or the renewal overtook this request, so its age is 0.
-		return arrived.Before(s.RenewedAt) && counter >= s.floor
+		// A renewal in a later window overtook this request, or the clock of
+		// the replica that took it lags.
+		return counter >= s.prior
 	}
 }
 
@@ -51,7 +54,7 @@ func windowOf(t time.Time, window time.Duration) int64 {
 	return micros(t) / window.Microseconds()
 }
 
-const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.floor, sessions.mark, sessions.created_at, sessions.renewed_at, sessions.ended_at`
+const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at`
 
 type sessionRow struct {
 	Session
@@ -60,7 +63,7 @@ type sessionRow struct {
 }
 
 func (r *sessionRow) dest() []any {
-	return []any{&r.ID, &r.UserID, &r.Counter, &r.floor, &r.mark, &r.created, &r.renewed, &r.ended}
+	return []any{&r.ID, &r.UserID, &r.Counter, &r.mark, &r.floor, &r.prior, &r.created, &r.renewed, &r.ended}
 }
 
 func (r *sessionRow) session() Session {
@@ -97,7 +100,7 @@ func (r Reader) SessionWithUser(id string) (Session, User, error) {
 // OpenSession adds a session whose first refresh token is number 0. LogIn comes
 // first, in the same transaction.
 func (tx *Tx) OpenSession(id, userID string) error {
-	_, err := tx.exec(`INSERT INTO sessions (id, user_id, counter, floor, mark, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, $3, $3)`,
+	_, err := tx.exec(`INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, 0, $3, $3)`,
 		id, userID, micros(tx.Now))
 	return err
 }
@@ -108,16 +111,18 @@ func (tx *Tx) OpenSession(id, userID string) error {
 // issued it, so the database has lost history. What it replaced in that time
 // isn't known: the tokens between count as replaced now.
 func (tx *Tx) Renew(id string, counter int64, l Lives, window time.Duration) (Session, error) {
-	now := micros(tx.Now)
+	now, this := micros(tx.Now), windowOf(tx.Now, window)
 	return one(tx.Reader, scanSession, `UPDATE sessions SET
 			counter = $1,
-			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
 			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE counter END,
+			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
+			prior = CASE WHEN renewed_at / $2 >= $3 THEN prior WHEN renewed_at / $2 = $4 THEN floor
+				WHEN renewed_at / $2 = $5 THEN mark ELSE counter END,
 			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
-		WHERE id = $7 AND counter <= $5 AND ended_at IS NULL AND created_at > $8 AND renewed_at > $9
+		WHERE id = $7 AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
 		RETURNING `+sessionColumns,
-		counter+1, window.Microseconds(), windowOf(tx.Now, window), windowOf(tx.Now, window)-1, counter, now,
-		id, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+		counter+1, window.Microseconds(), this, this-1, this-2, now,
+		id, counter, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
 }
 
 // Why a session ended.

@@ -148,6 +148,8 @@ func TestReusable(t *testing.T) {
 		{"one for each window", sec(10, 70, 130), sec(130), []bool{false, true, true}},
 		{"long silence between", sec(10, 1000), sec(1001), []bool{false, true}},
 		{"arrived before the renewal that overtook it", sec(10, 20), sec(19), []bool{true, true}},
+		{"overtaken at the edge of a window", sec(59.99, 120.01), sec(119.95), []bool{true, true}},
+		{"overtaken, but too old before", sec(50, 119, 180.01), sec(179.99), []bool{false, true, true}},
 		{"clock behind by more than a window", sec(100, 110), sec(30), []bool{true, true}},
 		{"time went back between", sec(70, 10, 20), sec(71), []bool{true, true, true}},
 	}

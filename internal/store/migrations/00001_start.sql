@@ -28,14 +28,16 @@ CREATE TABLE users (
 CREATE INDEX users_by_password_cost ON users (password_cost);
 
 -- counter is that of the current refresh token, renewed_at when it became
--- current. floor and mark are the first tokens replaced in the reuse window
--- before renewed_at's and in renewed_at's own.
+-- current. Time is cut into reuse windows; mark, floor and prior are the first
+-- tokens replaced in renewed_at's window, in that and the one before, and in
+-- those and the one before that.
 CREATE TABLE sessions (
     id         TEXT PRIMARY KEY,
     user_id    TEXT NOT NULL REFERENCES users (id),
     counter    BIGINT NOT NULL,
     floor      BIGINT NOT NULL,
     mark       BIGINT NOT NULL,
+    prior      BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     renewed_at BIGINT NOT NULL,
     ended_at   BIGINT,
