@@ -80,7 +80,6 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 	if err := e.db.PingContext(ctx); err != nil {
 		return err
 	}
-	e.warn(ctx, o.Log)
 	if e.now == nil {
 		c := &clock{base: time.Now()}
 		if err := c.measure(ctx, e.db); err != nil {
@@ -91,6 +90,7 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 		go c.follow(ctx, e.db, o.Log)
 	}
 	if o.Serve {
+		e.warn(ctx, o.Log)
 		// Replicas that start together take turns; a turn is looked for each
 		// second, as migrating takes no longer, for five minutes.
 		turns, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
