@@ -209,8 +209,8 @@ var hostile = []string{
 	"ann@[127.0.0.1]", "ann@example.org@example.org", "\"a b\"@example.org", "<ann@example.org>", "ann@example.org,bob@example.org", "ann@exämple.org\u0301",
 	"İ@example.org", "ß@example.org", "ſ@example.org", "e\u0301@example.org", "ﷺ@example.org", "'; DROP TABLE users; --", "' OR 1=1 --", "$1", "%00", "%s%n%x", "{{.}}", "${jndi:ldap://x}",
 	"../../etc/passwd", "<script>alert(1)</script>", "\"><b>", "null", "undefined", "true", "0", "-1", "1e400", "NaN", "[]", "{}", "{\"a\":1}", "a=b&c=d", ";", "+", " ",
-	strings.Repeat("a", 10<<10), strings.Repeat("ﷺ", 3000), strings.Repeat("a\u0301", 3000), strings.Repeat("a", 64) + "@example.org", strings.Repeat("a", 250) + "@b.c",
-	"ann@" + strings.Repeat("a.", 200) + "org", "ann@" + strings.Repeat("a", 64) + ".org", strings.Repeat("(", 5000),
+	strings.Repeat("a", 10<<10), strings.Repeat("ﷺ", 1500), strings.Repeat("a\u0301", 1500), strings.Repeat("a", 64) + "@example.org", strings.Repeat("a", 250) + "@b.c",
+	"ann@" + strings.Repeat("a.", 200) + "org", "ann@" + strings.Repeat("a", 64) + ".org", strings.Repeat("(", 4000),
 	"00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-00000000000\x00", strings.Repeat("A", 60), strings.Repeat("\x00", 60), "e30.e30.e30", "..", "...",
 }
 
