@@ -146,10 +146,13 @@ func (s *Settings) finish() error {
 			return &usageError{"--public-url", fmt.Errorf("%q is not a URL such as https://auth.example.org", s.PublicURL)}
 		}
 		u.Path = strings.TrimRight(u.Path, "/")
+		u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPorts[u.Scheme]) // as browsers write an Origin
 		s.publicURL = u
 	}
 	return nil
 }
+
+var defaultPorts = map[string]string{"http": ":80", "https": ":443"}
 
 func (s *Settings) hashing() password.Params {
 	return password.Params{MemoryKiB: s.HashMemory, Time: s.HashTime, Threads: s.HashThreads}

@@ -272,3 +272,14 @@ func TestHostileText(t *testing.T) {
 		}
 	})
 }
+
+// A semicolon is part of a value, as browsers and curl send it.
+func TestSemicolonIsACharacter(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", "one; two; three")
+		a := s.send("POST", "/api/v1/auth/login", "", urlencoded, "username=ann@example.org&password=one;+two;+three")
+		if a.Status != 200 {
+			t.Error(a)
+		}
+	})
+}

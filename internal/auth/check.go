@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"kwai/internal/store"
 	"kwai/verify"
 )
@@ -21,7 +23,7 @@ func (s *Service) Check(ctx context.Context, access string) (store.User, error) 
 		Now:      func() time.Time { return now },
 	}
 	claims, err := verifier.Verify(access)
-	if err != nil {
+	if err != nil || uuid.Validate(claims.SessionID) != nil {
 		return store.User{}, ErrNotLoggedIn
 	}
 	session, user, err := s.Store.Read(ctx).SessionWithUser(claims.SessionID)

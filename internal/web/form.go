@@ -69,7 +69,9 @@ func decodeForm(kind, boundary string, body []byte) (map[string][]string, error)
 	if kind == "multipart/form-data" {
 		values, err = decodeMultipart(boundary, body)
 	} else {
-		values, err = url.ParseQuery(string(body))
+		// A semicolon is a character like others, as browsers have it (WHATWG
+		// URL, 5.1); ParseQuery refuses it.
+		values, err = url.ParseQuery(strings.ReplaceAll(string(body), ";", "%3B"))
 	}
 	if err != nil {
 		return nil, err
