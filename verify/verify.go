@@ -147,8 +147,9 @@ func (v *Verifier) open(token string) ([]byte, error) {
 	return payload, nil
 }
 
-// strict refuses what the usual decoding lets pass, bits that mean nothing at
-// the end, so that a signed text can't be respelled.
+// strict refuses what the usual decoding lets pass: bits that mean nothing at
+// the end. A token is no unique text all the same: whoever has one can make
+// another valid signature of it, as ECDSA allows; its jti is what names it.
 var strict = base64.RawURLEncoding.Strict()
 
 // split decodes the header of a token and tells whether the token is three

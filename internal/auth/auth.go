@@ -131,12 +131,13 @@ const SubscriberMail = "mail"
 // it helps, but an outage of the mail server over a week-end must not lose it.
 const noticeLife = 4 * 24 * time.Hour
 
-// publish writes an event that begins now.
+// publish writes an event that happens now.
 func (s *Service) publish(tx *store.Tx, kind, userID string) error {
-	return s.publishAs(tx, kind, userID, newID(), tx.Now)
+	return tx.Publish(s.event(tx, kind, userID), SubscriberMail)
 }
 
-func (s *Service) publishAs(tx *store.Tx, kind, userID, id string, at time.Time) error {
+// event is one that happens now.
+func (s *Service) event(tx *store.Tx, kind, userID string) store.Event {
 	life := noticeLife
 	switch kind {
 	case EventRecovery:
@@ -144,7 +145,7 @@ func (s *Service) publishAs(tx *store.Tx, kind, userID, id string, at time.Time)
 	case EventInvitation:
 		life = s.Settings.InvitationLife
 	}
-	return tx.Publish(store.Event{ID: id, Type: kind, UserID: userID, CreatedAt: at, ExpiresAt: at.Add(life)}, SubscriberMail)
+	return store.Event{ID: newID(), Type: kind, UserID: userID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
 }
 
 // newID is a UUID v7: sorted by time, for what nobody outside sees or what

@@ -28,7 +28,7 @@ var errEmail = errors.New("it is not an e-mail address")
 func FoldEmail(email string) (string, error) {
 	email = strings.TrimSpace(email)
 	at := strings.LastIndexByte(email, '@')
-	if at < 1 || at > maxLocal || len(email) > maxEmail || !utf8.ValidString(email) {
+	if at < 1 || at > maxLocal || len(email) > maxEmail || !utf8.ValidString(email) || strings.ContainsFunc(email, isInvisible) {
 		return "", errEmail
 	}
 	// Folded first: NFC makes a semicolon of the Greek question mark.
@@ -66,16 +66,22 @@ func fold(s string) string {
 
 // isLocal accepts what RFC 6531 lets a local part be without quotes: its atoms,
 // and beyond ASCII whatever can be seen. Controls, spaces, marks that change
-// the direction of writing and invisible letters are refused: they serve to
-// deceive.
+// the direction of writing and invisible letters are refused, in the domain too:
+// they serve to deceive.
 func isLocal(s string) bool {
 	if strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".") || strings.Contains(s, "..") {
 		return false
 	}
 	for _, r := range s {
-		if strings.ContainsRune(`()<>[]:;@\,"`, r) || !unicode.IsGraphic(r) || unicode.IsSpace(r) {
+		if strings.ContainsRune(`()<>[]:;@\,"`, r) || unicode.IsSpace(r) {
 			return false
 		}
 	}
 	return true
+}
+
+// isInvisible includes what Unicode counts as a letter or a mark, but shows
+// nothing (the last is Braille's blank).
+func isInvisible(r rune) bool {
+	return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == '\u2800'
 }

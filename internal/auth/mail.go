@@ -41,9 +41,9 @@ func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, er
 	}
 }
 
-// ResendMail has an undelivered mail tried anew, as if what it tells had
-// happened just now: a recovery gets another unique id and its whole life
-// again, as the old one may have expired. ErrNoMail if there is none such.
+// ResendMail has an undelivered mail tried anew, for as long as a new one: a
+// recovery gets another unique id and its whole life again, as the old one may
+// have expired. ErrNoMail if there is none such.
 func (s *Service) ResendMail(ctx context.Context, id string) error {
 	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
 		d, err := tx.DeliveryByID(SubscriberMail, id)
@@ -59,7 +59,11 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		} else if !removed {
 			return ErrNoMail
 		}
-		return s.publish(tx, d.Type, d.UserID)
+		e := s.event(tx, d.Type, d.UserID)
+		if d.Type == EventPasswordChanged || d.Type == EventReplay {
+			e.CreatedAt = d.CreatedAt // when it happened is what they tell
+		}
+		return tx.Publish(e, SubscriberMail)
 	})
 	if err == nil {
 		s.published()

@@ -63,7 +63,11 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				continue
 			}
 			if err == nil {
-				err = s.publishAs(tx, EventRecovery, user.ID, r.ID, r.RequestedAt)
+				// The request's own id and time: it begins with the request.
+				err = tx.Publish(store.Event{
+					ID: r.ID, Type: EventRecovery, UserID: user.ID,
+					CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.Settings.RecoveryLife),
+				}, SubscriberMail)
 			}
 			if err != nil {
 				return err

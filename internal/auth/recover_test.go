@@ -325,3 +325,16 @@ func TestAResentRecoveryHasAnotherID(t *testing.T) {
 		s.wantReset(t, "the new id", id, nil)
 	})
 }
+
+// A clock that was a day ahead has been put right: what it stamped doesn't hold
+// up what is requested now.
+func TestAClockThatWasAheadHoldsUpNoRecovery(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		c.advance(24 * time.Hour)
+		s.recover(t, ann)
+		ok(t, s.SetPassword(t.Context(), ann, newPassword))
+		c.advance(-24 * time.Hour)
+		s.wantReset(t, "an id requested after the clock was put right", s.recover(t, ann), nil)
+	})
+}

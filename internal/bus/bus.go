@@ -8,7 +8,8 @@
 // record delivers an event again: a subscriber must bear that.
 //
 // An event that isn't accepted is tried again after 1, 2, 4, 8 and then every
-// 15 seconds until it expires; then it is kept as a dead letter. One whose
+// 15 seconds, and a last time just before it expires; then it is kept as a dead
+// letter. One whose
 // subscriber says [ErrRefused] is tried more seldom, up to 10 minutes apart.
 package bus
 
@@ -47,6 +48,7 @@ const (
 	patience  = 30 * time.Second // for one delivery
 	lookEvery = time.Second      // at the outbox, where nobody wakes the bus
 
+	lastTry        = time.Second // before an event expires
 	maxWait        = 15 * time.Second
 	maxWaitRefused = 10 * time.Minute
 	maxReason      = 300 // bytes of a stored error
@@ -151,7 +153,11 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 		return err
 	}
 	if err != nil {
-		due := b.store.Now().Add(wait(d.Attempts, err))
+		now := b.store.Now()
+		due := now.Add(wait(d.Attempts, err))
+		if last := d.ExpiresAt.Add(-lastTry); due.After(last) && now.Before(last) {
+			due = last
+		}
 		if !due.Before(d.ExpiresAt) {
 			due = time.Time{}
 			log.Error("an event could not be delivered before it expired; it is kept", "attempts", d.Attempts+1, "error", err)

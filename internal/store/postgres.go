@@ -27,7 +27,8 @@ const (
 	// statementTimeout bounds one statement, lock waits included.
 	statementTimeout = 5 * time.Second
 	// txTimeout bounds a transaction with all its tries.
-	txTimeout = 10 * time.Second
+	txTimeout      = 10 * time.Second
+	keepAliveEvery = 5 * time.Second
 	// txTries bounds how often one is run that PostgreSQL asks to run again.
 	txTries = 8
 	// clockEvery is how often the offset to the database's clock is measured.
@@ -62,6 +63,10 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 5 * time.Second
 	}
+	// A connection whose other end has gone is found out while it is idle.
+	config.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: keepAliveEvery, Interval: keepAliveEvery, Count: 3,
+	}}).DialContext
 	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(postgresConns)
 	db.SetMaxIdleConns(postgresConns)
@@ -213,6 +218,8 @@ func (c *clock) now() time.Time { return c.local().Add(time.Duration(c.offset.Lo
 // measure asks the database a few times and believes the quickest answer, which
 // leaves the least room for error: half the time it took.
 func (c *clock) measure(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	quickest := time.Duration(math.MaxInt64)
 	offset := c.offset.Load()
 	for range clockTries {

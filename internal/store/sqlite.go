@@ -91,7 +91,10 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 }
 
 func (e *sqliteEngine) openDB(path string, pragmas ...string) *sql.DB {
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{"_pragma": pragmas}.Encode()}
+	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
+		"_pragma": pragmas,
+		"mode":    {"rw"}, // a file that vanishes is not to be made anew
+	}.Encode()}
 	db, err := sql.Open("sqlite", dsn.String())
 	if err != nil {
 		panic(err) // the driver's name is wrong: nothing else is looked at here
@@ -126,6 +129,9 @@ func create(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return errors.Join(err, f.Close())
 	}
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {

@@ -36,6 +36,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // ErrNotFound says that no row matches.
@@ -174,6 +175,10 @@ func (r Reader) statement(run func() error) error {
 	if r.tx.ended {
 		return errEnded
 	}
+	if r.tx.failed != nil && sqliteCode(r.tx.failed) != sqlite3.SQLITE_CONSTRAINT {
+		// The engine may have undone all so far: what came now would stand alone.
+		return r.tx.failed
+	}
 	err := run()
 	if err != nil {
 		r.tx.failed = err
@@ -231,7 +236,13 @@ func list[T any](r Reader, scan func(scanFunc) (T, error), query string, args ..
 // each calls fn for each row of the query for as long as it returns true.
 func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any) error {
 	return r.statement(func() error {
-		rows, err := r.q.QueryContext(r.ctx, query, args...)
+		ctx := r.ctx
+		if r.tx == nil {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, readTimeout)
+			defer cancel()
+		}
+		rows, err := r.q.QueryContext(ctx, query, args...)
 		if err != nil {
 			return err
 		}
@@ -244,6 +255,9 @@ func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any
 		return errors.Join(rows.Err(), rows.Close())
 	})
 }
+
+// readTimeout bounds a read: a database whose host has gone answers nothing.
+const readTimeout = 10 * time.Second
 
 // column scans a row of one column.
 func column[T any](scan scanFunc) (v T, err error) {
@@ -282,6 +296,8 @@ func migrate(ctx context.Context, dialect database.Dialect, db *sql.DB, log *slo
 // checkVersion refuses a database that this program can't use: one that is
 // older than its queries, or newer in a way that says so.
 func (s *Store) checkVersion(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	var text string
 	if err := s.db.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'oldest_schema'`).Scan(&text); err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)

@@ -121,10 +121,13 @@ func (tx *Tx) Enact(userID string) (bool, error) {
 // time. False if a newer one was made, the password was changed since, or the
 // user is revoked: then none may be made. The password that an account was made
 // with is no change: another process may have stamped it, whose clock is a
-// little ahead of the one that stamped the request.
+// little ahead of the one that stamped the request. Nor does a time count that
+// is still to come: the clock was ahead, and has been put right.
 func (tx *Tx) ClaimRecovery(userID string, requestedAt time.Time) (bool, error) {
 	n, err := tx.exec(`UPDATE users SET recovery_requested_at = $1 WHERE id = $2 AND revoked_at IS NULL
-		AND COALESCE(recovery_requested_at, 0) < $1 AND (COALESCE(password_set_at, 0) <= $1 OR password_set_at = created_at)`, micros(requestedAt), userID)
+		AND (COALESCE(recovery_requested_at, 0) < $1 OR recovery_requested_at > $3)
+		AND (COALESCE(password_set_at, 0) <= $1 OR password_set_at = created_at OR password_set_at > $3)`,
+		micros(requestedAt), userID, micros(tx.Now.Add(time.Minute)))
 	return n == 1, err
 }
 

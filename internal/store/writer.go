@@ -228,6 +228,7 @@ func (w *writer) commit(jobs []*job) {
 	if err := w.begin(); err != nil {
 		if sqliteCode(err) != sqlite3.SQLITE_BUSY {
 			w.reconnect()
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		answer(jobs, err) // the lock wasn't to be had: trying each alone would take as long again, each time
 		return

@@ -31,8 +31,8 @@ type form struct {
 }
 
 // readForm decodes the body; the query string is never looked at. Its errors
-// are errTooLarge, errMediaType and errForm.
-func readForm(w http.ResponseWriter, r *http.Request) (*form, error) {
+// are errTooLarge, errMediaType, errForm and auth.ErrBusy.
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (*form, error) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, errMediaType
 	}
@@ -48,18 +48,51 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, error) {
 	default:
 		return nil, errMediaType
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, errTooLarge
-	}
+	body, err := s.readBody(w, r)
 	if err != nil {
-		return nil, errForm // it broke off, or came too slowly
+		return nil, err
 	}
 	values, err := decodeForm(kind, params["boundary"], body)
 	if err != nil {
 		return nil, errForm
 	}
 	return &form{values: values}, nil
+}
+
+const (
+	// An honest body is small, and is always read.
+	smallBody = 8 << 10
+	// maxBodies bounds the larger ones that are read at the same time, in bytes:
+	// slow clients must not fill the memory.
+	maxBodies = 64 << 20
+)
+
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	size := r.ContentLength
+	if size < 0 {
+		size = maxBody
+	}
+	if size > smallBody {
+		defer s.bodies.Add(-size)
+		if s.bodies.Add(size) > maxBodies {
+			return nil, auth.ErrBusy
+		}
+	}
+	var body []byte
+	var err error
+	if r.ContentLength >= 0 {
+		body = make([]byte, size)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, errForm // it broke off, or came too slowly
+	}
+	return body, nil
 }
 
 // decodeForm decodes a body of either kind; the boundary is multipart's.

@@ -35,7 +35,7 @@ func FuzzForm(f *testing.F) {
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
 		r := httptest.NewRequest(http.MethodPost, "/?query=x", bytes.NewReader(body))
 		r.Header.Set("Content-Type", contentType)
-		got, err := readForm(httptest.NewRecorder(), r)
+		got, err := (&Server{}).readForm(httptest.NewRecorder(), r)
 		if err != nil {
 			if !errors.Is(err, errTooLarge) && !errors.Is(err, errMediaType) && !errors.Is(err, errForm) {
 				t.Fatalf("another error: %v", err)

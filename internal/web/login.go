@@ -9,7 +9,7 @@ import (
 
 // login answers POST /api/v1/auth/login.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 // recover answers POST /api/v1/auth/recover: the same for every address.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request) error {
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Server) recoverPage(w http.ResponseWriter, _ *http.Request) error {
 
 // recoverForm takes what was typed into it.
 func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}

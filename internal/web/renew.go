@@ -7,7 +7,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 	// Before the body is read, which may take its time: it is now that the
 	// client asks.
 	arrived := s.Rules.Store.Now()
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 // reset answers POST /api/v1/auth/reset.
 func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
 
 // resetForm takes what was typed into it.
 func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
-	f, err := readForm(w, r)
+	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}

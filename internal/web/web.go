@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"kwai/internal/auth"
@@ -34,6 +35,8 @@ type Server struct {
 	Log         *slog.Logger
 	// DevMail, unless nil, is shown to everyone at /dev/mail.
 	DevMail *mail.Files
+
+	bodies atomic.Int64 // bytes of large bodies being read
 }
 
 // handler answers a request or says why not; then it has written nothing.
