@@ -140,7 +140,6 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 }
 
 func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
-	log := b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
 	err := errExpired
 	switch {
 	case b.store.Now().Before(d.ExpiresAt):
@@ -152,26 +151,26 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 		_, err := tx.Delivered(d.Subscriber, d.ID)
 		return err
 	}
+	log := b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
+	var due time.Time
 	if err != nil {
-		now := b.store.Now()
-		due := now.Add(wait(d.Attempts, err))
-		if last := d.ExpiresAt.Add(-lastTry); due.After(last) && now.Before(last) {
-			due = last
-		}
-		if !due.Before(d.ExpiresAt) {
-			due = time.Time{}
-			log.Error("an event could not be delivered before it expired; it is kept", "attempts", d.Attempts+1, "error", err)
-		} else {
-			log.Warn("an event could not be delivered; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
-		}
+		due = nextTry(d, b.store.Now(), err)
 		reason := reasonOf(err)
 		note = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
 	}
 	if err := b.store.InTx(ctx, note); err != nil {
 		log.Error("noting a delivery; it is noted before the next one", "error", err)
 		b.mu.Lock()
-		defer b.mu.Unlock()
 		b.unnoted = append(b.unnoted, note)
+		b.mu.Unlock()
+	}
+	// Logged once it is true: an operator acts on it.
+	switch {
+	case err == nil:
+	case due.IsZero():
+		log.Error("an event could not be delivered before it expired; it is kept", "attempts", d.Attempts+1, "error", err)
+	default:
+		log.Warn("an event could not be delivered; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
 	}
 }
 
@@ -202,6 +201,19 @@ func (b *Bus) try(ctx context.Context, event store.Event) (err error) {
 		}
 	}()
 	return b.subscriber.Deliver(ctx, event)
+}
+
+// nextTry is when a delivery that failed now is tried again; zero where it would
+// be too late.
+func nextTry(d store.Delivery, now time.Time, err error) time.Time {
+	due := now.Add(wait(d.Attempts, err))
+	if last := d.ExpiresAt.Add(-lastTry); due.After(last) && now.Before(last) {
+		due = last
+	}
+	if !due.Before(d.ExpiresAt) {
+		return time.Time{}
+	}
+	return due
 }
 
 // wait is how long to wait after the attempts so far and this one.
