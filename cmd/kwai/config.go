@@ -32,7 +32,7 @@ type Settings struct {
 
 	Listen        string `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
 	PublicURL     string `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN."`
-	Data          string `env:"KWAI_DATA" default:"./kwai-data" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
+	Data          string `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
 	Database      string `env:"KWAI_DATABASE" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
 	MasterKeyFile string `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
 	Bus           string `env:"KWAI_BUS" default:"local" placeholder:"BUS" help:"Carries events to subscribers: local (${default})."`
@@ -64,10 +64,13 @@ type Settings struct {
 	publicURL *url.URL // nil where it must be made of the address listened on
 }
 
+const defaultData = "./kwai-data"
+
 // settingDefaults names the defaults that other packages define.
 func settingDefaults() kong.Vars {
 	d, p := auth.Defaults, password.Default
 	return kong.Vars{
+		"data":            defaultData,
 		"access_life":     d.AccessLife.String(),
 		"refresh_idle":    d.RefreshIdle.String(),
 		"session_life":    d.SessionLife.String(),

@@ -26,10 +26,23 @@ func (s *Settings) forDev() error {
 	if !onLoopback(s.Listen) {
 		return &usageError{"--dev", fmt.Errorf("it serves on a loopback address only, not on %s", s.Listen)}
 	}
+	defaults := [...]struct{ flag, value, unset string }{
+		{"--data", s.Data, defaultData}, {"--database", s.Database, "sqlite://" + filepath.Join(s.Data, "kwai.db")},
+		{"--master-key-file", s.MasterKeyFile, ""}, {"--smtp", s.SMTP, ""}, {"--public-url", s.PublicURL, ""},
+	}
+	for _, d := range defaults {
+		if d.value != d.unset {
+			return &usageError{"--dev", fmt.Errorf("it brings its own folder, database, mail and URL: leave %s out, and %s", d.flag, variableOf(d.flag))}
+		}
+	}
 	s.Data = devData
 	s.Database = "sqlite://" + filepath.Join(devData, "kwai.db")
-	s.MasterKeyFile, s.SMTP, s.PublicURL, s.publicURL = "", "", "", nil
 	return nil
+}
+
+// variableOf is the environment variable of a flag.
+func variableOf(flag string) string {
+	return "KWAI_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_"))
 }
 
 // startDev makes the demo account, prints what to try with it, and serves none
@@ -98,7 +111,8 @@ func printDev(ctx context.Context, s *Settings, rules *auth.Service, pw string, 
 	_, err = fmt.Fprintf(c.out, `
 The demo account is %[3]s with the password %[4]s.
 Mail is shown at %[1]s/dev/mail, the forms are at %[1]s/recover and %[1]s/reset.
-Everything is kept in %[8]s; delete it to begin anew. Five lines to try:
+Everything is kept in %[8]s; delete it to begin anew. Other commands find it by --data:
+kwai user list --data %[8]s. Five lines to try:
 
 curl -d username=%[3]s -d password=%[4]s %[2]s/login
 curl -d refresh_token=%[5]s %[2]s/access_token

@@ -20,7 +20,7 @@ import (
 // cli is the command line: the settings, which every command takes, and the
 // commands, each in a file of its name.
 type cli struct {
-	Settings
+	Settings `embed:"" group:"Settings"`
 
 	Serve   serveCmd   `cmd:"" help:"Serve requests."`
 	User    userCmd    `cmd:"" help:"Make, show and change accounts."`

@@ -32,7 +32,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	}
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist) && !o.Serve:
-		return nil, fmt.Errorf("there is no database %s: `kwai serve` makes it", path)
+		return nil, fmt.Errorf("there is no database %s: `kwai serve` makes it, and --data names another folder", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case err == nil && info.IsDir():
