@@ -26,11 +26,11 @@ type contest struct {
 	judge      func(one, other error) (oneFirst bool)
 }
 
-// race has two operations meet some hundred times on each kind of database,
+// race has two operations meet two hundred times on each kind of database,
 // each time for another user, several at a time. The one that came first has
 // to begin later the next time, so that the two meet in every way.
 func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) contest) {
-	const lanes, tries, step = 4, 30, 200 * time.Microsecond
+	const lanes, tries, step = 4, 50, 200 * time.Microsecond
 	storetest.Each(t, func(t *testing.T, url string) {
 		r := rivals{one: start(t, url, time.Now, nil)}
 		if r.other = r.one; strings.HasPrefix(url, "postgres") {
