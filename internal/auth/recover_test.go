@@ -338,3 +338,21 @@ func TestAClockThatWasAheadHoldsUpNoRecovery(t *testing.T) {
 		s.wantReset(t, "an id requested after the clock was put right", s.recover(t, ann), nil)
 	})
 }
+
+// A notice that is resent tells when it happened, not when it was resent.
+func TestAResentNoticeTellsWhenItHappened(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		ok(t, s.SetPassword(t.Context(), ann, newPassword))
+		first := s.outbox(t)
+		c.advance(48 * time.Hour)
+		ok(t, s.ResendMail(t.Context(), first[0].ID))
+		again := s.outbox(t)
+		if len(again) != 1 || again[0].ID == first[0].ID || !again[0].CreatedAt.Equal(first[0].CreatedAt) {
+			t.Fatalf("resent %+v, first %+v", again, first)
+		}
+		if !again[0].ExpiresAt.After(first[0].ExpiresAt) {
+			t.Error("it has no longer to be delivered than before")
+		}
+	})
+}

@@ -250,6 +250,19 @@ func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 	}
 }
 
+// A file that somebody made for it, readable by everyone, is no longer.
+func TestAFileThatIsThereIsTakenFromTheOthers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kwai.db")
+	check(t, os.WriteFile(path, nil, 0o644))
+	storetest.Open(t, "sqlite://"+path, nil)
+	info, err := os.Stat(path)
+	check(t, err)
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		t.Errorf("it has mode %o", mode)
+	}
+}
+
 // Somebody holds the file's lock: a backup by another program, say.
 func TestForeignWriterIsWaitedForThenUnavailable(t *testing.T) {
 	t.Parallel()
