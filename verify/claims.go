@@ -1,10 +1,9 @@
 package verify
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
-
-	"github.com/go-jose/go-jose/v4/json"
 )
 
 // Claims are what an access token says (RFC 9068, section 2.2, and RFC 7519).

@@ -57,6 +57,8 @@ type Settings struct {
 	HashWorkers int           `env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
 	HashWait    time.Duration `env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
 
+	MetricsListen string `env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
+
 	Limits    string `env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
 	LogFormat string `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel  string `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`

@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"kwai/internal/mail/mailtest"
+	"kwai/internal/password"
 	"kwai/internal/store/storetest"
 )
 
@@ -32,6 +33,7 @@ type mainRun func() int
 func (run mainRun) Run() int { return run() }
 
 func TestMain(m *testing.M) {
+	password.RunWorker()
 	// Scripts run this test binary as the command kwai.
 	testscript.Main(mainRun(func() int {
 		defer removeProgram()

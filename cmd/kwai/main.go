@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"kwai/internal/password"
 )
 
 // cli is the command line: the settings, which every command takes, and the
@@ -36,6 +38,7 @@ type console struct {
 }
 
 func main() {
+	password.RunWorker()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)

@@ -104,7 +104,9 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if s.Limits == "off" {
 		log.Warn("--limits is off: nothing is throttled")
 	}
-	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait})
+	passwords := password.NewPool(password.Options{
+		Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait, Processes: true, Log: log,
+	})
 	defer passwords.Close()
 
 	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log}
@@ -142,6 +144,13 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowCosts(working) })
 	background.Go(func() { mailer.Run(working) })
 
+	if s.MetricsListen != "" {
+		stop, err := serveMetrics(ctx, s.MetricsListen, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	server := newServer(handler, log)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -10,4 +10,6 @@ var Blocklist = blocklist
 
 // Occupy has a worker run work: tests hold workers with it for as long as they
 // like, which no hash does.
-func (p *Pool) Occupy(ctx context.Context, work func()) error { return p.do(ctx, work) }
+func (p *Pool) Occupy(ctx context.Context, work func()) error {
+	return p.do(ctx, func(*worker) { work() })
+}

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"golang.org/x/crypto/argon2"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // Bounds of every hash that is made, stored or imported. They admit what common
@@ -132,19 +129,26 @@ func (c cost) standIn() stored {
 	return stored{cost: c, salt: make([]byte, saltBytes), key: make([]byte, keyBytes)}
 }
 
-// matches does the work of one verification. What it does depends on the cost
-// and on what was typed, never on why there is no match.
-func (s stored) matches(t typed) bool {
+// task is the work of one verification. It depends on the cost and on what was
+// typed, never on why there is no match.
+func (s stored) task(t typed) task {
 	if s.bcrypt == 0 {
-		p := s.argon2id
-		key := argon2.IDKey([]byte(t.nfc), s.salt, p.Time, p.MemoryKiB, p.Threads, uint32(len(s.key)))
-		return subtle.ConstantTimeCompare(key, s.key) == 1 && !t.tooLong
+		return task{Params: s.argon2id, Salt: s.salt, Size: uint32(len(s.key)), Password: []byte(t.nfc)}
 	}
-	compare := func(password string) bool {
-		password = password[:min(len(password), bcryptBytes)]
-		return bcrypt.CompareHashAndPassword([]byte(s.text), []byte(password)) == nil
+	work := task{Bcrypt: s.text, Password: []byte(t.raw)}
+	if t.raw != t.nfc {
+		work.Or = []byte(t.nfc)
 	}
-	return (compare(t.raw) || t.raw != t.nfc && compare(t.nfc)) && !t.tooLong
+	return work
+}
+
+// matches tells from the task's result whether the password was the right one.
+func (s stored) matches(t typed, r result) bool {
+	same := r.Matches
+	if s.bcrypt == 0 {
+		same = subtle.ConstantTimeCompare(r.Key, s.key) == 1
+	}
+	return same && !t.tooLong
 }
 
 // Cost gives the canonical parameter set of a stored hash, such as

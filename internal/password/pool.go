@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ const (
 
 	defaultMaxWait  = 5 * time.Second
 	defaultMaxQueue = 1024
+	// refuseAfter is how long a refusal takes where the queue is full: quick ones
+	// would let a flood spin.
+	refuseAfter = time.Second
 )
 
 // Options of a [Pool]. The zero value is good.
@@ -27,6 +31,10 @@ type Options struct {
 	Workers  int           // hashes at a time; 0: one per core, fewer if memory is short
 	MaxWait  time.Duration // longest wait for a worker; 0: 5 s
 	MaxQueue int           // most that wait at a time; 0: 1024
+	// Processes gives each worker a process of its own, which hashes only while
+	// nobody else wants the core. The program must call RunWorker first.
+	Processes bool
+	Log       *slog.Logger // nil: none
 }
 
 // Pool hashes with a fixed number of workers. Requests wait in the order in
@@ -48,7 +56,7 @@ type Pool struct {
 }
 
 type job struct {
-	work func()
+	work func(*worker)
 	done chan<- struct{}
 }
 
@@ -70,6 +78,9 @@ func NewPool(o Options) *Pool {
 	if o.MaxQueue <= 0 {
 		o.MaxQueue = defaultMaxQueue
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	p := &Pool{
 		params:   o.Params,
 		maxWait:  o.MaxWait,
@@ -77,31 +88,33 @@ func NewPool(o Options) *Pool {
 		jobs:     make(chan job),
 		closed:   make(chan struct{}),
 	}
-	for range o.Workers {
-		p.workers.Go(p.worker)
+	for i := range o.Workers {
+		w := &worker{processes: o.Processes, nice: lowNice, log: o.Log}
+		if i == 0 {
+			w.nice = firstNice
+		}
+		p.workers.Go(func() { p.serve(w) })
 	}
 	return p
 }
 
-// setUpThread prepares the thread of a worker. The thread is never unlocked, so
-// that it ends with the worker, and what was set on it with the thread.
-//
-// It is bcrypt's thread, and only the coordinating one of argon2id: x/crypto
-// computes every lane, even a single one, in goroutines of its own, which run on
-// other threads.
-func setUpThread() {
-	runtime.LockOSThread()
-}
+// idleAfter is how long a worker without work keeps its process, and the memory.
+const idleAfter = time.Minute
 
-func (p *Pool) worker() {
-	setUpThread()
+func (p *Pool) serve(w *worker) {
+	defer w.close()
+	idle := time.NewTimer(idleAfter)
+	defer idle.Stop()
 	for {
 		select {
 		case <-p.closed:
 			return
 		case j := <-p.jobs:
-			j.work()
+			j.work(w)
 			close(j.done)
+			idle.Reset(idleAfter)
+		case <-idle.C:
+			w.close()
 		}
 	}
 }
@@ -115,7 +128,7 @@ func (p *Pool) Close() {
 
 // do waits for a worker and has it run work. On any error the caller must not
 // touch what work writes: it may still be running.
-func (p *Pool) do(ctx context.Context, work func()) error {
+func (p *Pool) do(ctx context.Context, work func(*worker)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -144,7 +157,7 @@ func (p *Pool) enqueue(ctx context.Context, j job) error {
 	}
 	defer p.waiting.Add(-1)
 	if p.waiting.Add(1) > p.maxQueue {
-		return ErrBusy
+		return p.holdBack(ctx)
 	}
 	timeout := time.NewTimer(p.maxWait)
 	defer timeout.Stop()
@@ -160,6 +173,21 @@ func (p *Pool) enqueue(ctx context.Context, j job) error {
 	}
 }
 
+// holdBack refuses, but not at once.
+func (p *Pool) holdBack(ctx context.Context) error {
+	p.waiting.Add(-1) // it takes nobody's place meanwhile
+	defer p.waiting.Add(1)
+	timeout := time.NewTimer(refuseAfter)
+	defer timeout.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+	case <-p.closed:
+	}
+	return ErrBusy
+}
+
 // Hash makes an argon2id hash of the password with a fresh salt, as a PHC
 // string. The errors are [ErrBusy], ctx's, and a [*PolicyError] for more than
 // [MaxBytes]; the rest of the policy is for [CheckPolicy].
@@ -170,15 +198,12 @@ func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
 	}
 	salt := make([]byte, saltBytes)
 	rand.Read(salt) // never fails: crypto/rand ends the process instead
-	var key []byte
-	err := p.do(ctx, func() {
-		key = argon2.IDKey([]byte(t.nfc), salt, p.params.Time, p.params.MemoryKiB, p.params.Threads, keyBytes)
-	})
+	r, err := p.compute(ctx, task{Params: p.params, Salt: salt, Size: keyBytes, Password: []byte(t.nfc)})
 	if err != nil {
 		return "", err
 	}
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(r.Key)), nil
 }
 
 // Verify tells whether the hash was made from the password. A hash that
@@ -207,11 +232,17 @@ func (p *Pool) Pretend(ctx context.Context, cost string, password string) error 
 
 func (p *Pool) verify(ctx context.Context, s stored, password string) (bool, error) {
 	t := normalise(password)
-	var ok bool
-	if err := p.do(ctx, func() { ok = s.matches(t) }); err != nil {
-		return false, err
+	r, err := p.compute(ctx, s.task(t))
+	return err == nil && s.matches(t, r), err
+}
+
+func (p *Pool) compute(ctx context.Context, t task) (result, error) {
+	var r result
+	var failed error
+	if err := p.do(ctx, func(w *worker) { r, failed = w.compute(t) }); err != nil {
+		return result{}, err
 	}
-	return ok, nil
+	return r, failed
 }
 
 // Stale tells whether the hash should be made anew, which is possible at a login

@@ -1,14 +1,4 @@
 package pgtest
 
-import "os"
-
-var (
-	Refuse = refuse
-	Find   = find
-)
-
-// Process is the server's first process, the postmaster.
-func (c *Cluster) Process() *os.Process { return c.server.cmd.Process }
-
-// Dir is the cluster's folder.
-func (c *Cluster) Dir() string { return c.dir }
+// Refuse is what a test gets where PostgreSQL is missing.
+var Refuse = refuse

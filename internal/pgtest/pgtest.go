@@ -1,11 +1,8 @@
 // Package pgtest gives tests real PostgreSQL databases, without a server set
 // up beforehand: it runs a private cluster of its own for each test process.
 //
-// It needs the server's programs (initdb, postgres), as Debian's package
-// postgresql installs them. They are looked for on PATH, then in
-// /usr/lib/postgresql/*/bin, the newest first, then where pg_config says; so
-// PATH chooses the version. As root it runs them as user postgres or nobody,
-// for they refuse root; that user must be able to reach the temporary folder.
+// The cluster is package pgcluster's, which says what it needs: PostgreSQL's
+// programs on PATH, or where Debian's package postgresql installs them.
 //
 // A package that uses it hands its tests to [Main]:
 //
@@ -29,9 +26,6 @@
 //     cluster with it; its folder, some 40 MB, then stays behind.
 //   - Each database is new, the test's own, and dropped at the test's end. All
 //     functions may be called by parallel tests.
-//   - Only the holder of a URL can log in over TCP, and only the user it runs
-//     as (and root) over the Unix socket: a superuser whom anybody on the
-//     machine could become would be a way into the developer's account.
 //
 // It is made for speed, not for keeping: fsync and autovacuum are off. A test
 // about durability, or one that stops the server, starts its own with [Start].
@@ -53,7 +47,40 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	"kwai/internal/pgcluster"
 )
+
+// Cluster is one running PostgreSQL server.
+type Cluster = pgcluster.Cluster
+
+// Options are the ways in which the clusters of tests differ. The zero value is
+// what the shared cluster uses.
+type Options struct {
+	// Fsync makes the server write through to the disk, as in production;
+	// without it a crash of the machine (though not of the server) loses data.
+	Fsync bool
+}
+
+// Start makes and starts a cluster of a test's own, which must stop it. Most
+// tests want [Database] instead: a cluster takes about two seconds to make.
+func Start(options Options) (*Cluster, error) {
+	durable := "off"
+	if options.Fsync {
+		durable = "on"
+	}
+	return pgcluster.Start(pgcluster.Options{Settings: []string{
+		"fsync=" + durable,
+		"full_page_writes=" + durable,
+		"max_connections=300", // parallel tests, each with pools of its own
+		"shared_buffers=16MB",
+		"wal_level=minimal",
+		"max_wal_senders=0",
+		"autovacuum=off", // no test lives long enough to profit
+		"jit=off",
+		"log_checkpoints=off",
+	}})
+}
 
 // shared is the process's cluster and what was made in it.
 var shared struct {
@@ -85,18 +112,11 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Available returns nil if this machine can run PostgreSQL, or an error that
-// says what is missing.
-func Available() error {
-	_, err := findPrograms()
-	return err
-}
-
 // Require skips the test if this machine cannot run PostgreSQL, or fails it if
 // KWAI_TEST_ENGINES is "all". [Database], [Template] and [FromTemplate] call it.
 func Require(tb testing.TB) {
 	tb.Helper()
-	if err := Available(); err != nil {
+	if err := pgcluster.Available(); err != nil {
 		refuse(tb, err)
 	}
 }
@@ -129,7 +149,7 @@ func Template(tb testing.TB, name string, prepare func(url string) error) {
 	c := start(tb)
 	shared.Lock()
 	if shared.templates[name] == nil {
-		shared.templates[name] = sync.OnceValues(func() (string, error) { return c.template(prepare) })
+		shared.templates[name] = sync.OnceValues(func() (string, error) { return template(c, prepare) })
 	}
 	shared.Unlock()
 	prepared(tb, name)
@@ -181,15 +201,32 @@ func start(tb testing.TB) *Cluster {
 // database makes a database for one test.
 func database(tb testing.TB, c *Cluster, template string) string {
 	tb.Helper()
-	name, err := c.create(tb.Context(), template)
+	name, err := c.Create(tb.Context(), template)
 	if err != nil {
 		tb.Fatalf("pgtest: create a database: %v", err)
 	}
 	tb.Cleanup(func() {
 		// Not tb.Context(), which has ended by now.
-		if err := c.admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := c.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			tb.Errorf("pgtest: drop the test's database: %v", err)
 		}
 	})
 	return c.URL(name)
+}
+
+// template makes a database, has it prepared, and closes it to connections, for
+// one that is being used cannot be copied.
+func template(c *Cluster, prepare func(url string) error) (name string, err error) {
+	ctx := context.Background() // it outlives the test that happens to be first
+	if name, err = c.Create(ctx, "template0"); err != nil {
+		return "", err
+	}
+	if err := prepare(c.URL(name)); err != nil {
+		return "", err
+	}
+	if err := c.Exec(ctx, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false"); err != nil {
+		return "", err
+	}
+	// The second argument waits, up to so many ms, until each has really gone.
+	return name, c.Exec(ctx, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '"+name+"'")
 }

@@ -132,7 +132,7 @@ func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error)
 	for try := 1; ; try++ {
 		var err error
 		if one {
-			err = fn(e.tx(ctx, e.db))
+			err = fn(newTx(ctx, e.db, e.now(), true))
 		} else {
 			err = e.try(ctx, fn)
 		}
@@ -148,12 +148,6 @@ func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error)
 	}
 }
 
-func (e *postgresEngine) tx(ctx context.Context, q querier) *Tx {
-	tx := &Tx{Reader: Reader{ctx: ctx, q: q}, Now: e.now()}
-	tx.tx = tx
-	return tx
-}
-
 func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 	t, err := e.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -161,7 +155,7 @@ func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 	}
 	// Undoes it where fn fails or panics; after a commit it does nothing.
 	defer func() { _ = t.Rollback() }()
-	tx := e.tx(ctx, t)
+	tx := newTx(ctx, t, e.now(), false)
 	if err := fn(tx); err != nil {
 		if tx.failed != nil && !errors.Is(err, tx.failed) {
 			return fmt.Errorf("%w (after %w)", err, tx.failed)

@@ -156,8 +156,8 @@ func (e *sqliteEngine) close() error {
 	return errors.Join(errs...)
 }
 
-func (e *sqliteEngine) inTx(ctx context.Context, _ bool, fn func(*Tx) error) error {
-	return e.writer.do(ctx, fn)
+func (e *sqliteEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error) error {
+	return e.writer.do(ctx, one, fn)
 }
 
 // sqliteCode is the primary result code of an error; 0 if it has none.

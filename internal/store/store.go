@@ -120,8 +120,9 @@ func (s *Store) InTx(ctx context.Context, fn func(*Tx) error) error {
 	return s.wrap(s.inTx(ctx, false, fn))
 }
 
-// One is InTx for an fn of a single statement: PostgreSQL then needs no BEGIN
-// and COMMIT, two round trips fewer.
+// One is InTx for an fn of a single statement, which stands if it succeeds,
+// whatever fn returns. PostgreSQL then needs no BEGIN and COMMIT, two round
+// trips fewer, and SQLite no savepoint.
 func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
 	return s.wrap(s.inTx(ctx, true, fn))
 }
@@ -156,12 +157,20 @@ type Tx struct {
 	// Now is the transaction's time: every row it writes carries this one.
 	Now time.Time
 
+	one bool // it is a single statement
+
 	mu     sync.Mutex // held while a statement runs
 	ended  bool       // no statement may run any more
 	failed error      // the last error of the engine, if any
 }
 
 var errEnded = errors.New("the transaction has ended")
+
+func newTx(ctx context.Context, q querier, now time.Time, one bool) *Tx {
+	tx := &Tx{Reader: Reader{ctx: ctx, q: q}, Now: now, one: one}
+	tx.tx = tx
+	return tx
+}
 
 // statement runs one statement, never after the transaction has ended, and
 // notes an error of the engine: the transaction may be lost with it even if
@@ -183,6 +192,7 @@ func (r Reader) statement(run func() error) error {
 	if err != nil {
 		r.tx.failed = err
 	}
+	r.tx.ended = r.tx.one
 	return err
 }
 

@@ -17,9 +17,7 @@ import (
 // same time are committed together: a commit costs an fsync, and one for many
 // lets a busy server answer many times as much. It never waits to fill a batch.
 //
-// Each transaction of a batch is a savepoint: one that fails or panics is
-// undone alone. An error of the engine may have undone more than its own
-// statement; then the whole batch is, and each transaction is run again alone.
+// Here is the queue and the connection; batch.go runs and commits.
 type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
@@ -49,15 +47,13 @@ const (
 	gap      = 2 * time.Millisecond
 )
 
-var (
-	errClosed  = fmt.Errorf("%w: it is being closed", ErrUnavailable)
-	errTooLong = fmt.Errorf("%w: the transaction took too long", ErrUnavailable)
-)
+var errClosed = fmt.Errorf("%w: it is being closed", ErrUnavailable)
 
 // job is a transaction that waits or runs.
 type job struct {
 	fn   func(*Tx) error
-	done chan struct{} // closed when err and panicked are final
+	one  bool          // fn is one statement
+	done chan struct{} // closed when the outcome is final
 
 	mu    sync.Mutex
 	state jobState
@@ -84,6 +80,12 @@ func (j *job) move(to jobState) bool {
 	}
 	j.state = to
 	return true
+}
+
+// outcome is how a transaction's function ended.
+type outcome struct {
+	err      error
+	panicked any
 }
 
 func startWriter(ctx context.Context, db *sql.DB, o Options) (*writer, error) {
@@ -114,8 +116,8 @@ func (w *writer) connect(ctx context.Context) error {
 }
 
 // do runs fn in a transaction, in its turn.
-func (w *writer) do(ctx context.Context, fn func(*Tx) error) error {
-	j := &job{fn: fn, done: make(chan struct{})}
+func (w *writer) do(ctx context.Context, one bool, fn func(*Tx) error) error {
+	j := &job{fn: fn, one: one, done: make(chan struct{})}
 	if err := w.hand(ctx, j); err != nil {
 		return err
 	}
@@ -220,35 +222,6 @@ func (w *writer) leaveGap(since time.Time) {
 	w.gapAt = now
 }
 
-// commit runs the jobs in one durable transaction and answers each.
-func (w *writer) commit(jobs []*job) {
-	if len(jobs) == 0 {
-		return
-	}
-	if err := w.begin(); err != nil {
-		if sqliteCode(err) != sqlite3.SQLITE_BUSY {
-			w.reconnect()
-			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		answer(jobs, err) // the lock wasn't to be had: trying each alone would take as long again, each time
-		return
-	}
-	now := w.now()
-	for _, j := range jobs {
-		if err := w.runIn(j, now); err != nil {
-			w.rollback()
-			w.again(jobs, j, err)
-			return
-		}
-	}
-	if err := w.sql(`COMMIT`); err != nil {
-		w.rollback()
-		w.again(jobs, jobs[len(jobs)-1], err)
-		return
-	}
-	answer(jobs, nil)
-}
-
 // begin takes the write lock, for which another process may be ahead.
 func (w *writer) begin() error {
 	deadline := time.Now().Add(w.patience)
@@ -259,88 +232,6 @@ func (w *writer) begin() error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// again runs each job alone after the batch failed with err in culprit; a job
-// that was alone in its batch has its answer.
-func (w *writer) again(jobs []*job, culprit *job, err error) {
-	if len(jobs) == 1 {
-		answer(jobs, err)
-		return
-	}
-	if errors.Is(err, errTooLong) {
-		// It has held the others up once.
-		answer([]*job{culprit}, err)
-	}
-	for _, j := range jobs {
-		select {
-		case <-j.done:
-		default:
-			w.commit([]*job{j})
-		}
-	}
-}
-
-// answer ends the jobs: those that did not fail by themselves get err.
-func answer(jobs []*job, err error) {
-	for _, j := range jobs {
-		if err != nil {
-			j.outcome = outcome{err: err}
-		}
-		close(j.done)
-	}
-}
-
-// runIn runs a job in a savepoint of its own. Its own failure is kept in the
-// job; the error returned is the engine's, and the batch is lost with it.
-func (w *writer) runIn(j *job, now time.Time) error {
-	if err := w.sql(`SAVEPOINT job`); err != nil {
-		return err
-	}
-	// Without cancellation: an interrupted statement would roll back the batch.
-	tx := &Tx{Reader: Reader{ctx: context.Background(), q: w.q}, Now: now}
-	tx.tx = tx
-	result := make(chan outcome, 1)
-	go reportOutcome(result, func() error { return j.fn(tx) })
-	hold := time.NewTimer(maxHold)
-	defer hold.Stop()
-	select {
-	case j.outcome = <-result:
-	case <-hold.C:
-		// Whatever it waits for, it isn't SQLite: from here on it gets errors.
-		tx.end()
-		w.log.Error("a transaction took too long and was undone")
-		return errTooLong
-	}
-	if tx.failed != nil && sqliteCode(tx.failed) != sqlite3.SQLITE_CONSTRAINT {
-		return tx.failed
-	}
-	if j.err != nil || j.panicked != nil {
-		if err := w.sql(`ROLLBACK TO job`); err != nil {
-			return err
-		}
-	}
-	return w.sql(`RELEASE job`)
-}
-
-// outcome is how a transaction's function ended.
-type outcome struct {
-	err      error
-	panicked any
-}
-
-// reportOutcome runs fn and sends how it ended, however it ended.
-func reportOutcome(to chan<- outcome, fn func() error) {
-	// Goexit is no return: it must not pass for one.
-	o := outcome{panicked: "the transaction's goroutine exited"}
-	defer func() {
-		if p := recover(); p != nil {
-			o.panicked = p
-		}
-		to <- o
-	}()
-	o.err = fn()
-	o.panicked = nil
 }
 
 func (w *writer) rollback() {

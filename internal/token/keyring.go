@@ -36,9 +36,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/json"
-
-	"kwai/verify"
 )
 
 // Purpose says what a server key is for; it is stored beside the key.
@@ -97,7 +94,7 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 // Keyring holds opened server keys, ready for use. It is immutable, safe for
 // concurrent use, and prints as its type, never as its keys.
 type Keyring struct {
-	signer jose.Signer
+	signer *signer
 	public []jose.JSONWebKey
 	macs   map[[macIDSize]byte]*macKey
 	newest *macKey // makes refresh tokens and recovery ids
@@ -153,10 +150,7 @@ func (k *Keyring) addSign(id string, plain []byte) error {
 		return errors.New("what is sealed is not a P-256 private key")
 	}
 	if k.signer == nil {
-		k.signer, err = jose.NewSigner(
-			jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: id}},
-			(&jose.SignerOptions{}).WithType("at+jwt"))
-		if err != nil {
+		if k.signer, err = newSigner(id, private); err != nil {
 			return err
 		}
 	}
@@ -180,27 +174,6 @@ func (k *Keyring) addMAC(id string, plain []byte) error {
 	}
 	k.oldest = mac
 	return nil
-}
-
-// Sign returns an access token: a JWT of type at+jwt, signed with ES256. It
-// refuses claims that package verify would refuse as incomplete or too long.
-func (k *Keyring) Sign(c verify.Claims) (string, error) {
-	payload, err := json.Marshal(c)
-	if err != nil {
-		return "", fmt.Errorf("make an access token: %w", err)
-	}
-	jws, err := k.signer.Sign(payload)
-	if err != nil {
-		return "", fmt.Errorf("sign an access token: %w", err)
-	}
-	token, err := jws.CompactSerialize()
-	if err != nil {
-		return "", fmt.Errorf("sign an access token: %w", err)
-	}
-	if len(token) > verify.MaxSize {
-		return "", fmt.Errorf("the access token would have %d bytes, more than the %d that verifiers take", len(token), verify.MaxSize)
-	}
-	return token, nil
 }
 
 // JWKS returns the public keys, the one that signs first.

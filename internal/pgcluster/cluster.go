@@ -1,4 +1,28 @@
-package pgtest
+// Package pgcluster runs private PostgreSQL servers, for tests and measurements:
+// each has a folder, a port and a password of its own, and is gone with all it
+// held when it is stopped.
+//
+//	c, err := pgcluster.Start(pgcluster.Options{})
+//	if errors.Is(err, pgcluster.ErrNoPrograms) … // PostgreSQL isn't installed
+//	defer c.Stop()
+//	name, err := c.Create(ctx, "template0")
+//	… c.URL(name) …
+//
+// It needs the server's programs (initdb, postgres), as Debian's package
+// postgresql installs them. They are looked for on PATH, then in
+// /usr/lib/postgresql/*/bin, the newest first, then where pg_config says; so
+// PATH chooses the version. As root it runs them as user postgres or nobody,
+// for they refuse root; that user must be able to reach the temporary folder.
+//
+// What it promises:
+//   - A server's settings are PostgreSQL's own defaults, durable commits among
+//     them, but for those that its Options name.
+//   - If the process that started a server is killed, Linux ends the server with
+//     it; its folder, some 40 MB, then stays behind.
+//   - Only the holder of a URL can log in over TCP, and only the user it runs
+//     as (and root) over the Unix socket: a superuser whom anybody on the
+//     machine could become would be a way into the developer's account.
+package pgcluster
 
 import (
 	"context"
@@ -31,12 +55,11 @@ const (
 	adminTimeout = time.Minute
 )
 
-// Options are the ways in which clusters differ. The zero value is what the
-// shared cluster uses.
+// Options are the ways in which clusters differ. The zero value will do.
 type Options struct {
-	// Fsync makes the server write through to the disk, as in production;
-	// without it a crash of the machine (though not of the server) loses data.
-	Fsync bool
+	// Settings are of the form name=value, as in postgresql.conf; where they
+	// say nothing, PostgreSQL's defaults hold.
+	Settings []string
 }
 
 // Cluster is one running PostgreSQL server with its own folder, port and
@@ -57,9 +80,8 @@ type Cluster struct {
 }
 
 // Start makes and starts a cluster, ready for connections when it returns. The
-// caller must Stop it. Most tests want [Database] instead: a cluster takes
-// about two seconds to make. The error is that of [Available], or holds what
-// the server wrote.
+// caller must Stop it. It takes about two seconds. The error is that of
+// [Available], or holds what the server wrote.
 func Start(options Options) (*Cluster, error) {
 	programs, err := findPrograms()
 	if err != nil {
@@ -67,7 +89,7 @@ func Start(options Options) (*Cluster, error) {
 	}
 	c := &Cluster{programs: programs, options: options, password: rand.Text()}
 	if err := c.start(); err != nil {
-		return nil, fmt.Errorf("pgtest: start PostgreSQL: %w", errors.Join(err, c.Stop()))
+		return nil, fmt.Errorf("pgcluster: start PostgreSQL: %w", errors.Join(err, c.Stop()))
 	}
 	return c, nil
 }
@@ -134,7 +156,7 @@ func (c *Cluster) Restart() error {
 		return err
 	}
 	if err := c.up(); err != nil {
-		return fmt.Errorf("pgtest: restart PostgreSQL: %w", err)
+		return fmt.Errorf("pgcluster: restart PostgreSQL: %w", err)
 	}
 	return nil
 }
@@ -175,25 +197,12 @@ func (c *Cluster) initialise() (err error) {
 
 // up starts the server. The caller holds c.mu.
 func (c *Cluster) up() error {
-	durable := "off"
-	if c.options.Fsync {
-		durable = "on"
-	}
 	args := []string{"-D", "data"}
-	for _, setting := range []string{
+	for _, setting := range append([]string{
 		"listen_addresses=127.0.0.1",
 		"port=" + strconv.Itoa(c.port),
 		"unix_socket_directories=" + c.dir,
-		"fsync=" + durable,
-		"full_page_writes=" + durable,
-		"max_connections=300", // parallel tests, each with pools of its own
-		"shared_buffers=16MB",
-		"wal_level=minimal",
-		"max_wal_senders=0",
-		"autovacuum=off", // no test lives long enough to profit
-		"jit=off",
-		"log_checkpoints=off",
-	} {
+	}, c.options.Settings...) {
 		args = append(args, "-c", setting)
 	}
 	server, err := launch(c.programs.command(context.Background(), c.dir, "postgres", args...))
@@ -227,34 +236,18 @@ func (c *Cluster) down(signal os.Signal) error {
 	return err
 }
 
-// create makes a database and returns its name, one that needs no quotes.
-func (c *Cluster) create(ctx context.Context, template string) (name string, err error) {
-	name = fmt.Sprintf("test_%d", c.databases.Add(1))
+// Create makes a database as a copy of another, to which nobody is connected,
+// and returns its name, one that needs no quotes.
+func (c *Cluster) Create(ctx context.Context, template string) (name string, err error) {
+	name = fmt.Sprintf("db_%d", c.databases.Add(1))
 	c.creating.Lock()
 	defer c.creating.Unlock()
-	return name, c.admin(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template)
+	return name, c.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template)
 }
 
-// template makes a database, has it prepared, and closes it to connections, for
-// one that is being used cannot be copied.
-func (c *Cluster) template(prepare func(url string) error) (name string, err error) {
-	ctx := context.Background() // it outlives the test that happens to be first
-	if name, err = c.create(ctx, "template0"); err != nil {
-		return "", err
-	}
-	if err := prepare(c.URL(name)); err != nil {
-		return "", err
-	}
-	if err := c.admin(ctx, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false"); err != nil {
-		return "", err
-	}
-	// The second argument waits, up to so many ms, until each has really gone.
-	return name, c.admin(ctx, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '"+name+"'")
-}
-
-// admin runs a statement as superuser on a connection of its own, by the
-// socket, where there is no password to be checked.
-func (c *Cluster) admin(ctx context.Context, sql string) (err error) {
+// Exec runs a statement as superuser in database postgres, on a connection of
+// its own, by the socket, where there is no password to be checked.
+func (c *Cluster) Exec(ctx context.Context, sql string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable", c.dir, c.port, superuser))

@@ -1,4 +1,4 @@
-package pgtest_test
+package pgcluster_test
 
 import (
 	"bufio"
@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kwai/internal/pgtest"
+	"kwai/internal/pgcluster"
 )
 
 func init() {
-	if os.Getenv("PGTEST_VICTIM") != "" {
+	if os.Getenv("PGCLUSTER_VICTIM") != "" {
 		os.Exit(victim())
 	}
 }
@@ -22,7 +22,7 @@ func init() {
 // victim is the test process that TestKilledProcessLeavesNoServer kills. It
 // prints what it started, and waits.
 func victim() int {
-	c, err := pgtest.Start(pgtest.Options{})
+	c, err := pgcluster.Start(pgcluster.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -33,7 +33,7 @@ func victim() int {
 
 func TestKilledProcessLeavesNoServer(t *testing.T) {
 	t.Parallel()
-	pgtest.Require(t)
+	requirePostgres(t)
 	dir, err := os.MkdirTemp("", "kwai-pg-victim-") // t.TempDir is closed to the server's user
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestKilledProcessLeavesNoServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := osexec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "PGTEST_VICTIM=1", "TMPDIR="+dir)
+	cmd.Env = append(os.Environ(), "PGCLUSTER_VICTIM=1", "TMPDIR="+dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -1,4 +1,4 @@
-package pgtest
+package pgcluster
 
 import (
 	"bytes"
@@ -45,17 +45,17 @@ func launch(cmd *exec.Cmd) (*server, error) {
 // end signals the server and waits until its last process has gone.
 func (s *server) end(signal os.Signal) error {
 	if err := s.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("pgtest: stop PostgreSQL: %w", err)
+		return fmt.Errorf("pgcluster: stop PostgreSQL: %w", err)
 	}
 	select {
 	case <-s.done:
 	case <-time.After(stopTimeout):
 		_ = s.cmd.Process.Signal(syscall.SIGKILL)
 		<-s.done // cmd.WaitDelay bounds it
-		return fmt.Errorf("pgtest: PostgreSQL did not stop in %v and was killed\n%s", stopTimeout, s.log)
+		return fmt.Errorf("pgcluster: PostgreSQL did not stop in %v and was killed\n%s", stopTimeout, s.log)
 	}
 	if errors.Is(s.err, exec.ErrWaitDelay) {
-		return fmt.Errorf("pgtest: PostgreSQL stopped, but a process of it was left\n%s", s.log)
+		return fmt.Errorf("pgcluster: PostgreSQL stopped, but a process of it was left\n%s", s.log)
 	}
 	return nil
 }

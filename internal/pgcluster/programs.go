@@ -1,4 +1,4 @@
-package pgtest
+package pgcluster
 
 import (
 	"cmp"
@@ -23,10 +23,34 @@ type programs struct {
 
 type account struct{ uid, gid uint32 }
 
+// ErrNoPrograms says that PostgreSQL isn't installed, or not where it is looked
+// for.
+var ErrNoPrograms = errors.New("no PostgreSQL server programs")
+
+// Available returns nil if this machine can run PostgreSQL, or an error that
+// says what is missing, [ErrNoPrograms] most often.
+func Available() error {
+	_, err := findPrograms()
+	return err
+}
+
+// Program is the path of another program that is installed beside the server's,
+// such as pgbench; [ErrNoPrograms] if it isn't there.
+func Program(name string) (path string, err error) {
+	p, err := findPrograms()
+	if err != nil {
+		return "", err
+	}
+	if !executable(p.dir, name) {
+		return "", fmt.Errorf("%w: no %s in %s", ErrNoPrograms, name, p.dir)
+	}
+	return filepath.Join(p.dir, name), nil
+}
+
 var findPrograms = sync.OnceValues(func() (programs, error) {
 	dir, ok := find(programDirs())
 	if !ok {
-		return programs{}, errors.New("pgtest: no PostgreSQL server programs (initdb, postgres) found: install Debian's package postgresql, or put their folder on PATH")
+		return programs{}, fmt.Errorf("%w (initdb, postgres) found: install Debian's package postgresql, or put their folder on PATH", ErrNoPrograms)
 	}
 	p := programs{dir: dir}
 	if os.Geteuid() != 0 {
@@ -38,7 +62,7 @@ var findPrograms = sync.OnceValues(func() (programs, error) {
 			return p, err
 		}
 	}
-	return programs{}, errors.New("pgtest: PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")
+	return programs{}, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")
 })
 
 // programDirs are the folders that may hold the programs, the preferred first.
@@ -79,7 +103,7 @@ func parseAccount(u *user.User) (*account, error) {
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("pgtest: ids of user %s: %w", u.Username, err)
+		return nil, fmt.Errorf("ids of user %s: %w", u.Username, err)
 	}
 	return &account{uid: uint32(uid), gid: uint32(gid)}, nil
 }

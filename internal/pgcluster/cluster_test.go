@@ -1,4 +1,4 @@
-package pgtest_test
+package pgcluster_test
 
 import (
 	"os"
@@ -8,13 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"kwai/internal/pgtest"
+	"kwai/internal/pgcluster"
 )
 
-func startCluster(t *testing.T, options pgtest.Options) *pgtest.Cluster {
+func startCluster(t *testing.T, options pgcluster.Options) *pgcluster.Cluster {
 	t.Helper()
-	pgtest.Require(t)
-	c, err := pgtest.Start(options)
+	requirePostgres(t)
+	c, err := pgcluster.Start(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,10 +31,12 @@ func startCluster(t *testing.T, options pgtest.Options) *pgtest.Cluster {
 
 func TestClusterComesBackWithItsData(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, pgtest.Options{Fsync: true})
+	c := startCluster(t, pgcluster.Options{Settings: []string{"max_connections=20"}})
 	url := c.URL("postgres")
-	if got := query(t, url, "SHOW fsync"); got != "on" {
-		t.Errorf("fsync is %s", got)
+	for setting, want := range map[string]string{"fsync": "on", "synchronous_commit": "on", "max_connections": "20"} {
+		if got := query(t, url, "SHOW "+setting); got != want {
+			t.Errorf("%s is %s, want %s", setting, got, want)
+		}
 	}
 	exec(t, url, "CREATE TABLE mark AS SELECT 1 AS n")
 
@@ -82,7 +84,7 @@ func TestFindWantsBothProgramsInOneFolder(t *testing.T) {
 		if c.want != "" {
 			want = filepath.Join(root, c.want)
 		}
-		if got, ok := pgtest.Find(dirs); got != want || ok != (want != "") {
+		if got, ok := pgcluster.Find(dirs); got != want || ok != (want != "") {
 			t.Errorf("of folders %q: %q, %v", c.dirs, got, ok)
 		}
 	}

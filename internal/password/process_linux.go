@@ -1,0 +1,44 @@
+package password
+
+import (
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// executable is this program, even if its file has been replaced since.
+func executable() (string, error) { return "/proc/self/exe", nil }
+
+// startNice starts a command whose nice value is higher by that much than this
+// process's.
+func startNice(cmd *exec.Cmd, nice int) (err error) {
+	onLastThread(func() {
+		// On Linux a thread has a nice value of its own, which a process takes
+		// over from the thread that starts it.
+		if now, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil {
+			// The system call tells 20 minus the nice value. Where it can't be
+			// set, what is left is a worker that gives way less.
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, min(20-now+nice, 19))
+		}
+		err = cmd.Start()
+	})
+	return err
+}
+
+// onLastThread runs f on a thread that ends with it: without privileges, it
+// couldn't get its priority back.
+func onLastThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with its goroutine
+		if syscall.Gettid() == syscall.Getpid() {
+			// But for the main thread, which is kept from taking this one.
+			onLastThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+	<-done
+}

@@ -1,0 +1,93 @@
+package password
+
+import (
+	"log/slog"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// task is the dear part of one verification or of a new hash: what a worker
+// does, in this process or in one of its own.
+type task struct {
+	// Either argon2id…
+	Params Params
+	Salt   []byte
+	Size   uint32 // of the key, in bytes
+	// …or bcrypt.
+	Bcrypt string
+
+	Password []byte
+	Or       []byte // bcrypt: another form of it, unless nil
+}
+
+// result is what came of it.
+type result struct {
+	Key     []byte // argon2id's
+	Matches bool   // bcrypt
+}
+
+func (t task) compute() result {
+	if t.Bcrypt == "" {
+		return result{Key: argon2.IDKey(t.Password, t.Salt, t.Params.Time, t.Params.MemoryKiB, t.Params.Threads, t.Size)}
+	}
+	compare := func(password []byte) bool {
+		password = password[:min(len(password), bcryptBytes)]
+		return bcrypt.CompareHashAndPassword([]byte(t.Bcrypt), password) == nil
+	}
+	return result{Matches: compare(t.Password) || t.Or != nil && compare(t.Or)}
+}
+
+// Workers give way to everything else (a nice value of 19). The first one less:
+// it is the one that logins are left with while something else wants all cores.
+const (
+	firstNice = 5
+	lowNice   = 19
+)
+
+// worker computes one task at a time.
+type worker struct {
+	processes bool
+	nice      int
+	log       *slog.Logger
+	process   *process // nil until the first task, and while none can be started
+	told      bool     // that none can be
+}
+
+// compute fails with ErrBusy where the worker's process is lost twice.
+func (w *worker) compute(t task) (result, error) {
+	for range 2 {
+		if !w.start() {
+			return t.compute(), nil
+		}
+		r, err := w.process.compute(t)
+		if err == nil {
+			return r, nil
+		}
+		// Somebody ended it; memory may be short.
+		w.log.Warn("a process that hashes passwords was lost; another one is started", "error", err)
+		w.close()
+	}
+	return result{}, ErrBusy
+}
+
+// start makes sure that the worker has a process, if it is to have one. A system
+// that forbids it is no reason to let nobody in.
+func (w *worker) start() bool {
+	if w.process != nil || !w.processes {
+		return w.process != nil
+	}
+	var err error
+	if w.process, err = startProcess(w.nice); err != nil && !w.told {
+		w.log.Warn("no process can be started to hash passwords in: the server does it itself, and a flood of logins slows everything down", "error", err)
+	}
+	w.told = err != nil
+	return err == nil
+}
+
+func (w *worker) close() {
+	if w.process != nil {
+		w.process.stop()
+		w.process = nil
+	}
+}

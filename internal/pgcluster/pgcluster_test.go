@@ -1,0 +1,45 @@
+package pgcluster_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"kwai/internal/pgcluster"
+)
+
+// requirePostgres is pgtest.Require, whose package builds on this one.
+func requirePostgres(t *testing.T) {
+	t.Helper()
+	if err := pgcluster.Available(); err != nil {
+		if os.Getenv("KWAI_TEST_ENGINES") == "all" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func exec(t *testing.T, url, sql string) {
+	t.Helper()
+	if _, err := connect(t, url).Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func query(t *testing.T, url, sql string) (value string) {
+	t.Helper()
+	if err := connect(t, url).QueryRow(t.Context(), sql).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
