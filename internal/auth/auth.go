@@ -62,7 +62,8 @@ type Service struct {
 	// delivered at once; nil leaves it to the next look.
 	Published func()
 
-	costs atomic.Pointer[[]store.CostCount]
+	costs    atomic.Pointer[[]store.CostCount]
+	verified verified // access tokens
 }
 
 func (s *Service) published() {

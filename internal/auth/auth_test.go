@@ -166,7 +166,7 @@ func (s *server) dead(t *testing.T, user store.User, all ...auth.Tokens) {
 	for _, tokens := range all {
 		_, err := s.Check(t.Context(), tokens.Access)
 		wantErr(t, "a check with an ended session's token", err, auth.ErrNotLoggedIn)
-		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), user, tokens.Refresh), auth.ErrNoSession)
+		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), user.Profile, tokens.Refresh), auth.ErrNoSession)
 		_, err = s.Renew(t.Context(), tokens.Refresh, s.Store.Now())
 		wantErr(t, "a renewal of an ended session", err, auth.ErrRefresh)
 	}

@@ -14,8 +14,24 @@ import (
 // Check says whose access token it is. The signature alone isn't enough: the
 // session is read each time, so that a token dies with it. ErrNotLoggedIn
 // whatever the reason.
-func (s *Service) Check(ctx context.Context, access string) (store.User, error) {
+func (s *Service) Check(ctx context.Context, access string) (store.Profile, error) {
 	now := s.Store.Now()
+	said, err := s.verify(access, now)
+	if err != nil {
+		return store.Profile{}, err
+	}
+	user, err := s.Store.Read(ctx).UserOfSession(said.session, now, s.Settings.lives())
+	if errors.Is(err, store.ErrNotFound) || err == nil && user.ID != said.user {
+		err = ErrNotLoggedIn
+	}
+	return user, err
+}
+
+// verify says what an access token of ours says.
+func (s *Service) verify(access string, now time.Time) (said, error) {
+	if known, ok := s.verified.recall(access, now); ok {
+		return known, nil
+	}
 	verifier := verify.Verifier{
 		Issuer:   s.Settings.Issuer,
 		Audience: s.Settings.Audience,
@@ -24,17 +40,9 @@ func (s *Service) Check(ctx context.Context, access string) (store.User, error) 
 	}
 	claims, err := verifier.Verify(access)
 	if err != nil || uuid.Validate(claims.SessionID) != nil {
-		return store.User{}, ErrNotLoggedIn
+		return said{}, ErrNotLoggedIn
 	}
-	session, user, err := s.Store.Read(ctx).SessionWithUser(claims.SessionID)
-	if errors.Is(err, store.ErrNotFound) {
-		return store.User{}, ErrNotLoggedIn
-	}
-	if err != nil {
-		return store.User{}, err
-	}
-	if user.ID != claims.Subject || !session.Live(now, s.Settings.lives()) {
-		return store.User{}, ErrNotLoggedIn
-	}
-	return user, nil
+	fresh := said{claims.SessionID, claims.Subject, claims.ExpiresAt}
+	s.verified.remember(access, fresh)
+	return fresh, nil
 }

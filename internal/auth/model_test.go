@@ -295,7 +295,7 @@ func (m *model) logout(t *rapid.T, email string, token *modelToken) {
 	if user == nil {
 		t.Skip("no account")
 	}
-	err := m.s.Logout(t.Context(), user.User, token.Refresh)
+	err := m.s.Logout(t.Context(), user.Profile, token.Refresh)
 	if !m.live(token.session) || token.session.user != user {
 		wantErr(t, "logout", err, auth.ErrNoSession)
 		return

@@ -102,7 +102,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 		return func() error { return s.SetPassword(t.Context(), user.Email, newPassword) }
 	}}
 	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) func() error {
-		return func() error { return s.Logout(t.Context(), user, open.Refresh) }
+		return func() error { return s.Logout(t.Context(), user.Profile, open.Refresh) }
 	}}
 	for _, end := range []end{reset, revoke, setPassword} {
 		t.Run("login and "+end.name, func(t *testing.T) {

@@ -202,7 +202,7 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 		} {
 			_, err := s.Renew(t.Context(), refresh, c.now())
 			wantErr(t, "a renewal with "+refresh, err, auth.ErrRefresh)
-			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), user, refresh), auth.ErrNoSession)
+			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), user.Profile, refresh), auth.ErrNoSession)
 		}
 		for _, access := range []string{"", "x", tokens.Refresh, tokens.Access + "A", tokens.Access[1:]} {
 			_, err := s.Check(t.Context(), access)
@@ -283,8 +283,8 @@ func TestLogoutEndsTheSessionOfAnyOfItsTokens(t *testing.T) {
 				c.advance(time.Hour)
 				tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
 			}
-			wantErr(t, "another user's logout", s.Logout(t.Context(), bob, tokens[which].Refresh), auth.ErrNoSession)
-			ok(t, s.Logout(t.Context(), user, tokens[which].Refresh))
+			wantErr(t, "another user's logout", s.Logout(t.Context(), bob.Profile, tokens[which].Refresh), auth.ErrNoSession)
+			ok(t, s.Logout(t.Context(), user.Profile, tokens[which].Refresh))
 			s.dead(t, user, tokens...)
 			s.renew(t, other)
 		}

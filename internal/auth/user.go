@@ -25,12 +25,12 @@ type NewUser struct {
 // CreateUser makes an account and returns its id. ErrUserExists if the address
 // is taken, Invalid if something is wrong with the input.
 func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err error) {
-	user := store.User{
+	user := store.User{Profile: store.Profile{
 		ID:        uuid.NewString(),
 		Email:     strings.TrimSpace(n.Email),
 		FirstName: strings.TrimSpace(n.FirstName),
 		LastName:  strings.TrimSpace(n.LastName),
-	}
+	}}
 	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
 		return "", InvalidFields(Field{"email", "This is not an e-mail address."})
 	}

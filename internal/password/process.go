@@ -76,7 +76,7 @@ func startProcess(nice int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program)
+	cmd := exec.Command(program) //nolint:gosec // itself
 	cmd.Args = []string{processName}
 	cmd.Env = []string{} // the server's may hold passwords
 	cmd.Stderr = os.Stderr
@@ -95,7 +95,7 @@ func startProcess(nice int) (*process, error) {
 }
 
 func (p *process) compute(t task) (r result, err error) {
-	if err := p.to.Encode(t); err != nil {
+	if err := p.to.Encode(t); err != nil { //nolint:gosec // to a process of ours
 		return r, err
 	}
 	return r, p.by.Decode(&r)

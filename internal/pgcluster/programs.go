@@ -34,17 +34,15 @@ func Available() error {
 	return err
 }
 
-// Program is the path of another program that is installed beside the server's,
-// such as pgbench; [ErrNoPrograms] if it isn't there.
+// Program is the path of another of PostgreSQL's programs, such as pgbench, which
+// may be in another folder; [ErrNoPrograms] if it isn't where they are looked for.
 func Program(name string) (path string, err error) {
-	p, err := findPrograms()
-	if err != nil {
-		return "", err
+	for _, dir := range programDirs() {
+		if filepath.IsAbs(dir) && executable(dir, name) {
+			return filepath.Join(dir, name), nil
+		}
 	}
-	if !executable(p.dir, name) {
-		return "", fmt.Errorf("%w: no %s in %s", ErrNoPrograms, name, p.dir)
-	}
-	return filepath.Join(p.dir, name), nil
+	return "", fmt.Errorf("%w: %s isn't there", ErrNoPrograms, name)
 }
 
 var findPrograms = sync.OnceValues(func() (programs, error) {

@@ -43,7 +43,7 @@ func fill(t *testing.T, path string, room int64) {
 // addLarge adds a user who takes so many bytes.
 func addLarge(key string, size int) func(*store.Tx) error {
 	return func(tx *store.Tx) error {
-		u := store.User{ID: key, Email: key, EmailKey: key, FirstName: strings.Repeat("x", size)}
+		u := store.User{Profile: store.Profile{ID: key, Email: key, FirstName: strings.Repeat("x", size)}, EmailKey: key}
 		return discard(tx.InsertUser(u, store.Password{}))
 	}
 }

@@ -46,7 +46,7 @@ func at(tb testing.TB, s *store.Store, now time.Time, fn func(*store.Tx) error) 
 
 // add inserts a user whose folded address is key.
 func add(tx *store.Tx, key string) error {
-	ok, err := tx.InsertUser(store.User{ID: uuid.NewString(), Email: key, EmailKey: key}, store.Password{})
+	ok, err := tx.InsertUser(store.User{Profile: store.Profile{ID: uuid.NewString(), Email: key}, EmailKey: key}, store.Password{})
 	if err == nil && !ok {
 		err = errors.New("the address is taken: " + key)
 	}

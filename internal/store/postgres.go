@@ -165,6 +165,10 @@ func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 	return t.Commit()
 }
 
+func (e *postgresEngine) readContext(ctx context.Context) (context.Context, time.Duration) {
+	return ctx, readTimeout
+}
+
 // retryable: serialization failure and deadlock. PostgreSQL has undone the
 // transaction and asks to run it again.
 func retryable(err error) bool {

@@ -82,21 +82,6 @@ func (r Reader) SessionByID(id string) (Session, error) {
 	return one(r, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
 }
 
-// SessionWithUser finds a session, ended or not, and its user.
-func (r Reader) SessionWithUser(id string) (Session, User, error) {
-	type both struct {
-		s Session
-		u User
-	}
-	b, err := one(r, func(scan scanFunc) (b both, err error) {
-		var row sessionRow
-		b.u, err = scanUserAnd(scan, row.dest()...)
-		b.s = row.session()
-		return b, err
-	}, `SELECT `+userColumns+`, `+sessionColumns+` FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.id = $1`, id)
-	return b.s, b.u, err
-}
-
 // OpenSession adds a session whose first refresh token is number 0. LogIn comes
 // first, in the same transaction.
 func (tx *Tx) OpenSession(id, userID string) error {

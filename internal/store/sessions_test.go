@@ -19,7 +19,7 @@ var errUndo = errors.New("undo")
 
 // addUser adds a user with the password hash "hash".
 func addUser(tx *store.Tx, id string) error {
-	u := store.User{ID: id, Email: id, EmailKey: id}
+	u := store.User{Profile: store.Profile{ID: id, Email: id}, EmailKey: id}
 	return discard(tx.InsertUser(u, store.Password{Hash: "hash", Cost: "cost"}))
 }
 
@@ -275,12 +275,13 @@ func TestSessionsEnd(t *testing.T) {
 		}
 		live := func() (ids string) {
 			for _, id := range []string{"0", "1", "2", "3", "theirs"} {
-				session, user, err := s.Read(t.Context()).SessionWithUser(id)
+				session, err := s.Read(t.Context()).SessionByID(id)
 				check(t, err)
-				if user.ID != session.UserID {
-					t.Errorf("%s is %s's, not %s's", id, session.UserID, user.ID)
+				user, err := s.Read(t.Context()).UserOfSession(id, now, lives)
+				if live := err == nil; live != session.Live(now, lives) || live && user.ID != session.UserID {
+					t.Errorf("%s is %+v, of %q (%v)", id, session, user.ID, err)
 				}
-				if session.Live(now, lives) {
+				if err == nil {
 					ids += id + " "
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -158,6 +159,12 @@ func (e *sqliteEngine) close() error {
 
 func (e *sqliteEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error) error {
 	return e.writer.do(ctx, one, fn)
+}
+
+// readContext doesn't let the caller interrupt: a watch over its context would cost
+// more than most reads.
+func (e *sqliteEngine) readContext(context.Context) (context.Context, time.Duration) {
+	return context.Background(), 0
 }
 
 // sqliteCode is the primary result code of an error; 0 if it has none.

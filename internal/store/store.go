@@ -65,6 +65,9 @@ type Options struct {
 type engine interface {
 	// inTx runs fn in a transaction; one says that fn is one statement.
 	inTx(ctx context.Context, one bool, fn func(*Tx) error) error
+	// readContext is the context that a caller's reads run under, and how long one
+	// may take.
+	readContext(ctx context.Context) (context.Context, time.Duration)
 	// unavailable says whether err passes by itself or by an operator's hand.
 	unavailable(err error) bool
 	close() error
@@ -130,7 +133,8 @@ func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
 // Read reads what has been committed. Each of the Reader's calls sees the
 // state of its own moment.
 func (s *Store) Read(ctx context.Context) Reader {
-	return Reader{ctx: ctx, q: s.readers, wrap: s.wrap}
+	ctx, timeout := s.readContext(ctx)
+	return Reader{ctx: ctx, timeout: timeout, q: s.readers, wrap: s.wrap}
 }
 
 func (s *Store) wrap(err error) error {
@@ -145,10 +149,11 @@ func (s *Store) wrap(err error) error {
 
 // Reader has the queries that change nothing.
 type Reader struct {
-	ctx  context.Context //nolint:containedctx // a Reader lives for one call
-	q    querier
-	wrap func(error) error
-	tx   *Tx // the transaction it belongs to, or nil
+	ctx     context.Context //nolint:containedctx // a Reader lives for one call
+	timeout time.Duration   // of a query, if it has one of its own
+	q       querier
+	wrap    func(error) error
+	tx      *Tx // the transaction it belongs to, or nil
 }
 
 // Tx is a transaction: the Reader's queries and those that change something.
@@ -247,9 +252,9 @@ func list[T any](r Reader, scan func(scanFunc) (T, error), query string, args ..
 func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any) error {
 	return r.statement(func() error {
 		ctx := r.ctx
-		if r.tx == nil {
+		if r.timeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, readTimeout)
+			ctx, cancel = context.WithTimeout(ctx, r.timeout)
 			defer cancel()
 		}
 		rows, err := r.q.QueryContext(ctx, query, args...)
@@ -266,7 +271,8 @@ func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any
 	})
 }
 
-// readTimeout bounds a read: a database whose host has gone answers nothing.
+// readTimeout bounds a read from PostgreSQL: a database whose host has gone
+// answers nothing.
 const readTimeout = 10 * time.Second
 
 // column scans a row of one column.

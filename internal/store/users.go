@@ -8,14 +8,19 @@ import (
 
 // User is an account. Zero times mean: never, or not.
 type User struct {
+	Profile
+	EmailKey      string // folded, unique
+	PasswordHash  string // PHC; empty until a password is chosen
+	PasswordSetAt time.Time
+	RevokedAt     time.Time
+}
+
+// Profile is what users are told of themselves.
+type Profile struct {
 	ID                  string // UUID v4
 	Email               string // as given
-	EmailKey            string // folded, unique
 	FirstName, LastName string
-	PasswordHash        string // PHC; empty until a password is chosen
-	PasswordSetAt       time.Time
 	LastLoginAt         time.Time
-	RevokedAt           time.Time
 	CreatedAt           time.Time
 }
 
@@ -36,6 +41,20 @@ func scanUserAnd(scan scanFunc, more ...any) (User, error) {
 	u.PasswordSetAt, u.LastLoginAt, u.RevokedAt = fromOptional(set), fromOptional(login), fromOptional(revoked)
 	u.CreatedAt = fromMicros(created)
 	return u, err
+}
+
+// UserOfSession finds the user of a live session; ErrNotFound if it isn't live.
+func (r Reader) UserOfSession(id string, now time.Time, l Lives) (Profile, error) {
+	return one(r, func(scan scanFunc) (p Profile, err error) {
+		var login sql.NullInt64
+		var created int64
+		err = scan(&p.ID, &p.Email, &p.FirstName, &p.LastName, &login, &created)
+		p.LastLoginAt, p.CreatedAt = fromOptional(login), fromMicros(created)
+		return p, err
+	}, `SELECT users.id, users.email, users.first_name, users.last_name, users.last_login_at, users.created_at
+		FROM sessions JOIN users ON users.id = sessions.user_id
+		WHERE sessions.id = $1 AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3`,
+		id, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
 }
 
 // UserByEmail finds a user by the folded address; ErrNotFound if there is none.

@@ -11,14 +11,14 @@ import (
 
 // currentUser is the user whose access token the request bears (RFC 6750, 2.1).
 // A token in the query or the body is not looked at.
-func (s *Server) currentUser(r *http.Request) (store.User, error) {
+func (s *Server) currentUser(r *http.Request) (store.Profile, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) != 1 {
-		return store.User{}, auth.ErrNotLoggedIn
+		return store.Profile{}, auth.ErrNotLoggedIn
 	}
 	scheme, access, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return store.User{}, auth.ErrNotLoggedIn
+		return store.Profile{}, auth.ErrNotLoggedIn
 	}
 	user, err := s.Rules.Check(r.Context(), strings.TrimLeft(access, " "))
 	if err == nil {

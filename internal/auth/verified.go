@@ -1,0 +1,56 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+// verified remembers what access tokens said whose signatures were good: to
+// verify one takes several times as long as to read its session. A token that is
+// remembered must have been accepted before, so what it says but for its end
+// needs no second look. The zero value is ready.
+type verified struct {
+	mu sync.Mutex
+	// Two generations: when the newer one is full it becomes the older, and what
+	// is asked for again moves on. So the memory is bounded, and what is used
+	// stays.
+	newer, older map[[sha256.Size]byte]said
+}
+
+// maxVerified bounds each generation: a MiB or two.
+const maxVerified = 8192
+
+// said is what a check needs of a token.
+type said struct {
+	session, user string
+	expires       time.Time
+}
+
+// recall returns what a token said that has not expired.
+func (v *verified) recall(token string, now time.Time) (said, bool) {
+	key := sha256.Sum256([]byte(token))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s, ok := v.newer[key]
+	if !ok {
+		if s, ok = v.older[key]; ok {
+			v.put(key, s)
+		}
+	}
+	return s, ok && now.Before(s.expires)
+}
+
+func (v *verified) remember(token string, s said) {
+	key := sha256.Sum256([]byte(token))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.put(key, s)
+}
+
+func (v *verified) put(key [sha256.Size]byte, s said) {
+	if v.newer == nil || len(v.newer) >= maxVerified {
+		v.newer, v.older = make(map[[sha256.Size]byte]said), v.newer
+	}
+	v.newer[key] = s
+}
