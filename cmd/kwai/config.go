@@ -51,6 +51,8 @@ type Settings struct {
 	RecoveryLife   time.Duration `env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
 	InvitationLife time.Duration `env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
 
+	MaxConnections int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
+
 	HashMemory  uint32        `env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
 	HashTime    uint32        `env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
 	HashThreads uint8         `env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
@@ -139,6 +141,9 @@ func (s *Settings) finish() error {
 	}
 	if s.HashWorkers < 0 || s.HashWorkers > 1024 {
 		return &usageError{"--hash-workers", fmt.Errorf("%d is not between 0 and 1024", s.HashWorkers)}
+	}
+	if s.MaxConnections < 1 {
+		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
 	}
 	for _, o := range s.CORSOrigins {
 		if u, err := url.Parse(o); err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != o {

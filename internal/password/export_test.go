@@ -1,9 +1,23 @@
 package password
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // DefaultWorkers is under test with made-up machines.
 var DefaultWorkers = defaultWorkers
+
+// HashingShare is under test with made-up machines.
+var HashingShare = hashingShare
+
+// OccupyAt has a worker that may hash for that share of its time hash for d.
+func (p *Pool) OccupyAt(ctx context.Context, share float64, d time.Duration) error {
+	return p.do(ctx, func(w *worker) {
+		time.Sleep(d)
+		w.share, w.took = share, d
+	})
+}
 
 // Blocklist is the list as embedded, for a look-up of every line.
 var Blocklist = blocklist

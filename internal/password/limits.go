@@ -1,6 +1,7 @@
 package password
 
 import (
+	"iter"
 	"math"
 	"os"
 	"path"
@@ -29,26 +30,83 @@ func availableMemory() uint64 {
 	if limit := debug.SetMemoryLimit(-1); limit > 0 {
 		least = uint64(limit)
 	}
-	// Each level of the hierarchy (version 2) may set a limit; "max" is none.
-	b, _ := os.ReadFile("/proc/self/cgroup")
-	_, group, _ := strings.Cut(string(b), "0::")
-	for dir := path.Clean("/" + strings.TrimSpace(group)); ; dir = path.Dir(dir) {
-		if b, err := os.ReadFile(path.Join("/sys/fs/cgroup", dir, "memory.max")); err == nil {
-			if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
-				least = min(least, n)
-			}
+	for dir, version := range controlGroups("memory") {
+		file := "memory.max" // "max" is none
+		if version == 1 {
+			file = "memory.limit_in_bytes"
 		}
-		if dir == "/" {
-			break
+		if n, err := strconv.ParseUint(read(dir, file), 10, 64); err == nil {
+			least = min(least, n)
 		}
 	}
-	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
-		_, rest, _ := strings.Cut(string(b), "MemAvailable:")
-		if fields := strings.Fields(rest); len(fields) > 0 {
-			if kib, err := strconv.ParseUint(fields[0], 10, 64); err == nil {
-				least = min(least, kib*1024)
-			}
+	_, rest, _ := strings.Cut(read("/proc", "meminfo"), "MemAvailable:")
+	if fields := strings.Fields(rest); len(fields) > 0 {
+		if kib, err := strconv.ParseUint(fields[0], 10, 64); err == nil {
+			least = min(least, kib*1024)
 		}
 	}
 	return least
+}
+
+// cpuQuota is the processor time that the control group may use, in cores;
+// infinite where there is no such limit.
+func cpuQuota() float64 {
+	least := math.Inf(1)
+	for dir, version := range controlGroups("cpu") {
+		quota, period, _ := strings.Cut(read(dir, "cpu.max"), " ") // "max 100000" is none
+		if version == 1 {
+			quota, period = read(dir, "cpu.cfs_quota_us"), read(dir, "cpu.cfs_period_us") // -1 is none
+		}
+		q, err1 := strconv.ParseFloat(quota, 64)
+		p, err2 := strconv.ParseFloat(period, 64)
+		if err1 == nil && err2 == nil && q > 0 && p > 0 {
+			least = min(least, q/p)
+		}
+	}
+	return least
+}
+
+// hashingShare is how much of its time each worker may hash. Under a quota,
+// which priorities don't know of, hashing takes half of it: what uses it up stops
+// everything.
+func hashingShare(quota float64, cores, workers int) float64 {
+	if quota >= float64(cores) {
+		return 1
+	}
+	return min(1, quota/2/float64(workers))
+}
+
+// controlGroups lists the folders of the control groups that this process is in,
+// innermost first, which may each set a limit, and the version of their files.
+func controlGroups(controller string) iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for line := range strings.Lines(read("/proc/self", "cgroup")) {
+			// Version 2: 0::/path. Version 1: 4:cpu,cpuacct:/path.
+			fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+			if len(fields) < 3 {
+				continue
+			}
+			root, version := "/sys/fs/cgroup", 2
+			if fields[1] != "" {
+				root, version = path.Join(root, controller), 1
+			}
+			if version == 1 && !strings.Contains(","+fields[1]+",", ","+controller+",") {
+				continue
+			}
+			for dir := path.Clean("/" + fields[2]); ; dir = path.Dir(dir) {
+				if !yield(path.Join(root, dir), version) {
+					return
+				}
+				if dir == "/" {
+					break
+				}
+			}
+		}
+	}
+}
+
+// read is a file of the system's, "" where there is none.
+func read(dir, name string) string {
+	b, _ := os.ReadFile(path.Join(dir, name))
+	return strings.TrimSpace(string(b))
 }

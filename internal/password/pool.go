@@ -88,8 +88,9 @@ func NewPool(o Options) *Pool {
 		jobs:     make(chan job),
 		closed:   make(chan struct{}),
 	}
+	share := hashingShare(cpuQuota(), runtime.NumCPU(), o.Workers)
 	for i := range o.Workers {
-		w := &worker{processes: o.Processes, nice: lowNice, log: o.Log}
+		w := &worker{processes: o.Processes, nice: lowNice, log: o.Log, share: share}
 		if i == 0 {
 			w.nice = firstNice
 		}
@@ -112,6 +113,12 @@ func (p *Pool) serve(w *worker) {
 		case j := <-p.jobs:
 			j.work(w)
 			close(j.done)
+			if rest := w.rest(); rest > 0 {
+				select {
+				case <-p.closed:
+				case <-time.After(rest):
+				}
+			}
 			idle.Reset(idleAfter)
 		case <-idle.C:
 			w.close()

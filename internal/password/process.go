@@ -55,7 +55,10 @@ func work(in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		if err := to.Encode(t.compute()); err != nil {
+		begun := processorTime()
+		r := t.compute()
+		r.Took = processorTime() - begun
+		if err := to.Encode(r); err != nil {
 			return err
 		}
 		runtime.GC() // now, and not while the next hash is awaited

@@ -4,10 +4,20 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // executable is this program, even if its file has been replaced since.
 func executable() (string, error) { return "/proc/self/exe", nil }
+
+// processorTime is what this process has used so far.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 // startNice starts a command whose nice value is higher by that much than this
 // process's.

@@ -2,6 +2,7 @@ package password
 
 import (
 	"log/slog"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
@@ -23,8 +24,9 @@ type task struct {
 
 // result is what came of it.
 type result struct {
-	Key     []byte // argon2id's
-	Matches bool   // bcrypt
+	Key     []byte        // argon2id's
+	Matches bool          // bcrypt
+	Took    time.Duration // of processor time
 }
 
 func (t task) compute() result {
@@ -52,16 +54,29 @@ type worker struct {
 	log       *slog.Logger
 	process   *process // nil until the first task, and while none can be started
 	told      bool     // that none can be
+
+	share float64       // of its time in which it may hash
+	took  time.Duration // by the last hash
+}
+
+// rest is how long a worker must pause after a hash to keep to its share.
+func (w *worker) rest() time.Duration {
+	defer func() { w.took = 0 }()
+	return time.Duration(float64(w.took) * (1/w.share - 1))
 }
 
 // compute fails with ErrBusy where the worker's process is lost twice.
 func (w *worker) compute(t task) (result, error) {
 	for range 2 {
 		if !w.start() {
-			return t.compute(), nil
+			begun := time.Now()
+			r := t.compute()
+			w.took = time.Since(begun)
+			return r, nil
 		}
 		r, err := w.process.compute(t)
 		if err == nil {
+			w.took = r.Took
 			return r, nil
 		}
 		// Somebody ended it; memory may be short.

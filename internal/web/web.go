@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"kwai/internal/auth"
 	"kwai/internal/mail"
 )
@@ -36,7 +38,8 @@ type Server struct {
 	// DevMail, unless nil, is shown to everyone at /dev/mail.
 	DevMail *mail.Files
 
-	bodies atomic.Int64 // bytes of large bodies being read
+	bodies   atomic.Int64 // bytes of large bodies being read
+	refusals *rate.Limiter
 }
 
 // handler answers a request or says why not; then it has written nothing.
@@ -88,6 +91,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	if err := sameOrigin.AddTrustedOrigin(origin(s.PublicURL)); err != nil {
 		return nil, err
 	}
+	s.refusals = newPace()
 	mux := http.NewServeMux()
 	methods := make(map[string]map[string]route) // by path
 	for _, r := range s.routes() {
@@ -137,20 +141,24 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 			method = http.MethodGet
 		}
 		r, ok := methods[method]
+		var err error
 		switch {
 		case methods == nil:
-			s.problem(w, req, &httpError{http.StatusNotFound, "There is nothing here."})
+			err = &httpError{http.StatusNotFound, "There is nothing here."}
 		case !ok:
 			w.Header().Set("Allow", allowed)
-			s.problem(w, req, &httpError{http.StatusMethodNotAllowed, "Use one of: " + allowed + "."})
+			err = &httpError{http.StatusMethodNotAllowed, "Use one of: " + allowed + "."}
 		default:
-			if err := r.handle(w, req); err != nil {
-				if r.page {
-					s.errorPage(w, req, err)
-				} else {
-					s.problem(w, req, err)
-				}
-			}
+			err = r.handle(w, req)
+		}
+		if err == nil {
+			return
+		}
+		s.pace(req.Context())
+		if r.page {
+			s.errorPage(w, req, err)
+		} else {
+			s.problem(w, req, err)
 		}
 	})
 }

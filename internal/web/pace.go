@@ -1,0 +1,44 @@
+package web
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Refusals are paced: beyond so many a second for each core, each waits for its
+// turn. To refuse a forged token costs next to nothing, and a client that sends
+// the next one at once would have the server do little else: logins, which give
+// way to everything, would starve. Paced, a flood waits most of the time, however
+// many connections it has. Nobody is refused for it, nor told anything: a refusal
+// waits for refusalWait at most.
+const (
+	refusalsPerCore = 1000 // a second
+	refusalWait     = time.Second
+)
+
+func newPace() *rate.Limiter {
+	perSecond := refusalsPerCore * runtime.GOMAXPROCS(0)
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond/10)
+}
+
+// pace waits for a refusal's turn, or until nobody waits for it any more.
+func (s *Server) pace(ctx context.Context) {
+	turn := s.refusals.Reserve()
+	wait := turn.Delay()
+	if wait > refusalWait {
+		turn.Cancel()
+		wait = refusalWait
+	}
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
