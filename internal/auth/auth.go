@@ -63,6 +63,7 @@ type Service struct {
 	Published func()
 
 	costs    atomic.Pointer[[]store.CostCount]
+	requests atomic.Int64 // recovery requests taken since all had been looked at
 	verified verified // access tokens
 }
 

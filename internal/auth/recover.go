@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	// maxRequests bounds the recovery requests that wait to be looked at.
+	// maxRequests bounds the recovery requests that a server takes from one look
+	// at them to the next. It counts what it took, not what waits: that would
+	// cost the more the worse the flood is.
 	maxRequests = 10_000
 	// requestBatch is how many are looked at in one transaction.
 	requestBatch = 100
@@ -28,12 +30,11 @@ func (s *Service) Recover(ctx context.Context, email string) error {
 	if err != nil {
 		return nil //nolint:nilerr // the answer is the same
 	}
+	if s.requests.Add(1) > maxRequests {
+		return ErrBusy
+	}
 	return s.Store.One(ctx, func(tx *store.Tx) error {
-		ok, err := tx.RequestRecovery(store.RecoveryRequest{ID: newID(), EmailKey: key, RequestedAt: tx.Now}, maxRequests)
-		if err == nil && !ok {
-			return ErrBusy
-		}
-		return err
+		return tx.RequestRecovery(store.RecoveryRequest{ID: newID(), EmailKey: key, RequestedAt: tx.Now})
 	})
 }
 
@@ -41,6 +42,11 @@ func (s *Service) Recover(ctx context.Context, email string) error {
 // have a recovery become events, the others are dropped. It says how many it
 // looked at.
 func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
+	defer func() {
+		if err == nil && taken < requestBatch {
+			s.requests.Store(0)
+		}
+	}()
 	if some, err := s.Store.Read(ctx).RecoveryRequested(); err != nil || !some {
 		return 0, err
 	}

@@ -79,7 +79,7 @@ func startProcess(nice int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program) //nolint:gosec // itself
+	cmd := exec.Command(program) //nolint:gosec,noctx // itself; it lives until its input ends
 	cmd.Args = []string{processName}
 	cmd.Env = []string{} // the server's may hold passwords
 	cmd.Stderr = os.Stderr

@@ -16,16 +16,14 @@ type RecoveryRequest struct {
 }
 
 // RequestRecovery notes a request; one that is pending for the same address is
-// made as young as this one and keeps its id. False if maximum are pending:
-// then nothing was written.
-func (tx *Tx) RequestRecovery(r RecoveryRequest, maximum int) (bool, error) {
-	n, err := tx.exec(`INSERT INTO recovery_requests (id, email_key, requested_at)
-		SELECT $1, $2, $3 WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM recovery_requests LIMIT $4) AS pending) < $4
+// made as young as this one and keeps its id.
+func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
+	_, err := tx.exec(`INSERT INTO recovery_requests (id, email_key, requested_at) VALUES ($1, $2, $3)
 		ON CONFLICT (email_key) DO UPDATE SET requested_at = CASE
 			WHEN recovery_requests.requested_at < excluded.requested_at THEN excluded.requested_at
 			ELSE recovery_requests.requested_at END`,
-		r.ID, r.EmailKey, micros(r.RequestedAt), maximum)
-	return n == 1, err
+		r.ID, r.EmailKey, micros(r.RequestedAt))
+	return err
 }
 
 // RecoveryRequested says whether a request is pending.

@@ -18,23 +18,12 @@ func asked(id, key string, seconds int) store.RecoveryRequest {
 	return store.RecoveryRequest{ID: id, EmailKey: key, RequestedAt: epoch.Add(time.Duration(seconds) * time.Second)}
 }
 
-// ask notes requests and wants each to be written.
+// ask notes requests.
 func ask(t *testing.T, s *store.Store, requests ...store.RecoveryRequest) {
 	t.Helper()
 	for _, r := range requests {
-		if !askWithin(t, s, 1000, r) {
-			t.Fatalf("%s was not written", r.ID)
-		}
+		check(t, s.One(t.Context(), func(tx *store.Tx) error { return tx.RequestRecovery(r) }))
 	}
-}
-
-func askWithin(t *testing.T, s *store.Store, maximum int, r store.RecoveryRequest) (written bool) {
-	t.Helper()
-	check(t, s.One(t.Context(), func(tx *store.Tx) (err error) {
-		written, err = tx.RequestRecovery(r, maximum)
-		return err
-	}))
-	return written
 }
 
 func take(t *testing.T, s *store.Store, n int) (taken []store.RecoveryRequest) {
@@ -62,25 +51,6 @@ func TestOneRecoveryRequestIsPendingForAnAddress(t *testing.T) {
 		wantTaken(t, s, 10, asked("2", "b", 20), asked("1", "a", 30))
 		ask(t, s, asked("5", "a", 40))
 		wantTaken(t, s, 10, asked("5", "a", 40))
-	})
-}
-
-func TestPendingRecoveryRequestsAreBounded(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, url string) {
-		s := storetest.Open(t, url, nil)
-		const maximum = 2
-		for i, tt := range []struct {
-			key     string
-			written bool
-		}{{"a", true}, {"a", true}, {"b", true}, {"c", false}, {"a", false}} { // alike for all addresses
-			if got := askWithin(t, s, maximum, asked(fmt.Sprint(i), tt.key, i)); got != tt.written {
-				t.Errorf("request %d, for %s: %t", i, tt.key, got)
-			}
-		}
-		wantTaken(t, s, 1, asked("0", "a", 1))
-		if !askWithin(t, s, maximum, asked("5", "c", 5)) {
-			t.Error("it was refused although there was room again")
-		}
 	})
 }
 
@@ -116,8 +86,8 @@ func TestNoRecoveryRequestIsTakenTwice(t *testing.T) {
 		at(t, s, epoch, func(tx *store.Tx) error {
 			for i := range all {
 				id := fmt.Sprintf("%02d", i)
-				if ok, err := tx.RequestRecovery(asked(id, id, i), 1000); err != nil || !ok {
-					return errors.Join(err, errUndo)
+				if err := tx.RequestRecovery(asked(id, id, i)); err != nil {
+					return err
 				}
 			}
 			return nil
