@@ -64,7 +64,7 @@ type Service struct {
 
 	costs    atomic.Pointer[[]store.CostCount]
 	requests atomic.Int64 // recovery requests taken since all had been looked at
-	verified verified // access tokens
+	verified verified     // access tokens
 }
 
 func (s *Service) published() {
