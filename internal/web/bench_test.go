@@ -1,0 +1,126 @@
+package web_test
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"kwai/internal/auth"
+	"kwai/internal/password"
+	"kwai/internal/store/storetest"
+	"kwai/internal/token"
+	"kwai/internal/web"
+)
+
+// site is all of kwai behind its handler, on SQLite, with one account.
+func site(b *testing.B) http.Handler {
+	b.Helper()
+	db := storetest.Open(b, storetest.SQLite(b), nil)
+	master, err := token.ParseMaster([]byte(token.NewMasterKey()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	keys, err := auth.EnsureKeys(b.Context(), db, master)
+	if err != nil {
+		b.Fatal(err)
+	}
+	pool := password.NewPool(password.Options{Params: password.Params{MemoryKiB: 8, Time: 1, Threads: 1}, Workers: 1})
+	b.Cleanup(pool.Close)
+	log := slog.New(slog.DiscardHandler)
+	rules := &auth.Service{Store: db, Passwords: pool, Keys: keys, Settings: auth.Defaults, Log: log}
+	rules.Settings.Issuer = "https://auth.example.org"
+	if _, err := rules.CreateUser(b.Context(), auth.NewUser{Email: "ann@example.org", Password: "correct horse battery"}); err != nil {
+		b.Fatal(err)
+	}
+	s := &web.Server{Rules: rules, PublicURL: &url.URL{Scheme: "https", Host: "auth.example.org"}, Log: log}
+	handler, err := s.Handler()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return handler
+}
+
+// exchange has the handler answer a request. The request and the recorder are
+// part of the figures: some 20 allocations.
+func exchange(tb testing.TB, h http.Handler, method, path, bearer, form string) []byte {
+	r := httptest.NewRequest(method, "/api/v1/auth/"+path, strings.NewReader(form))
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		tb.Errorf("%s: %d %s", path, w.Code, w.Body)
+	}
+	return w.Body.Bytes()
+}
+
+type tokens struct {
+	Access  string `json:"access_token"`
+	Refresh string `json:"refresh_token"`
+}
+
+func read(tb testing.TB, answer []byte) (t tokens) {
+	if err := json.Unmarshal(answer, &t); err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+const login = "username=ann%40example.org&password=correct+horse+battery"
+
+// benchmark has many clients at once, as group commit wants: each logs in, and
+// then does step again and again.
+func benchmark(b *testing.B, step func(h http.Handler, t tokens) tokens) {
+	h := site(b)
+	clients := sync.Pool{New: func() any { return read(b, exchange(b, h, "POST", "login", "", login)) }}
+	b.ReportAllocs()
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		t := clients.Get().(tokens)
+		for pb.Next() {
+			t = step(h, t)
+		}
+	})
+}
+
+func BenchmarkRenew(b *testing.B) {
+	benchmark(b, func(h http.Handler, t tokens) tokens {
+		return read(b, exchange(b, h, "POST", "access_token", "", "refresh_token="+t.Refresh))
+	})
+}
+
+func BenchmarkCheck(b *testing.B) {
+	benchmark(b, func(h http.Handler, t tokens) tokens {
+		exchange(b, h, "GET", "user", t.Access, "")
+		return t
+	})
+}
+
+func BenchmarkRecover(b *testing.B) {
+	benchmark(b, func(h http.Handler, t tokens) tokens {
+		exchange(b, h, "POST", "recover", "", "email=nobody%40example.org")
+		return t
+	})
+}
+
+// BenchmarkBare is what the request, the recorder and reading tokens cost.
+func BenchmarkBare(b *testing.B) {
+	answer, err := json.Marshal(tokens{strings.Repeat("x", 600), strings.Repeat("x", 60)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answer) })
+	b.ReportAllocs()
+	for b.Loop() {
+		read(b, exchange(b, bare, "POST", "access_token", "", "refresh_token="+strings.Repeat("x", 60)))
+	}
+}
