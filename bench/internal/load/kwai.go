@@ -1,0 +1,105 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Build builds kwai as it is released, into the folder, and returns the
+// program's path. It must run within the module.
+func Build(ctx context.Context, folder string) (program string, err error) {
+	program = filepath.Join(folder, "kwai")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", program, "kwai/cmd/kwai") //nolint:gosec // a folder of its own
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build (run this within the module): %w\n%s", err, out)
+	}
+	return program, nil
+}
+
+// Kwai is an installation of kwai: a program and its data.
+type Kwai struct {
+	Program  string // as Build returns it
+	Folder   string // of its data; made at the first start
+	Database string // postgres://…, an empty one at first; "": SQLite in Folder
+}
+
+// DatabaseURL is the database's URL on either engine.
+func (k Kwai) DatabaseURL() string {
+	if k.Database != "" {
+		return k.Database
+	}
+	return "sqlite://" + filepath.Join(k.Folder, "kwai.db")
+}
+
+// Start starts a server. Its settings are the defaults, without throttles and
+// with warnings in its log only, but for what the flags say. Tokens stay valid
+// when it is started again, on another address too.
+func (k Kwai) Start(ctx context.Context, flags ...string) (*Server, error) {
+	key, err := k.masterKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	address, err := FreeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{
+		"serve", "--listen=" + address, "--master-key-file=" + key,
+		"--public-url=http://127.0.0.1:8080", // tokens name it
+		"--log-level=warn", "--limits=off",
+	}, flags...)
+	s, err := start(ctx, address, "/readyz", k.env(), k.Program, args...)
+	if err != nil {
+		return nil, fmt.Errorf("kwai serve: %w", err)
+	}
+	return s, nil
+}
+
+// Command runs another of kwai's commands on the same data, as
+//
+//	k.Command(ctx, "user", "revoke", "ann1@example.org")
+//
+// and returns what it prints. It may run beside the server.
+func (k Kwai) Command(ctx context.Context, args ...string) (out string, err error) {
+	cmd := exec.CommandContext(ctx, k.Program, args...) //nolint:gosec // kwai as just built
+	cmd.Env = k.env()
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	text, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("kwai %s: %w\n%s", strings.Join(args, " "), err, log.Bytes())
+	}
+	return string(text), nil
+}
+
+// env is the environment without settings that the user has for another kwai.
+// The database's URL stands in it since it holds a password, which a command
+// line would show to everyone.
+func (k Kwai) env() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KWAI_") })
+	return append(env, "KWAI_DATA="+k.Folder, "KWAI_DATABASE="+k.DatabaseURL())
+}
+
+// masterKey is the path of the key that seals the server's keys. On SQLite kwai
+// makes one itself, on PostgreSQL it wants to be given one: so it always is.
+func (k Kwai) masterKey(ctx context.Context) (path string, err error) {
+	path = filepath.Join(k.Folder, "master.key")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(k.Folder, 0o700); err != nil {
+		return "", err
+	}
+	key, err := k.Command(ctx, "key", "new")
+	if err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, []byte(key), 0o600)
+}

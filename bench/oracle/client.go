@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// client is one keep-alive connection that keeps each answer as it came, which
+// load.Conn doesn't.
+type client struct {
+	host   string
+	c      net.Conn
+	r      *bufio.Reader
+	answer []byte // the last answer but for its Date; valid until the next
+	status int    // of the last answer
+}
+
+func dial(ctx context.Context, host string) (*client, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	return &client{host: host, c: c, r: bufio.NewReader(c)}, nil
+}
+
+func (c *client) close() { _ = c.c.Close() }
+
+// post is a request with one form.
+func (c *client) post(path string, form url.Values) []byte {
+	body := form.Encode()
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+		path, c.host, len(body), body)
+}
+
+// get is a request with an access token.
+func (c *client) get(path, bearer string) []byte {
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", path, c.host, bearer)
+}
+
+// patience bounds one exchange.
+const patience = time.Minute
+
+// exchange sends a request and reads the answer. The time is that from the first
+// byte sent to the last byte read: what comes late in an answer counts too.
+func (c *client) exchange(request []byte) (took time.Duration, err error) {
+	if err := c.c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	if _, err := c.c.Write(request); err != nil {
+		return 0, err
+	}
+	err = c.read()
+	return time.Since(begin), err
+}
+
+// read reads an answer in the form in which net/http writes it when it knows
+// the length.
+func (c *client) read() error {
+	c.answer = c.answer[:0]
+	length := -1
+	for first := true; ; first = false {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		name, value, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(": "))
+		switch {
+		case first:
+			if len(line) < 12 {
+				return fmt.Errorf("no HTTP: %q", line)
+			}
+			if c.status, err = strconv.Atoi(string(line[9:12])); err != nil { // HTTP/1.1 200 OK
+				return err
+			}
+		case string(name) == "Date":
+			continue
+		case string(name) == "Content-Length":
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return err
+			}
+		}
+		c.answer = append(c.answer, line...)
+		if len(name) == 0 {
+			break
+		}
+	}
+	if length < 0 || length > 1<<20 {
+		return fmt.Errorf("an answer without a length, or too long: %q", c.answer)
+	}
+	head := len(c.answer)
+	c.answer = append(c.answer, make([]byte, length)...)
+	_, err := io.ReadFull(c.r, c.answer[head:])
+	return err
+}

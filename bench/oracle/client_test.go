@@ -1,0 +1,29 @@
+package main
+
+import (
+	"bufio"
+	"strings"
+	"testing"
+)
+
+func TestReadKeepsAllButTheDate(t *testing.T) {
+	t.Parallel()
+	const head = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\n"
+	const rest = "Content-Length: 4\r\n\r\nno\r\n"
+	c := &client{r: bufio.NewReader(strings.NewReader(head + "Date: Mon, 02 Jan 2006 15:04:05 GMT\r\n" + rest + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))}
+	if err := c.read(); err != nil || c.status != 401 || string(c.answer) != head+rest {
+		t.Errorf("the first is %d %q, %v", c.status, c.answer, err)
+	}
+	if err := c.read(); err != nil || c.status != 200 {
+		t.Errorf("the second is %d %q, %v", c.status, c.answer, err)
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "SMTP says no\r\n\r\n"} {
+		if err := (&client{r: bufio.NewReader(strings.NewReader(text))}).read(); err == nil {
+			t.Errorf("it takes %q for an answer", text)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package main
+
+import "math"
+
+// The pairs that must look the same.
+var (
+	loginPairs   = [][2]kind{{known, unknown}, {revoked, unknown}, {invited, unknown}, {known, revoked}}
+	recoverPairs = [][2]kind{{known, unknown}, {revoked, unknown}, {known, revoked}}
+)
+
+func took(x sample) float64  { return x.took }
+func after(x sample) float64 { return x.after }
+
+// values are what is wanted of the samples of a kind that are wanted.
+func (s *series) values(k kind, want func(sample) bool, of func(sample) float64) (all []float64) {
+	for _, x := range s.samples {
+		if x.subject.kind == k && (want == nil || want(x)) {
+			all = append(all, of(x))
+		}
+	}
+	return all
+}
+
+// judgeLogin compares the times of refused logins in each way in which an
+// attacker could use them.
+//
+// The cost of a hash is a property of the address: of an account, by its hash;
+// of any other address, by what kwai picks for it. So an address counts once
+// where costs are mixed, however often it was asked for: a second time it tells
+// nothing new about the mixture, and would only seem to.
+func judgeLogin(s *series) (all []comparison) {
+	again := s.again()
+	for _, p := range loginPairs {
+		logins := func(among string, want func(sample) bool) []comparison {
+			return compare(s.endpoint.name, p, among, s.values(p[0], want, took), s.values(p[1], want, took), false)
+		}
+		all = append(all, logins("each address once", func(x sample) bool { return x.pass == 0 })...)
+		var within []comparison
+		for c := range classes {
+			within = append(within, logins(classes[c].name, func(x sample) bool { return x.subject.found == c })...)
+		}
+		all = append(append(all, within...), together(within)...)
+		for _, c := range compare(s.endpoint.name, p, "each address again, change in %", again[p[0]], again[p[1]], false) {
+			c.Unit = "%"
+			all = append(all, c)
+		}
+		all = append(all, compare("after login", p, "all", s.values(p[0], nil, after), s.values(p[1], nil, after), false)...)
+	}
+	return all
+}
+
+// again is by how much the second time of each address differs from the first,
+// as a hundredfold logarithm, which is nearly per cent: a cost that is picked anew
+// each time would give an unknown address away. Empty where there is one pass.
+func (s *series) again() (all [kinds][]float64) {
+	first := make(map[*subject]float64)
+	for _, x := range s.samples {
+		if x.pass == 0 {
+			first[x.subject] = x.took
+		}
+	}
+	for _, x := range s.samples {
+		if t, ok := first[x.subject]; ok && x.pass == 1 {
+			all[x.subject.kind] = append(all[x.subject.kind], 100*math.Abs(math.Log(x.took/t)))
+		}
+	}
+	return all
+}
+
+// judgeMix compares which classes the addresses were found in.
+func judgeMix(subjects *[kinds][]*subject) (all []mix) {
+	var n [kinds]counts
+	for _, k := range login.kinds {
+		for _, u := range subjects[k] {
+			if u.found >= 0 {
+				n[k][u.found]++
+			}
+		}
+	}
+	for _, p := range loginPairs {
+		all = append(all, compareMix(p, n[p[0]], n[p[1]]))
+	}
+	return all
+}
+
+// judgeRecover compares the times of recover, where all addresses cost the same.
+// A malformed address is answered without writing it down; that anyone can tell
+// beforehand, so its times are shown and not judged.
+func judgeRecover(s *series) (all []comparison) {
+	pair := func(p [2]kind) {
+		all = append(all, compare(s.endpoint.name, p, "all", s.values(p[0], nil, took), s.values(p[1], nil, took), true)...)
+		all = append(all, compare("after recover", p, "all", s.values(p[0], nil, after), s.values(p[1], nil, after), true)...)
+	}
+	for _, p := range recoverPairs {
+		pair(p)
+	}
+	judged := len(all)
+	pair([2]kind{malformed, unknown})
+	for i := range all[judged:] {
+		all[judged+i].Info, all[judged+i].Broken = true, ""
+	}
+	return all
+}

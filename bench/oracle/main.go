@@ -1,0 +1,214 @@
+// Command oracle finds out whether kwai's answers tell which accounts exist, by
+// their bytes or by their time.
+//
+//	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000] [-load=false] [-json]
+//
+// It builds kwai as it stands and starts it with default hashing and without
+// throttles, on a database with accounts that an attacker would like to tell
+// from no accounts: with a password, revoked, without a password yet. Their
+// hashes are argon2id with today's parameters (40 %), with older ones (30 %) and
+// bcrypt (30 %). Then it asks from one connection, each address in its turn,
+// which is tossed for, and with a check right behind each request:
+//
+//   - login with a wrong password: each address twice, and once more while other
+//     connections log in, renew and recover;
+//   - recover: each address three times, and three times again with the others.
+//
+// Each kind of address is held beside unknown addresses of the same form and
+// length, by its answers' bytes (status, headers but Date, body), by their times
+// and by those of the checks. A comparison makes four tests: Welch's t on all
+// values, Welch's t on those below the 90th percentile of both kinds together,
+// Mann and Whitney's test on ranks, Kolmogorov and Smirnov's on distributions.
+// Their figures are on one scale, standard deviations of the normal
+// distribution, and the worst one is the comparison's.
+//
+// An unknown address gets one of the costs that hashes have, always the same, in
+// the proportions in which they occur. So logins are compared in several ways:
+// all addresses, each counted once, as if someone who has a list tried each; by
+// how many fall into each class of cost; within each class, where the noise is
+// that of one hash alone; the classes together, which resolves best; and by how
+// much a second time of the same address differs from the first.
+//
+// The promise is broken where answers differ in a byte, where a figure reaches
+// 4.5, or where on recover or after it means differ by more than 20 µs and by
+// four standard errors or more. Then it exits 1; where it could not measure, 2
+// (go run exits 1 for that too). How often chance alone does it stands at the
+// bounds in compare.go.
+//
+// It doesn't ask what happens later than the next request: half a second after a
+// recover kwai writes a mail if there is an account, and that is work.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"kwai/bench/internal/load"
+)
+
+type options struct {
+	engine  string
+	samples int
+	load    bool
+	json    bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.engine, "engine", "all", "sqlite, postgres, or all that are installed")
+	flag.IntVar(&o.samples, "samples", 1000, "addresses of each kind; fewer than 200 are for trying it out")
+	flag.BoolVar(&o.load, "load", true, "measure under load too")
+	flag.BoolVar(&o.json, "json", false, "print JSON")
+	flag.Parse()
+	if flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	broken, err := run(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "oracle:", err)
+		os.Exit(2)
+	}
+	if broken > 0 {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (broken int, err error) {
+	folder, err := os.MkdirTemp("", "kwai-oracle-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(folder)
+	fmt.Fprintln(os.Stderr, "building kwai")
+	program, err := load.Build(ctx, folder)
+	if err != nil {
+		return 0, err
+	}
+	r := newReport(o.samples)
+	if o.engine != "postgres" {
+		if err := r.measure(ctx, o, load.Kwai{Program: program, Folder: filepath.Join(folder, "sqlite")}); err != nil {
+			return 0, fmt.Errorf("sqlite: %w", err)
+		}
+	}
+	if o.engine != "sqlite" {
+		err := r.measurePostgres(ctx, o, load.Kwai{Program: program, Folder: filepath.Join(folder, "postgres")})
+		switch {
+		case errors.Is(err, load.ErrNoPostgres) && o.engine == "all":
+			r.Skipped = err.Error()
+		case err != nil:
+			return 0, fmt.Errorf("postgres: %w", err)
+		}
+	}
+	r.conclude()
+	if o.json {
+		return r.Broken, r.json(os.Stdout)
+	}
+	return r.Broken, r.print(os.Stdout)
+}
+
+func (r *report) measurePostgres(ctx context.Context, o options, kwai load.Kwai) (err error) {
+	cluster, err := load.StartPostgres()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
+	name, err := cluster.Create(ctx, "template0")
+	if err != nil {
+		return err
+	}
+	kwai.Database = cluster.URL(name)
+	return r.measure(ctx, o, kwai)
+}
+
+// The passes of one state. Two tell whether the same address costs the same
+// again, and find its class.
+const (
+	idlePasses    = 2 // of login
+	loadPasses    = 1 // of login
+	recoverPasses = 3
+)
+
+// measure adds one engine's blocks.
+func (r *report) measure(ctx context.Context, o options, kwai load.Kwai) error {
+	engine := "SQLite"
+	if kwai.Database != "" {
+		engine = "PostgreSQL"
+	}
+	fmt.Fprintln(os.Stderr, engine+": making accounts")
+	scene, err := newScene(ctx, kwai, o.samples)
+	if err != nil {
+		return err
+	}
+	// Without throttles, and with access tokens that outlive the measurement; all
+	// else is as it is run.
+	server, err := kwai.Start(ctx, "--access-life=24h")
+	if err != nil {
+		return err
+	}
+	defer server.Stop()
+	conn := load.NewConn(server.Address)
+	defer conn.Close()
+	session, err := conn.LogIn(scene.emails()[0], load.Password)
+	if err != nil {
+		return err
+	}
+	c, err := dial(ctx, server.Address)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+
+	idle := &block{Engine: engine, State: "idle"}
+	logins, err := idle.ask(ctx, c, login, scene, idlePasses, session.Access)
+	if err != nil {
+		return err
+	}
+	idle.Mistaken = findClasses(logins)
+	idle.Mixes = judgeMix(&scene.subjects)
+	idle.Comparisons = judgeLogin(logins)
+	recoveries, err := idle.ask(ctx, c, recovery, scene, recoverPasses, session.Access)
+	if err != nil {
+		return err
+	}
+	idle.Comparisons = append(idle.Comparisons, judgeRecover(recoveries)...)
+	r.Blocks = append(r.Blocks, idle)
+	if !o.load {
+		return nil
+	}
+
+	loaded := &block{Engine: engine, State: "under load"}
+	stop, err := scene.startOthers(ctx, server.Address)
+	if err != nil {
+		return err
+	}
+	logins, err = loaded.ask(ctx, c, login, scene, loadPasses, session.Access)
+	if err == nil {
+		recoveries, err = loaded.ask(ctx, c, recovery, scene, recoverPasses, session.Access)
+	}
+	others, failed := stop()
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	loaded.Others = others
+	loaded.Comparisons = append(judgeLogin(logins), judgeRecover(recoveries)...)
+	r.Blocks = append(r.Blocks, loaded)
+	return nil
+}
+
+// ask asks an endpoint for all addresses.
+func (b *block) ask(ctx context.Context, c *client, e endpoint, scene *scene, passes int, token string) (*series, error) {
+	fmt.Fprintf(os.Stderr, "%s, %s: %s\n", b.Engine, b.State, e.name)
+	s, err := ask(ctx, c, e, &scene.subjects, passes, token)
+	if err == nil {
+		b.see(s)
+	}
+	return s, err
+}
