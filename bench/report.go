@@ -1,92 +1,118 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
 // report is what is printed at the end.
 type report struct {
-	Go              string   `json:"go"`
-	System          string   `json:"system"`
-	Cores           int      `json:"cores"`
-	HashesPerSecond float64  `json:"hashes_per_second"` // of all cores, without a server
-	Rows            []row    `json:"operations"`
-	options         *options // how it was measured
-}
-
-// row has an operation beside the bare handler.
-type row struct {
-	Operation   string  `json:"operation"`
-	Connections int     `json:"connections"`
-	Kwai        figures `json:"kwai"`
-	Bare        figures `json:"bare"`
-	Ratio       float64 `json:"ratio"` // of kwai's rate to the bare handler's
+	Go           string       `json:"go"`
+	System       string       `json:"system"`
+	Cores        int          `json:"cores"`
+	Seconds      float64      `json:"seconds_per_figure"`
+	Rounds       int          `json:"rounds"`
+	ProgramBytes int64        `json:"program_bytes"`
+	Comparisons  []comparison `json:"comparisons"`
+	Processes    []process    `json:"processes"`
+	Missing      []string     `json:"not_measured,omitempty"`
+	Targets      []target     `json:"targets"`
 }
 
 func newReport(o options) *report {
-	return &report{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), options: &o}
+	return &report{
+		Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.GOMAXPROCS(0),
+		Seconds: o.duration.Seconds(), Rounds: rounds,
+	}
 }
 
-// measure adds an operation: first kwai, then the bare handler with the request
-// that kwai was sent last and answers of the size of kwai's last one.
-func (r *report) measure(ctx context.Context, op operation, kwai *server) error {
-	fmt.Fprintln(os.Stderr, "measuring", op.name)
-	row := row{Operation: op.name, Connections: op.connections}
-	var last sample
-	var err error
-	if row.Kwai, last, err = drive(ctx, kwai.address, op, r.options.duration); err != nil {
-		return err
-	}
-	bare, err := startBare(ctx, last.size)
-	if err != nil {
-		return err
-	}
-	defer bare.stop()
-	op.step = again(last.request)
-	if row.Bare, _, err = drive(ctx, bare.address, op, r.options.duration); err != nil {
-		return err
-	}
-	row.Ratio = row.Kwai.PerSecond / row.Bare.PerSecond
-	r.Rows = append(r.Rows, row)
-	return nil
+// missing notes what can't be measured here, and why.
+func (r *report) missing(what string, why error) {
+	r.Missing = append(r.Missing, fmt.Sprintf("%s wasn't measured: %v", what, why))
 }
 
 func (r *report) json(w io.Writer) error {
 	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
 }
 
 func (r *report) table(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %s, %d cores, %v each\n\n", r.Go, r.System, r.Cores, r.options.duration.Round(time.Millisecond))
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "operation\tconnections\toperations/s\tp50 ms\tp99 ms\tmax ms\terrors\tof bare\t")
-	line := func(name string, connections int, f figures, ratio string) {
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%s\t\n", name, connections, f.PerSecond, f.P50, f.P99, f.Max, f.Errors, ratio)
-	}
-	for _, row := range r.Rows {
-		line(row.Operation, row.Connections, row.Kwai, fmt.Sprintf("%.1f %%", 100*row.Ratio))
-		line("bare", row.Connections, row.Bare, "")
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "\nall cores hashing, without a server: %.1f/s; logins reach %.1f %% of it\n",
-		r.HashesPerSecond, 100*r.Rows[0].Kwai.PerSecond/r.HashesPerSecond)
-	for _, row := range r.Rows {
-		if row.Kwai.FirstError != "" {
-			fmt.Fprintf(w, "the first error of %s: %s\n", row.Operation, row.Kwai.FirstError)
+	fmt.Fprintf(w, "%s, %s, %d cores, %v each in %d rounds\n", r.Go, r.System, r.Cores, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond), r.Rounds)
+	for _, part := range []func(io.Writer){r.rates, r.usage, r.verdict} {
+		fmt.Fprintln(w)
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+		part(t)
+		if err := t.Flush(); err != nil {
+			return err
 		}
-		if row.Bare.FirstError != "" {
-			fmt.Fprintf(w, "the first error of the bare handler beside %s: %s\n", row.Operation, row.Bare.FirstError)
-		}
+	}
+	for _, line := range append(r.failures(), r.Missing...) {
+		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(line))
 	}
 	return nil
 }
+
+func (r *report) rates(w io.Writer) {
+	const header = "%s\tconnections\tper second\tp50 ms\tp99 ms\tmax ms\terrors\tbeside\tper second\tp50 ms\tp99 ms\tof it\t\n"
+	title := ""
+	for _, c := range r.Comparisons {
+		if next := c.Engine + ", " + c.Database; next != title {
+			if title != "" {
+				fmt.Fprintln(w, strings.Repeat("\t", 12))
+			}
+			title = next
+			fmt.Fprintf(w, header, title)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%s\t%.0f\t%s\t%s\t%.1f %%\t\n",
+			c.Operation, c.Connections, c.Figures.PerSecond, c.Figures.P50, c.Figures.P99, c.Figures.Max, c.Figures.Errors+c.Limit.Errors,
+			c.Beside, c.Limit.PerSecond, time2(c.Limit.P50), time2(c.Limit.P99), 100*c.Ratio)
+	}
+}
+
+// time2 is a time in ms with two digits; nothing where there was none.
+func time2(ms float64) string {
+	if ms == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", ms)
+}
+
+func (r *report) usage(w io.Writer) {
+	fmt.Fprint(w, "kwai\tstart ms\tidle MB\tpeak MB\tidle descriptors\tpeak\tidle processes\tpeak\tstarted\t\n")
+	for _, p := range r.Processes {
+		fmt.Fprintf(w, "%s\t%.0f\t%.1f\t%.1f\t%d\t%d\t%d\t%d\t%d\t\n", p.Engine+", "+p.Database, p.StartMilliseconds, megabytes(p.Idle.Memory), megabytes(p.Peak.Memory),
+			p.Idle.Descriptors, p.Peak.Descriptors, p.Idle.Processes, p.Peak.Processes, p.Peak.Started)
+	}
+	fmt.Fprintf(w, "program\t\t%.1f\t\t\t\t\t\t\t\n", megabytes(r.ProgramBytes))
+}
+
+func (r *report) verdict(w io.Writer) {
+	fmt.Fprint(w, "target\twanted\tgot\treached\t\n")
+	for _, t := range r.Targets {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t\n", t.What, t.Wanted, t.Got, t.Reached)
+	}
+}
+
+// failures are the first errors of what had any.
+func (r *report) failures() (lines []string) {
+	for _, c := range r.Comparisons {
+		where := fmt.Sprintf("%s, %s: %s from %d", c.Engine, c.Database, c.Operation, c.Connections)
+		if e := c.Figures.FirstError; e != "" {
+			lines = append(lines, fmt.Sprintf("the first error of %s: %s", where, e))
+		}
+		if e := c.Limit.FirstError; e != "" {
+			lines = append(lines, fmt.Sprintf("the first error of %s beside %s: %s", c.Beside, where, e))
+		}
+	}
+	return lines
+}
+
+// megabytes is for people: 10⁶ bytes.
+func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }

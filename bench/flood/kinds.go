@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"kwai/bench/internal/load"
+)
+
+// kind is one of the floods.
+type kind struct {
+	name     string
+	promised promised
+	// patience is how long kwai bears a client that says too little. The largest
+	// flood is older than that when it is measured, so that kwai's giving up and
+	// the clients' coming anew are part of it.
+	patience time.Duration
+	client   client
+}
+
+// promised is what is promised of honest clients beside a flood, apart from
+// what is of each: see judge.
+type promised int
+
+const (
+	nothingMore  promised = iota
+	requestsGoOn          // renewals, checks and logouts keep most of their speed
+	loginsGoOn            // logins keep some of their rate
+)
+
+// kinds are all floods.
+func (t *target) kinds() []kind {
+	address := t.server.Address
+	return []kind{
+		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, func(i int) (path, form string) {
+			return loginPath, loginForm(t.victims[i%len(t.victims)])
+		})},
+		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, func(int) (path, form string) {
+			return loginPath, loginForm(randomEmail())
+		})},
+		{name: "recoveries", client: repeat(address, func(int) (path, form string) {
+			return "/api/v1/auth/recover", url.Values{"email": {randomEmail()}}.Encode()
+		})},
+		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, func(i int) (path, form string) {
+			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
+		})},
+		{name: "slow bodies", patience: 15 * time.Second, client: slowBody(address)},
+		{name: "idle connections", patience: 5 * time.Second, client: idle(address)},
+	}
+}
+
+const loginPath = "/api/v1/auth/login"
+
+func loginForm(email string) string {
+	return url.Values{"username": {email}, "password": {"wrong " + load.Password}}.Encode()
+}
+
+func randomEmail() string { return rand.Text() + "@example.net" }
+
+// forge makes the i-th refresh token that no key has made. Of two, one is well
+// formed and names a key and a session that exist, so that only its MAC, the
+// last 16 bytes, gives it away; the other is malformed in one of several ways.
+func forge(token string, i int) string {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(raw) < 16 {
+		panic("kwai's refresh tokens have another form now: " + token)
+	}
+	_, _ = rand.Read(raw[len(raw)-16:]) // never fails
+	forged := base64.RawURLEncoding.EncodeToString(raw)
+	switch i % 8 {
+	case 0:
+		return forged[1:]
+	case 1:
+		return forged + forged
+	case 2:
+		return "." + forged[1:] // no base64
+	case 3:
+		return "_" + forged[1:] // another version
+	default:
+		return forged
+	}
+}
+
+// repeat sends one request after the other; next makes the i-th of the flood's.
+func repeat(address string, next func(i int) (path, form string)) client {
+	var turn atomic.Int64
+	return func(ctx context.Context, seen *answers) {
+		c := load.NewConnContext(ctx, address)
+		defer c.Close()
+		for ctx.Err() == nil {
+			path, form := next(int(turn.Add(1)))
+			status, err := c.Post(path, "", form)
+			switch {
+			case ctx.Err() != nil: // the flood broke it off
+			case err != nil:
+				seen.add(brokenOff)
+				pause(ctx)
+			default:
+				seen.add(status)
+			}
+		}
+	}
+}

@@ -1,0 +1,134 @@
+// Command flood measures what floods do to a kwai server's honest clients, and
+// exits 1 where the sixth promise is broken: a flood of logins slows nothing
+// else.
+//
+//	go run ./bench/flood [-engine sqlite|postgres|all] [-duration 700ms]
+//	                     [-connections 64,256,1000] [-quota CORES] [-json]
+//
+// It builds kwai as it stands, starts it with default hashing and durability and
+// without throttles, and floods it in every way of kinds.go from each number of
+// connections. Before, during and after each flood it measures honest clients:
+// renewals, checks and logins, from 16 connections each, in turn; beside a flood
+// of up to 64 connections of logins also logouts. It watches kwai's memory
+// (kwai and its children: the sum of their Pss), descriptors and goroutines, and
+// how soon all is as before when the flood ends. judge.go says what is promised.
+//
+// With -quota kwai runs in a control group of its own that gives it that many
+// cores, such as 1 or 0.5; that needs Linux and root. Honest clients are then
+// measured alone under the same quota.
+//
+// The flood comes from the process that is also the honest clients', and from
+// their address, as if all came through one proxy. It takes its part of the
+// cores from kwai: figures are those of a server that shares its machine with its
+// attackers. Compare figures of one machine only.
+//
+// It exits 1 where a promise is broken, 2 where that can't be found out. It
+// needs Linux's procfs.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"kwai/bench/internal/load"
+)
+
+type options struct {
+	engines     []string
+	duration    time.Duration
+	connections []int
+	quota       float64 // cores; 0: none
+	json        bool
+}
+
+func main() {
+	o, err := parseOptions()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "flood:", err)
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	kept, err := run(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "flood:", err)
+		os.Exit(2)
+	}
+	if !kept {
+		os.Exit(1)
+	}
+}
+
+func parseOptions() (o options, err error) {
+	engine := flag.String("engine", "sqlite", "sqlite, postgres or all")
+	flag.DurationVar(&o.duration, "duration", 700*time.Millisecond, "how long each kind of honest client is measured at a time")
+	connections := flag.String("connections", "64,256,1000", "from how many connections a flood comes")
+	flag.Float64Var(&o.quota, "quota", 0, "how many cores a control group gives kwai; 0: no control group")
+	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
+	flag.Parse()
+	switch *engine {
+	case "sqlite", "postgres":
+		o.engines = []string{*engine}
+	case "all":
+		o.engines = []string{"sqlite", "postgres"}
+	default:
+		return o, fmt.Errorf("-engine %q is none of sqlite, postgres and all", *engine)
+	}
+	if o.connections, err = parseCounts(*connections); err != nil {
+		return o, fmt.Errorf("-connections: %w", err)
+	}
+	switch {
+	case flag.NArg() > 0:
+		return o, fmt.Errorf("it takes no arguments, such as %q", flag.Arg(0))
+	case o.duration <= 0:
+		return o, errors.New("-duration must be above 0")
+	case o.quota != 0 && (o.quota < 0.05 || o.quota > 1024): // 5 ms in each 100
+		return o, errors.New("-quota must be from 0.05 to 1024 cores")
+	}
+	return o, nil
+}
+
+// parseCounts reads numbers that are separated by commas.
+func parseCounts(text string) (counts []int, err error) {
+	for field := range strings.SplitSeq(text, ",") {
+		var n int
+		if _, err := fmt.Sscanf(field+";", "%d;", &n); err != nil || n < 1 || n > maxConnections {
+			return nil, fmt.Errorf("%q is not a number from 1 to %d", field, maxConnections)
+		}
+		counts = append(counts, n)
+	}
+	return counts, nil
+}
+
+// maxConnections is about what one address can have to another at a time, given
+// the ports that Linux lends by default.
+const maxConnections = 20_000
+
+// run says whether all promises are kept.
+func run(ctx context.Context, o options) (kept bool, err error) {
+	if _, err := load.Measure(os.Getpid()); err != nil {
+		return false, fmt.Errorf("this needs Linux's procfs: %w", err)
+	}
+	r := newReport(o)
+	for _, engine := range o.engines {
+		s, err := measureEngine(ctx, engine, o)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", engine, err)
+		}
+		r.Engines = append(r.Engines, s)
+	}
+	if o.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return r.kept(), e.Encode(r)
+	}
+	return r.kept(), r.print(os.Stdout)
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"kwai/bench/internal/load"
+	"kwai/internal/password"
+)
+
+// Of accounts. Their hashes are of default cost but for the few who own the
+// sessions: a login to an unknown address costs what a hash in use costs, in
+// the proportions of the costs, so there must be many more of the others.
+const (
+	sessionOwners = 8
+	honestOwners  = 256
+	victims       = 2048 // whose passwords the flood guesses
+)
+
+// target is a kwai server that is flooded, and what its clients know.
+type target struct {
+	server  *load.Server
+	metrics string // its URL
+	client  http.Client
+
+	logins    []string       // addresses for honest logins
+	victims   []string       // addresses for others
+	sessions  []load.Session // that are renewed and checked
+	logouts   []load.Session // each of which can be ended
+	forgeable string         // a refresh token
+}
+
+// startTarget builds kwai, fills a database and starts the server. stop ends it
+// and removes all it has made.
+func startTarget(ctx context.Context, engine string, o options) (t *target, stop func(), err error) {
+	var made []func()
+	undo := func() {
+		for _, f := range slices.Backward(made) {
+			f()
+		}
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+	folder, err := os.MkdirTemp("", "kwai-flood-")
+	if err != nil {
+		return nil, nil, err
+	}
+	made = append(made, func() { _ = os.RemoveAll(folder) })
+	progress("building kwai")
+	kwai := load.Kwai{Folder: filepath.Join(folder, "data")}
+	if kwai.Program, err = load.Build(ctx, folder); err != nil {
+		return nil, nil, err
+	}
+	if engine == "postgres" {
+		progress("starting PostgreSQL")
+		cluster, err := load.StartPostgres()
+		if err != nil {
+			return nil, nil, err
+		}
+		made = append(made, func() { _ = cluster.Stop() })
+		name, err := cluster.Create(ctx, "template0")
+		if err != nil {
+			return nil, nil, err
+		}
+		kwai.Database = cluster.URL(name)
+	}
+	if o.quota != 0 {
+		// Before the sessions are opened: where it can't be had, all that is in vain.
+		group, err := newCgroup("/sys/fs/cgroup", fmt.Sprintf("kwai-flood-%d", os.Getpid()), o.quota)
+		if err != nil {
+			return nil, nil, fmt.Errorf("-quota: %w", err)
+		}
+		made = append(made, group.remove)
+		// It opens sessions as a server with all cores does.
+		t, err = fill(ctx, kwai, o.duration)
+		if err != nil {
+			return nil, nil, err
+		}
+		if kwai.Program, err = group.wrap(kwai.Program); err != nil {
+			return nil, nil, err
+		}
+	} else if t, err = fill(ctx, kwai, o.duration); err != nil {
+		return nil, nil, err
+	}
+	metrics, err := load.FreeAddress(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.server, err = kwai.Start(ctx, "--metrics-listen="+metrics); err != nil {
+		return nil, nil, err
+	}
+	made = append(made, t.server.Stop)
+	t.metrics = "http://" + metrics + "/metrics"
+	t.client.Timeout = 20 * time.Second // under a flood
+	return t, undo, nil
+}
+
+// fill makes accounts and sessions.
+func fill(ctx context.Context, kwai load.Kwai, duration time.Duration) (*target, error) {
+	progress("making accounts and sessions")
+	server, err := kwai.Start(ctx) // makes the database
+	if err != nil {
+		return nil, err
+	}
+	server.Stop()
+	owners := load.Emails("session", sessionOwners)
+	t := &target{logins: load.Emails("login", honestOwners), victims: load.Emails("victim", victims)}
+	hash := load.Hash(password.Default)
+	if err := errors.Join(
+		load.AddAccounts(ctx, kwai.DatabaseURL(), owners, load.Hash(load.QuickCost)),
+		load.AddAccounts(ctx, kwai.DatabaseURL(), t.logins, hash),
+		load.AddAccounts(ctx, kwai.DatabaseURL(), t.victims, hash),
+	); err != nil {
+		return nil, err
+	}
+	if server, err = kwai.Start(ctx, load.QuickHashes...); err != nil {
+		return nil, err
+	}
+	defer server.Stop()
+	const kept = 16 * honestConnections
+	n := kept + 1 + logoutMeasures*logoutsAtATime(duration)
+	sessions, err := load.OpenSessions(ctx, server.Address, owners, n)
+	if err != nil {
+		return nil, err
+	}
+	t.sessions, t.forgeable, t.logouts = sessions[:kept], sessions[kept].Refresh, sessions[kept+1:]
+	return t, nil
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"kwai/bench/internal/load"
+)
+
+// drive measures an operation at a server.
+func (b *bench) drive(server *load.Server, op load.Operation) side {
+	return func(ctx context.Context, _ int) (load.Figures, error) {
+		return load.Drive(ctx, server.Address, op, b.round())
+	}
+}
+
+// besideBare compares an operation with the bare handler, which gets the request
+// that kwai was sent last and answers as many bytes as kwai did then. The
+// operation may be another in each turn.
+func (b *bench) besideBare(ctx context.Context, c comparison, server *load.Server, op func(round int) load.Operation) error {
+	var last load.Exchange
+	c.Operation, c.Connections, c.Beside = op(0).Name, op(0).Connections, "bare handler"
+	return b.compare(ctx, c, func(ctx context.Context, round int) (load.Figures, error) {
+		f, err := load.Drive(ctx, server.Address, op(round), b.round())
+		last = f.Last
+		return f, err
+	}, func(ctx context.Context, round int) (load.Figures, error) {
+		bare, err := load.StartBare(ctx, last.Size)
+		if err != nil {
+			return load.Figures{}, err
+		}
+		defer bare.Stop()
+		return load.Drive(ctx, bare.Address, load.Again(op(round), last.Request), b.round())
+	})
+}
+
+// besideHash compares logins with the bare hash.
+func (b *bench) besideHash(ctx context.Context, c comparison, server *load.Server, op load.Operation) error {
+	c.Operation, c.Connections, c.Beside = op.Name, op.Connections, "bare hash"
+	return b.compare(ctx, c, b.drive(server, op), func(ctx context.Context, _ int) (load.Figures, error) {
+		rate, err := load.HashRate(ctx, b.round())
+		return load.Figures{PerSecond: rate, Seconds: b.round().Seconds()}, err
+	})
+}
+
+// underFlood compares renewals during a flood of wrong logins with those without
+// it.
+func (b *bench) underFlood(ctx context.Context, c comparison, server *load.Server, s *site) error {
+	op := load.Renew(16, s.sessions)
+	c.Operation, c.Connections, c.Beside = "renew under a flood", op.Connections, "no flood"
+	return b.compare(ctx, c, func(ctx context.Context, _ int) (load.Figures, error) {
+		flooding, end := context.WithCancel(ctx)
+		var flood sync.WaitGroup
+		flood.Go(func() {
+			_, _ = load.Drive(flooding, server.Address, load.WrongLogin(64, s.logins), time.Hour)
+		})
+		defer flood.Wait()
+		defer end()
+		// The first tenth, which doesn't count, is when the flood rises.
+		return load.Drive(ctx, server.Address, op, b.round())
+	}, b.drive(server, op))
+}

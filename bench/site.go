@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"kwai/bench/internal/load"
+	"kwai/internal/password"
+)
+
+// How many there are. Measured sessions have each a user of their own, as far as
+// there are that many; all other users and sessions are there to be in the way.
+const (
+	bigUsers    = 200_000
+	bigSessions = 1_000_000
+	walked      = 4096 // sessions renewed and checked
+	owners      = 4096 // their users
+	loggers     = 256  // users who log in, with hashes of default cost
+)
+
+// site is an installation of kwai with what its clients know.
+type site struct {
+	load.Kwai
+	logins   []string       // addresses of those who log in
+	sessions []load.Session // to be renewed and checked
+	spare    []load.Session // to be ended
+}
+
+// newSite fills a new installation: with as many users and sessions as said, if
+// that is more than are needed, and sessions to be ended.
+func newSite(ctx context.Context, kwai load.Kwai, users, sessions, spare int) (*site, error) {
+	// A start makes the database.
+	server, err := kwai.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server.Stop()
+	// Those who are measured are anywhere among the users.
+	accounts := make([]load.Account, max(users, owners+loggers))
+	emails := load.Emails("user", len(accounts))
+	dear, cheap := load.Hash(password.Default), load.Hash(load.QuickCost)
+	s := &site{Kwai: kwai}
+	var own []string
+	for i, at := range rand.Perm(len(accounts)) { //nolint:gosec // no secret
+		accounts[at] = load.Account{Email: emails[at], Hash: dear}
+		switch {
+		case i < loggers:
+			s.logins = append(s.logins, emails[at])
+		case i < loggers+owners:
+			own = append(own, emails[at])
+			accounts[at].Hash = cheap
+		}
+	}
+	if err := load.AddKinds(ctx, kwai.DatabaseURL(), accounts); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, own, spare); err != nil {
+		return nil, err
+	}
+	if sessions > walked+spare {
+		return s, load.SpreadSessions(ctx, kwai.DatabaseURL(), sessions)
+	}
+	return s, nil
+}
+
+// open opens the sessions at a server whose hashes cost next to nothing.
+func (s *site) open(ctx context.Context, emails []string, spare int) error {
+	server, err := s.Start(ctx, load.QuickHashes...)
+	if err != nil {
+		return err
+	}
+	defer server.Stop()
+	if s.sessions, err = load.OpenSessions(ctx, server.Address, emails, walked); err != nil {
+		return err
+	}
+	s.spare, err = load.OpenSessions(ctx, server.Address, emails, spare)
+	return err
+}
