@@ -82,15 +82,16 @@ func (t *target) watch(ctx context.Context) (stop func() (state, error)) {
 // one: all floods together may leave no more. It is looked at while honest
 // clients renew.
 //
-// Memory: between two collections Go's heap, some 10 MB, grows to twice of what
+// Memory: between two collections Go's heap, some 15 MB, grows to twice of what
 // lives; what a flood's stacks and buffers took is given back to the system in
 // the background, at leisure; and the caches of SQLite's nine connections, 2 MB
-// each, go on filling. What remembers 200 bytes of each forged renewal of a run
-// is beyond it.
+// each, go on filling. What remembers 2 kB of each forged renewal of a run is
+// beyond it.
 //
 // Descriptors and goroutines: those of the honest clients, two goroutines for
 // each, and once more as many for what only runs while there is work. The
-// smallest flood has 64 connections: if they stayed, it would show.
+// smallest flood has 64 connections unless told otherwise: if they stayed, it
+// would show.
 func (s state) near() state {
 	s.Memory += 40 * mega
 	s.Descriptors += 2 * honestConnections

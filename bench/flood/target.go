@@ -73,23 +73,20 @@ func startTarget(ctx context.Context, engine string, o options) (t *target, stop
 		}
 		kwai.Database = cluster.URL(name)
 	}
-	if o.quota != 0 {
-		// Before the sessions are opened: where it can't be had, all that is in vain.
-		group, err := newCgroup("/sys/fs/cgroup", fmt.Sprintf("kwai-flood-%d", os.Getpid()), o.quota)
-		if err != nil {
+	var group *cgroup
+	if o.quota != 0 { // first: where it can't be had, the rest is in vain
+		if group, err = newCgroup("/sys/fs/cgroup", fmt.Sprintf("kwai-flood-%d", os.Getpid()), o.quota); err != nil {
 			return nil, nil, fmt.Errorf("-quota: %w", err)
 		}
 		made = append(made, group.remove)
-		// It opens sessions as a server with all cores does.
-		t, err = fill(ctx, kwai, o.duration)
-		if err != nil {
-			return nil, nil, err
-		}
+	}
+	if t, err = fill(ctx, kwai, o.duration); err != nil { // with all cores
+		return nil, nil, err
+	}
+	if group != nil {
 		if kwai.Program, err = group.wrap(kwai.Program); err != nil {
 			return nil, nil, err
 		}
-	} else if t, err = fill(ctx, kwai, o.duration); err != nil {
-		return nil, nil, err
 	}
 	metrics, err := load.FreeAddress(ctx)
 	if err != nil {

@@ -35,11 +35,10 @@ func (c *rawConn) halfAsk() {
 
 // ended waits for the server to close the connection.
 func (c *rawConn) ended() error {
-	if _, err := c.in.ReadByte(); err == nil || errors.Is(err, io.EOF) {
-		return nil
-	} else {
-		return err
+	if b, err := c.in.ReadByte(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%d, %w", b, err)
 	}
+	return nil
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
