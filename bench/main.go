@@ -1,6 +1,6 @@
 // Command bench measures what a kwai server does on this machine.
 //
-//	go run ./bench [-duration 4s] [-big=false] [-json]
+//	go run ./bench [-duration 4s] [-engine all|sqlite|postgres] [-only REGEXP] [-big=false] [-json]
 //
 // It builds kwai as it is released and starts it on new databases with default
 // hashing and durability and without throttles: on SQLite, and on a PostgreSQL
@@ -32,6 +32,9 @@
 // client takes its part of the cores: figures are those of a server that shares
 // the machine with its clients. Compare figures of one machine only.
 //
+// -only chooses among the lines of the tables by what they begin with, such as
+// "SQLite, small: renew 64".
+//
 // With everything it takes some eight minutes, five of them in proportion to
 // -duration; the large databases are two.
 //
@@ -48,6 +51,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"time"
 
 	"kwai/bench/internal/load"
@@ -56,6 +61,8 @@ import (
 // options are the flags.
 type options struct {
 	duration time.Duration
+	engine   string
+	only     *regexp.Regexp
 	big      bool
 	json     bool
 }
@@ -64,10 +71,15 @@ func main() {
 	load.BareMain()
 	var o options
 	flag.DurationVar(&o.duration, "duration", 4*time.Second, "how long each figure is measured, all rounds together")
+	flag.StringVar(&o.engine, "engine", "all", "sqlite, postgres or all")
+	flag.Func("only", "a regular expression of what is measured, such as \"small: renew 64\"", func(s string) (err error) {
+		o.only, err = regexp.Compile(s)
+		return err
+	})
 	flag.BoolVar(&o.big, "big", true, "measure large databases too")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
 	flag.Parse()
-	if flag.NArg() > 0 || o.duration <= 0 {
+	if flag.NArg() > 0 || o.duration <= 0 || !slices.Contains([]string{"all", "sqlite", "postgres"}, o.engine) {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -103,11 +115,15 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b.report.ProgramBytes = file.Size()
-	if err := b.sqlite(ctx, program); err != nil {
-		return fmt.Errorf("SQLite: %w", err)
+	if o.engine != "postgres" {
+		if err := b.sqlite(ctx, program); err != nil {
+			return fmt.Errorf("SQLite: %w", err)
+		}
 	}
-	if err := b.postgres(ctx, program); err != nil {
-		return fmt.Errorf("PostgreSQL: %w", err)
+	if o.engine != "sqlite" {
+		if err := b.postgres(ctx, program); err != nil {
+			return fmt.Errorf("PostgreSQL: %w", err)
+		}
 	}
 	b.report.judge()
 	if o.json {

@@ -35,7 +35,11 @@ type side func(ctx context.Context, round int) (load.Figures, error)
 
 // compare measures both sides by turns, of first, and adds them to the report.
 func (b *bench) compare(ctx context.Context, c comparison, of, limit side) error {
-	say("measuring %s, %s: %s from %d beside %s", c.Engine, c.Database, c.Operation, c.Connections, c.Beside)
+	what := fmt.Sprintf("%s, %s: %s %d beside %s", c.Engine, c.Database, c.Operation, c.Connections, c.Beside)
+	if b.only != nil && !b.only.MatchString(what) {
+		return nil
+	}
+	say("measuring %s", what)
 	var figures, limits [rounds]load.Figures
 	for i := range rounds {
 		var err error
@@ -43,7 +47,7 @@ func (b *bench) compare(ctx context.Context, c comparison, of, limit side) error
 			limits[i], err = limit(ctx, i)
 		}
 		if err != nil {
-			return fmt.Errorf("%s from %d beside %s: %w", c.Operation, c.Connections, c.Beside, err)
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	c.Figures, c.Limit = middle(figures[:]), middle(limits[:])

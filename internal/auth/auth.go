@@ -110,6 +110,7 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
+	s.verified.remember(access, said{session.ID, session.UserID, expires})
 	return Tokens{
 		Access:    access,
 		Refresh:   s.Keys.Refresh(id, uint64(session.Counter)),

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// verified remembers what access tokens said whose signatures were good: to
-// verify one takes several times as long as to read its session. A token that is
-// remembered must have been accepted before, so what it says but for its end
-// needs no second look. The zero value is ready.
+// verified remembers what access tokens said whose signatures are good: to verify
+// one takes several times as long as to read its session. A token that is
+// remembered was made here or has been accepted before, so what it says but for
+// its end needs no second look. The zero value is ready.
 type verified struct {
 	mu sync.Mutex
 	// Two generations: when the newer one is full it becomes the older, and what

@@ -120,7 +120,7 @@ func (b *batch) begin(j *job) error {
 		return errEnded
 	}
 	// Without cancellation: an interrupted statement would roll back the batch.
-	b.current, b.tx = j, newTx(context.Background(), b.w.q, b.now, j.one)
+	b.current, b.tx = j, newTx(context.Background(), b.w.conn, b.now, j.one)
 	if j.one {
 		return nil
 	}

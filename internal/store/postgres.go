@@ -73,7 +73,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 
 	e := &postgresEngine{db: db, now: o.Now, stop: func() {}}
-	s := &Store{engine: e, db: db, readers: db}
+	s := &Store{engine: e, readers: viaSQL{db}}
 	if err := e.open(ctx, s, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL at %s: %w", config.Host, err), e.close())
 	}
@@ -132,7 +132,7 @@ func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error)
 	for try := 1; ; try++ {
 		var err error
 		if one {
-			err = fn(newTx(ctx, e.db, e.now(), true))
+			err = fn(newTx(ctx, viaSQL{e.db}, e.now(), true))
 		} else {
 			err = e.try(ctx, fn)
 		}
@@ -155,7 +155,7 @@ func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 	}
 	// Undoes it where fn fails or panics; after a commit it does nothing.
 	defer func() { _ = t.Rollback() }()
-	tx := newTx(ctx, t, e.now(), false)
+	tx := newTx(ctx, viaSQL{t}, e.now(), false)
 	if err := fn(tx); err != nil {
 		if tx.failed != nil && !errors.Is(err, tx.failed) {
 			return fmt.Errorf("%w (after %w)", err, tx.failed)
@@ -167,6 +167,36 @@ func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 
 func (e *postgresEngine) readContext(ctx context.Context) (context.Context, time.Duration) {
 	return ctx, readTimeout
+}
+
+// viaSQL is a querier of a *sql.DB or *sql.Tx.
+type viaSQL struct {
+	db interface {
+		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	}
+}
+
+func (q viaSQL) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	result, err := q.db.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (q viaSQL) query(ctx context.Context, each rowFunc, query string, args ...any) error {
+	rows, err := q.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for more := true; more && rows.Next(); {
+		if more, err = each(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
 }
 
 // retryable: serialization failure and deadlock. PostgreSQL has undone the

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -17,13 +16,9 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// sqliteReaders bounds the connections that read at the same time.
-const sqliteReaders = 8
-
 type sqliteEngine struct {
-	lock    *sql.DB // held open by the one process that serves; or nil
-	readers *sql.DB
-	reading *prepared // on readers
+	lock    *sqliteConn // held open by the one process that serves; or nil
+	readers *readers
 	writer  *writer
 }
 
@@ -64,21 +59,21 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		// another program's.
 		writable = append([]string{"journal_mode(WAL)"}, pragmas...)
 		// By connections of its own, which are gone before the first request.
-		db := e.openDB(path, writable...)
-		err := errors.Join(migrate(ctx, goose.DialectSQLite3, db, o.Log), db.Close())
+		db, err := sql.Open("sqlite", dsn(path, writable...))
+		if err != nil {
+			return nil, err
+		}
+		err = errors.Join(migrate(ctx, goose.DialectSQLite3, db, o.Log), db.Close())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	if e.writer, err = startWriter(ctx, e.openDB(path, writable...), o); err != nil {
+	if e.writer, err = startWriter(dsn(path, writable...), o); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s := &Store{engine: &e, now: e.writer.now}
-	e.readers = e.openDB(path, append([]string{"query_only(1)"}, pragmas...)...)
-	e.readers.SetMaxOpenConns(sqliteReaders)
-	e.readers.SetMaxIdleConns(sqliteReaders)
-	e.reading = &prepared{conn: e.readers}
-	s.db, s.readers = e.readers, e.reading
+	e.readers = newReaders(dsn(path, append([]string{"query_only(1)"}, pragmas...)...))
+	s.readers = e.readers
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -91,36 +86,38 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	return s, nil
 }
 
-func (e *sqliteEngine) openDB(path string, pragmas ...string) *sql.DB {
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
+func dsn(path string, pragmas ...string) string {
+	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
 		"_pragma": pragmas,
 		"mode":    {"rw"}, // a file that vanishes is not to be made anew
 	}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
-	if err != nil {
-		panic(err) // the driver's name is wrong: nothing else is looked at here
-	}
-	return db
+	return u.String()
 }
 
 // lockSQLite makes sure that one process serves the database: group commit
 // wants one writer, and two servers on one file are a mistake more often than
 // not. The lock is SQLite's own, on a file beside the database: it works
 // wherever SQLite does, and the system drops it when the process dies.
-func lockSQLite(ctx context.Context, path string) (*sql.DB, error) {
+func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 	if err := create(path + "-serving"); err != nil {
 		return nil, err
 	}
-	db := (*sqliteEngine)(nil).openDB(path+"-serving", "busy_timeout(0)", "journal_mode(OFF)", "locking_mode(EXCLUSIVE)")
-	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, `BEGIN EXCLUSIVE; COMMIT`); err != nil {
-		db.Close()
-		if sqliteCode(err) == sqlite3.SQLITE_BUSY {
-			return nil, fmt.Errorf("another kwai serves %s", path)
+	lock, err := openConn(dsn(path+"-serving", "busy_timeout(0)", "journal_mode(OFF)", "locking_mode(EXCLUSIVE)"))
+	for _, statement := range []string{`BEGIN EXCLUSIVE`, `COMMIT`} {
+		if err == nil {
+			_, err = lock.exec(ctx, statement)
 		}
-		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
-	return db, nil
+	if err == nil {
+		return lock, nil
+	}
+	if lock != nil {
+		_ = lock.close()
+	}
+	if sqliteCode(err) == sqlite3.SQLITE_BUSY {
+		return nil, fmt.Errorf("another kwai serves %s", path)
+	}
+	return nil, fmt.Errorf("locking %s: %w", path, err)
 }
 
 // create makes sure that there is a file, readable by its owner only, which
@@ -144,7 +141,7 @@ func create(path string) error {
 func (e *sqliteEngine) close() error {
 	var errs []error
 	if e.readers != nil {
-		errs = append(errs, e.reading.close(), e.readers.Close())
+		errs = append(errs, e.readers.close())
 	}
 	if e.writer != nil {
 		// The server leaves one file behind, not a log to be read at the next
@@ -152,7 +149,7 @@ func (e *sqliteEngine) close() error {
 		errs = append(errs, e.writer.close(e.lock != nil))
 	}
 	if e.lock != nil {
-		errs = append(errs, e.lock.Close())
+		errs = append(errs, e.lock.close())
 	}
 	return errors.Join(errs...)
 }
@@ -182,55 +179,4 @@ func (e *sqliteEngine) unavailable(err error) bool {
 		return true
 	}
 	return false
-}
-
-// prepared is a querier that prepares each text once.
-type prepared struct {
-	conn interface {
-		PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
-	}
-	stmts sync.Map // text → *sql.Stmt
-}
-
-func (p *prepared) stmt(query string) (*sql.Stmt, error) {
-	if s, ok := p.stmts.Load(query); ok {
-		return s.(*sql.Stmt), nil
-	}
-	// Not under the caller's context: the statement outlives the call.
-	s, err := p.conn.PrepareContext(context.Background(), query)
-	if err != nil {
-		return nil, err
-	}
-	if first, loaded := p.stmts.LoadOrStore(query, s); loaded {
-		s.Close() //nolint:sqlclosecheck // it lost the race, its twin lives on
-		s = first.(*sql.Stmt)
-	}
-	return s, nil
-}
-
-// close closes the statements: until then SQLite keeps their connections, and
-// with them its locks, although database/sql has closed them.
-func (p *prepared) close() error {
-	var errs []error
-	p.stmts.Range(func(_, s any) bool {
-		errs = append(errs, s.(*sql.Stmt).Close())
-		return true
-	})
-	return errors.Join(errs...)
-}
-
-func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	s, err := p.stmt(query) //nolint:sqlclosecheck // close closes all
-	if err != nil {
-		return nil, err
-	}
-	return s.ExecContext(ctx, args...)
-}
-
-func (p *prepared) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	s, err := p.stmt(query) //nolint:sqlclosecheck // close closes all
-	if err != nil {
-		return nil, err
-	}
-	return s.QueryContext(ctx, args...)
 }

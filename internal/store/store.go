@@ -77,15 +77,22 @@ type engine interface {
 type Store struct {
 	engine
 	readers querier
-	db      *sql.DB // for what no other statement depends on: versions
 	now     func() time.Time
 }
 
-// querier is what *sql.DB and *sql.Tx have in common.
+// querier runs statements.
 type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	// exec returns how many rows the statement changed.
+	exec(ctx context.Context, query string, args ...any) (int64, error)
+	// query calls each with the rows.
+	query(ctx context.Context, each rowFunc, query string, args ...any) error
 }
+
+// rowFunc is called with each row for as long as it returns true.
+type rowFunc func(scan scanFunc) (more bool, err error)
+
+// scanFunc copies the columns of a row.
+type scanFunc func(dest ...any) error
 
 // Open opens the database that o.URL names. Its errors are for the person who
 // set it, in one line, and never hold a password.
@@ -210,26 +217,19 @@ func (tx *Tx) end() {
 
 // exec returns how many rows the statement changed.
 func (r Reader) exec(query string, args ...any) (n int64, err error) {
-	err = r.statement(func() error {
-		res, err := r.q.ExecContext(r.ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		n, err = res.RowsAffected()
+	err = r.statement(func() (err error) {
+		n, err = r.q.exec(r.ctx, query, args...)
 		return err
 	})
 	return n, err
 }
 
-// scanFunc is the Scan of *sql.Row and *sql.Rows.
-type scanFunc func(dest ...any) error
-
 // one returns the query's first row; ErrNotFound if there is none.
 func one[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (v T, err error) {
 	found := false
-	err = r.each(func(rows *sql.Rows) (bool, error) {
+	err = r.each(func(row scanFunc) (bool, error) {
 		found = true
-		v, err = scan(rows.Scan)
+		v, err = scan(row)
 		return false, err
 	}, query, args...)
 	if err == nil && !found {
@@ -240,16 +240,15 @@ func one[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...
 
 // list returns all rows of the query.
 func list[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (all []T, err error) {
-	err = r.each(func(rows *sql.Rows) (bool, error) {
-		v, err := scan(rows.Scan)
+	err = r.each(func(row scanFunc) (bool, error) {
+		v, err := scan(row)
 		all = append(all, v)
 		return true, err
 	}, query, args...)
 	return all, err
 }
 
-// each calls fn for each row of the query for as long as it returns true.
-func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any) error {
+func (r Reader) each(fn rowFunc, query string, args ...any) error {
 	return r.statement(func() error {
 		ctx := r.ctx
 		if r.timeout > 0 {
@@ -257,17 +256,7 @@ func (r Reader) each(fn func(*sql.Rows) (bool, error), query string, args ...any
 			ctx, cancel = context.WithTimeout(ctx, r.timeout)
 			defer cancel()
 		}
-		rows, err := r.q.QueryContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for more := true; more && rows.Next(); {
-			if more, err = fn(rows); err != nil {
-				return err
-			}
-		}
-		return errors.Join(rows.Err(), rows.Close())
+		return r.q.query(ctx, fn, query, args...)
 	})
 }
 
@@ -312,10 +301,9 @@ func migrate(ctx context.Context, dialect database.Dialect, db *sql.DB, log *slo
 // checkVersion refuses a database that this program can't use: one that is
 // older than its queries, or newer in a way that says so.
 func (s *Store) checkVersion(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	var text string
-	if err := s.db.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'oldest_schema'`).Scan(&text); err != nil {
+	db := s.Read(ctx)
+	text, err := one(db, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
+	if err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
 	}
 	oldest, err := strconv.Atoi(text)
@@ -325,8 +313,8 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	if oldest > schemaVersion {
 		return fmt.Errorf("it is of a newer kwai (schema %d, this program knows %d): use that one", oldest, schemaVersion)
 	}
-	var have int
-	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`).Scan(&have); err != nil {
+	have, err := one(db, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
+	if err != nil {
 		return err
 	}
 	if have < schemaVersion {

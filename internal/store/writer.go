@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,9 +17,8 @@ import (
 //
 // Here is the queue and the connection; batch.go runs and commits.
 type writer struct {
-	db   *sql.DB
-	conn *sql.Conn
-	q    *prepared
+	dsn  string
+	conn *sqliteConn
 	now  func() time.Time
 	log  *slog.Logger
 
@@ -47,7 +44,10 @@ const (
 	gap      = 2 * time.Millisecond
 )
 
-var errClosed = fmt.Errorf("%w: it is being closed", ErrUnavailable)
+var (
+	errClosed  = fmt.Errorf("%w: it is being closed", ErrUnavailable)
+	errNotOpen = fmt.Errorf("%w: it could not be opened again", ErrUnavailable)
+)
 
 // job is a transaction that waits or runs.
 type job struct {
@@ -88,8 +88,8 @@ type outcome struct {
 	panicked any
 }
 
-func startWriter(ctx context.Context, db *sql.DB, o Options) (*writer, error) {
-	w := &writer{db: db, now: o.Now, log: o.Log, jobs: make(chan *job, maxBatch), stopped: make(chan struct{})}
+func startWriter(dsn string, o Options) (*writer, error) {
+	w := &writer{dsn: dsn, now: o.Now, log: o.Log, jobs: make(chan *job, maxBatch), stopped: make(chan struct{})}
 	if w.now == nil {
 		w.now = time.Now
 	}
@@ -97,19 +97,20 @@ func startWriter(ctx context.Context, db *sql.DB, o Options) (*writer, error) {
 	if o.Serve {
 		w.patience = serverPatience
 	}
-	if err := w.connect(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err := w.connect(); err != nil {
+		if w.conn != nil {
+			err = errors.Join(err, w.conn.close())
+		}
+		return nil, err
 	}
 	go w.run()
 	return w, nil
 }
 
-func (w *writer) connect(ctx context.Context) error {
-	conn, err := w.db.Conn(ctx)
-	if err != nil {
+func (w *writer) connect() (err error) {
+	if w.conn, err = openConn(w.dsn); err != nil {
 		return err
 	}
-	w.conn, w.q = conn, &prepared{conn: conn}
 	// From here on begin does the waiting: SQLite's own would soon look every
 	// 100 ms only.
 	return w.sql(`PRAGMA busy_timeout = 5`)
@@ -170,7 +171,10 @@ func (w *writer) close(checkpoint bool) error {
 	if checkpoint {
 		err = w.sql(`PRAGMA wal_checkpoint(TRUNCATE)`)
 	}
-	return errors.Join(err, w.q.close(), w.conn.Close(), w.db.Close())
+	if w.conn != nil {
+		err = errors.Join(err, w.conn.close())
+	}
+	return err
 }
 
 func (w *writer) run() {
@@ -244,14 +248,18 @@ func (w *writer) rollback() {
 
 // reconnect leaves a connection in an unknown state.
 func (w *writer) reconnect() {
-	_ = w.q.close()
-	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // this is how database/sql is told
-	if err := w.connect(context.Background()); err != nil {
+	if w.conn != nil {
+		_ = w.conn.close()
+	}
+	if err := w.connect(); err != nil {
 		w.log.Error("opening the database again", "error", err)
 	}
 }
 
 func (w *writer) sql(query string) error {
-	_, err := w.q.ExecContext(context.Background(), query)
+	if w.conn == nil {
+		return errNotOpen
+	}
+	_, err := w.conn.exec(context.Background(), query)
 	return err
 }

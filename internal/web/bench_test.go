@@ -80,6 +80,7 @@ const login = "username=ann%40example.org&password=correct+horse+battery"
 // benchmark has many clients at once, as group commit wants: each logs in, and
 // then does step again and again.
 func benchmark(b *testing.B, step func(h http.Handler, t tokens) tokens) {
+	b.Helper()
 	h := site(b)
 	clients := sync.Pool{New: func() any { return read(b, exchange(b, h, "POST", "login", "", login)) }}
 	b.ReportAllocs()

@@ -1,0 +1,236 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// sqliteConn is a connection to SQLite that prepares each text once. It uses the
+// driver without database/sql, whose pool and conversions cost half as much as a
+// short query. One goroutine at a time may use it.
+type sqliteConn struct {
+	conn  driver.Conn
+	stmts map[string]driver.Stmt
+}
+
+func openConn(dsn string) (*sqliteConn, error) {
+	conn, err := new(sqlite.Driver).Open(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &sqliteConn{conn, make(map[string]driver.Stmt)}, nil
+}
+
+// prepare returns a statement and its arguments as the driver wants them.
+func (c *sqliteConn) prepare(query string, args []any) (driver.Stmt, []driver.NamedValue, error) {
+	stmt, ok := c.stmts[query]
+	if !ok {
+		var err error
+		if stmt, err = c.conn.Prepare(query); err != nil {
+			return nil, nil, err
+		}
+		c.stmts[query] = stmt
+	}
+	values := make([]driver.NamedValue, len(args))
+	for i, arg := range args {
+		value, err := driver.DefaultParameterConverter.ConvertValue(arg)
+		if err != nil {
+			return nil, nil, err
+		}
+		values[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
+	}
+	return stmt, values, nil
+}
+
+// exec runs to its end whatever becomes of the context: an interrupted write
+// would undo its neighbours', and to watch over one costs more than most reads.
+func (c *sqliteConn) exec(_ context.Context, query string, args ...any) (int64, error) {
+	stmt, values, err := c.prepare(query, args)
+	if err != nil {
+		return 0, err
+	}
+	result, err := stmt.(driver.StmtExecContext).ExecContext(context.Background(), values)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (c *sqliteConn) query(_ context.Context, each rowFunc, query string, args ...any) error {
+	stmt, values, err := c.prepare(query, args)
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.(driver.StmtQueryContext).QueryContext(context.Background(), values)
+	if err != nil {
+		return err
+	}
+	row := make([]driver.Value, len(rows.Columns()))
+	scan := func(dest ...any) error { return scanRow(row, dest) }
+	for more := true; more && err == nil; {
+		if err = rows.Next(row); err == nil {
+			more, err = each(scan)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return errors.Join(err, rows.Close())
+}
+
+// scanRow copies a row's values to the kinds of variables that the queries scan
+// into.
+func scanRow(row []driver.Value, dest []any) error {
+	if len(row) != len(dest) {
+		return fmt.Errorf("a row of %d columns is scanned into %d variables", len(row), len(dest))
+	}
+	for i, value := range row {
+		ok := true
+		switch d := dest[i].(type) {
+		case *string:
+			*d, ok = value.(string)
+		case *int64:
+			*d, ok = value.(int64)
+		case *int:
+			var n int64
+			n, ok = value.(int64)
+			*d = int(n)
+		case *[]byte:
+			var b []byte
+			b, ok = value.([]byte)
+			*d = slices.Clone(b)
+		case sql.Scanner:
+			if err := d.Scan(value); err != nil {
+				return err
+			}
+		default:
+			ok = false
+		}
+		if !ok {
+			return fmt.Errorf("column %d is a %T, which doesn't go into a %T", i, value, dest[i])
+		}
+	}
+	return nil
+}
+
+// close closes the statements first: until then SQLite keeps the connection, and
+// with it its locks.
+func (c *sqliteConn) close() error {
+	var errs []error
+	for _, stmt := range c.stmts {
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(append(errs, c.conn.Close())...)
+}
+
+// sqliteReaders bounds the connections that read at the same time.
+const sqliteReaders = 8
+
+// readers are connections that read, each opened when all others are busy.
+type readers struct {
+	dsn string
+
+	mu     sync.Mutex
+	freed  *sync.Cond
+	free   []*sqliteConn // the last one used comes last, and is used next
+	busy   int
+	closed bool
+}
+
+func newReaders(dsn string) *readers {
+	r := &readers{dsn: dsn}
+	r.freed = sync.NewCond(&r.mu)
+	return r
+}
+
+// with runs f on a connection.
+func (r *readers) with(f func(*sqliteConn) error) error {
+	c, err := r.take()
+	if err != nil {
+		return err
+	}
+	healthy := false
+	defer func() { r.put(c, healthy) }()
+	err = f(c)
+	switch sqliteCode(err) {
+	case 0, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY:
+		healthy = true
+	}
+	return err
+}
+
+func (r *readers) take() (*sqliteConn, error) {
+	r.mu.Lock()
+	for len(r.free) == 0 && r.busy >= sqliteReaders {
+		r.freed.Wait()
+	}
+	if r.closed {
+		r.mu.Unlock()
+		return nil, errClosed
+	}
+	r.busy++
+	if n := len(r.free); n > 0 {
+		c := r.free[n-1]
+		r.free = r.free[:n-1]
+		r.mu.Unlock()
+		return c, nil
+	}
+	r.mu.Unlock()
+	c, err := openConn(r.dsn)
+	if err != nil {
+		r.put(nil, false)
+	}
+	return c, err
+}
+
+// put gives a connection back. One that isn't healthy is left, and another opened
+// in its place when it is needed.
+func (r *readers) put(c *sqliteConn, healthy bool) {
+	if c != nil && !healthy {
+		_ = c.close() // its error has been told already
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy--
+	if healthy {
+		r.free = append(r.free, c)
+	}
+	r.freed.Broadcast()
+}
+
+func (r *readers) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = r.with(func(c *sqliteConn) (err error) {
+		n, err = c.exec(ctx, query, args...)
+		return err
+	})
+	return n, err
+}
+
+func (r *readers) query(ctx context.Context, each rowFunc, query string, args ...any) error {
+	return r.with(func(c *sqliteConn) error { return c.query(ctx, each, query, args...) })
+}
+
+// close waits for what is being read.
+func (r *readers) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for r.busy > 0 {
+		r.freed.Wait()
+	}
+	var errs []error
+	for _, c := range r.free {
+		errs = append(errs, c.close())
+	}
+	r.free = nil
+	return errors.Join(errs...)
+}
