@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"sync"
 	"time"
+
+	"kwai/verify"
 )
 
 // verified remembers what access tokens said whose signatures are good: to verify
@@ -29,7 +31,10 @@ type said struct {
 
 // recall returns what a token said that has not expired.
 func (v *verified) recall(token string, now time.Time) (said, bool) {
-	key := sha256.Sum256([]byte(token))
+	if len(token) > verify.MaxSize {
+		return said{}, false
+	}
+	key := keyOf(token)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s, ok := v.newer[key]
@@ -42,10 +47,16 @@ func (v *verified) recall(token string, now time.Time) (said, bool) {
 }
 
 func (v *verified) remember(token string, s said) {
-	key := sha256.Sum256([]byte(token))
+	key := keyOf(token)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.put(key, s)
+}
+
+// keyOf is the hash of a token of MaxSize at most. The copy stays on the stack.
+func keyOf(token string) [sha256.Size]byte {
+	var text [verify.MaxSize]byte
+	return sha256.Sum256(text[:copy(text[:], token)])
 }
 
 func (v *verified) put(key [sha256.Size]byte, s said) {

@@ -47,7 +47,7 @@ const retryAfter = 2
 
 // explain is the one place that decides what a client sees of an error. What
 // isn't known here is a fault of ours: it is logged and not shown.
-func (s *Server) explain(r *http.Request, err error) problem {
+func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) problem {
 	p := problem{Type: "about:blank"}
 	if e, ok := errors.AsType[*httpError](err); ok {
 		p.Status, p.Detail = e.status, e.detail
@@ -66,10 +66,10 @@ func (s *Server) explain(r *http.Request, err error) problem {
 		// nothing is wrong with what broke off for it.
 		p.Status, p.Detail = http.StatusServiceUnavailable, "The request was given up."
 	case p.Status == http.StatusServiceUnavailable:
-		note(r, "error", err.Error())
+		note(w, "error", err.Error())
 		p.Detail = "The server can't do this now. Try again soon."
 	case p.Status == 0:
-		note(r, "error", err.Error())
+		note(w, "error", err.Error())
 		p.Status, p.Detail = http.StatusInternalServerError, "The server made a mistake. It has been logged."
 	}
 	p.Title = http.StatusText(p.Status)
@@ -89,21 +89,21 @@ func (p problem) headers(h http.Header, err error) {
 
 // problem answers with an error for a program.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
-	p := s.explain(r, err)
+	p := s.explain(w, r, err)
 	p.headers(w.Header(), err)
 	body, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // it holds nothing that JSON can't
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header()["Content-Type"] = contentProblem
+	w.Header()["X-Content-Type-Options"] = noSniff
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n'))
 }
 
 // errorPage answers with an error for a person.
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
-	p := s.explain(r, err)
+	p := s.explain(w, r, err)
 	p.headers(w.Header(), err)
 	renderPage(w, p.Status, "error", messagePage{Title: p.Title, Text: p.Detail})
 }

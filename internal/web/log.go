@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -9,23 +8,20 @@ import (
 	"time"
 )
 
-// event is what is logged of a request: one line, which handlers add to. Never
-// a query argument, a token, a password or the address of an unknown account.
-type event struct{ attrs []slog.Attr }
-
-type eventKey struct{}
-
-// note adds to the request's line in the log.
-func note(r *http.Request, name string, value any) {
-	if e, ok := r.Context().Value(eventKey{}).(*event); ok {
-		e.attrs = append(e.attrs, slog.Any(name, value))
-	}
-}
-
-// answered remembers what was answered.
+// answered remembers what was answered, and what is logged of it: one line, which
+// handlers add to. Never a query argument, a token, a password or the address of
+// an unknown account.
 type answered struct {
 	http.ResponseWriter
 	status int
+	attrs  []slog.Attr
+}
+
+// note adds to the request's line in the log.
+func note(w http.ResponseWriter, name string, value any) {
+	if a, ok := w.(*answered); ok {
+		a.attrs = append(a.attrs, slog.Any(name, value))
+	}
 }
 
 func (w *answered) WriteHeader(status int) {
@@ -49,8 +45,6 @@ func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (s *Server) logged(route string, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
-		e := &event{}
-		r = r.WithContext(context.WithValue(r.Context(), eventKey{}, e))
 		a := &answered{ResponseWriter: w}
 		defer func() {
 			if p := recover(); p != nil {
@@ -60,18 +54,18 @@ func (s *Server) logged(route string, next http.HandlerFunc) http.Handler {
 				}
 				s.problem(a, r, &httpError{http.StatusInternalServerError, "The server made a mistake. It has been logged."})
 			}
-			s.log(r, route, a.status, time.Since(begun), e)
+			s.log(r, route, a, time.Since(begun))
 		}()
 		next(a, r)
 	})
 }
 
-func (s *Server) log(r *http.Request, route string, status int, took time.Duration, e *event) {
+func (s *Server) log(r *http.Request, route string, a *answered, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
-	case status == http.StatusServiceUnavailable:
+	case a.status == http.StatusServiceUnavailable:
 		level = slog.LevelWarn // anybody can make the server busy
-	case status >= http.StatusInternalServerError:
+	case a.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	if !s.Log.Enabled(r.Context(), level) {
@@ -84,9 +78,9 @@ func (s *Server) log(r *http.Request, route string, status int, took time.Durati
 	attrs := append([]slog.Attr{
 		slog.String("method", r.Method[:min(len(r.Method), 16)]), // the client may make one up
 		slog.String("route", route),
-		slog.Int("status", status),
+		slog.Int("status", a.status),
 		slog.Duration("took", took),
 		slog.String("client", client),
-	}, e.attrs...)
+	}, a.attrs...)
 	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
 }

@@ -41,7 +41,7 @@ type tokenSchema struct {
 }
 
 func writeTokens(w http.ResponseWriter, t auth.Tokens) error {
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header()["Cache-Control"] = noStore
 	return writeJSON(w, tokenSchema{
 		AccessToken:  t.Access,
 		RefreshToken: t.Refresh,

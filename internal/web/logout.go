@@ -4,7 +4,7 @@ import "net/http"
 
 // logout answers POST /api/v1/auth/logout. Who asks is looked at first.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
-	user, err := s.currentUser(r)
+	user, err := s.currentUser(w, r)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		if auth.CodeOf(err) != auth.Unavailable {
 			return err
 		}
-		p := s.explain(r, err)
+		p := s.explain(w, r, err)
 		p.headers(w.Header(), err)
 		page.Notice = p.Detail
 		renderPage(w, p.Status, "recover", page)

@@ -66,7 +66,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 
 // refuseReset shows on a page why a reset was refused.
 func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetPage, err error) error {
-	p := s.explain(r, err)
+	p := s.explain(w, r, err)
 	p.headers(w.Header(), err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):

@@ -11,7 +11,7 @@ import (
 
 // currentUser is the user whose access token the request bears (RFC 6750, 2.1).
 // A token in the query or the body is not looked at.
-func (s *Server) currentUser(r *http.Request) (store.Profile, error) {
+func (s *Server) currentUser(w http.ResponseWriter, r *http.Request) (store.Profile, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) != 1 {
 		return store.Profile{}, auth.ErrNotLoggedIn
@@ -22,7 +22,7 @@ func (s *Server) currentUser(r *http.Request) (store.Profile, error) {
 	}
 	user, err := s.Rules.Check(r.Context(), strings.TrimLeft(access, " "))
 	if err == nil {
-		note(r, "user", user.ID)
+		note(w, "user", user.ID)
 	}
 	return user, err
 }
@@ -38,7 +38,7 @@ type userSchema struct {
 
 // user answers GET /api/v1/auth/user.
 func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
-	user, err := s.currentUser(r)
+	user, err := s.currentUser(w, r)
 	if err != nil {
 		return err
 	}
@@ -53,6 +53,6 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 		last := user.LastLoginAt.Format(time.RFC3339)
 		answer.LastLogin = &last
 	}
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header()["Cache-Control"] = noStore
 	return writeJSON(w, answer)
 }

@@ -190,14 +190,22 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bo
 	return false
 }
 
+// Values of headers that most answers have, made once. net/http copies them.
+var (
+	contentJSON    = []string{"application/json"}
+	contentProblem = []string{"application/problem+json"}
+	noSniff        = []string{"nosniff"}
+	noStore        = []string{"no-store"}
+)
+
 // writeJSON answers 200.
 func writeJSON(w http.ResponseWriter, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encoding the answer: %w", err)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header()["Content-Type"] = contentJSON
+	w.Header()["X-Content-Type-Options"] = noSniff
 	_, _ = w.Write(append(body, '\n')) // an error here is a client that went away
 	return nil
 }
