@@ -43,9 +43,9 @@ const (
 	flush = 10 * time.Second
 )
 
-// gcPercent lets the heap grow to four times what is in use, some MiB, instead of
+// gcPercent lets the heap grow to three times what is in use, some MiB, instead of
 // twice: memory for a few percent of the rate.
-const gcPercent = 300
+const gcPercent = 200
 
 // Run serves until ctx ends.
 func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error) {

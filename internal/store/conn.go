@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -132,12 +133,11 @@ func (c *sqliteConn) close() error {
 	return errors.Join(append(errs, c.conn.Close())...)
 }
 
-// sqliteReaders bounds the connections that read at the same time.
-const sqliteReaders = 8
-
-// readers are connections that read, each opened when all others are busy.
+// readers are connections that read, each opened when all others are busy. There
+// are few: a read waits for nothing but its turn on a core.
 type readers struct {
 	dsn string
+	max int
 
 	mu     sync.Mutex
 	freed  *sync.Cond
@@ -147,7 +147,7 @@ type readers struct {
 }
 
 func newReaders(dsn string) *readers {
-	r := &readers{dsn: dsn}
+	r := &readers{dsn: dsn, max: runtime.GOMAXPROCS(0) + 2}
 	r.freed = sync.NewCond(&r.mu)
 	return r
 }
@@ -170,7 +170,7 @@ func (r *readers) with(f func(*sqliteConn) error) error {
 
 func (r *readers) take() (*sqliteConn, error) {
 	r.mu.Lock()
-	for len(r.free) == 0 && r.busy >= sqliteReaders {
+	for len(r.free) == 0 && r.busy >= r.max {
 		r.freed.Wait()
 	}
 	if r.closed {

@@ -39,8 +39,9 @@ const (
 	serverPatience  = 5 * time.Second
 	commandPatience = 30 * time.Second
 	// SQLite's lock isn't fair: a server that writes all the time leaves a gap
-	// now and then, in which a command that looks each millisecond gets it.
-	gapEvery = 100 * time.Millisecond
+	// now and then, in which a command that looks each millisecond gets it: so
+	// seldom that less than one request in a hundred meets one.
+	gapEvery = 500 * time.Millisecond
 	gap      = 2 * time.Millisecond
 )
 
