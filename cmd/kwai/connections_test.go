@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	"kwai/internal/store/storetest"
 )
@@ -60,27 +59,25 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if err := idle.ended(); err != nil {
 		t.Errorf("the one that was idle longest is still there: %v", err)
 	}
-	// …and never of one at work.
+	// …and of none at work.
 	fmt.Fprint(working, "=a@b")
 	if got := working.answer(http.MethodPost); got.Status != http.StatusOK {
 		t.Errorf("the one at work got %v", got)
 	}
 
-	// Where all are at work, it waits.
-	for _, c := range []*rawConn{working, fourth, fifth} {
+	// Where all are at work, it is that of the one at it longest.
+	for _, c := range []*rawConn{fourth, working, fifth} {
 		c.halfAsk()
 	}
-	waiting := s.dial()
-	fmt.Fprint(waiting, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	answered := make(chan time.Time)
-	go func() {
-		waiting.answer(http.MethodGet)
-		answered <- time.Now()
-	}()
-	freed := time.Now()
-	fmt.Fprint(fourth, "=a@b")
-	fourth.answer(http.MethodPost)
-	if at := <-answered; at.Before(freed) {
-		t.Error("a fourth was served beside three at work")
+	sixth := s.dial()
+	sixth.hello()
+	if err := fourth.ended(); err != nil {
+		t.Errorf("the one that was at work longest is still there: %v", err)
+	}
+	for _, c := range []*rawConn{working, fifth} {
+		fmt.Fprint(c, "=a@b")
+		if got := c.answer(http.MethodPost); got.Status != http.StatusOK {
+			t.Errorf("one that was at work for less long got %v", got)
+		}
 	}
 }

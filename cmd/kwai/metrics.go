@@ -14,7 +14,7 @@ import (
 
 // metrics is a server for those who watch this one: Prometheus' metrics, and
 // Go's profiles. It listens apart from the other, for it tells what users must
-// not see; and it has no time-outs, since a profile takes as long as was asked.
+// not see; and an answer has no time-out, since a profile takes as long as was asked.
 func metrics() *http.Server {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -30,7 +30,7 @@ func metrics() *http.Server {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
-	return &http.Server{Handler: mux, ReadHeaderTimeout: readHeaders, MaxHeaderBytes: maxHeaders}
+	return &http.Server{Handler: mux, ReadHeaderTimeout: readHeaders, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaders}
 }
 
 // serveMetrics serves them until stop is called.

@@ -67,6 +67,13 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		return &usageError{"--listen", err}
 	}
 	defer listener.Close()
+	if s.MetricsListen != "" {
+		stop, err := serveMetrics(ctx, s.MetricsListen, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: "http", Host: listener.Addr().String()}
 	}
@@ -152,13 +159,6 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowCosts(working) })
 	background.Go(func() { mailer.Run(working) })
 
-	if s.MetricsListen != "" {
-		stop, err := serveMetrics(ctx, s.MetricsListen, log)
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
 	server := newServer(handler, log)
 	clients := bound(listener, s.MaxConnections, log)
 	server.ConnState = clients.follow

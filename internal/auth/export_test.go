@@ -6,3 +6,6 @@ func (s *Service) PretendedCost(email string) string { return s.pretendedCost(em
 
 // MaxRequests is how many recovery requests may wait.
 const MaxRequests = maxRequests
+
+// RequestBatch is how many are looked at at a time.
+const RequestBatch = requestBatch

@@ -27,3 +27,25 @@ var Blocklist = blocklist
 func (p *Pool) Occupy(ctx context.Context, work func()) error {
 	return p.do(ctx, func(*worker) { work() })
 }
+
+// SetPatience replaces the time after which a process counts as stuck, until it is
+// given back.
+func SetPatience(d time.Duration) (restore func()) {
+	before := patience
+	patience = d
+	return func() { patience = before }
+}
+
+// HashTook hashes and returns the time that the worker holds against its share.
+func (p *Pool) HashTook(ctx context.Context) (took time.Duration, err error) {
+	t := task{Params: p.params, Salt: make([]byte, saltBytes), Size: keyBytes}
+	var failed error
+	err = p.do(ctx, func(w *worker) {
+		_, failed = w.compute(t)
+		took = w.took
+	})
+	if err == nil {
+		err = failed
+	}
+	return took, err
+}

@@ -11,8 +11,9 @@ import (
 )
 
 // memoryShare is the part of the available memory that hashing may take, as a
-// divisor. A quarter, because a hash's memory becomes garbage when it is done,
-// and the collector lets as much garbage grow as there is in use.
+// divisor. A quarter, because without processes of their own a hash's memory becomes
+// garbage when it is done, and the collector lets as much garbage grow as there is
+// in use.
 const memoryShare = 4
 
 // defaultWorkers is one per core, fewer if that many hashes at a time would take

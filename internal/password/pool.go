@@ -164,7 +164,7 @@ func (p *Pool) enqueue(ctx context.Context, j job) error {
 	}
 	defer p.waiting.Add(-1)
 	if p.waiting.Add(1) > p.maxQueue {
-		return p.holdBack(ctx)
+		return p.holdBack()
 	}
 	timeout := time.NewTimer(p.maxWait)
 	defer timeout.Stop()
@@ -180,15 +180,14 @@ func (p *Pool) enqueue(ctx context.Context, j job) error {
 	}
 }
 
-// holdBack refuses, but not at once.
-func (p *Pool) holdBack(ctx context.Context) error {
+// holdBack refuses, but not at once, and not sooner for a client that has gone:
+// one that hangs up after each request would be a flood that spins.
+func (p *Pool) holdBack() error {
 	p.waiting.Add(-1) // it takes nobody's place meanwhile
 	defer p.waiting.Add(1)
 	timeout := time.NewTimer(refuseAfter)
 	defer timeout.Stop()
 	select {
-	case <-ctx.Done():
-		return ctx.Err()
 	case <-timeout.C:
 	case <-p.closed:
 	}

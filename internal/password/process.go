@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
 // A worker's process is this program again, under another name. It reads tasks
@@ -97,7 +98,12 @@ func startProcess(nice int) (*process, error) {
 	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(out)}, nil
 }
 
+// patience is more than the dearest hash takes at the lowest priority. A process
+// that takes longer is stuck.
+var patience = time.Minute
+
 func (p *process) compute(t task) (r result, err error) {
+	defer p.killAfter(patience).Stop()
 	if err := p.to.Encode(t); err != nil { //nolint:gosec // to a process of ours
 		return r, err
 	}
@@ -106,6 +112,11 @@ func (p *process) compute(t task) (r result, err error) {
 
 // stop lets the process end by itself, which it does when it isn't at work.
 func (p *process) stop() {
+	defer p.killAfter(patience / 10).Stop()
 	_ = p.in.Close()
 	_ = p.cmd.Wait() // how it ended tells nothing new
+}
+
+func (p *process) killAfter(d time.Duration) *time.Timer {
+	return time.AfterFunc(d, func() { _ = p.cmd.Process.Kill() })
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"kwai/internal/password"
 )
@@ -125,7 +126,23 @@ func TestWorkersInProcesses(t *testing.T) { // not parallel: it counts processes
 		t.Errorf("the log says: %s", log.String())
 	}
 
-	// One that is lost is replaced.
+	if took, err := p.HashTook(t.Context()); err != nil || took <= 0 {
+		t.Errorf("a hash counted for %v of the worker's share (%v)", took, err)
+	}
+
+	// One that is stuck is ended and replaced; so is one that is lost.
+	defer password.SetPatience(300 * time.Millisecond)()
+	for _, w := range running {
+		if err := syscall.Kill(w.pid, syscall.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+	}
+	hashes()
+	if !strings.Contains(log.String(), "was lost") || len(workers(t, running...)) == 0 {
+		t.Errorf("after the processes were stopped there are %v; the log says: %s", workers(t), log.String())
+	}
+	log.Reset()
+	running = workers(t)
 	for _, w := range running {
 		if err := syscall.Kill(w.pid, syscall.SIGKILL); err != nil {
 			t.Error(err)

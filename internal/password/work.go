@@ -87,7 +87,7 @@ func (w *worker) compute(t task) (result, error) {
 }
 
 // start makes sure that the worker has a process, if it is to have one. A system
-// that forbids it is no reason to let nobody in.
+// that forbids to start any is no reason to let nobody in.
 func (w *worker) start() bool {
 	if w.process != nil || !w.processes {
 		return w.process != nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ func (w *writer) commit(jobs []*job) {
 // runAll runs the jobs. A job's own failure is kept in the job; the error
 // returned is the engine's in the culprit, and the batch is lost with it.
 func (w *writer) runAll(jobs []*job, now time.Time) (culprit *job, err error) {
+	jobs = slices.Clone(jobs) // one that is left behind may look at it later
 	for len(jobs) > 0 {
 		b := &batch{w: w, jobs: jobs, now: now, hold: time.NewTimer(maxHold), done: make(chan struct{})}
 		// In a goroutine that can be left behind, one for all of them: what they
@@ -155,6 +157,9 @@ func (b *batch) abandon() *job {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.abandoned = true
+	if b.tx == nil {
+		return b.jobs[0] // it hasn't begun: the whole process stood still
+	}
 	b.tx.end()
 	return b.current
 }

@@ -133,27 +133,33 @@ func (c *sqliteConn) close() error {
 	return errors.Join(append(errs, c.conn.Close())...)
 }
 
-// readers are connections that read, each opened when all others are busy. There
-// are few: a read waits for nothing but its turn on a core.
+// readers are connections that read, each opened when all others are busy: a few
+// more than there are cores, for those that wait for the disk.
 type readers struct {
-	dsn string
-	max int
+	dsn   string
+	turns chan struct{} // holds one for each that is busy
 
 	mu     sync.Mutex
-	freed  *sync.Cond
 	free   []*sqliteConn // the last one used comes last, and is used next
-	busy   int
 	closed bool
 }
 
 func newReaders(dsn string) *readers {
-	r := &readers{dsn: dsn, max: runtime.GOMAXPROCS(0) + 2}
-	r.freed = sync.NewCond(&r.mu)
-	return r
+	return &readers{dsn: dsn, turns: make(chan struct{}, runtime.GOMAXPROCS(0)+6)}
 }
 
-// with runs f on a connection.
-func (r *readers) with(f func(*sqliteConn) error) error {
+// with runs f on a connection. A caller may leave while it waits for one.
+func (r *readers) with(ctx context.Context, f func(*sqliteConn) error) error {
+	select {
+	case r.turns <- struct{}{}:
+	default:
+		select {
+		case r.turns <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer func() { <-r.turns }()
 	c, err := r.take()
 	if err != nil {
 		return err
@@ -170,14 +176,10 @@ func (r *readers) with(f func(*sqliteConn) error) error {
 
 func (r *readers) take() (*sqliteConn, error) {
 	r.mu.Lock()
-	for len(r.free) == 0 && r.busy >= r.max {
-		r.freed.Wait()
-	}
 	if r.closed {
 		r.mu.Unlock()
 		return nil, errClosed
 	}
-	r.busy++
 	if n := len(r.free); n > 0 {
 		c := r.free[n-1]
 		r.free = r.free[:n-1]
@@ -185,30 +187,23 @@ func (r *readers) take() (*sqliteConn, error) {
 		return c, nil
 	}
 	r.mu.Unlock()
-	c, err := openConn(r.dsn)
-	if err != nil {
-		r.put(nil, false)
-	}
-	return c, err
+	return openConn(r.dsn)
 }
 
 // put gives a connection back. One that isn't healthy is left, and another opened
 // in its place when it is needed.
 func (r *readers) put(c *sqliteConn, healthy bool) {
-	if c != nil && !healthy {
+	if !healthy {
 		_ = c.close() // its error has been told already
+		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.busy--
-	if healthy {
-		r.free = append(r.free, c)
-	}
-	r.freed.Broadcast()
+	r.free = append(r.free, c)
 }
 
 func (r *readers) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = r.with(func(c *sqliteConn) (err error) {
+	err = r.with(ctx, func(c *sqliteConn) (err error) {
 		n, err = c.exec(ctx, query, args...)
 		return err
 	})
@@ -216,21 +211,24 @@ func (r *readers) exec(ctx context.Context, query string, args ...any) (n int64,
 }
 
 func (r *readers) query(ctx context.Context, each rowFunc, query string, args ...any) error {
-	return r.with(func(c *sqliteConn) error { return c.query(ctx, each, query, args...) })
+	return r.with(ctx, func(c *sqliteConn) error { return c.query(ctx, each, query, args...) })
 }
 
 // close waits for what is being read.
 func (r *readers) close() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closed = true
-	for r.busy > 0 {
-		r.freed.Wait()
+	r.mu.Unlock()
+	for range cap(r.turns) {
+		r.turns <- struct{}{}
 	}
 	var errs []error
 	for _, c := range r.free {
 		errs = append(errs, c.close())
 	}
 	r.free = nil
+	for range cap(r.turns) {
+		<-r.turns // whoever comes later is told that it is closed
+	}
 	return errors.Join(errs...)
 }

@@ -72,8 +72,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s := &Store{engine: &e, now: e.writer.now}
-	// A MiB of cache for each holds the upper levels of a million sessions' trees.
-	e.readers = newReaders(dsn(path, append([]string{"query_only(1)", "cache_size(-1000)"}, pragmas...)...))
+	e.readers = newReaders(dsn(path, append([]string{"query_only(1)"}, pragmas...)...))
 	s.readers = e.readers
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -159,10 +158,10 @@ func (e *sqliteEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error) e
 	return e.writer.do(ctx, one, fn)
 }
 
-// readContext doesn't let the caller interrupt: a watch over its context would cost
-// more than most reads.
-func (e *sqliteEngine) readContext(context.Context) (context.Context, time.Duration) {
-	return context.Background(), 0
+// readContext lets the caller leave while it waits for its turn, no later: to
+// watch over a running read would cost more than most reads.
+func (e *sqliteEngine) readContext(ctx context.Context) (context.Context, time.Duration) {
+	return ctx, 0
 }
 
 // sqliteCode is the primary result code of an error; 0 if it has none.

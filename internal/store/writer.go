@@ -99,9 +99,7 @@ func startWriter(dsn string, o Options) (*writer, error) {
 		w.patience = serverPatience
 	}
 	if err := w.connect(); err != nil {
-		if w.conn != nil {
-			err = errors.Join(err, w.conn.close())
-		}
+		w.leave()
 		return nil, err
 	}
 	go w.run()
@@ -249,11 +247,17 @@ func (w *writer) rollback() {
 
 // reconnect leaves a connection in an unknown state.
 func (w *writer) reconnect() {
+	w.leave()
+	if err := w.connect(); err != nil {
+		w.leave()
+		w.log.Error("opening the database again", "error", err)
+	}
+}
+
+func (w *writer) leave() {
 	if w.conn != nil {
 		_ = w.conn.close()
-	}
-	if err := w.connect(); err != nil {
-		w.log.Error("opening the database again", "error", err)
+		w.conn = nil
 	}
 }
 

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"runtime"
 	"time"
 
@@ -24,21 +23,14 @@ func newPace() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), perSecond/10)
 }
 
-// pace waits for a refusal's turn, or until nobody waits for it any more.
-func (s *Server) pace(ctx context.Context) {
+// pace waits for a refusal's turn: to the end, for a client that hangs up after
+// each request would wait for nothing.
+func (s *Server) pace() {
 	turn := s.refusals.Reserve()
 	wait := turn.Delay()
 	if wait > refusalWait {
 		turn.Cancel()
 		wait = refusalWait
 	}
-	if wait <= 0 {
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	time.Sleep(wait)
 }

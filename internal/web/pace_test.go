@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -34,12 +35,15 @@ func TestRefusalsArePaced(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				gone, leave := context.WithCancel(t.Context())
+				leave()
 				begun := time.Now()
 				var all sync.WaitGroup
 				for range tt.n {
 					all.Go(func() {
 						w := httptest.NewRecorder()
-						handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nowhere", nil))
+						// Nobody waits for the answer: that must not help.
+						handler.ServeHTTP(w, httptest.NewRequestWithContext(gone, http.MethodGet, "/nowhere", nil))
 						if w.Code != http.StatusNotFound {
 							t.Error(w.Code)
 						}

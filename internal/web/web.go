@@ -154,7 +154,7 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		if err == nil {
 			return
 		}
-		s.pace(req.Context())
+		s.pace()
 		if r.page {
 			s.errorPage(w, req, err)
 		} else {
