@@ -133,8 +133,9 @@ func (c *sqliteConn) close() error {
 	return errors.Join(append(errs, c.conn.Close())...)
 }
 
-// readers are connections that read, each opened when all others are busy: a few
-// more than there are cores, for those that wait for the disk.
+// readers are connections that read, each opened when all others are busy: two more
+// than there are cores, for those that wait for the disk. More would have the rate
+// no higher, but each takes its cache and what SQLite needs beside it.
 type readers struct {
 	dsn   string
 	turns chan struct{} // holds one for each that is busy
@@ -145,7 +146,7 @@ type readers struct {
 }
 
 func newReaders(dsn string) *readers {
-	return &readers{dsn: dsn, turns: make(chan struct{}, runtime.GOMAXPROCS(0)+6)}
+	return &readers{dsn: dsn, turns: make(chan struct{}, runtime.GOMAXPROCS(0)+2)}
 }
 
 // with runs f on a connection. A caller may leave while it waits for one.

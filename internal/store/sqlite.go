@@ -72,7 +72,8 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s := &Store{engine: &e, now: e.writer.now}
-	e.readers = newReaders(dsn(path, append([]string{"query_only(1)"}, pragmas...)...))
+	// A MiB of cache for each holds the upper levels of a million sessions' trees.
+	e.readers = newReaders(dsn(path, append([]string{"query_only(1)", "cache_size(-1000)"}, pragmas...)...))
 	s.readers = e.readers
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
