@@ -4,9 +4,12 @@
 // All hashing goes through a [Pool]: a fixed number of workers and a queue that
 // is bounded in length and in waiting time, so that a flood of logins can take
 // neither all memory nor all cores. Who can't be served in time gets
-// [ErrBusy]. Make one Pool for the process:
+// [ErrBusy]. In a server each worker has a process of its own, which gives way to
+// everything else on the machine (process.go says how); the program begins with
+// [RunWorker] then. Make one Pool for the process:
 //
-//	pool := password.NewPool(password.Options{})
+//	password.RunWorker() // the first thing in main
+//	pool := password.NewPool(password.Options{Processes: true})
 //	defer pool.Close()
 //	hash, err := pool.Hash(ctx, chosen)         // after CheckPolicy(chosen, …)
 //	ok, err := pool.Verify(ctx, hash, typed)    // known account
