@@ -107,14 +107,19 @@ func TestDeadlineBeforeATransactionIsUnavailable(t *testing.T) {
 	})
 }
 
-// One runs on PostgreSQL without BEGIN and COMMIT.
-func TestOneWritesAtOnce(t *testing.T) {
+// One runs on PostgreSQL without BEGIN and COMMIT, on SQLite without a savepoint:
+// its statement stands, whatever comes after it, and none comes after it.
+func TestOneIsOneStatement(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		if err := s.One(t.Context(), adding("a")); err != nil {
 			t.Fatal(err)
 		}
-		wantUsers(t, s, "a")
+		err := s.One(t.Context(), func(tx *store.Tx) error { return errors.Join(add(tx, "b"), add(tx, "c")) })
+		if err == nil {
+			t.Error("two statements passed for one")
+		}
+		wantUsers(t, s, "a", "b")
 	})
 }
 
