@@ -34,6 +34,7 @@ func RunWorker() {
 	if len(os.Args) != 1 || os.Args[0] != processName {
 		return
 	}
+	nameProcess()
 	// What ends the server ends its process group: but first the requests under
 	// way are answered. Then the input ends.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

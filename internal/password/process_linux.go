@@ -1,6 +1,7 @@
 package password
 
 import (
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -9,6 +10,9 @@ import (
 
 // executable is this program, even if its file has been replaced since.
 func executable() (string, error) { return "/proc/self/exe", nil }
+
+// nameProcess names the process for ps and top, which would show "exe".
+func nameProcess() { _ = os.WriteFile("/proc/self/comm", []byte("kwai-password"), 0) }
 
 // processorTime is what this process has used so far.
 func processorTime() time.Duration {

@@ -10,6 +10,8 @@ import (
 
 func executable() (string, error) { return os.Executable() }
 
+func nameProcess() {}
+
 var started = time.Now()
 
 // processorTime stands in for it: only Linux has quotas that it is needed for.
