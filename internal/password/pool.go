@@ -162,10 +162,11 @@ func (p *Pool) enqueue(ctx context.Context, j job) error {
 		return nil
 	default:
 	}
-	defer p.waiting.Add(-1)
 	if p.waiting.Add(1) > p.maxQueue {
+		p.waiting.Add(-1)
 		return p.holdBack()
 	}
+	defer p.waiting.Add(-1)
 	timeout := time.NewTimer(p.maxWait)
 	defer timeout.Stop()
 	select {
@@ -183,8 +184,6 @@ func (p *Pool) enqueue(ctx context.Context, j job) error {
 // holdBack refuses, but not at once, and not sooner for a client that has gone:
 // one that hangs up after each request would be a flood that spins.
 func (p *Pool) holdBack() error {
-	p.waiting.Add(-1) // it takes nobody's place meanwhile
-	defer p.waiting.Add(1)
 	timeout := time.NewTimer(refuseAfter)
 	defer timeout.Stop()
 	select {

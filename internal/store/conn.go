@@ -52,8 +52,9 @@ func (c *sqliteConn) prepare(query string, args []any) (driver.Stmt, []driver.Na
 	return stmt, values, nil
 }
 
-// exec runs to its end whatever becomes of the context: an interrupted write
-// would undo its neighbours', and to watch over one costs more than most reads.
+// exec and query run to their end whatever becomes of the context: an interrupted
+// write would undo its neighbours', and to watch over a read costs more than most
+// reads.
 func (c *sqliteConn) exec(_ context.Context, query string, args ...any) (int64, error) {
 	stmt, values, err := c.prepare(query, args)
 	if err != nil {
@@ -201,14 +202,6 @@ func (r *readers) put(c *sqliteConn, healthy bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.free = append(r.free, c)
-}
-
-func (r *readers) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = r.with(ctx, func(c *sqliteConn) (err error) {
-		n, err = c.exec(ctx, query, args...)
-		return err
-	})
-	return n, err
 }
 
 func (r *readers) query(ctx context.Context, each rowFunc, query string, args ...any) error {

@@ -73,7 +73,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 
 	e := &postgresEngine{db: db, now: o.Now, stop: func() {}}
-	s := &Store{engine: e, readers: viaSQL{db}}
+	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout}
 	if err := e.open(ctx, s, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL at %s: %w", config.Host, err), e.close())
 	}
@@ -165,11 +165,7 @@ func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 	return t.Commit()
 }
 
-func (e *postgresEngine) readContext(ctx context.Context) (context.Context, time.Duration) {
-	return ctx, readTimeout
-}
-
-// viaSQL is a querier of a *sql.DB or *sql.Tx.
+// viaSQL is an executor over a *sql.DB or *sql.Tx.
 type viaSQL struct {
 	db interface {
 		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)

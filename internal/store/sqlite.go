@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -157,12 +156,6 @@ func (e *sqliteEngine) close() error {
 
 func (e *sqliteEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error) error {
 	return e.writer.do(ctx, one, fn)
-}
-
-// readContext lets the caller leave while it waits for its turn, no later: to
-// watch over a running read would cost more than most reads.
-func (e *sqliteEngine) readContext(ctx context.Context) (context.Context, time.Duration) {
-	return ctx, 0
 }
 
 // sqliteCode is the primary result code of an error; 0 if it has none.

@@ -65,9 +65,6 @@ type Options struct {
 type engine interface {
 	// inTx runs fn in a transaction; one says that fn is one statement.
 	inTx(ctx context.Context, one bool, fn func(*Tx) error) error
-	// readContext is the context that a caller's reads run under, and how long one
-	// may take.
-	readContext(ctx context.Context) (context.Context, time.Duration)
 	// unavailable says whether err passes by itself or by an operator's hand.
 	unavailable(err error) bool
 	close() error
@@ -77,15 +74,19 @@ type engine interface {
 type Store struct {
 	engine
 	readers querier
+	timeout time.Duration // of a read; 0: none
 	now     func() time.Time
 }
 
-// querier runs statements.
+// querier runs statements that return rows, and calls each with them.
 type querier interface {
-	// exec returns how many rows the statement changed.
-	exec(ctx context.Context, query string, args ...any) (int64, error)
-	// query calls each with the rows.
 	query(ctx context.Context, each rowFunc, query string, args ...any) error
+}
+
+// executor runs any, also those of which only how many rows they changed counts.
+type executor interface {
+	querier
+	exec(ctx context.Context, query string, args ...any) (changed int64, err error)
 }
 
 // rowFunc is called with each row for as long as it returns true.
@@ -140,8 +141,7 @@ func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
 // Read reads what has been committed. Each of the Reader's calls sees the
 // state of its own moment.
 func (s *Store) Read(ctx context.Context) Reader {
-	ctx, timeout := s.readContext(ctx)
-	return Reader{ctx: ctx, timeout: timeout, q: s.readers, wrap: s.wrap}
+	return Reader{ctx: ctx, timeout: s.timeout, q: s.readers, wrap: s.wrap}
 }
 
 func (s *Store) wrap(err error) error {
@@ -169,6 +169,7 @@ type Tx struct {
 	// Now is the transaction's time: every row it writes carries this one.
 	Now time.Time
 
+	by  executor
 	one bool // it is a single statement
 
 	mu     sync.Mutex // held while a statement runs
@@ -178,8 +179,8 @@ type Tx struct {
 
 var errEnded = errors.New("the transaction has ended")
 
-func newTx(ctx context.Context, q querier, now time.Time, one bool) *Tx {
-	tx := &Tx{Reader: Reader{ctx: ctx, q: q}, Now: now, one: one}
+func newTx(ctx context.Context, by executor, now time.Time, one bool) *Tx {
+	tx := &Tx{Reader: Reader{ctx: ctx, q: by}, Now: now, by: by, one: one}
 	tx.tx = tx
 	return tx
 }
@@ -216,9 +217,9 @@ func (tx *Tx) end() {
 }
 
 // exec returns how many rows the statement changed.
-func (r Reader) exec(query string, args ...any) (n int64, err error) {
-	err = r.statement(func() (err error) {
-		n, err = r.q.exec(r.ctx, query, args...)
+func (tx *Tx) exec(query string, args ...any) (n int64, err error) {
+	err = tx.statement(func() (err error) {
+		n, err = tx.by.exec(tx.ctx, query, args...)
 		return err
 	})
 	return n, err
