@@ -30,12 +30,13 @@ import (
 type Settings struct {
 	Config configFile `env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
 
-	Listen        string `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
-	PublicURL     string `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN."`
-	Data          string `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
-	Database      string `env:"KWAI_DATABASE" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
-	MasterKeyFile string `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
-	Bus           string `env:"KWAI_BUS" default:"local" placeholder:"BUS" help:"Carries events to subscribers: local (${default})."`
+	Listen        string        `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
+	PublicURL     string        `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN."`
+	Data          string        `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
+	Database      string        `env:"KWAI_DATABASE" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
+	MasterKeyFile string        `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
+	Bus           string        `env:"KWAI_BUS" default:"local" placeholder:"BUS" help:"Carries events to subscribers: local (${default})."`
+	BusKeep       time.Duration `env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
 
 	SMTP        string `env:"KWAI_SMTP" name:"smtp" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
 	MailFrom    string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
@@ -130,6 +131,7 @@ func (s *Settings) finish() error {
 		{"--reuse-window", s.ReuseWindow, time.Second},
 		{"--recovery-life", s.RecoveryLife, time.Second},
 		{"--invitation-life", s.InvitationLife, time.Second},
+		{"--bus-keep", s.BusKeep, time.Minute},
 		{"--hash-wait", s.HashWait, time.Millisecond},
 	} {
 		if d.value < d.least || d.value > 100*365*24*time.Hour {

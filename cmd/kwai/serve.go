@@ -126,7 +126,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 
 	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log}
 	rules.Settings.Issuer = s.publicURL.String()
-	if err := rules.RefreshCosts(ctx); err != nil {
+	if err := errors.Join(rules.RefreshCosts(ctx), rules.RefreshSubscribers(ctx)); err != nil {
 		return err
 	}
 	mailer := bus.New(db, &mail.Subscriber{
@@ -135,7 +135,12 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		Sender: sender,
 		Log:    log,
 	}, log)
-	rules.Published = mailer.Wake
+	buses := map[string]*bus.Bus{auth.SubscriberMail: mailer}
+	rules.Published = func(subscriber string) {
+		if b := buses[subscriber]; b != nil { // another server may tell it
+			b.Wake()
+		}
+	}
 	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Log: log}
 	if cmd.Dev {
 		site.DevMail, _ = sender.(*mail.Files)
@@ -157,7 +162,11 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	defer stopWorking()
 	background.Go(func() { rules.FollowRecoveries(working) })
 	background.Go(func() { rules.FollowCosts(working) })
-	background.Go(func() { mailer.Run(working) })
+	background.Go(func() { rules.FollowSubscribers(working) })
+	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
+	for _, b := range buses {
+		background.Go(func() { b.Run(working) })
+	}
 
 	server := newServer(handler, log)
 	clients := bound(listener, s.MaxConnections, log)
@@ -186,8 +195,10 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 			break // what is left is kept for the next start
 		}
 	}
-	mailer.Flush(flushing)
-	mailer.Release(flushing)
+	for _, b := range buses {
+		b.Flush(flushing)
+		b.Release(flushing)
+	}
 	log.Info("stopped")
 	return nil
 }

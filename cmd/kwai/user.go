@@ -36,7 +36,11 @@ func withRules(ctx context.Context, s *Settings, c console, do func(*auth.Servic
 	defer func() { err = errors.Join(err, db.Close()) }()
 	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: 1})
 	defer passwords.Close()
-	return do(&auth.Service{Store: db, Passwords: passwords, Settings: s.rules(), Log: log})
+	rules := &auth.Service{Store: db, Passwords: passwords, Settings: s.rules(), Log: log}
+	if err := rules.RefreshSubscribers(ctx); err != nil {
+		return err
+	}
+	return do(rules)
 }
 
 type userCreateCmd struct {

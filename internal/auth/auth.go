@@ -58,19 +58,14 @@ type Service struct {
 	Keys      *token.Keyring // nil in commands, which make and check no tokens
 	Settings  Settings
 	Log       *slog.Logger
-	// Published is called after an event has been committed, to have it
-	// delivered at once; nil leaves it to the next look.
-	Published func()
+	// Published is called after an event for that subscriber has been committed,
+	// to have it delivered at once; nil leaves it to the next look.
+	Published func(subscriber string)
 
 	costs    atomic.Pointer[[]store.CostCount]
-	requests atomic.Int64 // recovery requests taken since all had been looked at
-	verified verified     // access tokens
-}
-
-func (s *Service) published() {
-	if s.Published != nil {
-		s.Published()
-	}
+	outside  atomic.Pointer[[]string] // subscribers who are told every event
+	requests atomic.Int64             // recovery requests taken since all had been looked at
+	verified verified                 // access tokens
 }
 
 // Tokens are what a login or a renewal answers.
@@ -117,38 +112,6 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 		ExpiresAt: expires,
 		ExpiresIn: expires.Sub(now),
 	}, nil
-}
-
-// Event types. Each is told to the user by mail.
-const (
-	EventRecovery        = "user.recovery"         // a recovery was requested
-	EventInvitation      = "user.invited"          // an account was made without a password
-	EventPasswordChanged = "user.password-changed" // a password was set
-	EventReplay          = "session.replayed"      // a replaced refresh token came back; the session was ended
-)
-
-// SubscriberMail is the subscriber that tells users by mail.
-const SubscriberMail = "mail"
-
-// noticeLife is how long a notice is tried: an old one would alarm more than
-// it helps, but an outage of the mail server over a week-end must not lose it.
-const noticeLife = 4 * 24 * time.Hour
-
-// publish writes an event that happens now.
-func (s *Service) publish(tx *store.Tx, kind, userID string) error {
-	return tx.Publish(s.event(tx, kind, userID), SubscriberMail)
-}
-
-// event is one that happens now.
-func (s *Service) event(tx *store.Tx, kind, userID string) store.Event {
-	life := noticeLife
-	switch kind {
-	case EventRecovery:
-		life = s.Settings.RecoveryLife
-	case EventInvitation:
-		life = s.Settings.InvitationLife
-	}
-	return store.Event{ID: newID(), Type: kind, UserID: userID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
 }
 
 // newID is a UUID v7: sorted by time, for what nobody outside sees or what

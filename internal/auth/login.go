@@ -59,11 +59,15 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 		} else if !ok {
 			return errOvertaken
 		}
-		return tx.OpenSession(session.ID, user.ID)
+		if err := tx.OpenSession(session.ID, user.ID); err != nil {
+			return err
+		}
+		return s.publish(tx, EventOpened, user.ID, session.ID)
 	})
 	if err != nil {
 		return Tokens{}, err
 	}
+	s.published(EventOpened)
 	return s.tokens(session, session.CreatedAt)
 }
 

@@ -15,11 +15,23 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 	if err != nil {
 		return ErrNoSession
 	}
-	return s.Store.One(ctx, func(tx *store.Tx) error {
+	told := s.subscribers(EventEnded)
+	inTx := s.Store.InTx
+	if len(told) == 0 {
+		inTx = s.Store.One
+	}
+	err = inTx(ctx, func(tx *store.Tx) error {
 		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lives())
-		if err == nil && !ended {
+		if err != nil {
+			return err
+		}
+		if !ended {
 			return ErrNoSession
 		}
-		return err
+		return tx.Publish(s.event(tx, EventEnded, user.ID, id.String()), told...)
 	})
+	if err == nil {
+		s.published(EventEnded)
+	}
+	return err
 }

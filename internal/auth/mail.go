@@ -45,7 +45,7 @@ func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, er
 // recovery gets another unique id and its whole life again, as the old one may
 // have expired. ErrNoMail if there is none such.
 func (s *Service) ResendMail(ctx context.Context, id string) error {
-	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		d, err := tx.DeliveryByID(SubscriberMail, id)
 		if errors.Is(err, store.ErrNotFound) {
 			return ErrNoMail
@@ -59,14 +59,10 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		} else if !removed {
 			return ErrNoMail
 		}
-		e := s.event(tx, d.Type, d.UserID)
+		e := s.event(tx, d.Type, d.UserID, d.SessionID)
 		if d.Type == EventPasswordChanged || d.Type == EventReplay {
 			e.CreatedAt = d.CreatedAt // when it happened is what they tell
 		}
 		return tx.Publish(e, SubscriberMail)
 	})
-	if err == nil {
-		s.published()
-	}
-	return err
 }

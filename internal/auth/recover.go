@@ -73,7 +73,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				err = tx.Publish(store.Event{
 					ID: r.ID, Type: EventRecovery, UserID: user.ID,
 					CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.Settings.RecoveryLife),
-				}, SubscriberMail)
+				}, s.subscribers(EventRecovery)...)
 			}
 			if err != nil {
 				return err
@@ -83,7 +83,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		return nil
 	})
 	if err == nil && published > 0 {
-		s.published()
+		s.published(EventRecovery)
 	}
 	return taken, err
 }

@@ -56,7 +56,7 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		ended, err = tx.EndSession(id, session.UserID, store.EndReplay, s.Settings.lives())
 		if err == nil && ended {
-			err = s.publish(tx, EventReplay, session.UserID)
+			err = s.publish(tx, EventReplay, session.UserID, id)
 		}
 		return err
 	})
@@ -65,7 +65,7 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	}
 	if ended {
 		s.Log.Warn("a replaced refresh token came back: its session was ended", "user", session.UserID, "session", id)
-		s.published()
+		s.published(EventReplay)
 	}
 	return Tokens{}, ErrRefresh
 }

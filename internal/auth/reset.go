@@ -38,7 +38,7 @@ func (s *Service) Reset(ctx context.Context, id, password string) error {
 		return s.passwordChanged(tx, user.ID)
 	})
 	if err == nil {
-		s.published()
+		s.published(EventPasswordChanged)
 	}
 	return err
 }
@@ -71,5 +71,5 @@ func (s *Service) passwordChanged(tx *store.Tx, userID string) error {
 	if err := tx.EndRecoveries(userID); err != nil {
 		return err
 	}
-	return s.publish(tx, EventPasswordChanged, userID)
+	return s.publish(tx, EventPasswordChanged, userID, "")
 }

@@ -56,15 +56,15 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if stored.Hash == "" {
-			return s.publish(tx, EventInvitation, user.ID)
+		if err := s.publish(tx, EventCreated, user.ID, ""); err != nil || stored.Hash != "" {
+			return err
 		}
-		return nil
+		return s.publish(tx, EventInvitation, user.ID, "")
 	})
 	if err != nil {
 		return "", err
 	}
-	s.published()
+	s.published(EventInvitation)
 	return user.ID, nil
 }
 
@@ -138,12 +138,20 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
-	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Revoke(user.ID); err != nil {
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		changed, err := tx.Revoke(user.ID)
+		if err != nil {
 			return err
 		}
-		return tx.EndSessions(user.ID, store.EndRevoked)
+		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil || !changed {
+			return err
+		}
+		return s.publish(tx, EventRevoked, user.ID, "")
 	})
+	if err == nil {
+		s.published(EventRevoked)
+	}
+	return err
 }
 
 // Enact lets a revoked user log in again; it revives no session.
@@ -152,10 +160,17 @@ func (s *Service) Enact(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
-	return s.Store.One(ctx, func(tx *store.Tx) error {
-		_, err := tx.Enact(user.ID)
-		return err
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		changed, err := tx.Enact(user.ID)
+		if err != nil || !changed {
+			return err
+		}
+		return s.publish(tx, EventEnacted, user.ID, "")
 	})
+	if err == nil {
+		s.published(EventEnacted)
+	}
+	return err
 }
 
 // SetPassword gives the user a new password and ends the user's sessions and
@@ -176,7 +191,7 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		return s.passwordChanged(tx, user.ID)
 	})
 	if err == nil {
-		s.published()
+		s.published(EventPasswordChanged)
 	}
 	return err
 }

@@ -2,15 +2,19 @@
 //
 // Events are written by package auth in the transaction of what they tell
 // (store.Tx.Publish), so none is lost and none tells what didn't happen. The
-// bus hands each to its subscribers until they accept it: at least once, in no
-// particular order, each subscriber by one process at a time, which holds a
-// lease in the database. A crash between a subscriber's acceptance and its
-// record delivers an event again: a subscriber must bear that.
+// bus hands each to its subscribers until they accept it: at least once, each
+// subscriber by one process at a time, which holds a lease in the database. A
+// crash between a subscriber's acceptance and its record delivers an event
+// again: a subscriber must bear that.
 //
-// An event that isn't accepted is tried again after 1, 2, 4, 8 and then every
-// 15 seconds, and a last time just before it expires; then it is kept as a dead
-// letter. One whose
-// subscriber says [ErrRefused] is tried more seldom, up to 10 minutes apart.
+// There are two kinds of subscribers. [New] is for one within kwai, such as the
+// mail: it is told some kinds of events, several at a time, each by itself. One
+// that isn't accepted is tried again after 1, 2, 4, 8 and then every 15 seconds,
+// and a last time just before it expires; then it is kept as a dead letter. One
+// whose subscriber says [ErrRefused] is tried more seldom, up to 10 minutes
+// apart. [NewOutside] is for one outside, such as a [NATS] server: it is told
+// every event, one after the other; one that isn't accepted holds up the others
+// until it is, or is too old.
 package bus
 
 import (
@@ -45,11 +49,13 @@ const (
 	leaseEvery = 3 * time.Second
 
 	batch     = 8                // deliveries under way at the same time
+	row       = 64               // deliveries one after the other, noted together
 	patience  = 30 * time.Second // for one delivery
 	lookEvery = time.Second      // at the outbox, where nobody wakes the bus
 
 	lastTry        = time.Second // before an event expires
 	maxWait        = 15 * time.Second
+	maxWaitOutside = 2 * time.Second // others wait behind it
 	maxWaitRefused = 10 * time.Minute
 	maxReason      = 300 // bytes of a stored error
 )
@@ -60,9 +66,11 @@ type Bus struct {
 	subscriber Subscriber
 	log        *slog.Logger
 	owner      string
+	keepFor    time.Duration // of events for a subscriber outside; 0: it is one within
 	wake       chan struct{}
 
 	mu      sync.Mutex
+	until   time.Time               // the lease's end
 	unnoted []func(*store.Tx) error // outcomes that could not be written yet
 }
 
@@ -84,6 +92,11 @@ func (b *Bus) Run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
+		if b.keepFor > 0 {
+			if err := b.stay(ctx); err != nil && ctx.Err() == nil {
+				b.log.Warn("noting who is told of events; it is noted later", "subscriber", b.subscriber.Name(), "error", err)
+			}
+		}
 		b.Flush(ctx)
 		select {
 		case <-ctx.Done():
@@ -111,7 +124,7 @@ func (b *Bus) Flush(ctx context.Context) {
 // DeliverDue tries some of the deliveries that are due and says how many.
 func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	// Looking costs no write: an idle server leaves the disk alone.
-	due, err := b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
+	due, err := b.due(ctx)
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
@@ -122,8 +135,7 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	// Read again under the lease: its last holder may have just delivered them.
-	due, err = b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
-	if err != nil {
+	if due, err = b.due(ctx); err != nil {
 		return 0, err
 	}
 	// What has begun is finished although ctx ends: a mail given up half-way is
@@ -131,6 +143,9 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go b.keep(work, stop)
+	if b.keepFor > 0 {
+		return b.deliverInOrder(work, due), nil
+	}
 	var wg sync.WaitGroup
 	for _, d := range due {
 		wg.Go(func() { b.deliver(work, d) })
@@ -139,9 +154,23 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	return len(due), nil
 }
 
+// due lists deliveries that may be tried now.
+func (b *Bus) due(ctx context.Context) ([]store.Delivery, error) {
+	if b.keepFor == 0 {
+		return b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
+	}
+	due, err := b.store.Read(ctx).NextDeliveries(b.subscriber.Name(), row)
+	if err == nil && len(due) > 0 && b.store.Now().Before(due[0].DueAt) {
+		due = nil // the first one holds up the others
+	}
+	return due, err
+}
+
 func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 	err := errExpired
 	switch {
+	case !b.holds():
+		return // this process stood still: another one delivers now
 	case b.store.Now().Before(d.ExpiresAt):
 		err = b.try(ctx, d.Event)
 	case d.LastError != "": // who reads of the end wants to know the cause
@@ -151,19 +180,14 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 		_, err := tx.Delivered(d.Subscriber, d.ID)
 		return err
 	}
-	log := b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
+	log := b.logOf(d)
 	var due time.Time
 	if err != nil {
 		due = nextTry(d, b.store.Now(), err)
 		reason := reasonOf(err)
 		note = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
 	}
-	if err := b.store.InTx(ctx, note); err != nil {
-		log.Error("noting a delivery; it is noted before the next one", "error", err)
-		b.mu.Lock()
-		b.unnoted = append(b.unnoted, note)
-		b.mu.Unlock()
-	}
+	b.note(ctx, log, note)
 	// Logged once it is true: an operator acts on it.
 	switch {
 	case err == nil:
@@ -171,6 +195,20 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 		log.Error("an event could not be delivered before it expired; it is kept", "attempts", d.Attempts+1, "error", err)
 	default:
 		log.Warn("an event could not be delivered; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
+	}
+}
+
+func (b *Bus) logOf(d store.Delivery) *slog.Logger {
+	return b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
+}
+
+// note writes an outcome, at the next occasion if it can't be written now.
+func (b *Bus) note(ctx context.Context, log *slog.Logger, outcome func(*store.Tx) error) {
+	if err := b.store.InTx(ctx, outcome); err != nil {
+		log.Error("noting a delivery; it is noted before the next one", "error", err)
+		b.mu.Lock()
+		b.unnoted = append(b.unnoted, outcome)
+		b.mu.Unlock()
 	}
 }
 
@@ -241,11 +279,25 @@ func (b *Bus) lease() string { return "deliver:" + b.subscriber.Name() }
 
 // hold takes or prolongs the lease; false while another process holds it.
 func (b *Bus) hold(ctx context.Context) (held bool, err error) {
+	until := b.store.Now().Add(leaseLife) // before it is in the database: never later than there
 	err = b.store.One(ctx, func(tx *store.Tx) (err error) {
 		held, err = tx.HoldLease(b.lease(), b.owner, tx.Now.Add(leaseLife))
 		return err
 	})
+	if err == nil && held {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.until = until
+	}
 	return held, err
+}
+
+// holds says whether the lease is held still, by the clock: a process that stood
+// still for long must not go on as if nothing had happened.
+func (b *Bus) holds() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.store.Now().Before(b.until)
 }
 
 // keep prolongs the lease until ctx ends; lost is called where that fails, for

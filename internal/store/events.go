@@ -10,8 +10,9 @@ type Event struct {
 	ID        string // UUID
 	Type      string
 	UserID    string
+	SessionID string // of the session that it is about; "" if about none
 	CreatedAt time.Time
-	ExpiresAt time.Time // telling it later is of no use
+	ExpiresAt time.Time // mailing it later is of no use
 }
 
 // Delivery is an event on its way to a subscriber.
@@ -24,25 +25,37 @@ type Delivery struct {
 	LastError  string
 }
 
-const deliveryColumns = `e.id, e.type, e.user_id, e.created_at, e.expires_at,
+const deliveryColumns = `e.id, e.type, e.user_id, e.session_id, e.created_at, e.expires_at,
 	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error`
 
 func scanDelivery(scan scanFunc) (Delivery, error) {
 	var d Delivery
 	var created, expires, due int64
 	var dead sql.NullInt64
-	err := scan(&d.ID, &d.Type, &d.UserID, &created, &expires, &d.Subscriber, &d.Attempts, &due, &dead, &d.LastError)
+	var session sql.NullString
+	err := scan(&d.ID, &d.Type, &d.UserID, &session, &created, &expires, &d.Subscriber, &d.Attempts, &due, &dead, &d.LastError)
+	d.SessionID = session.String
 	d.CreatedAt, d.ExpiresAt, d.DueAt, d.DeadAt = fromMicros(created), fromMicros(expires), fromMicros(due), fromOptional(dead)
 	return d, err
 }
 
-// Publish writes an event, to be delivered to the subscribers named.
+// Publish writes an event, to be delivered to the subscribers named; without any
+// there is nothing to write.
+//
+// A subscriber's deliveries are in the order in which they became known: what
+// was committed before another event's transaction began comes before it, and
+// all that happens to one user is in the order of its commits, if the user's row
+// was updated first.
 func (tx *Tx) Publish(e Event, subscribers ...string) error {
-	_, err := tx.exec(`INSERT INTO events (id, type, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)`,
-		e.ID, e.Type, e.UserID, micros(e.CreatedAt), micros(e.ExpiresAt))
+	if len(subscribers) == 0 {
+		return nil
+	}
+	_, err := tx.exec(`INSERT INTO events (id, type, user_id, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+		e.ID, e.Type, e.UserID, text(e.SessionID), micros(e.CreatedAt), micros(e.ExpiresAt))
 	for _, name := range subscribers {
 		if err == nil {
-			_, err = tx.exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error) VALUES ($1, $2, 0, $3, '')`,
+			_, err = tx.exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position)
+				SELECT $1, $2, 0, $3, '', COALESCE(MAX(position), 0) + 1 FROM deliveries WHERE subscriber = $2`,
 				e.ID, name, micros(tx.Now))
 		}
 	}
@@ -54,6 +67,12 @@ func (r Reader) DueDeliveries(subscriber string, now time.Time, n int) ([]Delive
 	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND d.dead_at IS NULL AND d.due_at <= $2 ORDER BY d.due_at, e.id LIMIT $3`,
 		subscriber, micros(now), n)
+}
+
+// NextDeliveries lists up to n deliveries in their order, due or not.
+func (r Reader) NextDeliveries(subscriber string, n int) ([]Delivery, error) {
+	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+		WHERE d.subscriber = $1 ORDER BY d.position, e.id LIMIT $2`, subscriber, n)
 }
 
 // Deliveries lists up to n of the subscriber's deliveries, tried or dead, in
@@ -88,6 +107,38 @@ func (tx *Tx) DeliveryFailed(subscriber, eventID, reason string, due time.Time) 
 	_, err := tx.exec(`UPDATE deliveries SET attempts = attempts + 1, last_error = $1, due_at = $2, dead_at = $3 WHERE event_id = $4 AND subscriber = $5`,
 		reason, micros(due), optional(dead), eventID, subscriber)
 	return err
+}
+
+// Subscriber is somebody outside who is told every event.
+type Subscriber struct {
+	Name string
+	// SeenAt is when a server last ran that tells it; zero if it isn't told any more.
+	SeenAt time.Time
+}
+
+// Subscribers lists those who are told every event, and who once were.
+func (r Reader) Subscribers() ([]Subscriber, error) {
+	return list(r, func(scan scanFunc) (s Subscriber, err error) {
+		var seen int64
+		err = scan(&s.Name, &seen)
+		s.SeenAt = fromOptional(sql.NullInt64{Int64: seen, Valid: seen != 0})
+		return s, err
+	}, `SELECT name, seen_at FROM subscribers ORDER BY name`)
+}
+
+// Subscribe has every event told to the subscriber from now on.
+func (tx *Tx) Subscribe(name string) error {
+	_, err := tx.exec(`INSERT INTO subscribers (name, seen_at) VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at`, name, micros(tx.Now))
+	return err
+}
+
+// Unsubscribe ends what Subscribe began, unless a server that tells the
+// subscriber was seen after that time; true if it did. Its deliveries stay. So
+// does its row: some server may not know for a second, and write more of them.
+func (tx *Tx) Unsubscribe(name string, unseenSince time.Time) (bool, error) {
+	n, err := tx.exec(`UPDATE subscribers SET seen_at = 0 WHERE name = $1 AND seen_at <= $2`, name, micros(unseenSince))
+	return n == 1, err
 }
 
 // HoldLease makes owner the holder of a lease, or prolongs it, until then;

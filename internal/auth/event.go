@@ -1,0 +1,115 @@
+package auth
+
+import (
+	"context"
+	"time"
+
+	"kwai/internal/store"
+)
+
+// Event types. Every event is told to the subscribers outside, if there are any;
+// those that a user must know of are mailed, too. docs/events.md describes them.
+const (
+	EventCreated         = "user.created"          // an account was made
+	EventInvitation      = "user.invited"          // it was made without a password; mailed
+	EventRevoked         = "user.revoked"          // the user can't log in any more; all sessions were ended
+	EventEnacted         = "user.enacted"          // the user can log in again
+	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
+	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended; mailed
+	EventOpened          = "session.opened"        // a login
+	EventEnded           = "session.ended"         // a logout
+	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
+)
+
+// SubscriberMail is the subscriber that tells users by mail.
+const SubscriberMail = "mail"
+
+// noticeLife is how long a notice is tried: an old one would alarm more than
+// it helps, but an outage of the mail server over a week-end must not lose it.
+const noticeLife = 4 * 24 * time.Hour
+
+// mailed says which events are told to their user by mail.
+func mailed(kind string) bool {
+	switch kind {
+	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay:
+		return true
+	}
+	return false
+}
+
+// publish writes an event that happens now.
+func (s *Service) publish(tx *store.Tx, kind, userID, sessionID string) error {
+	return tx.Publish(s.event(tx, kind, userID, sessionID), s.subscribers(kind)...)
+}
+
+// event is one that happens now.
+func (s *Service) event(tx *store.Tx, kind, userID, sessionID string) store.Event {
+	life := noticeLife
+	switch kind {
+	case EventRecovery:
+		life = s.Settings.RecoveryLife
+	case EventInvitation:
+		life = s.Settings.InvitationLife
+	}
+	return store.Event{ID: newID(), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
+}
+
+// published says that events of a kind have been committed.
+func (s *Service) published(kind string) {
+	if s.Published != nil {
+		for _, name := range s.subscribers(kind) {
+			s.Published(name)
+		}
+	}
+}
+
+// subscribers are those to be told of such an event.
+func (s *Service) subscribers(kind string) []string {
+	var names []string
+	if outside := s.outside.Load(); outside != nil {
+		names = *outside
+	}
+	if mailed(kind) {
+		names = append([]string{SubscriberMail}, names...)
+	}
+	return names
+}
+
+// RefreshSubscribers reads who is told outside. FollowSubscribers calls it now
+// and then; whoever makes events calls it once before.
+func (s *Service) RefreshSubscribers(ctx context.Context) error {
+	found, err := s.Store.Read(ctx).Subscribers()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range found {
+		if !f.SeenAt.IsZero() {
+			names = append(names, f.Name)
+		}
+	}
+	s.outside.Store(&names)
+	return nil
+}
+
+// subscribersEvery is how long it takes at most until a server knows that another
+// one tells its events to somebody.
+const subscribersEvery = time.Second
+
+// FollowSubscribers keeps who is told outside as the database has it until ctx
+// ends. While the database is away what was read last stands: nothing happens
+// then that could be told.
+func (s *Service) FollowSubscribers(ctx context.Context) {
+	tick := time.NewTicker(subscribersEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.RefreshSubscribers(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Debug("reading who is told of events", "error", err)
+		}
+	}
+}
