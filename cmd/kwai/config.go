@@ -54,6 +54,8 @@ type Settings struct {
 
 	MaxConnections int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
 
+	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
+
 	HashMemory  uint32        `env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
 	HashTime    uint32        `env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
 	HashThreads uint8         `env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
@@ -143,6 +145,9 @@ func (s *Settings) finish() error {
 	}
 	if s.HashWorkers < 0 || s.HashWorkers > 1024 {
 		return &usageError{"--hash-workers", fmt.Errorf("%d is not between 0 and 1024", s.HashWorkers)}
+	}
+	if s.DatabaseConnections < 2 || s.DatabaseConnections > 1000 {
+		return &usageError{"--database-connections", fmt.Errorf("%d is not between 2 and 1000", s.DatabaseConnections)}
 	}
 	if s.MaxConnections < 1 {
 		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}

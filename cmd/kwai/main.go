@@ -28,6 +28,8 @@ type cli struct {
 	User    userCmd    `cmd:"" help:"Make, show and change accounts."`
 	Mail    mailCmd    `cmd:"" help:"Show mail that wasn't delivered, and send it again."`
 	Key     keyCmd     `cmd:"" help:"Make keys."`
+	Backup  backupCmd  `cmd:"" help:"Copy the SQLite database to a file."`
+	Restore restoreCmd `cmd:"" help:"Put a backup in the place of the SQLite database."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -95,7 +95,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if err := os.MkdirAll(s.Data, 0o700); err != nil {
 		return &usageError{"--data", err}
 	}
-	db, err := store.Open(ctx, store.Options{URL: s.Database, Serve: true, Log: log})
+	db, err := store.Open(ctx, store.Options{URL: s.Database, Serve: true, Connections: s.DatabaseConnections, Log: log})
 	if err != nil {
 		return &usageError{"--database", err}
 	}

@@ -88,14 +88,34 @@ func Start(options Options) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{programs: programs, options: options, password: rand.Text()}
-	if err := c.start(); err != nil {
+	if err := c.start(c.initialise); err != nil {
 		return nil, fmt.Errorf("pgcluster: start PostgreSQL: %w", errors.Join(err, c.Stop()))
 	}
 	return c, nil
 }
 
-func (c *Cluster) start() error {
-	if err := c.initialise(); err != nil {
+// Standby makes and starts a copy of the cluster that follows it and can only
+// be read, until it is promoted by "SELECT pg_promote()". It has the same users
+// and databases, and must be stopped as any other. The cluster's settings must
+// be such that it can be followed, as PostgreSQL's defaults are.
+func (c *Cluster) Standby() (*Cluster, error) {
+	s := &Cluster{programs: c.programs, options: c.options, password: c.password}
+	err := s.start(func() error {
+		return s.fill("pg_basebackup", "--pgdata=data", "--no-sync", "--checkpoint=fast", "--write-recovery-conf",
+			"--host="+c.dir, "--port="+strconv.Itoa(c.port), "--username="+superuser)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pgcluster: start a standby: %w", errors.Join(err, s.Stop()))
+	}
+	return s, nil
+}
+
+// start makes the cluster's folder, has its data made, and starts the server.
+func (c *Cluster) start(makeData func() error) error {
+	if err := c.makeFolder(); err != nil {
+		return err
+	}
+	if err := makeData(); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -161,8 +181,20 @@ func (c *Cluster) Restart() error {
 	return nil
 }
 
-// initialise makes the cluster's folder and its data.
-func (c *Cluster) initialise() (err error) {
+// Done is closed when the server that runs now has ended, by itself or not.
+// After a Restart it is another one.
+func (c *Cluster) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server == nil {
+		ended := make(chan struct{})
+		close(ended)
+		return ended
+	}
+	return c.server.done
+}
+
+func (c *Cluster) makeFolder() (err error) {
 	parent := os.TempDir()
 	if len(parent) > 64 {
 		parent = "/tmp" // the path of a Unix socket has 107 bytes at most: unix(7)
@@ -170,27 +202,34 @@ func (c *Cluster) initialise() (err error) {
 	if c.dir, err = os.MkdirTemp(parent, "kwai-pg-"); err != nil {
 		return err
 	}
+	return c.programs.own(c.dir)
+}
+
+// initialise makes the data of an empty cluster.
+func (c *Cluster) initialise() error {
 	passwordFile := filepath.Join(c.dir, "password")
 	if err := os.WriteFile(passwordFile, []byte(c.password), 0o600); err != nil {
 		return err
 	}
-	for _, path := range []string{c.dir, passwordFile} {
-		if err := c.programs.own(path); err != nil {
-			return err
-		}
+	if err := c.programs.own(passwordFile); err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	runtime.LockOSThread() // as in launch
-	defer runtime.UnlockOSThread()
-	out, err := c.programs.command(ctx, c.dir, "initdb",
+	return c.fill("initdb",
 		"--pgdata=data", "--no-sync", "--no-instructions",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--lc-messages=C",
 		"--username="+superuser, "--pwfile=password",
 		"--auth-local=trust", "--auth-host=scram-sha-256",
-	).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, out)
+	)
+}
+
+// fill runs a program that makes the data.
+func (c *Cluster) fill(program string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	runtime.LockOSThread() // as in launch
+	defer runtime.UnlockOSThread()
+	if out, err := c.programs.command(ctx, c.dir, program, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", program, err, out)
 	}
 	return nil
 }

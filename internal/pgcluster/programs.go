@@ -117,7 +117,13 @@ func (p programs) own(path string) error {
 // command prepares a program to run as the account, in folder dir (the current
 // one may be closed to the account), untouched by the caller's PG* variables.
 func (p programs) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, name), args...) //nolint:gosec // the developer's own PATH
+	path := filepath.Join(p.dir, name)
+	if !executable(p.dir, name) { // the folder may hold links to some of them only
+		if postgres, err := filepath.EvalSymlinks(filepath.Join(p.dir, "postgres")); err == nil {
+			path = filepath.Join(filepath.Dir(postgres), name)
+		}
+	}
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // the developer's own PATH
 	cmd.Dir = dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") })
 	cmd.SysProcAttr = procAttr(p.account)

@@ -61,7 +61,7 @@ func (s *server) end(signal os.Signal) error {
 }
 
 // serverLog keeps the end of what the server writes, and watches for the line
-// that says it is ready.
+// that says it is ready, be it for reading only.
 type serverLog struct {
 	ready chan struct{}
 
@@ -76,7 +76,7 @@ func (l *serverLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, p...)
-	if !l.seen && bytes.Contains(l.text, []byte("database system is ready to accept connections")) {
+	if !l.seen && bytes.Contains(l.text, []byte("database system is ready to accept ")) {
 		l.seen = true
 		close(l.ready)
 	}

@@ -115,3 +115,30 @@ func TestReadOnlyDiskIsUnavailable(t *testing.T) {
 	}
 	wantUsers(t, storetest.Open(t, url, nil), "a")
 }
+
+// On a full disk nothing half stays behind, and the database is what it was.
+func TestFullDiskFailsABackupAndARestore(t *testing.T) {
+	t.Parallel()
+	dir := disk(t, "4m")
+	url := "sqlite://" + filepath.Join(dir, "kwai.db")
+	s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true})
+	check(t, err)
+	check(t, s.InTx(t.Context(), addLarge("large", 1<<20)))
+	check(t, s.Close())
+	file := filepath.Join(t.TempDir(), "backup.db")
+	check(t, store.Backup(t.Context(), url, file))
+	fill(t, filepath.Join(dir, "ballast"), 300<<10)
+	files := filesIn(t, dir)
+	err = store.Backup(t.Context(), url, filepath.Join(dir, "backup.db"))
+	_, restored := restore(t, file, url, false)
+	for _, err := range []error{err, restored} {
+		if err == nil || errors.Is(err, store.ErrRefused) || !strings.Contains(err.Error(), "full") {
+			t.Errorf("on the full disk: %v", err)
+		}
+	}
+	if left := filesIn(t, dir); strings.Join(left, " ") != strings.Join(files, " ") {
+		t.Errorf("there were %v, now there are %v", files, left)
+	}
+	check(t, os.Remove(filepath.Join(dir, "ballast")))
+	wantUsers(t, storetest.Open(t, url, nil), "large")
+}

@@ -1,45 +1,51 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"math"
 	"math/rand/v2"
 	"net"
-	"strings"
-	"sync/atomic"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 const (
-	postgresConns = 32
+	// defaultConnections is how many are open at most where Options says nothing.
+	defaultConnections = 32
 	// statementTimeout bounds one statement, lock waits included.
 	statementTimeout = 5 * time.Second
-	// txTimeout bounds a transaction with all its tries.
-	txTimeout      = 10 * time.Second
-	keepAliveEvery = 5 * time.Second
+	// lockTimeout is shorter, so that the log names what was waited for.
+	lockTimeout = 4 * time.Second
+	// idleInTx is how long a replica that stopped in the middle of a transaction
+	// keeps its rows.
+	idleInTx = 5 * time.Second
+	// txTimeout bounds a transaction with all its tries, and before that the
+	// wait for a connection.
+	txTimeout = 10 * time.Second
 	// txTries bounds how often one is run that PostgreSQL asks to run again.
 	txTries = 8
-	// clockEvery is how often the offset to the database's clock is measured.
-	clockEvery = 3 * time.Second
-	clockTries = 5
+	// connectTimeout is for each host that the URL names.
+	connectTimeout = 3 * time.Second
+	// deadAfter is when a connection whose other end acknowledges nothing is
+	// given up: in use after this time, idle by keepalives a little later.
+	deadAfter = 4 * time.Second
 )
 
 type postgresEngine struct {
-	db   *sql.DB
-	now  func() time.Time
-	stop context.CancelFunc
+	config *pgx.ConnConfig
+	db     *sql.DB
+	now    func() time.Time
+	stop   context.CancelFunc
 }
 
 func openPostgres(ctx context.Context, o Options) (*Store, error) {
@@ -48,45 +54,86 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		// pgx's own error hides the password, but quotes the rest.
 		return nil, errors.New("it is no postgres:// URL that can be read: postgres://USER:PASSWORD@HOST:PORT/DATABASE")
 	}
-	// An answer must be durable, whatever the database's default: a caller who
-	// got it relies on it. READ COMMITTED is what the queries are written for.
-	for name, value := range map[string]string{
-		"application_name":                    "kwai",
-		"synchronous_commit":                  "on",
-		"default_transaction_isolation":       "read committed",
-		"default_transaction_read_only":       "off",
-		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
-		"idle_in_transaction_session_timeout": fmt.Sprint(txTimeout.Milliseconds()),
-	} {
-		config.RuntimeParams[name] = value
-	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = 5 * time.Second
-	}
-	// A connection whose other end has gone is found out while it is idle.
-	config.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: keepAliveEvery, Interval: keepAliveEvery, Count: 3,
-	}}).DialContext
-	db := stdlib.OpenDB(*config)
-	db.SetMaxOpenConns(postgresConns)
-	db.SetMaxIdleConns(postgresConns)
+	configure(config)
+	size := cmp.Or(o.Connections, defaultConnections)
+	db := openPool(config)
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 
-	e := &postgresEngine{db: db, now: o.Now, stop: func() {}}
+	e := &postgresEngine{config: config, db: db, now: o.Now, stop: func() {}}
 	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout}
 	if err := e.open(ctx, s, o); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL at %s: %w", config.Host, err), e.close())
+		return nil, errors.Join(fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.explain(err)), e.close())
 	}
 	s.now = e.now
 	return s, nil
 }
 
+// configure sets what every connection needs, whatever the URL and the
+// database's defaults say.
+func configure(config *pgx.ConnConfig) {
+	for name, value := range map[string]string{
+		"application_name": "kwai",
+		// An answer must be durable: a caller who got it relies on it. READ
+		// COMMITTED is what the queries are written for.
+		"synchronous_commit":                  "on",
+		"default_transaction_isolation":       "read committed",
+		"default_transaction_read_only":       "off",
+		"statement_timeout":                   milliseconds(statementTimeout),
+		"lock_timeout":                        milliseconds(lockTimeout),
+		"idle_in_transaction_session_timeout": milliseconds(idleInTx),
+		// The server, too, finds out soon that a replica's machine has gone, and
+		// ends its sessions with the locks that they hold.
+		"tcp_keepalives_idle":     "2",
+		"tcp_keepalives_interval": "1",
+		"tcp_keepalives_count":    "3",
+	} {
+		config.RuntimeParams[name] = value
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	// What a standby answers may be old: a token whose session has ended would
+	// be accepted. So of several hosts only the one that can write will do.
+	config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	// After a failover a connection may lead to what is a standby now: it is
+	// closed, so that the next one finds the new primary.
+	closes := config.OnPgError
+	config.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		return err.Code != readOnly && closes(conn, err)
+	}
+	// A cut is noticed within about five seconds, while a slow statement isn't
+	// taken for one.
+	config.DialFunc = (&net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3},
+		Control: func(network, _ string, c syscall.RawConn) error {
+			return setUserTimeout(network, c, deadAfter)
+		},
+	}).DialContext
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// openPool opens a pool that hands out no connection of which it can be seen
+// that the server has ended it, at a restart, say: such a one is tried, found
+// broken and replaced, and nobody's request fails for it.
+func openPool(config *pgx.ConnConfig) *sql.DB {
+	return stdlib.OpenDB(*config, stdlib.OptionShouldPing(func(_ context.Context, p stdlib.ShouldPingParams) bool {
+		return stale(p.Conn.PgConn().Conn(), p.IdleDuration)
+	}))
+}
+
 func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
-	if err := e.db.PingContext(ctx); err != nil {
+	server, err := e.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := server.check(); err != nil {
 		return err
 	}
 	if e.now == nil {
-		c := &clock{base: time.Now()}
+		c := newClock(clockSkew)
 		if err := c.measure(ctx, e.db); err != nil {
 			return err
 		}
@@ -95,26 +142,14 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 		go c.follow(ctx, e.db, o.Log)
 	}
 	if o.Serve {
-		e.warn(ctx, o.Log)
-		// Replicas that start together take turns; a turn is looked for each
-		// second, as migrating takes no longer, for five minutes.
-		turns, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
-		if err != nil {
-			return err
+		if server.fsync == "off" {
+			o.Log.Warn("PostgreSQL runs with fsync=off: what was answered may be lost with its power")
 		}
-		if err := migrate(ctx, goose.DialectPostgres, e.db, o.Log, goose.WithSessionLocker(turns)); err != nil {
+		if err := e.migrate(ctx, o.Log); err != nil {
 			return err
 		}
 	}
 	return s.checkVersion(ctx)
-}
-
-// warn says what makes the database break kwai's promises.
-func (e *postgresEngine) warn(ctx context.Context, log *slog.Logger) {
-	var fsync string
-	if err := e.db.QueryRowContext(ctx, `SHOW fsync`).Scan(&fsync); err == nil && fsync == "off" {
-		log.Warn("PostgreSQL runs with fsync=off: what was answered may be lost with its power")
-	}
 }
 
 func (e *postgresEngine) close() error {
@@ -123,18 +158,22 @@ func (e *postgresEngine) close() error {
 }
 
 func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error) error {
-	if err := ctx.Err(); err != nil {
+	waiting, cancel := context.WithTimeout(ctx, txTimeout)
+	defer cancel()
+	conn, err := e.db.Conn(waiting)
+	if err != nil {
 		return err
 	}
+	defer conn.Close()
 	// A caller who goes away doesn't interrupt what has begun.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTimeout)
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), txTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		var err error
 		if one {
-			err = fn(newTx(ctx, viaSQL{e.db}, e.now(), true))
+			err = fn(newTx(ctx, viaSQL{conn}, e.now(), true))
 		} else {
-			err = e.try(ctx, fn)
+			err = e.try(ctx, conn, fn)
 		}
 		if !retryable(err) || try == txTries {
 			return err
@@ -148,8 +187,8 @@ func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error)
 	}
 }
 
-func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
-	t, err := e.db.BeginTx(ctx, nil)
+func (e *postgresEngine) try(ctx context.Context, conn *sql.Conn, fn func(*Tx) error) error {
+	t, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -165,7 +204,7 @@ func (e *postgresEngine) try(ctx context.Context, fn func(*Tx) error) error {
 	return t.Commit()
 }
 
-// viaSQL is an executor over a *sql.DB or *sql.Tx.
+// viaSQL is an executor over a *sql.DB, *sql.Conn or *sql.Tx.
 type viaSQL struct {
 	db interface {
 		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
@@ -205,9 +244,10 @@ func retryable(err error) bool {
 func (e *postgresEngine) unavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code {
-		case "25006", // read-only: a standby, or a failover under way
-			"55P03", // a lock was not to be had
-			"42501": // a privilege is missing
+		case readOnly, // a standby, or a failover under way
+			lockNotAvailable,
+			noPrivilege,
+			"25P03": // it was idle in a transaction for too long
 			return true
 		}
 		switch pg.Code[:2] {
@@ -224,56 +264,5 @@ func (e *postgresEngine) unavailable(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
 	return network || connect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "conn closed")
-}
-
-// clock is the local monotonic clock plus the offset to the database's: so
-// replicas agree on the time to within the network's delay, whatever their own
-// clocks say.
-type clock struct {
-	base   time.Time    // with a monotonic reading
-	offset atomic.Int64 // nanoseconds
-}
-
-func (c *clock) local() time.Time { return c.base.Add(time.Since(c.base)) }
-
-func (c *clock) now() time.Time { return c.local().Add(time.Duration(c.offset.Load())) }
-
-// measure asks the database a few times and believes the quickest answer, which
-// leaves the least room for error: half the time it took.
-func (c *clock) measure(ctx context.Context, db *sql.DB) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	quickest := time.Duration(math.MaxInt64)
-	offset := c.offset.Load()
-	for range clockTries {
-		before := c.local()
-		var database int64
-		if err := db.QueryRowContext(ctx, `SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)`).Scan(&database); err != nil {
-			return err
-		}
-		if took := c.local().Sub(before); took < quickest {
-			quickest = took
-			offset = int64(fromMicros(database).Sub(before.Add(took / 2)))
-		}
-	}
-	c.offset.Store(offset)
-	return nil
-}
-
-func (c *clock) follow(ctx context.Context, db *sql.DB, log *slog.Logger) {
-	tick := time.NewTicker(clockEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			// While the database is away the last offset stands: the local
-			// clock's own drift is small.
-			if err := c.measure(ctx, db); err != nil && ctx.Err() == nil {
-				log.Debug("measuring the database's clock", "error", err)
-			}
-		}
-	}
+		errors.Is(err, sql.ErrTxDone) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -115,7 +115,7 @@ func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 		_ = lock.close()
 	}
 	if sqliteCode(err) == sqlite3.SQLITE_BUSY {
-		return nil, fmt.Errorf("another kwai serves %s", path)
+		return nil, fmt.Errorf("another kwai serves %s: stop it first", path)
 	}
 	return nil, fmt.Errorf("locking %s: %w", path, err)
 }

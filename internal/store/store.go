@@ -56,6 +56,8 @@ type Options struct {
 	// Open fails where there is no database or where its schema is not this
 	// program's.
 	Serve bool
+	// Connections is how many PostgreSQL connections are open at most; 0 means 32.
+	Connections int
 	// Now replaces the clock, for tests.
 	Now func() time.Time
 	Log *slog.Logger
@@ -303,7 +305,22 @@ func migrate(ctx context.Context, dialect database.Dialect, db *sql.DB, log *slo
 // older than its queries, or newer in a way that says so.
 func (s *Store) checkVersion(ctx context.Context) error {
 	db := s.Read(ctx)
-	text, err := one(db, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
+	if err := db.usable(); err != nil {
+		return err
+	}
+	have, err := one(db, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
+	if err != nil {
+		return err
+	}
+	if have < schemaVersion {
+		return fmt.Errorf("its schema is of an older kwai (%d, this program needs %d): start `kwai serve` once to migrate it", have, schemaVersion)
+	}
+	return nil
+}
+
+// usable refuses a database that no migration makes one that this program can use.
+func (r Reader) usable() error {
+	text, err := one(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
 	if err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
 	}
@@ -313,13 +330,6 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	}
 	if oldest > schemaVersion {
 		return fmt.Errorf("it is of a newer kwai (schema %d, this program knows %d): use that one", oldest, schemaVersion)
-	}
-	have, err := one(db, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
-	if err != nil {
-		return err
-	}
-	if have < schemaVersion {
-		return fmt.Errorf("its schema is of an older kwai (%d, this program needs %d): start `kwai serve` once to migrate it", have, schemaVersion)
 	}
 	return nil
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"kwai/internal/store"
+)
+
+type backupCmd struct {
+	File string `arg:"" help:"The file to make."`
+}
+
+func (cmd *backupCmd) Help() string {
+	return "Copies the SQLite database, beside a running server or without one."
+}
+
+func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
+	if !s.onSQLite() {
+		return &usageError{"--database", errors.New("back up PostgreSQL by pg_dump: see docs/operating.md")}
+	}
+	if err := store.Backup(ctx, s.Database, cmd.File); err != nil {
+		return orUsage(err)
+	}
+	_, err := fmt.Fprintf(c.out, "%s is of no use without the master key (%s): keep a copy of that too, never in the same place\n", cmd.File, s.masterKeyFile())
+	return err
+}
+
+// masterKeyFile is where the master key is, whether it was named or not.
+func (s *Settings) masterKeyFile() string {
+	return cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
+}
+
+// orUsage tells what another command line mends from what failed.
+func orUsage(err error) error {
+	if errors.Is(err, store.ErrRefused) {
+		return &usageError{"", err}
+	}
+	return err
+}

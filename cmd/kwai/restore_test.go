@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kwai/internal/store"
+)
+
+// runProgram runs a command of the true program on a folder.
+func runProgram(tb testing.TB, data, stdin string, args ...string) string {
+	tb.Helper()
+	path, err := program()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(path, append(append(args, "--data="+data), quick...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		tb.Fatalf("kwai %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// A backup beside a busy server has everything that was answered before it
+// began, and nobody notices it.
+func TestBackupHasWhatWasAnswered(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	p := launch(t, nil, "--data="+data)
+	s := &site{tb: t, URL: p.URL}
+	runProgram(t, data, good, "user", "create", "ann@example.org", "--password-stdin")
+
+	// Each client logs in, renews and logs out, again and again, and notes the
+	// sessions whose end was answered.
+	const clients = 8
+	ended := make([][]string, clients)
+	var noted sync.Mutex
+	var enough atomic.Int64
+	busy := make(chan struct{})
+	stop := make(chan struct{})
+	var working sync.WaitGroup
+	for i := range clients {
+		working.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				login := s.post("login", "", "username", "ann@example.org", "password", good)
+				renewed := s.post("access_token", "", "refresh_token", login.field("refresh_token"))
+				logout := s.post("logout", renewed.field("access_token"), "refresh_token", renewed.field("refresh_token"))
+				if login.Status != http.StatusOK || renewed.Status != http.StatusOK || logout.Status != http.StatusOK {
+					t.Errorf("login %v, renewal %v, logout %v", login, renewed, logout)
+					return
+				}
+				_, claims := partsOf(t, renewed.field("access_token"))
+				noted.Lock()
+				ended[i] = append(ended[i], fmt.Sprint(claims["sid"]))
+				noted.Unlock()
+				if enough.Add(1) == 200 {
+					close(busy)
+				}
+			}
+		})
+	}
+	select {
+	case <-busy:
+	case <-time.After(time.Minute):
+		t.Error("the server isn't busy")
+	}
+	noted.Lock()
+	before := slices.Concat(ended...)
+	noted.Unlock()
+	file := filepath.Join(t.TempDir(), "backup.db")
+	runProgram(t, data, "", "backup", file)
+	during := enough.Load()
+	close(stop)
+	working.Wait()
+	if int(during) <= len(before) {
+		t.Error("nothing was answered while the backup was made")
+	}
+	for warning := range strings.Lines(p.warnings()) {
+		if !strings.Contains(warning, "no mail server is set") {
+			t.Errorf("the server warned: %s", warning)
+		}
+	}
+
+	db, err := store.Open(t.Context(), store.Options{URL: "sqlite://" + file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, id := range before {
+		session, err := db.Read(t.Context()).SessionByID(id)
+		if err != nil || session.EndedAt.IsZero() || session.Counter != 1 {
+			t.Errorf("an answered logout is not in the backup: %+v, %v", session, err)
+		}
+	}
+}
+
+// Whenever a restore is killed, there is a whole database: the old one with all
+// that was answered, or the restored one. The next restore clears up.
+func TestKilledRestoreLeavesOneOrTheOther(t *testing.T) {
+	t.Parallel()
+	// What a killed server left: "late" stands in the log only.
+	template := t.TempDir()
+	p := launch(t, nil, "--data="+template)
+	file := filepath.Join(t.TempDir(), "backup.db")
+	for i := range 50 { // so that copying takes its time
+		s := &site{tb: t, URL: p.URL}
+		if i == 0 {
+			runProgram(t, template, good, "user", "create", "ann@example.org", "--password-stdin")
+		}
+		s.post("login", "", "username", "ann@example.org", "password", good)
+	}
+	runProgram(t, template, "", "backup", file)
+	runProgram(t, template, good, "user", "create", "late@example.org", "--password-stdin")
+	p.kill()
+
+	folder := func() string {
+		data := filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(data, os.DirFS(template)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(data, "master.key"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	whole := folder()
+	begun := time.Now()
+	runProgram(t, whole, "", "restore", file)
+	took := time.Since(begun)
+
+	const kills = 24
+	old, restored, aside := 0, 0, 0
+	for i := range kills {
+		data := folder()
+		ctx, cancel := context.WithTimeout(t.Context(), took*time.Duration(i+1)/kills)
+		cmd := exec.CommandContext(ctx, p.args[0], "restore", file, "--data="+data) // killed by SIGKILL
+		out, err := cmd.CombinedOutput()
+		cancel()
+		killed := strings.Contains(fmt.Sprint(err), "signal: killed")
+		if err != nil && !killed && !errors.Is(err, context.DeadlineExceeded) { // or it had ended in that moment
+			t.Fatalf("restore ended with %v: %s", err, out)
+		}
+		if _, err := os.Stat(filepath.Join(data, "kwai.db.replaced")); err == nil {
+			aside++
+		}
+		if hasLate(t, data) {
+			old++
+		} else {
+			restored++
+		}
+		runProgram(t, data, "", "restore", file)
+		if hasLate(t, data) {
+			t.Error("the next restore didn't restore")
+		}
+		files, err := filepath.Glob(filepath.Join(data, "*"))
+		if err != nil || slices.Contains(files, filepath.Join(data, "kwai.db.restoring")) {
+			t.Errorf("it left %v, %v", files, err)
+		}
+	}
+	t.Logf("of %d, killed within %v, %d were the old database, %d the restored one; %d had begun to keep the old one", kills, took, old, restored, aside)
+	if old == 0 {
+		t.Error("no restore was killed in time")
+	}
+}
+
+// hasLate serves the database and says whether it is the old one; it must be
+// whole.
+func hasLate(t *testing.T, data string) bool {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{URL: "sqlite://" + filepath.Join(data, "kwai.db"), Serve: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := db.Read(t.Context()).UsersAfter("", 10)
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// Its backup is a check of all of it.
+	check := filepath.Join(t.TempDir(), "check.db")
+	if err := store.Backup(t.Context(), "sqlite://"+filepath.Join(data, "kwai.db"), check); err != nil {
+		t.Error(err)
+	}
+	if len(users) == 0 || users[0].Email != "ann@example.org" || len(users) > 2 {
+		t.Fatalf("the database is neither the old one nor the restored one: %v", users)
+	}
+	return len(users) == 2
+}
+
+// What gets a name is on the disk before, and so is the name before anybody is
+// told; the old database is without its log before the new one has its name.
+func TestBackupAndRestoreAreDurable(t *testing.T) {
+	t.Parallel()
+	requireStrace(t)
+	data, file := t.TempDir(), filepath.Join(t.TempDir(), "backup.db")
+	p := launch(t, nil, "--data="+data)
+	runProgram(t, data, good, "user", "create", "ann@example.org", "--password-stdin")
+	runProgram(t, data, "", "backup", file+".first")
+	p.kill() // its log stays
+	for _, tt := range []struct {
+		args  []string
+		steps []string
+	}{
+		{[]string{"backup", file}, []string{
+			`fsync\(\d+<\S+\.part>`, `rename\w*\(.*\.part", .*backup\.db"`, `fsync\(\d+<` + filepath.Dir(file) + `>`, `write\(1<`,
+		}},
+		{[]string{"restore", file + ".first"}, []string{
+			`unlink\w*\(.*kwai\.db-wal"`, `fsync\(\d+<\S+\.restoring>`, `link\w*\(.*kwai\.db", .*kwai\.db\.replaced"`, `fsync\(\d+<` + data + `>`,
+			`rename\w*\(.*kwai\.db\.restoring", .*kwai\.db"`, `fsync\(\d+<` + data + `>`, `write\(1<`,
+		}},
+	} {
+		trace := filepath.Join(t.TempDir(), "trace")
+		under := []string{"--follow-forks", "--decode-fds=path", "--output=" + trace, "--trace=fsync,write,/(rename|link).*"}
+		out, err := exec.Command("strace", slices.Concat(under, p.args[:1], tt.args, []string{"--data=" + data})...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v: %s", tt.args, err, out)
+		}
+		text, err := os.ReadFile(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := string(text)
+		for _, step := range tt.steps {
+			at := regexp.MustCompile(step).FindStringIndex(rest)
+			if at == nil {
+				t.Fatalf("%s: no %s behind what comes before it:\n%s", tt.args[0], step, text)
+			}
+			rest = rest[at[1]:]
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Backup and restore of an SQLite database. Both copy by VACUUM INTO: SQLite
+// reads a state between two commits, beside whoever writes, and what it makes is
+// one file without a log. Reading the file itself would mix states, and closing
+// it again would drop the locks that SQLite holds on it in the same process.
+
+// ErrRefused is matched by errors about what was asked, not about doing it:
+// nothing was changed, and naming another file or database, or ending what uses
+// it, mends it.
+var ErrRefused = errors.New("refused")
+
+type refusal struct{ error }
+
+func (refusal) Is(target error) bool { return target == ErrRefused }
+func (r refusal) Unwrap() error      { return r.error }
+
+func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
+
+// besides are what SQLite and kwai may keep beside a database.
+var besides = []string{"-wal", "-shm", "-journal", "-serving"}
+
+// Backup copies the database that databaseURL (sqlite://PATH) names, served or
+// not, to a new file that only its owner can read. The copy has all that was
+// answered before. It is checked, and on the disk, before it gets its name;
+// where there is an error, nothing is left of it.
+func Backup(ctx context.Context, databaseURL, file string) (err error) {
+	path, info, err := sqliteFile(databaseURL)
+	if err != nil {
+		return err
+	}
+	if info == nil {
+		return refuse("there is no database %s: `kwai serve` makes it, and --data names another folder", path)
+	}
+	if err := freeForBackup(file, path, info); err != nil {
+		return err
+	}
+	db, err := openWhole(dsn(path, "busy_timeout(5000)", "trusted_schema(0)"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := whole(ctx, db).usable(); err != nil {
+		return refuse("%s: %w", path, err)
+	}
+
+	// An absolute path: SQLite would take "file:…" for a URI.
+	file, err = filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	part, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part") // mode 0600
+	if err != nil {
+		return refusal{err}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeAll(part.Name(), part.Name()+"-journal"))
+		}
+	}()
+	if err := part.Close(); err != nil {
+		return err
+	}
+	if err := vacuumInto(ctx, db, part.Name()); err != nil {
+		return fmt.Errorf("copying %s: %w", path, err)
+	}
+	if err := checkCopy(ctx, part.Name()); err != nil {
+		return fmt.Errorf("the copy of %s: %w", path, err)
+	}
+	// SQLite's documentation promises no sync of what VACUUM INTO makes.
+	if err := syncFile(part.Name()); err != nil {
+		return err
+	}
+	if err := os.Rename(part.Name(), file); err != nil {
+		return err
+	}
+	return syncFile(filepath.Dir(file))
+}
+
+// freeForBackup refuses a file that is there or would be taken for a part of the
+// database.
+func freeForBackup(file, path string, database fs.FileInfo) error {
+	switch info, err := os.Stat(file); {
+	case err == nil && os.SameFile(info, database):
+		return refuse("%s is the database itself", file)
+	case err == nil:
+		return refuse("%s is there already: name a new file", file)
+	case !errors.Is(err, fs.ErrNotExist):
+		return refusal{err}
+	}
+	folder, err := os.Stat(filepath.Dir(file))
+	if err != nil {
+		return refuse("there is no folder for %s: %w", file, err)
+	}
+	home, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for _, suffix := range besides {
+		if os.SameFile(folder, home) && filepath.Base(file) == filepath.Base(path)+suffix {
+			return refuse("%s would be taken for a part of the database: name another file", file)
+		}
+	}
+	return nil
+}
+
+func checkCopy(ctx context.Context, path string) error {
+	db, err := openWhole(dsn(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(whole(ctx, db).sound(), db.Close())
+}
+
+// sqliteFile is the path of an SQLite database, and what is there; nil for
+// nothing.
+func sqliteFile(databaseURL string) (path string, info fs.FileInfo, err error) {
+	path, ok := strings.CutPrefix(databaseURL, "sqlite://")
+	if !ok || path == "" || path == ":memory:" {
+		return "", nil, refuse("it must be sqlite:// and the path of a file")
+	}
+	info, err = os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil, nil
+	case err != nil:
+		return "", nil, refusal{err}
+	case !info.Mode().IsRegular():
+		return "", nil, refuse("%s is not a file", path)
+	}
+	return path, info, nil
+}
+
+func location(path string) *url.URL {
+	return &url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
+}
+
+// openWhole opens a database for what takes its time: through database/sql, where
+// a context can end it.
+func openWhole(name string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", name)
+	if err == nil {
+		db.SetMaxOpenConns(1)
+	}
+	return db, err
+}
+
+func whole(ctx context.Context, db *sql.DB) Reader {
+	return Reader{ctx: ctx, q: viaSQL{db}, wrap: unwrapped}
+}
+
+func unwrapped(err error) error { return err }
+
+// sound says what is damaged.
+func (r Reader) sound() error {
+	found, err := one(r, column[string], `PRAGMA integrity_check(1)`)
+	if err == nil && found != "ok" {
+		err = fmt.Errorf("it is damaged: %s", strings.Join(strings.Fields(found), " "))
+	}
+	return err
+}
+
+func vacuumInto(ctx context.Context, db *sql.DB, file string) error {
+	file, err := filepath.Abs(file)
+	if err == nil {
+		_, err = db.ExecContext(ctx, `VACUUM INTO $1`, file)
+	}
+	return err
+}
+
+// syncFile brings a file, or a folder's names, to the disk. Nobody may have the
+// file open with SQLite: closing it would drop SQLite's locks.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// removeAll removes what is there.
+func removeAll(paths ...string) error {
+	var errs []error
+	for _, path := range paths {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,258 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// small opens a store on a pool of n connections.
+func small(t *testing.T, url string, n int) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Options{URL: url, Connections: n})
+	check(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// until tries to write until it works, and returns how long that took.
+func until(t *testing.T, s *store.Store, key string) time.Duration {
+	t.Helper()
+	for since := time.Now(); ; {
+		err := s.InTx(t.Context(), adding(key))
+		if err == nil {
+			return time.Since(since)
+		}
+		if !errors.Is(err, store.ErrUnavailable) || time.Since(since) > time.Minute {
+			t.Fatalf("after %v: %v", time.Since(since), err)
+		}
+	}
+}
+
+func TestASmallPoolServesMany(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	s := small(t, url, 2)
+	var all sync.WaitGroup
+	for i := range 48 {
+		all.Go(func() {
+			key := fmt.Sprintf("%02d", i)
+			err := s.InTx(t.Context(), func(tx *store.Tx) error {
+				if err := add(tx, key); err != nil {
+					return err
+				}
+				_, err := tx.UserByEmail(key)
+				return err
+			})
+			err = errors.Join(err, discard(s.Read(t.Context()).UserByEmail(key)))
+			err = errors.Join(err, s.One(t.Context(), func(tx *store.Tx) error { return discard(tx.HoldLease(key, "me", tx.Now)) }))
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	var most string
+	check(t, raw(t, url).QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'kwai' AND datname = current_database()`).Scan(&most))
+	if most != "2" {
+		t.Errorf("it has %s connections, not 2", most)
+	}
+}
+
+func TestNobodyWaitsForAConnectionLongerThanTheyWant(t *testing.T) {
+	t.Parallel()
+	s := small(t, storetest.Postgres(t), 1)
+	begun, end := make(chan struct{}), make(chan struct{})
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		err := s.InTx(t.Context(), func(*store.Tx) error {
+			close(begun)
+			<-end
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	calls := map[string]func(context.Context) error{
+		"InTx":  func(ctx context.Context) error { return s.InTx(ctx, adding("a")) },
+		"One":   func(ctx context.Context) error { return s.One(ctx, adding("a")) },
+		"Read":  func(ctx context.Context) error { return discard(s.Read(ctx).UserByEmail("a")) },
+		"Ready": s.Ready,
+	}
+	for name, call := range calls {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s after its time: %v", name, err)
+		}
+		cancel()
+		// Who has gone is no fault of the database.
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		if err := call(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s of one who has gone: %v", name, err)
+		}
+	}
+	close(end)
+	holder.Wait()
+	wantUsers(t, s)
+}
+
+// pid is that of the connection which a small store's pool gives out.
+func pid(t *testing.T, s *store.Store) (pid string) {
+	t.Helper()
+	check(t, s.InTx(t.Context(), func(tx *store.Tx) (err error) {
+		pid, err = tx.Text(`SELECT CAST(pg_backend_pid() AS TEXT)`)
+		return err
+	}))
+	return pid
+}
+
+func TestAConnectionThatBecameReadOnlyIsDropped(t *testing.T) {
+	t.Parallel()
+	s := small(t, storetest.Postgres(t), 1)
+	before := pid(t, s)
+	if err := s.InTx(t.Context(), func(tx *store.Tx) error { return discard(tx.Exec(raise("23505"))) }); err == nil {
+		t.Fatal("it succeeded")
+	}
+	if now := pid(t, s); now != before {
+		t.Errorf("the connection was dropped for another error: %s, before %s", now, before)
+	}
+	for name, run := range map[string]func(context.Context, func(*store.Tx) error) error{"InTx": s.InTx, "One": s.One} {
+		before := pid(t, s)
+		if err := run(t.Context(), func(tx *store.Tx) error { return discard(tx.Exec(raise("25006"))) }); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now := pid(t, s); now == before {
+			t.Errorf("%s: the connection is still in use", name)
+		}
+	}
+}
+
+// A replica that stops in the middle of a transaction holds its rows for as long
+// as the database lets it, not until it goes on.
+func TestAStoppedReplicaHoldsNoRows(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	stopped, other := storetest.Open(t, url, nil), storetest.Open(t, url, nil)
+	check(t, other.InTx(t.Context(), adding("a")))
+	change := func(tx *store.Tx) error {
+		return discard(tx.Exec(`UPDATE users SET last_name = last_name || '+' WHERE email_key = 'a'`))
+	}
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	failed := make(chan error, 1)
+	go func() {
+		failed <- stopped.InTx(t.Context(), func(tx *store.Tx) error {
+			err := change(tx)
+			close(begun)
+			<-goOn
+			return err
+		})
+	}()
+	<-begun
+	since := time.Now()
+	for err := errors.New("not yet tried"); err != nil; {
+		if err = other.InTx(t.Context(), change); err != nil && !errors.Is(err, store.ErrUnavailable) || time.Since(since) > 20*time.Second {
+			t.Fatalf("after %v: %v", time.Since(since), err)
+		}
+	}
+	if took := time.Since(since); took > 8*time.Second {
+		t.Errorf("the row was free after %v", took)
+	}
+	close(goOn)
+	if err := <-failed; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the stopped one: %v", err)
+	}
+	u, err := other.Read(t.Context()).UserByEmail("a")
+	check(t, err)
+	if u.LastName != "+" {
+		t.Errorf("changed %d times", len(u.LastName))
+	}
+	check(t, stopped.InTx(t.Context(), change))
+}
+
+// What was answered is there, though connections break in the middle of
+// commits, and only what broke with them fails.
+func TestBrokenConnectionsLoseNothingThatWasAnswered(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	s := small(t, url, 8)
+	const writers = 16
+	var done [writers][]string
+	var failures [writers]int
+	storm, calm := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range writers {
+		all.Go(func() {
+			run := []func(context.Context, func(*store.Tx) error) error{s.InTx, s.One}[i%2]
+			for n := 0; storm.Err() == nil; n++ {
+				key := fmt.Sprintf("%02d-%05d", i, n)
+				switch err := run(t.Context(), adding(key)); {
+				case err == nil:
+					done[i] = append(done[i], key)
+				case errors.Is(err, store.ErrUnavailable):
+					failures[i]++
+				default:
+					t.Errorf("%s: %v", key, err)
+				}
+			}
+		})
+	}
+	db := raw(t, url)
+	for range 60 {
+		exec(t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kwai'`,
+			`SELECT pg_sleep(0.02)`)
+	}
+	calm()
+	all.Wait()
+	broken := 0
+	for _, n := range failures {
+		broken += n
+	}
+	kept := slices.Concat(done[:]...)
+	t.Logf("%d answered, %d broken off", len(kept), broken)
+	if broken == 0 || len(kept) == 0 {
+		t.Error("that was no storm")
+	}
+	if took := until(t, s, "later"); took > 5*time.Second {
+		t.Errorf("it goes on after %v", took)
+	}
+	var keys string
+	check(t, db.QueryRowContext(t.Context(), `SELECT string_agg(email_key, ' ') FROM users`).Scan(&keys))
+	there := make(map[string]bool)
+	for _, key := range strings.Fields(keys) {
+		there[key] = true
+	}
+	for _, key := range kept {
+		if !there[key] {
+			t.Errorf("%s was answered and is lost", key)
+		}
+	}
+}
+
+func TestReplicasWithWrongClocksAgree(t *testing.T) {
+	t.Parallel()
+	db := raw(t, storetest.Postgres(t))
+	for _, skew := range []string{"", "30s", "-30s"} {
+		local, set, err := store.SkewedClock(t.Context(), skew, db)
+		check(t, err)
+		want, _ := time.ParseDuration(skew)
+		if off := time.Until(local) - want; off.Abs() > 5*time.Second {
+			t.Errorf("the clock that should be wrong by %q is by %v", skew, want+off)
+		}
+		var theirs time.Time
+		check(t, db.QueryRowContext(t.Context(), `SELECT clock_timestamp()`).Scan(&theirs))
+		if off := set.Sub(theirs); off.Abs() > time.Second {
+			t.Errorf("the clock that was wrong by %q is off by %v still", skew, off)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// BackupFile is a backup that was found whole.
+type BackupFile struct {
+	path string
+	info fs.FileInfo
+	db   *sql.DB
+}
+
+// OpenBackup opens a file for Restore and refuses one that is not a whole backup
+// of a kwai database that this program can use or migrate. It only reads.
+func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
+	b := &BackupFile{path: file}
+	if b.info, err = os.Stat(file); err != nil {
+		return nil, refusal{err}
+	}
+	if !b.info.Mode().IsRegular() {
+		return nil, refuse("%s is not a file", file)
+	}
+	for _, suffix := range []string{"-wal", "-journal"} {
+		// A part of the database would be there.
+		if info, err := os.Stat(file + suffix); err == nil && info.Size() > 0 {
+			return nil, refuse("%s is no backup: it has %s beside it. Copy it by `kwai backup --database=sqlite://%s`", file, filepath.Base(file)+suffix, file)
+		}
+	}
+	// As it is, without locks and without a log beside it: it may stand where
+	// nothing can be written.
+	if b.db, err = openWhole(location(file).String() + "?immutable=1&mode=ro&_pragma=trusted_schema(0)"); err != nil {
+		return nil, err
+	}
+	r := whole(ctx, b.db)
+	if err = r.usable(); err == nil {
+		err = r.sound()
+	}
+	if err != nil {
+		return nil, errors.Join(refuse("%s: %w", file, err), b.db.Close())
+	}
+	return b, nil
+}
+
+// Keys are the server's keys in the backup.
+func (b *BackupFile) Keys(ctx context.Context) ([]Key, error) { return whole(ctx, b.db).Keys() }
+
+// Close ends the reading of it.
+func (b *BackupFile) Close() error { return b.db.Close() }
+
+// Restored says what Restore has done.
+type Restored struct {
+	Users    int64
+	Sessions int64  // that were open in the backup
+	Replaced string // where the files of the database before are; "" for none
+}
+
+// EndRestore is why sessions ended that were open in a restored backup.
+const EndRestore = "restore"
+
+// Restore puts a copy of the backup in the place of the database that databaseURL
+// (sqlite://PATH) names, if there is one. Nobody may have that open. Whenever it
+// is cut off, there is either the database of before or the restored one, whole,
+// with no log of the other.
+//
+// Unless keepSessions, it ends in the copy what was ended since the backup, for
+// all it knows: the sessions, and the recoveries, whose links would work again.
+func (b *BackupFile) Restore(ctx context.Context, databaseURL string, keepSessions bool) (r Restored, err error) {
+	path, info, err := sqliteFile(databaseURL)
+	if err != nil {
+		return r, err
+	}
+	if info != nil && os.SameFile(info, b.info) {
+		return r, refuse("%s is the database itself", b.path)
+	}
+	lock, err := lockSQLite(ctx, path)
+	if err != nil {
+		return r, refusal{err}
+	}
+	defer func() { err = errors.Join(err, lock.close()) }()
+	if info != nil {
+		// Its logs stand beside the file itself, not beside a link to it.
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return r, err
+		}
+	}
+	if info != nil && info.Size() > 0 { // there is nothing to keep of an empty one
+		old, err := takeOver(ctx, path)
+		if err != nil {
+			return r, err
+		}
+		if old != nil {
+			defer func() { err = errors.Join(err, old.close()) }()
+		}
+	}
+
+	// The name is always the same, as the lock is held: what was cut off leaves
+	// one file at most, and this removes it.
+	restoring := path + ".restoring"
+	if err := removeAll(restoring, restoring+"-journal"); err != nil {
+		return r, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeAll(restoring, restoring+"-journal"))
+		}
+	}()
+	if err := create(restoring); err != nil {
+		return r, err
+	}
+	if err := vacuumInto(ctx, b.db, restoring); err != nil {
+		return r, fmt.Errorf("copying %s: %w", b.path, err)
+	}
+	if err := r.settle(ctx, restoring, keepSessions); err != nil {
+		return r, err
+	}
+	if err := syncFile(restoring); err != nil {
+		return r, err
+	}
+	r.Replaced, err = replace(path, restoring)
+	return r, err
+}
+
+// takeOver brings a database into one file, without a log, and keeps everybody
+// from it until the connection is closed; nil if it is too damaged for that. Who
+// opened it before and writes later is told by SQLite that it was moved: without
+// a log it looks.
+func takeOver(ctx context.Context, path string) (_ *sqliteConn, err error) {
+	c, err := openConn(dsn(path, "busy_timeout(1000)", "trusted_schema(0)"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = c.close()
+		}
+	}()
+	r := Reader{ctx: ctx, q: c, wrap: unwrapped}
+	mode, err := one(r, column[string], `PRAGMA journal_mode = DELETE`)
+	if err == nil && mode != "delete" {
+		err = fmt.Errorf("%s keeps its log (journal_mode=%s)", path, mode)
+	}
+	if err == nil {
+		_, err = c.exec(ctx, `BEGIN EXCLUSIVE`)
+	}
+	if err == nil {
+		err = r.unmoved()
+	}
+	switch sqliteCode(err) {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return nil, refuse("a command or another program has %s open: end it first", path)
+	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR:
+		return nil, c.close() // the reason to restore
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// settle counts what is in the copy and ends what must not go on.
+func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) error {
+	db, err := openWhole(dsn(path, "synchronous(FULL)", "trusted_schema(0)"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	t, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Rollback() }()
+	tx := newTx(ctx, viaSQL{t}, time.Now(), false)
+	if r.Users, err = one(tx.Reader, column[int64], `SELECT COUNT(*) FROM users`); err != nil {
+		return err
+	}
+	if r.Sessions, err = one(tx.Reader, column[int64], `SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL`); err != nil {
+		return err
+	}
+	if !keepSessions {
+		if err := tx.endEverything(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.Commit(), db.Close())
+}
+
+// endEverything ends all sessions and recoveries. A link that was used after the
+// backup would work again; so it would if the backup had only what the link is
+// made of, a request or an event that is not mailed yet: those are overtaken by a
+// recovery of now, which nobody has.
+func (tx *Tx) endEverything() error {
+	now := micros(tx.Now)
+	_, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE ended_at IS NULL`, now, EndRestore)
+	if err == nil {
+		_, err = tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE ended_at IS NULL`, now)
+	}
+	if err == nil {
+		_, err = tx.exec(`UPDATE users SET recovery_requested_at = $1`, now)
+	}
+	return err
+}
+
+// replace gives the file the name path. What has that name, and its logs if it
+// was too damaged to be rid of them, get another, which is returned; so do logs
+// that are there alone: SQLite would apply them to the new file.
+func replace(path, file string) (aside string, err error) {
+	aside, err = nameAside(path)
+	if err != nil {
+		return "", err
+	}
+	moved := false
+	switch err := os.Link(path, aside); {
+	case err == nil, errors.Is(err, fs.ErrExist): // nameAside: it is the same file
+		moved = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		switch err := os.Rename(path+suffix, aside+suffix); {
+		case err == nil:
+			moved = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", err
+		}
+	}
+	if !moved {
+		aside = ""
+	}
+	// Not before the logs are gone, on the disk too.
+	if err := syncFile(filepath.Dir(path)); err != nil {
+		return "", err
+	}
+	if err := os.Rename(file, path); err != nil {
+		return "", err
+	}
+	return aside, syncFile(filepath.Dir(path))
+}
+
+// nameAside is a name for what is replaced: free, or that of the same file, from
+// a restore that was cut off.
+func nameAside(path string) (string, error) {
+	for i := 1; ; i++ {
+		aside := path + ".replaced"
+		if i > 1 {
+			aside = fmt.Sprintf("%s.replaced-%d", path, i)
+		}
+		taken, err := os.Lstat(aside)
+		if errors.Is(err, fs.ErrNotExist) {
+			return aside, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if own, err := os.Lstat(path); err == nil && os.SameFile(own, taken) {
+			return aside, nil
+		}
+	}
+}
+
+// unmoved refuses a database that was moved to PostgreSQL, or was being moved: what
+// stands there is newer.
+func (r Reader) unmoved() error {
+	tables, err := one(r, column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'`)
+	if err != nil || tables == 0 {
+		return err
+	}
+	marks, err := one(r, column[int64], `SELECT COUNT(*) FROM meta WHERE name IN ('moved', 'moving')`)
+	if err == nil && marks > 0 {
+		err = refuse("it has been moved to PostgreSQL")
+	}
+	return err
+}
