@@ -56,7 +56,7 @@ func TestCrashOfTheServer(t *testing.T) {
 }
 
 func killServer(c *crash, usual int) {
-	c.isCut = func(_ answer, err error) bool { return err != nil }
+	c.isCut = func(_ string, _ answer, err error) bool { return err != nil }
 	c.run(kills(c.t, usual), func(under *load) {
 		c.server.kill()
 		under.wait(c.t)
@@ -81,7 +81,7 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 		}
 	})
 	c := newCrash(t, cluster.URL("postgres"))
-	c.isCut = func(a answer, err error) bool { return err == nil && a.Status == http.StatusServiceUnavailable }
+	c.isCut = func(_ string, a answer, err error) bool { return err == nil && a.Status == http.StatusServiceUnavailable }
 	c.run(kills(t, 5), func(under *load) {
 		if err := cluster.Kill(); err != nil {
 			t.Fatal(err)
@@ -107,15 +107,26 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 type crash struct {
 	wire
 	t       *testing.T
-	server  *process
+	server  *process // the first of servers
+	servers []*process
 	mail    *mailtest.Server
 	command *site // for commands beside the server
+	seed    uint64
 	rng     *rand.Rand
 	clients []*client
 	added   []*client // accounts made under load; they only log in
 }
 
 func newCrash(t *testing.T, database string) *crash {
+	t.Helper()
+	c := newStage(t, database)
+	c.serve(launch(t, nil, c.flags(database)...))
+	c.populate()
+	return c
+}
+
+// newStage is a crash without servers and clients.
+func newStage(t *testing.T, database string) *crash {
 	t.Helper()
 	seed := rand.Uint64()
 	if text := os.Getenv("KWAI_CRASH_SEED"); text != "" {
@@ -125,22 +136,48 @@ func newCrash(t *testing.T, database string) *crash {
 		}
 	}
 	t.Logf("KWAI_CRASH_SEED=%d", seed)
-	c := &crash{t: t, rng: rand.New(rand.NewPCG(seed, 0)), mail: mailtest.Serve(t)}
+	c := &crash{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), mail: mailtest.Serve(t)}
 	c.command = &site{tb: t, Database: database, flags: append([]string{"--database=" + database}, quick...)}
-	c.server = launch(t, nil, "--database="+database, "--data="+t.TempDir(), "--smtp="+c.mail.URL(), "--limits=off",
-		"--public-url=http://127.0.0.1:8080", "--master-key-file="+masterKeyOf(t, database),
-		// A slow machine must not make a repeated renewal come too late.
-		"--reuse-window=10m")
 	transport := &http.Transport{MaxIdleConnsPerHost: 2 * crashClients, DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	c.wire = wire{http: &http.Client{Transport: transport, Timeout: crashWait}, url: c.server.URL, tally: newTally()}
+	c.wire = wire{http: &http.Client{Transport: transport, Timeout: crashWait}, tally: newTally()}
+	return c
+}
+
+// flags are those of a server on a database, or on another way to it.
+func (c *crash) flags(database string) []string {
+	return []string{
+		"--database=" + database, "--data=" + c.t.TempDir(), "--smtp=" + c.mail.URL(), "--limits=off",
+		"--public-url=http://127.0.0.1:8080", "--master-key-file=" + masterKeyOf(c.t, c.command.Database),
+		// A slow machine must not make a repeated renewal come too late.
+		"--reuse-window=10m",
+	}
+}
+
+func (c *crash) serve(servers ...*process) {
+	c.server, c.servers = servers[0], servers
+	for _, s := range servers {
+		c.urls = append(c.urls, s.URL)
+	}
+}
+
+// populate makes the clients and their accounts.
+func (c *crash) populate() {
 	for i := range crashClients {
 		email := fmt.Sprintf("client%d@example.org", i)
 		c.command.user(email, firstPassword)
-		c.clients = append(c.clients, c.owner(email, rand.NewPCG(seed, uint64(i+1))))
+		c.clients = append(c.clients, c.owner(email, rand.NewPCG(c.seed, uint64(i+1))))
 	}
-	go c.sort(t.Context())
-	return c
+	go c.sort(c.t.Context())
+}
+
+// warnings are those of all servers.
+func (c *crash) warnings() string {
+	var b strings.Builder
+	for _, s := range c.servers {
+		b.WriteString(s.warnings())
+	}
+	return b.String()
 }
 
 const firstPassword = "a password numbered 0"
@@ -216,7 +253,7 @@ func (c *crash) run(kills int, kill func(under *load)) {
 		c.each(func(_ context.Context, k *client) error { return k.verify() })
 		c.verifyAdded(3)
 		if c.t.Failed() {
-			c.t.Fatalf("after %d kills; the server warned: %s", i+1, c.server.warnings())
+			c.t.Fatalf("after %d kills; the server warned: %s", i+1, c.warnings())
 		}
 	}
 	c.each(func(ctx context.Context, k *client) error { return k.finish(ctx) })
@@ -293,7 +330,7 @@ func (c *crash) each(do func(context.Context, *client) error) {
 	}
 	wg.Wait()
 	if c.t.Failed() {
-		c.t.Fatalf("the server warned: %s", c.server.warnings())
+		c.t.Fatalf("the server warned: %s", c.warnings())
 	}
 }
 
@@ -361,12 +398,12 @@ func (c *crash) unavailable() {
 		{"GET", "/api/v1/auth/user", ""},
 		{"GET", "/readyz", ""},
 	} {
-		a, err := c.send(r.method, r.path, access, r.form)
+		a, err := c.send(r.method, c.server.URL+r.path, access, r.form)
 		if err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 			c.t.Errorf("%s %s while the database is away: %v, %v, want 503 and Retry-After", r.method, r.path, a, err)
 		}
 	}
-	if a, err := c.send("GET", "/healthz", "", ""); err != nil || a.Status != http.StatusOK {
+	if a, err := c.send("GET", c.server.URL+"/healthz", "", ""); err != nil || a.Status != http.StatusOK {
 		c.t.Errorf("/healthz while the database is away: %v, %v, want 200", a, err)
 	}
 }

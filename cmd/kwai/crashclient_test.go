@@ -42,20 +42,20 @@ func (y *tally) add(counts map[string]int, op string) {
 // errCut says that it isn't known what became of an operation.
 var errCut = errors.New("cut off")
 
-// wire is how the clients reach the server.
+// wire is how the clients reach the servers, all of which are one to them.
 type wire struct {
 	http *http.Client
-	url  string
+	urls []string
 	*tally
 	// down is set before something is killed. From then on, until it is back,
 	// requests may end as isCut says; before, none may.
 	down   atomic.Bool
-	isCut  func(answer, error) bool
+	isCut  func(url string, a answer, err error) bool
 	finale atomic.Bool // something is about to be killed
 }
 
-func (w *wire) send(method, path, bearer, form string) (answer, error) {
-	r, err := http.NewRequest(method, w.url+path, strings.NewReader(form))
+func (w *wire) send(method, url, bearer, form string) (answer, error) {
+	r, err := http.NewRequest(method, url, strings.NewReader(form))
 	if err != nil {
 		return answer{}, err
 	}
@@ -77,6 +77,22 @@ func (w *wire) send(method, path, bearer, form string) (answer, error) {
 // ask does an operation that must be answered with one of the statuses, or cut
 // off. Fields come in pairs.
 func (w *wire) ask(op, bearer string, want []int, fields ...string) (answer, error) {
+	// Who is refused must be refused by all.
+	servers := w.urls
+	if !slices.Equal(want, refused) {
+		servers = []string{w.urls[rand.IntN(len(w.urls))]}
+	}
+	var a answer
+	for _, server := range servers {
+		var err error
+		if a, err = w.askOne(server, op, bearer, want, fields...); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+func (w *wire) askOne(server, op, bearer string, want []int, fields ...string) (answer, error) {
 	method, form := http.MethodPost, url.Values{}
 	if op == opCheck {
 		method = http.MethodGet
@@ -84,9 +100,9 @@ func (w *wire) ask(op, bearer string, want []int, fields ...string) (answer, err
 	for i := 0; i < len(fields); i += 2 {
 		form.Add(fields[i], fields[i+1])
 	}
-	a, err := w.send(method, "/api/v1/auth/"+op, bearer, form.Encode())
+	a, err := w.send(method, server+"/api/v1/auth/"+op, bearer, form.Encode())
 	switch {
-	case w.down.Load() && w.isCut(a, err):
+	case w.down.Load() && w.isCut(server, a, err):
 		w.add(w.cut, op)
 		return a, errCut
 	case err != nil:
@@ -128,6 +144,9 @@ type client struct {
 	notices  int      // mails that say that the password was changed, at least
 	// settle finds out what became of the operation that was cut off, or nil.
 	settle func() error
+	// late says that it was a reset, which may happen yet where a server merely
+	// stands still: it is settled once the server goes on.
+	late bool
 }
 
 const maxLive = 6
@@ -221,7 +240,7 @@ func (c *client) reset() error {
 	a, err := c.ask(opReset, "", []int{http.StatusOK, http.StatusNotFound}, "uuid", id, "password", password)
 	switch {
 	case err != nil:
-		c.settle = func() error { return c.settleReset(password) }
+		c.settle, c.late = func() error { return c.settleReset(password) }, true
 		return err
 	case a.Status == http.StatusNotFound:
 		c.ids = c.ids[:len(c.ids)-1]
@@ -234,6 +253,7 @@ func (c *client) reset() error {
 // settleReset finds out whether the password was set. What PostgreSQL had been
 // given when kwai was killed may take until the old one was tried.
 func (c *client) settleReset(password string) error {
+	c.late = true
 	for _, p := range []string{password, c.password, password} {
 		a, err := c.ask(opLogin, "", acceptedOrRefused, "username", c.email, "password", p)
 		if err != nil {
@@ -245,6 +265,7 @@ func (c *client) settleReset(password string) error {
 				c.changed(password)
 			}
 			c.open(a)
+			c.late = false
 			return nil
 		}
 	}

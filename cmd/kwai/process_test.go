@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,13 +24,17 @@ var program = sync.OnceValues(func() (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(built, "kwai")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".")
+	return path, build(path)
+})
+
+func build(path string, flags ...string) error {
+	build := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", path}, append(flags, ".")...)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return path, nil
-})
+	return nil
+}
 
 // removeProgram is for the end of all tests.
 func removeProgram() {
@@ -57,9 +62,15 @@ func launch(tb testing.TB, under []string, flags ...string) *process {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return launchProgram(tb, append(slices.Clone(under), path), flags...)
+}
+
+// launchProgram is launch for a program, or what runs it and the program.
+func launchProgram(tb testing.TB, program []string, flags ...string) *process {
+	tb.Helper()
 	listen := freeAddress(tb)
 	p := &process{tb: tb, URL: "http://" + listen}
-	p.args = append(append(p.args, under...), path, "serve", "--listen="+listen, "--log-format=json")
+	p.args = append(slices.Clone(program), "serve", "--listen="+listen, "--log-format=json")
 	p.args = append(append(p.args, quick...), flags...)
 	p.start()
 	tb.Cleanup(p.kill)

@@ -15,7 +15,8 @@ import (
 // tokens: an answer that got lost, a retry, several tabs at once. That writes
 // nothing and prolongs nothing. An older one is a replay: either its holder or
 // the owner is not the one the tokens were made for, so the session ends and
-// the owner is told. ErrRefresh whatever the reason.
+// the owner is told. ErrRefresh whatever the reason; ErrBusy where the request is
+// so old that it can't be known which it is.
 func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) (Tokens, error) {
 	id, number, err := s.Keys.ParseRefresh(refresh)
 	if err != nil {
@@ -51,6 +52,10 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 		return Tokens{}, ErrRefresh
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
 		return s.tokens(session, now)
+	case now.Sub(arrived) >= s.Settings.ReuseWindow:
+		// The server stood still with this request in its hands: the token may
+		// have been current when it came, which the row remembers no longer.
+		return Tokens{}, ErrBusy
 	}
 	ended := false
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {

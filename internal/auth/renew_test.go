@@ -113,6 +113,22 @@ func TestReplacedTokens(t *testing.T) {
 	})
 }
 
+// A server may stand still with a request in its hands while others go on.
+func TestALateRequestIsNoReplay(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		first := s.login(t, ann, oldPassword)
+		arrived, newest := c.now(), first
+		for range 4 {
+			c.advance(2 * auth.Defaults.ReuseWindow)
+			newest = s.renew(t, newest)
+		}
+		_, err := s.Renew(t.Context(), first.Refresh, arrived)
+		wantErr(t, "a request that arrived when its token was the current one", err, auth.ErrBusy)
+		s.alive(t, newest)
+	})
+}
+
 func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)

@@ -1,0 +1,131 @@
+package auth_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
+)
+
+const outside = "outside"
+
+// told is what waits for the subscriber outside, in order, and has it gone.
+func (s *server) told(t *testing.T) (kinds []string) {
+	t.Helper()
+	for _, d := range must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t) {
+		kinds = append(kinds, d.Type)
+		ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Delivered(outside, d.ID)
+			return err
+		}))
+	}
+	return kinds
+}
+
+func (s *server) subscribe(t *testing.T) {
+	t.Helper()
+	ok(t, s.Store.One(t.Context(), func(tx *store.Tx) error { return tx.Subscribe(outside) }))
+	ok(t, s.RefreshSubscribers(t.Context()))
+}
+
+func TestEverythingThatHappensIsToldOutside(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.subscribe(t)
+		var session, other auth.Tokens
+		var user store.User
+		id := ""
+		for _, step := range []struct {
+			what string
+			do   func()
+			want []string
+		}{
+			{"an account", func() { user = s.user(t, ann) }, []string{auth.EventCreated}},
+			{"an account without a password", func() {
+				must(s.CreateUser(t.Context(), auth.NewUser{Email: "bob@example.org"}))(t)
+			}, []string{auth.EventCreated, auth.EventInvitation}},
+			{"a login", func() { session = s.login(t, ann, oldPassword) }, []string{auth.EventOpened}},
+			{"a wrong password", func() { _, _ = s.Login(t.Context(), ann, "wrong") }, nil},
+			{"a renewal", func() { s.renew(t, session) }, nil},
+			{"a replay", func() {
+				c.advance(time.Hour)
+				_, err := s.Renew(t.Context(), session.Refresh, c.now())
+				wantErr(t, "a replay", err, auth.ErrRefresh)
+			}, []string{auth.EventReplay}},
+			{"another login", func() { other = s.login(t, ann, oldPassword) }, []string{auth.EventOpened}},
+			{"a logout", func() { ok(t, s.Logout(t.Context(), user.Profile, other.Refresh)) }, []string{auth.EventEnded}},
+			{"a logout again", func() {
+				wantErr(t, "a logout again", s.Logout(t.Context(), user.Profile, other.Refresh), auth.ErrNoSession)
+			}, nil},
+			{"a recovery", func() { id = s.recover(t, ann) }, []string{auth.EventRecovery}},
+			{"a recovery of nobody", func() {
+				ok(t, s.Recover(t.Context(), "nobody@example.org"))
+				must(s.TakeRecoveries(t.Context()))(t)
+			}, nil},
+			{"a reset", func() { ok(t, s.Reset(t.Context(), id, newPassword)) }, []string{auth.EventPasswordChanged}},
+			{"a password set", func() { ok(t, s.SetPassword(t.Context(), ann, oldPassword)) }, []string{auth.EventPasswordChanged}},
+			{"a revocation", func() { ok(t, s.Revoke(t.Context(), ann)) }, []string{auth.EventRevoked}},
+			{"a revocation again", func() { ok(t, s.Revoke(t.Context(), ann)) }, nil},
+			{"an enactment", func() { ok(t, s.Enact(t.Context(), ann)) }, []string{auth.EventEnacted}},
+			{"an enactment again", func() { ok(t, s.Enact(t.Context(), ann)) }, nil},
+		} {
+			step.do()
+			if diff := cmp.Diff(step.want, s.told(t)); diff != "" {
+				t.Errorf("%s is told as (-want +got):\n%s", step.what, diff)
+			}
+		}
+	})
+}
+
+// The events of a session name it: who checks access tokens alone can refuse its
+// tokens from then on.
+func TestEventsOfASessionNameIt(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		user := s.user(t, ann)
+		s.subscribe(t)
+		session := s.login(t, ann, oldPassword)
+		ok(t, s.Logout(t.Context(), user.Profile, session.Refresh))
+		want := s.session(t, session).ID
+		events := must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t)
+		if len(events) != 2 {
+			t.Fatalf("%d events, want a login's and a logout's", len(events))
+		}
+		for _, e := range events {
+			if e.SessionID != want || e.UserID != user.ID {
+				t.Errorf("%s is about session %q of %q, want %q of %q", e.Type, e.SessionID, e.UserID, want, user.ID)
+			}
+		}
+	})
+}
+
+func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		user := s.user(t, ann)
+		session := s.login(t, ann, oldPassword)
+		ok(t, s.Logout(t.Context(), user.Profile, session.Refresh))
+		if n := s.count(t, `SELECT COUNT(*) FROM events`); n != 0 {
+			t.Errorf("%d events were written that nobody is told", n)
+		}
+	})
+}
+
+// What happened to one user is told in the order in which it happened, whoever
+// did it.
+func TestEventsOfAUserAreInOrder(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		s.user(t, ann)
+		s.subscribe(t)
+		var want []string
+		for range 20 {
+			ok(t, s.Revoke(t.Context(), ann))
+			ok(t, s.Enact(t.Context(), ann))
+			want = append(want, auth.EventRevoked, auth.EventEnacted)
+		}
+		if got := s.told(t); !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+	})
+}

@@ -1,0 +1,171 @@
+package pgtest
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Path is a way to a PostgreSQL server that can be cut, so that packets vanish as
+// on a network that is gone, and that can lose answers.
+type Path struct {
+	tb       testing.TB
+	to       string
+	listener *net.TCPListener
+
+	mu   sync.Mutex
+	near []*net.TCPConn
+	cut  bool
+	loss atomic.Int64 // one in so many answers is lost; 0: none
+	// What was forwarded to the server while answers get lost.
+	commits, others atomic.Int64
+}
+
+// NewPath makes a way to the server that the URL names.
+func NewPath(tb testing.TB, serverURL string) *Path {
+	tb.Helper()
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		tb.Fatal("pgtest: not a URL")
+	}
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p := &Path{tb: tb, to: u.Host, listener: listener}
+	var all sync.WaitGroup
+	all.Go(func() { p.accept(&all) })
+	tb.Cleanup(func() {
+		listener.Close()
+		p.each(func(c *net.TCPConn) { c.Close() })
+		all.Wait()
+	})
+	return p
+}
+
+// URL is the server's URL by this way.
+func (p *Path) URL(serverURL string) string {
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		p.tb.Fatal("pgtest: not a URL")
+	}
+	u.Host = p.listener.Addr().String()
+	return u.String()
+}
+
+// Cut drops whatever comes from the client's side from now on, new connections
+// included, unacknowledged. Mend ends that.
+func (p *Path) Cut() { p.filter(true) }
+
+// Mend lets packets through again.
+func (p *Path) Mend() { p.filter(false) }
+
+// LoseAnswers breaks connections after the server has got a message and before
+// the client gets the answer: at one commit in n, and at one in n of the other
+// messages; 0 ends that.
+func (p *Path) LoseAnswers(n int) { p.loss.Store(int64(n)) }
+
+func (p *Path) accept(all *sync.WaitGroup) {
+	for {
+		near, err := p.listener.AcceptTCP()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", p.to)
+		if err != nil {
+			near.Close() // the server is down
+			continue
+		}
+		p.mu.Lock()
+		p.near = append(p.near, near)
+		if p.cut {
+			p.drop(near, true)
+		}
+		p.mu.Unlock()
+		lost := new(atomic.Bool)
+		all.Go(func() { p.forward(near, far, lost) })
+		all.Go(func() { p.answer(far, near, lost) })
+	}
+}
+
+// forward copies to the server and says when the answer is to be lost.
+func (p *Path) forward(near, far net.Conn, lost *atomic.Bool) {
+	defer near.Close()
+	defer far.Close()
+	chunk := make([]byte, 32<<10)
+	for {
+		n, err := near.Read(chunk)
+		if err != nil {
+			return
+		}
+		if every := p.loss.Load(); every > 0 {
+			sent := &p.others
+			if bytes.Contains(chunk[:n], []byte("commit")) {
+				sent = &p.commits
+			}
+			lost.Store(sent.Add(1)%every == 0)
+		}
+		if _, err := far.Write(chunk[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (p *Path) answer(far, near net.Conn, lost *atomic.Bool) {
+	defer near.Close()
+	defer far.Close()
+	chunk := make([]byte, 32<<10)
+	for {
+		n, err := far.Read(chunk)
+		if err != nil || lost.Load() {
+			return
+		}
+		if _, err := near.Write(chunk[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (p *Path) each(do func(*net.TCPConn)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.near {
+		do(c)
+	}
+}
+
+func (p *Path) filter(cut bool) {
+	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = cut
+	p.drop(p.listener, cut)
+	for _, c := range p.near {
+		p.drop(c, cut)
+	}
+}
+
+// drop has the kernel drop every packet to a socket (BPF's "return 0"), or none.
+func (p *Path) drop(socket syscall.Conn, all bool) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return // it was closed
+	}
+	controlled := raw.Control(func(fd uintptr) {
+		if all {
+			err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+				&unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}})
+		} else if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err == unix.ENOENT {
+			err = nil // there was none
+		}
+	})
+	if controlled == nil && err != nil {
+		p.tb.Error("pgtest: ", err)
+	}
+}
