@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 )
 
 // manyLogouts is for how many logouts a second, from so many connections,
@@ -16,8 +17,8 @@ var manyLogouts = map[int]int{1: 1000, 16: 3000, 64: 3000}
 // gives a new installation; more, if it isn't nil, measures what only this engine
 // has.
 func (b *bench) engine(
-	ctx context.Context, name string, install func(ctx context.Context, database string) (load.Kwai, error),
-	more func(context.Context, comparison, *load.Server, *site) error,
+	ctx context.Context, name string, install func(ctx context.Context, database string) (cluster.Kwai, error),
+	more func(context.Context, comparison, *cluster.Server, *site) error,
 ) (err error) {
 	spare := 0
 	for _, perSecond := range manyLogouts {
@@ -66,7 +67,7 @@ func (b *bench) logouts(perSecond int) int {
 }
 
 // small measures each operation from a few, some and many connections.
-func (b *bench) small(ctx context.Context, c comparison, server *load.Server, s *site) error {
+func (b *bench) small(ctx context.Context, c comparison, server *cluster.Server, s *site) error {
 	spare := s.spare
 	for _, n := range []int{1, 16, 64} {
 		if err := b.besideHash(ctx, c, server, load.Login(n, s.logins)); err != nil {

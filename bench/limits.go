@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 )
 
 // drive measures an operation at a server.
-func (b *bench) drive(server *load.Server, op load.Operation) side {
+func (b *bench) drive(server *cluster.Server, op load.Operation) side {
 	return func(ctx context.Context, _ int) (load.Figures, error) {
 		return load.Drive(ctx, server.Address, op, b.round())
 	}
@@ -18,7 +19,7 @@ func (b *bench) drive(server *load.Server, op load.Operation) side {
 // besideBare compares an operation with the bare handler, which gets the request
 // that kwai was sent last and answers as many bytes as kwai did then. The
 // operation may be another in each turn.
-func (b *bench) besideBare(ctx context.Context, c comparison, server *load.Server, op func(round int) load.Operation) error {
+func (b *bench) besideBare(ctx context.Context, c comparison, server *cluster.Server, op func(round int) load.Operation) error {
 	var last load.Exchange
 	c.Operation, c.Connections, c.Beside = op(0).Name, op(0).Connections, "bare handler"
 	return b.compare(ctx, c, func(ctx context.Context, round int) (load.Figures, error) {
@@ -36,7 +37,7 @@ func (b *bench) besideBare(ctx context.Context, c comparison, server *load.Serve
 }
 
 // besideHash compares logins with the bare hash.
-func (b *bench) besideHash(ctx context.Context, c comparison, server *load.Server, op load.Operation) error {
+func (b *bench) besideHash(ctx context.Context, c comparison, server *cluster.Server, op load.Operation) error {
 	c.Operation, c.Connections, c.Beside = op.Name, op.Connections, "bare hash"
 	return b.compare(ctx, c, b.drive(server, op), func(ctx context.Context, _ int) (load.Figures, error) {
 		rate, err := load.HashRate(ctx, b.round())
@@ -46,7 +47,7 @@ func (b *bench) besideHash(ctx context.Context, c comparison, server *load.Serve
 
 // underFlood compares renewals during a flood of wrong logins with those without
 // it.
-func (b *bench) underFlood(ctx context.Context, c comparison, server *load.Server, s *site) error {
+func (b *bench) underFlood(ctx context.Context, c comparison, server *cluster.Server, s *site) error {
 	op := load.Renew(16, s.sessions)
 	c.Operation, c.Connections, c.Beside = "renew under a flood", op.Connections, "no flood"
 	return b.compare(ctx, c, func(ctx context.Context, _ int) (load.Figures, error) {

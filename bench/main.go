@@ -57,6 +57,7 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 )
 
 // options are the flags.
@@ -107,7 +108,7 @@ func run(ctx context.Context, o options) error {
 	defer os.RemoveAll(folder)
 	b := &bench{options: o, folder: folder, report: newReport(o)}
 	say("building kwai")
-	program, err := load.Build(ctx, folder)
+	program, err := cluster.Build(ctx, folder)
 	if err != nil {
 		return err
 	}
@@ -134,8 +135,8 @@ func run(ctx context.Context, o options) error {
 }
 
 func (b *bench) sqlite(ctx context.Context, program string) error {
-	return b.engine(ctx, "SQLite", func(_ context.Context, size string) (load.Kwai, error) {
-		return load.Kwai{Program: program, Folder: filepath.Join(b.folder, "sqlite-"+size)}, nil
+	return b.engine(ctx, "SQLite", func(_ context.Context, size string) (cluster.Kwai, error) {
+		return cluster.Kwai{Program: program, Folder: filepath.Join(b.folder, "sqlite-"+size)}, nil
 	}, nil)
 }
 

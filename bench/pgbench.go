@@ -21,6 +21,7 @@ import (
 
 	"kwai/bench/internal/load"
 	"kwai/internal/auth"
+	"kwai/internal/cluster"
 	"kwai/internal/pgcluster"
 )
 
@@ -50,7 +51,7 @@ const (
 )
 
 // besidePgbench compares renewals with pgbench's.
-func (b *bench) besidePgbench(ctx context.Context, c comparison, server *load.Server, s *site) error {
+func (b *bench) besidePgbench(ctx context.Context, c comparison, server *cluster.Server, s *site) error {
 	program, err := pgcluster.Program("pgbench")
 	if err != nil {
 		b.report.missing("pgbench", err)

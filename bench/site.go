@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 	"kwai/internal/password"
 )
 
@@ -20,7 +21,7 @@ const (
 
 // site is an installation of kwai with what its clients know.
 type site struct {
-	load.Kwai
+	cluster.Kwai
 	logins   []string       // addresses of those who log in
 	sessions []load.Session // to be renewed and checked
 	spare    []load.Session // to be ended
@@ -28,7 +29,7 @@ type site struct {
 
 // newSite fills a new installation: with as many users and sessions as said, if
 // that is more than are needed, and sessions to be ended.
-func newSite(ctx context.Context, kwai load.Kwai, users, sessions, spare int) (*site, error) {
+func newSite(ctx context.Context, kwai cluster.Kwai, users, sessions, spare int) (*site, error) {
 	// A start makes the database.
 	server, err := kwai.Start(ctx)
 	if err != nil {

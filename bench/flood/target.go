@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 	"kwai/internal/password"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // target is a kwai server that is flooded, and what its clients know.
 type target struct {
-	server  *load.Server
+	server  *cluster.Server
 	metrics string // its URL
 	client  http.Client
 
@@ -56,22 +57,22 @@ func startTarget(ctx context.Context, engine string, o options) (t *target, stop
 	}
 	made = append(made, func() { _ = os.RemoveAll(folder) })
 	progress("building kwai")
-	kwai := load.Kwai{Folder: filepath.Join(folder, "data")}
-	if kwai.Program, err = load.Build(ctx, folder); err != nil {
+	kwai := cluster.Kwai{Folder: filepath.Join(folder, "data")}
+	if kwai.Program, err = cluster.Build(ctx, folder); err != nil {
 		return nil, nil, err
 	}
 	if engine == "postgres" {
 		progress("starting PostgreSQL")
-		cluster, err := load.StartPostgres()
+		postgres, err := load.StartPostgres()
 		if err != nil {
 			return nil, nil, err
 		}
-		made = append(made, func() { _ = cluster.Stop() })
-		name, err := cluster.Create(ctx, "template0")
+		made = append(made, func() { _ = postgres.Stop() })
+		name, err := postgres.Create(ctx, "template0")
 		if err != nil {
 			return nil, nil, err
 		}
-		kwai.Database = cluster.URL(name)
+		kwai.Database = postgres.URL(name)
 	}
 	var group *cgroup
 	if o.quota != 0 { // first: where it can't be had, the rest is in vain
@@ -88,7 +89,7 @@ func startTarget(ctx context.Context, engine string, o options) (t *target, stop
 			return nil, nil, err
 		}
 	}
-	metrics, err := load.FreeAddress(ctx)
+	metrics, err := cluster.FreeAddress(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -102,7 +103,7 @@ func startTarget(ctx context.Context, engine string, o options) (t *target, stop
 }
 
 // fill makes accounts and sessions.
-func fill(ctx context.Context, kwai load.Kwai, duration time.Duration) (*target, error) {
+func fill(ctx context.Context, kwai cluster.Kwai, duration time.Duration) (*target, error) {
 	progress("making accounts and sessions")
 	server, err := kwai.Start(ctx) // makes the database
 	if err != nil {

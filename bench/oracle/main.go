@@ -50,6 +50,7 @@ import (
 	"syscall"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 )
 
 type options struct {
@@ -89,18 +90,18 @@ func run(ctx context.Context, o options) (broken int, err error) {
 	}
 	defer os.RemoveAll(folder)
 	fmt.Fprintln(os.Stderr, "building kwai")
-	program, err := load.Build(ctx, folder)
+	program, err := cluster.Build(ctx, folder)
 	if err != nil {
 		return 0, err
 	}
 	r := newReport(o.samples)
 	if o.engine != "postgres" {
-		if err := r.measure(ctx, o, load.Kwai{Program: program, Folder: filepath.Join(folder, "sqlite")}); err != nil {
+		if err := r.measure(ctx, o, cluster.Kwai{Program: program, Folder: filepath.Join(folder, "sqlite")}); err != nil {
 			return 0, fmt.Errorf("sqlite: %w", err)
 		}
 	}
 	if o.engine != "sqlite" {
-		err := r.measurePostgres(ctx, o, load.Kwai{Program: program, Folder: filepath.Join(folder, "postgres")})
+		err := r.measurePostgres(ctx, o, cluster.Kwai{Program: program, Folder: filepath.Join(folder, "postgres")})
 		switch {
 		case errors.Is(err, load.ErrNoPostgres) && o.engine == "all":
 			r.Skipped = err.Error()
@@ -115,17 +116,17 @@ func run(ctx context.Context, o options) (broken int, err error) {
 	return r.Broken, r.print(os.Stdout)
 }
 
-func (r *report) measurePostgres(ctx context.Context, o options, kwai load.Kwai) (err error) {
-	cluster, err := load.StartPostgres()
+func (r *report) measurePostgres(ctx context.Context, o options, kwai cluster.Kwai) (err error) {
+	postgres, err := load.StartPostgres()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.Stop()) }()
-	name, err := cluster.Create(ctx, "template0")
+	defer func() { err = errors.Join(err, postgres.Stop()) }()
+	name, err := postgres.Create(ctx, "template0")
 	if err != nil {
 		return err
 	}
-	kwai.Database = cluster.URL(name)
+	kwai.Database = postgres.URL(name)
 	return r.measure(ctx, o, kwai)
 }
 
@@ -138,7 +139,7 @@ const (
 )
 
 // measure adds one engine's blocks.
-func (r *report) measure(ctx context.Context, o options, kwai load.Kwai) error {
+func (r *report) measure(ctx context.Context, o options, kwai cluster.Kwai) error {
 	engine := "SQLite"
 	if kwai.Database != "" {
 		engine = "PostgreSQL"

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/cluster"
 	"kwai/internal/password"
 )
 
@@ -72,7 +73,7 @@ type subject struct {
 
 // scene is a kwai with accounts of all kinds.
 type scene struct {
-	kwai     load.Kwai
+	kwai     cluster.Kwai
 	subjects [kinds][]*subject
 }
 
@@ -83,7 +84,7 @@ const others = 40
 // newScene makes kwai's database and so many accounts of each kind, and thinks
 // up as many addresses without one. All have the same form and length, and which
 // address is of which kind was tossed for.
-func newScene(ctx context.Context, kwai load.Kwai, each int) (*scene, error) {
+func newScene(ctx context.Context, kwai cluster.Kwai, each int) (*scene, error) {
 	s := &scene{kwai: kwai}
 	server, err := kwai.Start(ctx) // makes the database
 	if err != nil {

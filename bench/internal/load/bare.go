@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"kwai/internal/cluster"
 )
 
 // bareCommand is the hidden command by which a program runs itself as the bare
@@ -61,16 +63,19 @@ func serveBare(address, bytesText string) error {
 
 // StartBare starts the bare handler, which answers 200 and a body of that size,
 // in bytes, to every request.
-func StartBare(ctx context.Context, size int) (*Server, error) {
+func StartBare(ctx context.Context, size int) (*cluster.Server, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	address, err := FreeAddress(ctx)
+	address, err := cluster.FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := start(ctx, address, "/", os.Environ(), program, bareCommand, address, strconv.Itoa(size))
+	s, err := cluster.StartServer(ctx, cluster.Command{
+		Program: program, Args: []string{bareCommand, address, strconv.Itoa(size)}, Env: os.Environ(),
+		Address: address, Ready: "/",
+	})
 	if err != nil {
 		return nil, fmt.Errorf("the bare handler: %w", err)
 	}

@@ -9,12 +9,12 @@
 //		load.BareMain()
 //		…
 //
-// It builds kwai, starts it once so that there is a database, adds accounts
+// It builds kwai by package cluster, starts it once so that there is a database, adds accounts
 // while no server runs, and opens sessions at a server whose hashes cost next to
 // nothing, for at default cost that would take longer than all the rest:
 //
-//	program, err := load.Build(ctx, folder)
-//	kwai := load.Kwai{Program: program, Folder: filepath.Join(folder, "data")}
+//	program, err := cluster.Build(ctx, folder)
+//	kwai := cluster.Kwai{Program: program, Folder: filepath.Join(folder, "data")}
 //	server, err := kwai.Start(ctx)
 //	server.Stop()
 //	emails := load.Emails("ann", 100)

@@ -8,10 +8,10 @@ var ErrNoPostgres = pgcluster.ErrNoPrograms
 
 // StartPostgres starts a PostgreSQL server with default settings, durable
 // commits among them, and room for a few servers of kwai and pgbench. The caller
-// stops it. A database for [Kwai.Database] is made and named by
+// stops it. A database for [cluster.Kwai.Database] is made and named by
 //
-//	name, err := cluster.Create(ctx, "template0")
-//	… cluster.URL(name) …
+//	name, err := postgres.Create(ctx, "template0")
+//	… postgres.URL(name) …
 func StartPostgres() (*pgcluster.Cluster, error) {
 	return pgcluster.Start(pgcluster.Options{Settings: []string{"max_connections=300"}})
 }

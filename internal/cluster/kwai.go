@@ -1,9 +1,10 @@
-package load
+package cluster
 
 import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ type Kwai struct {
 	Program  string // as Build returns it
 	Folder   string // of its data; made at the first start
 	Database string // postgres://…, an empty one at first; "": SQLite in Folder
+	Bus      string // nats://…; "": local
 }
 
 // DatabaseURL is the database's URL on either engine.
@@ -38,10 +40,15 @@ func (k Kwai) DatabaseURL() string {
 	return "sqlite://" + filepath.Join(k.Folder, "kwai.db")
 }
 
-// Start starts a server. Its settings are the defaults, without throttles and
-// with warnings in its log only, but for what the flags say. Tokens stay valid
-// when it is started again, on another address too.
+// Start starts a server, as [StartServer] does. Its settings are the defaults,
+// without throttles and with warnings in its log only, but for what the flags
+// say. Tokens stay valid when it is started again, on another address too. On
+// PostgreSQL more than one may run.
 func (k Kwai) Start(ctx context.Context, flags ...string) (*Server, error) {
+	return k.start(ctx, nil, flags...)
+}
+
+func (k Kwai) start(ctx context.Context, log io.Writer, flags ...string) (*Server, error) {
 	key, err := k.masterKey(ctx)
 	if err != nil {
 		return nil, err
@@ -50,12 +57,18 @@ func (k Kwai) Start(ctx context.Context, flags ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{
-		"serve", "--listen=" + address, "--master-key-file=" + key,
-		"--public-url=http://127.0.0.1:8080", // tokens name it
-		"--log-level=warn", "--limits=off",
-	}, flags...)
-	s, err := start(ctx, address, "/readyz", k.env(), k.Program, args...)
+	s, err := StartServer(ctx, Command{
+		Program: k.Program,
+		Args: append([]string{
+			"serve", "--listen=" + address, "--master-key-file=" + key,
+			"--public-url=http://127.0.0.1:8080", // tokens name it
+			"--log-level=warn", "--limits=off",
+		}, flags...),
+		Env:     k.env(),
+		Address: address,
+		Ready:   "/readyz",
+		Log:     log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("kwai serve: %w", err)
 	}
@@ -68,8 +81,20 @@ func (k Kwai) Start(ctx context.Context, flags ...string) (*Server, error) {
 //
 // and returns what it prints. It may run beside the server.
 func (k Kwai) Command(ctx context.Context, args ...string) (out string, err error) {
+	return k.command(ctx, "", args...)
+}
+
+// CreateUser makes an account and returns its id. The database must be there:
+// a server has been started once.
+func (k Kwai) CreateUser(ctx context.Context, email, first, last, password string) (id string, err error) {
+	out, err := k.command(ctx, password, "user", "create", email, "--first-name="+first, "--last-name="+last, "--password-stdin")
+	return strings.TrimSpace(out), err
+}
+
+func (k Kwai) command(ctx context.Context, stdin string, args ...string) (out string, err error) {
 	cmd := exec.CommandContext(ctx, k.Program, args...) //nolint:gosec // kwai as just built
 	cmd.Env = k.env()
+	cmd.Stdin = strings.NewReader(stdin)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	text, err := cmd.Output()
@@ -80,11 +105,15 @@ func (k Kwai) Command(ctx context.Context, args ...string) (out string, err erro
 }
 
 // env is the environment without settings that the user has for another kwai.
-// The database's URL stands in it since it holds a password, which a command
-// line would show to everyone.
+// The URLs stand in it since they hold passwords, which a command line would
+// show to everyone.
 func (k Kwai) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KWAI_") })
-	return append(env, "KWAI_DATA="+k.Folder, "KWAI_DATABASE="+k.DatabaseURL())
+	env = append(env, "KWAI_DATA="+k.Folder, "KWAI_DATABASE="+k.DatabaseURL())
+	if k.Bus != "" {
+		env = append(env, "KWAI_BUS="+k.Bus)
+	}
+	return env
 }
 
 // masterKey is the path of the key that seals the server's keys. On SQLite kwai
