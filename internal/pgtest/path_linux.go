@@ -34,10 +34,13 @@ func NewPath(tb testing.TB, serverURL string) *Path {
 	if err != nil {
 		tb.Fatal("pgtest: not a URL")
 	}
-	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // whose sockets take no filter
+	l, err := plain.Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
+	listener := l.(*net.TCPListener)
 	p := &Path{tb: tb, to: u.Host, listener: listener}
 	var all sync.WaitGroup
 	all.Go(func() { p.accept(&all) })

@@ -2,15 +2,10 @@ package store_test
 
 import (
 	"errors"
-	"io"
-	"net"
 	"net/url"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"kwai/internal/pgcluster"
 	"kwai/internal/pgtest"
@@ -18,102 +13,13 @@ import (
 	"kwai/internal/store/storetest"
 )
 
-// path leads to a server until it is cut: then whatever is sent into it, new
-// connections included, is dropped by the kernel before it is acknowledged, as
-// on a network that is gone.
-type path struct {
-	t        *testing.T
-	listener *net.TCPListener
-
-	mu   sync.Mutex
-	open []*net.TCPConn // the near ends
-
-}
-
-func newPath(t *testing.T, to string) *path {
-	t.Helper()
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // its sockets take no filter
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
-	listener := l.(*net.TCPListener)
-	p := &path{t: t, listener: listener}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			near, err := listener.AcceptTCP()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", to)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			p.mu.Lock()
-			p.open = append(p.open, near)
-			p.mu.Unlock()
-			for _, ends := range [][2]net.Conn{{near, far}, {far, near}} {
-				all.Go(func() {
-					_, _ = io.Copy(ends[0], ends[1])
-					ends[0].Close()
-					ends[1].Close()
-				})
-			}
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		p.mu.Lock()
-		for _, c := range p.open {
-			c.Close()
-		}
-		p.mu.Unlock()
-		all.Wait()
-	})
-	return p
-}
-
-func (p *path) cut()  { p.each(dropAll) }
-func (p *path) mend() { p.each(dropNone) }
-
-func (p *path) each(do func(fd int) error) {
-	p.t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	sockets := []syscall.Conn{p.listener}
-	for _, c := range p.open {
-		sockets = append(sockets, c)
-	}
-	for _, s := range sockets {
-		raw, err := s.SyscallConn()
-		if err != nil {
-			continue // it was closed
-		}
-		if control := raw.Control(func(fd uintptr) { err = do(int(fd)) }); control == nil && err != nil {
-			p.t.Fatal(err)
-		}
-	}
-}
-
-// dropAll has the kernel drop each packet to a socket: BPF's "return 0".
-func dropAll(fd int) error {
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}})
-}
-
-func dropNone(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) }
-
 func TestACutIsNoticedAndMended(t *testing.T) {
 	t.Parallel()
 	address := storetest.Postgres(t)
-	u, err := url.Parse(address)
-	check(t, err)
-	p := newPath(t, u.Host)
-	u.Host = p.listener.Addr().String()
-	s := small(t, u.String(), 4)
+	p := pgtest.NewPath(t, address)
+	s := small(t, p.URL(address), 4)
 	idle(t, s, 4)
-	p.cut()
+	p.Cut()
 	since := time.Now()
 	var all sync.WaitGroup
 	for range 4 {
@@ -128,7 +34,7 @@ func TestACutIsNoticedAndMended(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("noticed after %v", time.Since(since))
-	p.mend()
+	p.Mend()
 	took := until(t, s, "a")
 	t.Logf("back after %v", took)
 	if took > 5*time.Second {
