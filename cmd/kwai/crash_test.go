@@ -81,7 +81,9 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 		}
 	})
 	c := newCrash(t, cluster.URL("postgres"))
-	c.isCut = func(_ string, a answer, err error) bool { return err == nil && a.Status == http.StatusServiceUnavailable }
+	c.isCut = func(_ string, a answer, err error) bool {
+		return err == nil && a.Status == http.StatusServiceUnavailable
+	}
 	c.run(kills(t, 5), func(under *load) {
 		if err := cluster.Kill(); err != nil {
 			t.Fatal(err)

@@ -24,8 +24,9 @@ const (
 	back = 5 * time.Second
 	// calm is how long everything runs undisturbed before something fails.
 	calm = 2 * time.Second
-	// impatience is how long a client waits for an answer while a part is away.
-	impatience = 12 * time.Second
+	// longPatience is how long a client waits for an answer: longer than a server that
+	// can't reach its database takes to say so.
+	longPatience = 12 * time.Second
 	// think is what each client waits between operations: the test is about what
 	// happens, not about rates.
 	think = 10 * time.Millisecond
@@ -50,12 +51,14 @@ func TestReplicas(t *testing.T) {
 	}
 	f.disturb("a replica stands still", disturbance{
 		isCut: f.lostBy(0),
+		quick: true,
 		begin: func() { f.signal(0, syscall.SIGSTOP) },
 		away:  5 * time.Second,
 		end:   func() { f.signal(0, syscall.SIGCONT) },
 	})
 	f.disturb("a replica stands still for long", disturbance{
 		isCut: f.lostBy(1),
+		quick: true,
 		begin: func() { f.signal(1, syscall.SIGSTOP) },
 		away:  f.long(90 * time.Second),
 		end:   func() { f.signal(1, syscall.SIGCONT) },
@@ -127,7 +130,6 @@ func newFleet(t *testing.T) *fleet {
 	})
 	database := cluster.URL("postgres")
 	f := &fleet{crash: newStage(t, database), cluster: cluster}
-	f.http.Timeout = impatience
 	folder := t.TempDir()
 	var servers []*process
 	for i, skew := range []string{"-30s", "0s", "30s"} {
@@ -147,6 +149,7 @@ func newFleet(t *testing.T) *fleet {
 // disturbance is something that fails.
 type disturbance struct {
 	isCut func(url string, a answer, err error) bool // how requests may end meanwhile
+	quick bool                                       // clients wait for a second only
 	begin func()
 	away  time.Duration
 	end   func()
@@ -198,6 +201,10 @@ func (f *fleet) disturb(what string, d disturbance) {
 		f.last.Store(time.Now().UnixNano())
 		return true
 	}
+	f.http.Timeout = longPatience
+	if d.quick {
+		f.http.Timeout = time.Second
+	}
 	f.last.Store(0)
 	answered := f.total()
 	running := f.start(ctx)
@@ -214,6 +221,7 @@ func (f *fleet) disturb(what string, d disturbance) {
 	pass(ctx, calm) // in which nothing may be cut off
 	stop()
 	running.Wait()
+	f.http.Timeout = crashWait
 	if t.Failed() {
 		t.Fatalf("%s: the servers warned: %s", what, f.warnings())
 	}
