@@ -140,10 +140,12 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		changed, err := tx.Revoke(user.ID)
-		if err != nil {
+		if err != nil || !changed {
+			// Who was revoked already has no session; one that is opened from
+			// here on, after an Enact meanwhile, is not for this to end.
 			return err
 		}
-		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil || !changed {
+		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
 			return err
 		}
 		return s.publish(tx, EventRevoked, user.ID, "")
