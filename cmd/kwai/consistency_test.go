@@ -52,7 +52,7 @@ func TestReplicasAnswerAsOne(t *testing.T) {
 		for range replicas {
 			// A slow machine must not make a replaced token come too late.
 			s := start(t, url, "--limits=off", "--reuse-window=10m", "--smtp="+c.mails.URL())
-			c.replicas = append(c.replicas, &wire{url: s.URL, http: &http.Client{Transport: transport, Timeout: time.Minute}})
+			c.replicas = append(c.replicas, &wire{urls: []string{s.URL}, http: &http.Client{Transport: transport, Timeout: time.Minute}})
 		}
 		// Commands hash at another cost, so that the next login replaces the hash.
 		settings := &Settings{Database: url, HashMemory: 64, HashTime: 2, HashThreads: 1, LogLevel: "WARN"}
@@ -126,7 +126,7 @@ func (c *consistency) round(round, seed uint64) {
 		if _, err := c.rules[0].CreateUser(c.t.Context(), auth.NewUser{Email: h.email, Password: firstPassword}); err != nil {
 			c.t.Fatal(err)
 		}
-		if a, err := c.replicas[0].send("POST", "/api/v1/auth/recover", "", encodeURL("email", h.email)); err != nil || a.Status != http.StatusOK {
+		if a, err := c.replicas[0].send("POST", c.replicas[0].urls[0]+"/api/v1/auth/recover", "", encodeURL("email", h.email)); err != nil || a.Status != http.StatusOK {
 			c.t.Fatal(a, err)
 		}
 		histories = append(histories, h)

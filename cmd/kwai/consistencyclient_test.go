@@ -123,7 +123,8 @@ func (h *history) ask(client int, rng *rand.Rand, op, bearer string, want []int,
 	}
 	replica := rng.IntN(len(h.replicas))
 	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
-	a, err := h.replicas[replica].send(method, "/api/v1/auth/"+op, bearer, form)
+	r := h.replicas[replica]
+	a, err := r.send(method, r.urls[0]+"/api/v1/auth/"+op, bearer, form)
 	m.end = time.Since(h.start)
 	if err != nil || !slices.Contains(want, a.Status) {
 		h.t.Errorf("%s: %s answered %v, %v, want one of %v", h.email, op, a, err, want)

@@ -140,7 +140,9 @@ func newStage(t *testing.T, database string) *crash {
 	t.Logf("KWAI_CRASH_SEED=%d", seed)
 	c := &crash{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), mail: mailtest.Serve(t)}
 	c.command = &site{tb: t, Database: database, flags: append([]string{"--database=" + database}, quick...)}
-	transport := &http.Transport{MaxIdleConnsPerHost: 2 * crashClients, DisableCompression: true}
+	transport := &http.Transport{MaxIdleConnsPerHost: 2 * crashClients, DisableCompression: true,
+		// The server closes a connection on which nothing comes for five seconds.
+		IdleConnTimeout: time.Second}
 	t.Cleanup(transport.CloseIdleConnections)
 	c.wire = wire{http: &http.Client{Transport: transport, Timeout: crashWait}, tally: newTally()}
 	return c

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	netmail "net/mail"
 	"path/filepath"
 	"slices"
@@ -142,6 +143,15 @@ func newFleet(t *testing.T) *fleet {
 		servers = append(servers, launchProgram(t, []string{program}, f.flags(way.URL(database))...))
 	}
 	f.serve(servers...)
+	f.onError = func(url string) {
+		for _, s := range f.servers {
+			if s.URL == url {
+				_ = s.cmd.Process.Signal(syscall.SIGQUIT)
+				pass(context.Background(), time.Second)
+				_ = os.WriteFile("/tmp/quit.log", []byte(s.log.String()), 0o600)
+			}
+		}
+	}
 	f.populate()
 	return f
 }
