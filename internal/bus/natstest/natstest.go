@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type Server struct {
 	Options *server.Options
 
 	tb      testing.TB
+	mu      sync.Mutex
 	running *server.Server
 }
 
@@ -53,7 +55,9 @@ func (s *Server) Start() {
 	if err != nil {
 		s.tb.Fatal(err)
 	}
+	s.mu.Lock()
 	s.running = running
+	s.mu.Unlock()
 	go running.Start()
 	if !running.ReadyForConnections(time.Minute) {
 		s.tb.Fatal("the NATS server doesn't start")
@@ -62,6 +66,8 @@ func (s *Server) Start() {
 
 // Stop ends it.
 func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.running != nil {
 		s.running.Shutdown()
 		s.running.WaitForShutdown()
