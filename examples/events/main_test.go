@@ -25,7 +25,7 @@ type reader struct {
 
 func start(t *testing.T, program string, s *natstest.Server) *reader {
 	t.Helper()
-	r := &reader{cmd: exec.Command(program, "-nats", s.URL(), "-name", "test"), ids: make(chan string, 100)} //nolint:gosec // just built
+	r := &reader{cmd: exec.Command(program, "-nats", s.URL(), "-name", "test"), ids: make(chan string, 100)}
 	out, err := r.cmd.StdoutPipe()
 	if err == nil {
 		err = r.cmd.Start()

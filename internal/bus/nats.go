@@ -230,7 +230,7 @@ func (n *NATS) stay(options []nats.Option) {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-time.After(natsRetry + rand.N(natsRetry/4)):
+		case <-time.After(natsRetry + rand.N(natsRetry/4)): //nolint:gosec // no secret
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (o *outside) published(n int) (ids []string) {
 	for _, m := range natstest.Messages(o.t, js, "KWAI", n) {
 		ids = append(ids, decode(o.t, m).ID)
 	}
-	if got := stream(o.t, js, "KWAI").State.Msgs; got != uint64(n) { //nolint:gosec // a small number
+	if got := stream(o.t, js, "KWAI").State.Msgs; got != uint64(n) {
 		o.t.Errorf("the stream has %d messages, want %d", got, n)
 	}
 	return ids
