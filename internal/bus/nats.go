@@ -123,10 +123,11 @@ func (n *NATS) Connect(ctx context.Context, wake func()) error {
 	select {
 	case err = <-n.first:
 	case <-ctx.Done():
-		err = ctx.Err()
+		n.Close()
+		return ctx.Err()
 	}
 	switch {
-	case errors.Is(err, ErrRefused), ctx.Err() != nil:
+	case errors.Is(err, ErrRefused):
 		n.Close()
 		return err
 	case err != nil:

@@ -331,8 +331,7 @@ func TestNATSThatBeginsToRefuse(t *testing.T) {
 	s.Options.Password = "another"
 	s.Start()
 	log.wait(t, 1, "authorization violation")
-	retries := time.After(3 * time.Second)
-	<-retries
+	eventually(t, "another try", func() bool { return s.Connections() >= 3 })
 	s.Stop()
 	s.Options.Password = "unspoken"
 	s.Start()

@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -221,26 +222,28 @@ func TestSubscriberWhomNobodyTellsIsForgotten(t *testing.T) {
 	eachOutside(t, func(t *testing.T, o *outside) {
 		o.publisher(time.Hour)
 		o.write(numbered(0, 150)...)
-		tidy := func() {
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan struct{})
-			go func() { bus.Tidy(ctx, o.store, time.Hour, slog.New(slog.DiscardHandler)); close(done) }()
-			if o.ahead.Load() >= int64(time.Hour) {
-				eventually(t, "an empty outbox", func() bool { return o.waiting() == 0 })
-			}
-			cancel()
-			<-done
-		}
-		o.ahead.Store(int64(time.Hour - time.Minute))
-		tidy()
-		if n := o.waiting(); n != 150 {
-			t.Errorf("%d wait still, before the time", n)
+		o.ahead.Store(int64(2 * time.Minute))
+		// One that was told later; it is looked at first.
+		err := o.store.InTx(t.Context(), func(tx *store.Tx) error {
+			e := store.Event{ID: "later", Type: "user.created", UserID: "u", CreatedAt: tx.Now, ExpiresAt: tx.Now}
+			return errors.Join(tx.Subscribe("later"), tx.Publish(e, "later"))
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 		o.ahead.Store(int64(time.Hour + time.Minute))
-		tidy()
+		ctx, cancel := context.WithCancel(t.Context())
+		var tidying sync.WaitGroup
+		tidying.Go(func() { bus.Tidy(ctx, o.store, time.Hour, slog.New(slog.DiscardHandler)) })
+		eventually(t, "an empty outbox", func() bool { return o.waiting() == 0 })
+		cancel()
+		tidying.Wait()
 		found, err := o.store.Read(t.Context()).Subscribers()
-		if err != nil || len(found) != 1 || !found[0].SeenAt.IsZero() {
+		if err != nil || len(found) != 2 || found[0].SeenAt.IsZero() || !found[1].SeenAt.IsZero() {
 			t.Errorf("the subscribers are %+v (%v)", found, err)
+		}
+		if _, err := o.store.Read(t.Context()).DeliveryByID("later", "later"); err != nil {
+			t.Errorf("the event for the other one: %v", err)
 		}
 	})
 }

@@ -75,6 +75,18 @@ func (s *Server) Stop() {
 	}
 }
 
+// Connections counts those that were made since the start, refused ones too.
+func (s *Server) Connections() uint64 {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.running.Varz(nil)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return v.TotalConnections
+}
+
 // Address is HOST:PORT.
 func (s *Server) Address() string { return fmt.Sprintf("%s:%d", s.Options.Host, s.Options.Port) }
 
