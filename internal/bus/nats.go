@@ -57,7 +57,7 @@ type NATS struct {
 
 // link is a connection while it stands.
 type link struct {
-	ctx   context.Context // ends with it, so that nobody waits for answers
+	ctx   context.Context // ends with it
 	down  context.CancelFunc
 	js    jetstream.JetStream
 	ready bool // the stream is there and fit; under NATS.checking
@@ -151,7 +151,6 @@ func (n *NATS) Deliver(ctx context.Context, e store.Event) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
-	defer context.AfterFunc(l.ctx, cancel)()
 	err := n.publish(ctx, l, e)
 	n.complain(err)
 	return err

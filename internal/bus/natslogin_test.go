@@ -126,6 +126,66 @@ func credentials(t *testing.T, o *server.Options) (file string) {
 	return file
 }
 
+func TestNATSSettingsThatCannotBe(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("-----BEGIN NATS USER JWT-----\nunspoken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const address, parameter = "it must be nats://", "has a parameter"
+	for setting, want := range map[string]string{
+		"":                                           address,
+		"nats://":                                    address,
+		"http://u:unspoken@host":                     address,
+		"nats://u:unspoken/@host":                    address,
+		"nats://u:unspoken#@host":                    address,
+		"nats://u:unspoken,@host":                    address,
+		"nats://a,u:unspoken@host":                   address,
+		"nats://u:unspoken@host:70000":               address,
+		"nats://u:unspoken@host:0":                   address,
+		"nats://u:unspoken@":                         address,
+		"nats://u:unspoken@host/path":                address,
+		"nats://u:@host":                             address,
+		"nats://a,tls://b":                           address,
+		"nats://u:un?spoken@host":                    address,
+		"nats://unspoken?x@host":                     parameter,
+		"nats://host?unspoken=1":                     parameter,
+		"nats://host?stream=A&stream=B":              parameter,
+		"nats://host?stream=":                        parameter,
+		"nats://host?%zz":                            parameter,
+		"nats://host?stream=a.b":                     "stream must be",
+		"nats://host?replicas=6":                     "from 1 to 5",
+		"nats://host?replicas=x":                     "from 1 to 5",
+		"nats://host?cert=" + file:                   "cert and key need each other",
+		"nats://host?cert=" + file + "&key=x":        "cert, key: ",
+		"nats://host?ca=missing":                     "ca: open missing: no such file",
+		"nats://host?ca=" + file:                     "no certificate in PEM",
+		"nats://host?credentials=missing":            "credentials: open missing: no such file",
+		"nats://host?credentials=" + file:            "is no NATS credentials file",
+		"nats://u:unspoken@host?credentials=" + file: "either credentials, or",
+	} {
+		n, err := bus.NewNATS(setting, bus.NATSOptions{})
+		if err == nil {
+			n.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "spoken") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", setting, err)
+		}
+	}
+}
+
+func TestNATSServersAreToldWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]string{
+		"nats://u:unspoken@a.example.org,b.example.org:4333": "nats://a.example.org:4222,nats://b.example.org:4333",
+		"tls://unspoken@a.example.org,tls://[::1]:1/":        "tls://a.example.org:4222,tls://[::1]:1",
+	} {
+		if n, _ := newNATS(t, setting); n.Servers() != want {
+			t.Errorf("%q is told as %q", setting, n.Servers())
+		}
+	}
+}
+
 func TestNATSLogsIn(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)

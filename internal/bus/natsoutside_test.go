@@ -160,6 +160,10 @@ func TestAnotherServerPublishesWhereOneCannot(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.write("1")
+		eventually(t, "an attempt", func() bool {
+			d, err := o.store.Read(t.Context()).DeliveryByID("nats", "1")
+			return err == nil && d.Attempts > 0
+		})
 		b, _ := o.publisher(time.Hour)
 		o.run(b)
 		o.wantPublished("1")
