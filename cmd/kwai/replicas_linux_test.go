@@ -17,6 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kwai/internal/auth"
+	"kwai/internal/bus/natstest"
 	"kwai/internal/pgtest"
 )
 
@@ -101,7 +105,14 @@ func TestReplicas(t *testing.T) {
 		end:   func() { f.lose(0) },
 		twice: true,
 	})
+	f.disturb("NATS is restarted", disturbance{
+		isCut: func(string, answer, error) bool { return false },
+		begin: f.queue.Stop,
+		away:  3 * time.Second,
+		end:   f.queue.Start,
+	})
 	f.finish()
+	f.published()
 }
 
 // unavailable says that a request got a 503 that says when to come again.
@@ -114,6 +125,7 @@ type fleet struct {
 	*crash
 	cluster *pgtest.Cluster
 	ways    []*pgtest.Path
+	queue   *natstest.Server
 
 	last atomic.Int64 // when something was last cut off, in Unix nanoseconds
 }
@@ -130,7 +142,7 @@ func newFleet(t *testing.T) *fleet {
 		}
 	})
 	database := cluster.URL("postgres")
-	f := &fleet{crash: newStage(t, database), cluster: cluster}
+	f := &fleet{crash: newStage(t, database), cluster: cluster, queue: natstest.Serve(t)}
 	folder := t.TempDir()
 	var servers []*process
 	for i, skew := range []string{"-30s", "0s", "30s"} {
@@ -140,7 +152,8 @@ func newFleet(t *testing.T) *fleet {
 		}
 		way := pgtest.NewPath(t, database)
 		f.ways = append(f.ways, way)
-		servers = append(servers, launchProgram(t, []string{program}, f.flags(way.URL(database))...))
+		servers = append(servers, launchProgram(t, []string{program},
+			append(f.flags(way.URL(database)), "--bus="+f.queue.URL())...))
 	}
 	f.serve(servers...)
 	f.onError = func(url string) {
@@ -327,4 +340,55 @@ func (f *fleet) finish() {
 	if unused != nil {
 		f.t.Errorf("not put to the test: %s", strings.Join(unused, ", "))
 	}
+}
+
+// published verifies that each login and logout that was answered is in the
+// stream, once, the login first.
+func (f *fleet) published() {
+	t := f.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), crashWait)
+	defer cancel()
+	missing := map[string]bool{}
+	for _, k := range f.clients {
+		for _, s := range k.live {
+			missing[auth.EventOpened+" "+sessionOf(t, s.access)] = true
+		}
+		for _, s := range k.dead {
+			missing[auth.EventOpened+" "+sessionOf(t, s.access)] = true
+			if s.ended == opLogout {
+				missing[auth.EventEnded+" "+sessionOf(t, s.access)] = true
+			}
+		}
+	}
+	expected := len(missing)
+	consumer, err := f.queue.JetStream().OrderedConsumer(ctx, "KWAI", jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for len(missing) > 0 {
+		m, err := consumer.Next(jetstream.FetchContext(ctx))
+		if err != nil {
+			t.Fatalf("%d of %d events are missing in the stream: %v", len(missing), expected, err)
+		}
+		e := readEvent(t, m.Data())
+		what := strings.TrimPrefix(e.Type, "kwai.") + " " + e.Data.Session
+		if seen[e.ID] {
+			t.Errorf("%s is in the stream twice", what)
+		}
+		seen[e.ID] = true
+		if opened := auth.EventOpened + " " + e.Data.Session; strings.HasPrefix(what, auth.EventEnded) && missing[opened] {
+			t.Errorf("%s comes before %s", what, opened)
+		}
+		delete(missing, what)
+	}
+	t.Logf("the %d logins and logouts are all among the first %d events of the stream", expected, len(seen))
+}
+
+// sessionOf is the session that an access token belongs to.
+func sessionOf(t *testing.T, access string) string {
+	t.Helper()
+	_, claims := partsOf(t, access)
+	return fmt.Sprint(claims["sid"])
 }
