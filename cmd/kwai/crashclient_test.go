@@ -51,7 +51,6 @@ type wire struct {
 	// requests may end as isCut says; before, none may.
 	down   atomic.Bool
 	isCut  func(url string, a answer, err error) bool
-	onError func(string)
 	finale atomic.Bool // something is about to be killed
 }
 
@@ -107,7 +106,6 @@ func (w *wire) askOne(server, op, bearer string, want []int, fields ...string) (
 		w.add(w.cut, op)
 		return a, errCut
 	case err != nil:
-		if w.onError != nil { w.onError(server) }
 		return a, err
 	case !slices.Contains(want, a.Status):
 		return a, fmt.Errorf("%s answered %v, want %v", op, a, want)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	netmail "net/mail"
 	"path/filepath"
 	"slices"
@@ -156,15 +155,6 @@ func newFleet(t *testing.T) *fleet {
 			append(f.flags(way.URL(database)), "--bus="+f.queue.URL())...))
 	}
 	f.serve(servers...)
-	f.onError = func(url string) {
-		for _, s := range f.servers {
-			if s.URL == url {
-				_ = s.cmd.Process.Signal(syscall.SIGQUIT)
-				pass(context.Background(), time.Second)
-				_ = os.WriteFile("/tmp/quit.log", []byte(s.log.String()), 0o600)
-			}
-		}
-	}
 	f.populate()
 	return f
 }
