@@ -28,6 +28,7 @@ type cli struct {
 	User    userCmd    `cmd:"" help:"Make, show and change accounts."`
 	Mail    mailCmd    `cmd:"" help:"Show mail that wasn't delivered, and send it again."`
 	Key     keyCmd     `cmd:"" help:"Make keys."`
+	Status  statusCmd  `cmd:"" help:"Show what the database holds, and what waits."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
