@@ -158,7 +158,11 @@ func (v statusView) print(out io.Writer) error {
 		row("outbox", "%s: %d waiting, %d dead%s", o.Subscriber, o.Waiting, o.Dead, oldest)
 	}
 	for _, s := range v.Subscribers {
-		row("subscriber", "%s, last told by a server at %s", s.Name, when(s.SeenAt))
+		if s.SeenAt == nil {
+			row("subscriber", "%s, told no more", s.Name)
+			continue
+		}
+		row("subscriber", "%s, a server that tells it was seen %s", s.Name, when(s.SeenAt))
 	}
 	for _, l := range v.Leases {
 		row("lease", "%s, of %s until %s", l.Name, l.Owner, when(&l.ExpiresAt))

@@ -25,8 +25,13 @@ const (
 // the request: the same work whether the account exists or not. A malformed
 // address is nobody's, so there is nothing to note. The error is ErrBusy or
 // the store's, alike for every address.
-func (s *Service) Recover(ctx context.Context, email string) (err error) {
-	defer func() { s.counts.count(recoveries, outcomeOf(err)) }()
+func (s *Service) Recover(ctx context.Context, email string) error {
+	err := s.recover(ctx, email)
+	s.counts.count(recoveries, outcomeOf(err))
+	return err
+}
+
+func (s *Service) recover(ctx context.Context, email string) error {
 	key, err := FoldEmail(email)
 	if err != nil {
 		return nil //nolint:nilerr // the answer is the same

@@ -25,7 +25,7 @@ func newMetrics() *metrics {
 		unavailable: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kwai_database_unavailable_total", Help: "Reads and transactions that failed because the database was away, full or too slow."}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "kwai_database_batch_transactions", Help: "Transactions that were committed together.",
+			Name: "kwai_database_batch_transactions", Help: "Transactions that were run together, for one commit.",
 			Buckets: []float64{1, 4, 16, 64, maxBatch}}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "kwai_database_commit_seconds", Help: "Time to bring a commit to the disk.",
