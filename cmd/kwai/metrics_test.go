@@ -63,13 +63,14 @@ func samples(text string) map[string]float64 {
 	return found
 }
 
-// wantSamples waits until the metrics have these values: a request may be
-// counted a moment after its answer, and mail goes out in the background.
-func (s *site) wantSamples(want map[string]float64) {
+// wantSamples waits until the metrics have these values, and returns all: a
+// request may be counted a moment after its answer, and mail goes out in the
+// background.
+func (s *site) wantSamples(want map[string]float64) (all map[string]float64) {
 	s.tb.Helper()
 	got := map[string]float64{}
 	for begun := time.Now(); time.Since(begun) < 30*time.Second; {
-		all := samples(s.scrape())
+		all = samples(s.scrape())
 		clear(got)
 		for name := range want {
 			if value, ok := all[name]; ok {
@@ -77,10 +78,11 @@ func (s *site) wantSamples(want map[string]float64) {
 			}
 		}
 		if maps.Equal(got, want) {
-			return
+			return all
 		}
 	}
 	s.tb.Errorf("the metrics are not as they should be:\n%s", cmp.Diff(want, got))
+	return all
 }
 
 // counts are samples of one name, by the values of its labels.
@@ -168,9 +170,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		} {
 			counts(want, `kwai_http_requests_total{method="POST",route="/api/v1/auth/`+endpoint+`",status=%q}`, statuses)
 		}
-		s.wantSamples(want)
-
-		all := samples(s.scrape())
+		all := s.wantSamples(want)
 		if n := all["kwai_database_transactions_total"]; n < 10 {
 			t.Errorf("%v transactions", n)
 		}
@@ -211,24 +211,22 @@ func TestMetricsTellOfMailThatWaits(t *testing.T) {
 		s.user("ann@example.org", good)
 		s.recover("ann@example.org")
 		s.log.wait(t, 1, triedAgain)
-		s.wantSamples(map[string]float64{`kwai_outbox_waiting{subscriber="mail"}`: 1, `kwai_outbox_dead{subscriber="mail"}`: 0})
-		all := samples(s.scrape())
+		all := s.wantSamples(map[string]float64{`kwai_outbox_waiting{subscriber="mail"}`: 1, `kwai_outbox_dead{subscriber="mail"}`: 0})
 		if age := all[`kwai_outbox_oldest_seconds{subscriber="mail"}`]; age <= 0 || age > 60 {
 			t.Errorf("it has waited for %v s", age)
 		}
 		s.log.wait(t, 1, givenUp)
-		s.wantSamples(map[string]float64{
+		all = s.wantSamples(map[string]float64{
 			`kwai_outbox_waiting{subscriber="mail"}`:         0,
 			`kwai_outbox_dead{subscriber="mail"}`:            1,
 			`kwai_outbox_oldest_seconds{subscriber="mail"}`:  0,
 			`kwai_events_delivered_total{subscriber="mail"}`: 0,
 			`kwai_events_dropped_total{subscriber="mail"}`:   1,
 		})
-		all = samples(s.scrape())
 		if failed := all[`kwai_events_failed_total{subscriber="mail"}`]; failed < 1 || failed != all[`kwai_mails_total{outcome="failed"}`] {
 			t.Errorf("%v attempts failed, %v mails", failed, all[`kwai_mails_total{outcome="failed"}`])
 		}
-	}, append(slices.Clone(watched), "--recovery-life=2s")...)
+	}, append(slices.Clone(watched), "--recovery-life=5s")...)
 }
 
 // allowed are the values that labels can have.
