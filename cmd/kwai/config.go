@@ -355,13 +355,24 @@ func (versionCmd) Run(c console) error {
 // version is that of the module, or else the commit it was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	switch {
+	case !ok:
 		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && info.Main.Version == "(devel)" {
-			return s.Value
-		}
+	case info.Main.Version == "(devel)" && revision() != "unknown":
+		return revision()
 	}
 	return cmp.Or(info.Main.Version, "unknown")
+}
+
+// revision is the commit that the program was built from.
+func revision() string {
+	info, _ := debug.ReadBuildInfo()
+	if info != nil {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // connections bounds how many clients are connected at the same time: each takes
@@ -23,6 +25,26 @@ type connections struct {
 	// Both of net.Conn, the longest first. One that has not sent anything yet is
 	// idle.
 	idle, working *list.List
+	displaced     int64 // connections that had to go
+}
+
+// Metrics are what they tell those who watch the server.
+func (c *connections) Metrics() []prometheus.Collector {
+	locked := func(value func() float64) func() float64 {
+		return func() float64 {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return value()
+		}
+	}
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kwai_http_connections", Help: "Clients that are connected."},
+			locked(func() float64 { return float64(len(c.open)) })),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kwai_http_connections_limit", Help: "Clients that may be connected."},
+			func() float64 { return float64(c.max) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "kwai_http_connections_displaced_total", Help: "Clients that had to make room for another one."},
+			locked(func() float64 { return float64(c.displaced) })),
+	}
 }
 
 // ownFiles is how many descriptors are left to the database, its connections and
@@ -52,6 +74,7 @@ func (c *connections) Accept() (net.Conn, error) {
 		}
 		gone := longest.Value.(net.Conn)
 		c.forget(gone)
+		c.displaced++
 		_ = gone.Close()
 	}
 	c.open[conn] = c.idle.PushBack(conn)

@@ -67,8 +67,9 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		return &usageError{"--listen", err}
 	}
 	defer listener.Close()
+	watched := newRegistry(s)
 	if s.MetricsListen != "" {
-		stop, err := serveMetrics(ctx, s.MetricsListen, log)
+		stop, err := serveMetrics(ctx, s.MetricsListen, watched, log)
 		if err != nil {
 			return err
 		}
@@ -130,13 +131,13 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 
 	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log}
 	rules.Settings.Issuer = s.publicURL.String()
-	mailer := bus.New(db, &mail.Subscriber{
+	mails := &mail.Subscriber{
 		Rules:  rules,
 		Writer: &mail.Writer{PublicURL: s.publicURL.String(), Service: s.ServiceName},
 		Sender: sender,
 		Log:    log,
-	}, log)
-	buses := map[string]*bus.Bus{auth.SubscriberMail: mailer}
+	}
+	buses := map[string]*bus.Bus{auth.SubscriberMail: bus.New(db, mails, log)}
 	rules.Published = func(subscriber string) {
 		if b := buses[subscriber]; b != nil { // another server may tell it
 			b.Wake()
@@ -182,6 +183,10 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	server := newServer(handler, log)
 	clients := bound(listener, s.MaxConnections, log)
 	server.ConnState = clients.follow
+	watch(watched, db, passwords, rules, mails, site, clients)
+	for _, b := range buses {
+		watch(watched, b)
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(clients) }()
 	log.Info("serving", "address", listener.Addr().String(), "public_url", s.publicURL.String(), "version", version())

@@ -66,6 +66,7 @@ type Service struct {
 	outside  atomic.Pointer[[]string] // subscribers who are told every event
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	verified verified                 // access tokens
+	counts   counts
 }
 
 // Tokens are what a login or a renewal answers.

@@ -22,6 +22,7 @@ func (s *Service) Login(ctx context.Context, email, password string) (Tokens, er
 	if errors.Is(err, errOvertaken) {
 		err = ErrCredentials
 	}
+	s.counts.count(logins, outcomeOf(err))
 	return tokens, err
 }
 

@@ -10,7 +10,8 @@ import (
 // user's own: from then on neither its refresh tokens nor its access tokens are
 // accepted. A token that was replaced does as well as the current one.
 // ErrNoSession for anything else.
-func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string) error {
+func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string) (err error) {
+	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
 	id, _, err := s.Keys.ParseRefresh(refresh)
 	if err != nil {
 		return ErrNoSession

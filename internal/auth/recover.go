@@ -26,6 +26,12 @@ const (
 // address is nobody's, so there is nothing to note. The error is ErrBusy or
 // the store's, alike for every address.
 func (s *Service) Recover(ctx context.Context, email string) error {
+	err := s.recover(ctx, email)
+	s.counts.count(recoveries, outcomeOf(err))
+	return err
+}
+
+func (s *Service) recover(ctx context.Context, email string) error {
 	key, err := FoldEmail(email)
 	if err != nil {
 		return nil //nolint:nilerr // the answer is the same
@@ -147,8 +153,9 @@ func (s *Service) newRecovery(ctx context.Context, event store.Event) (store.Rec
 	}
 	r.IDHash = token.HashRecoveryID(id)
 	var made store.Recovery
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		claimed, err := tx.ClaimRecovery(event.UserID, event.CreatedAt)
+	var claimed bool
+	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
+		claimed, err = tx.ClaimRecovery(event.UserID, event.CreatedAt)
 		if err != nil {
 			return err
 		}
@@ -166,5 +173,8 @@ func (s *Service) newRecovery(ctx context.Context, event store.Event) (store.Rec
 		}
 		return tx.InsertRecovery(r)
 	})
+	if err == nil && claimed {
+		s.counts.made.Add(1)
+	}
 	return made, err
 }

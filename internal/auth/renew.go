@@ -18,9 +18,20 @@ import (
 // the owner is told. ErrRefresh whatever the reason; ErrBusy where the request is
 // so old that it can't be known which it is.
 func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) (Tokens, error) {
+	tokens, how, err := s.renew(ctx, refresh, arrived)
+	if err != nil && how != replayed {
+		how = outcomeOf(err)
+	}
+	s.counts.count(renewals, how)
+	return tokens, err
+}
+
+// renew also says how a renewal that succeeded did, and whether one that was
+// refused was a replay.
+func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) (tokens Tokens, how outcome, err error) {
 	id, number, err := s.Keys.ParseRefresh(refresh)
 	if err != nil {
-		return Tokens{}, ErrRefresh // before any I/O
+		return Tokens{}, refused, ErrRefresh // before any I/O
 	}
 	counter := int64(number)
 	var session store.Session
@@ -33,29 +44,31 @@ func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) 
 	})
 	switch {
 	case err == nil:
-		return s.tokens(session, now)
+		tokens, err = s.tokens(session, now)
+		return tokens, renewed, err
 	case !errors.Is(err, store.ErrNotFound):
-		return Tokens{}, err
+		return Tokens{}, failed, err
 	}
 	return s.renewReplaced(ctx, id.String(), counter, arrived)
 }
 
-func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, arrived time.Time) (Tokens, error) {
+func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, arrived time.Time) (tokens Tokens, how outcome, err error) {
 	session, err := s.Store.Read(ctx).SessionByID(id)
 	now := s.Store.Now()
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return Tokens{}, ErrRefresh
+		return Tokens{}, refused, ErrRefresh
 	case err != nil:
-		return Tokens{}, err
+		return Tokens{}, failed, err
 	case !session.Live(now, s.Settings.lives()):
-		return Tokens{}, ErrRefresh
+		return Tokens{}, refused, ErrRefresh
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
-		return s.tokens(session, now)
+		tokens, err = s.tokens(session, now)
+		return tokens, reused, err
 	case now.Sub(arrived) >= s.Settings.ReuseWindow:
 		// The server stood still with this request in its hands: the token may
 		// have been current when it came, which the row remembers no longer.
-		return Tokens{}, ErrBusy
+		return Tokens{}, failed, ErrBusy
 	}
 	ended := false
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -66,11 +79,13 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 		return err
 	})
 	if err != nil {
-		return Tokens{}, err
+		return Tokens{}, failed, err
 	}
+	how = refused
 	if ended {
+		how = replayed
 		s.Log.Warn("a replaced refresh token came back: its session was ended", "user", session.UserID, "session", id)
 		s.published(EventReplay)
 	}
-	return Tokens{}, ErrRefresh
+	return Tokens{}, how, ErrRefresh
 }

@@ -12,7 +12,8 @@ import (
 // sessions and recoveries. The id is looked at before anything is hashed, and
 // is used up only by success. Its errors: ErrRecovery, ErrRevoked, Invalid for
 // a password that breaks the policy.
-func (s *Service) Reset(ctx context.Context, id, password string) error {
+func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
+	defer func() { s.counts.count(resets, outcomeOf(err)) }()
 	user, err := s.RecoveryUser(ctx, id)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -72,6 +73,8 @@ type Bus struct {
 	mu      sync.Mutex
 	until   time.Time               // the lease's end
 	unnoted []func(*store.Tx) error // outcomes that could not be written yet
+
+	delivered, failed, dropped atomic.Int64
 }
 
 // New makes a bus; Run starts it.
@@ -197,6 +200,7 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 	switch {
 	case err == nil:
 	case due.IsZero():
+		b.dropped.Add(1)
 		log.Error("an event could not be delivered before it expired; it is kept", "attempts", d.Attempts+1, "error", err)
 	default:
 		log.Warn("an event could not be delivered; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
@@ -241,6 +245,11 @@ func (b *Bus) try(ctx context.Context, event store.Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: the subscriber panicked: %v", ErrRefused, p)
+		}
+		if err == nil {
+			b.delivered.Add(1)
+		} else {
+			b.failed.Add(1)
 		}
 	}()
 	return b.subscriber.Deliver(ctx, event)

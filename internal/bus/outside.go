@@ -49,6 +49,7 @@ func (b *Bus) deliverInOrder(ctx context.Context, due []store.Delivery) (done in
 			break
 		}
 		if b.store.Now().Sub(d.CreatedAt) >= b.keepFor {
+			b.dropped.Add(1)
 			b.logOf(d).Error("an event was dropped: it waited too long to be told outside", "attempts", d.Attempts, "error", d.LastError)
 		} else if failed = b.try(ctx, d.Event); failed != nil {
 			break

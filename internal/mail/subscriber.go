@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
@@ -18,6 +21,23 @@ type Subscriber struct {
 	Writer *Writer
 	Sender Sender
 	Log    *slog.Logger
+
+	sent, failed, refused, overtaken atomic.Int64 // mails
+}
+
+// Metrics are what it tells those who watch the server.
+func (s *Subscriber) Metrics() []prometheus.Collector {
+	outcome := func(name string, n *atomic.Int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "kwai_mails_total", Help: "Attempts at sending a mail, by their outcome.", ConstLabels: prometheus.Labels{"outcome": name},
+		}, func() float64 { return float64(n.Load()) })
+	}
+	return []prometheus.Collector{
+		outcome("sent", &s.sent),
+		outcome("failed", &s.failed),       // it may go out later
+		outcome("refused", &s.refused),     // for good, by the mail server
+		outcome("overtaken", &s.overtaken), // there was nothing to tell any more
+	}
 }
 
 // Name is auth's name for this subscriber.
@@ -29,6 +49,7 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 	log := s.Log.With("event", event.ID, "type", event.Type, "user", event.UserID)
 	m, ok, err := s.compose(ctx, event)
 	if err == nil && !ok {
+		s.overtaken.Add(1)
 		log.Info("no mail is sent: what it would tell was overtaken, or the user is revoked")
 		return nil
 	}
@@ -37,9 +58,13 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 	}
 	switch {
 	case err == nil:
+		s.sent.Add(1)
 		log.Info("sent a mail")
 	case Permanent(err):
+		s.refused.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrRefused, err)
+	default:
+		s.failed.Add(1)
 	}
 	return err
 }

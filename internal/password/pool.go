@@ -53,6 +53,8 @@ type Pool struct {
 	closing sync.Once
 	closed  chan struct{}
 	workers sync.WaitGroup
+
+	metrics *metrics
 }
 
 type job struct {
@@ -87,6 +89,7 @@ func NewPool(o Options) *Pool {
 		maxQueue: int64(o.MaxQueue),
 		jobs:     make(chan job),
 		closed:   make(chan struct{}),
+		metrics:  newMetrics(o.Workers),
 	}
 	share := hashingShare(cpuQuota(), runtime.NumCPU(), o.Workers)
 	for i := range o.Workers {
@@ -111,7 +114,9 @@ func (p *Pool) serve(w *worker) {
 		case <-p.closed:
 			return
 		case j := <-p.jobs:
+			p.metrics.busy.Inc()
 			j.work(w)
+			p.metrics.busy.Dec()
 			close(j.done)
 			if rest := w.rest(); rest > 0 {
 				select {
@@ -159,22 +164,27 @@ func (p *Pool) do(ctx context.Context, work func(*worker)) error {
 func (p *Pool) enqueue(ctx context.Context, j job) error {
 	select {
 	case p.jobs <- j: // to a free worker, which there isn't while others wait
+		p.metrics.wait.Observe(0)
 		return nil
 	default:
 	}
 	if p.waiting.Add(1) > p.maxQueue {
 		p.waiting.Add(-1)
+		p.metrics.queueFull.Inc()
 		return p.holdBack()
 	}
 	defer p.waiting.Add(-1)
+	begun := time.Now()
 	timeout := time.NewTimer(p.maxWait)
 	defer timeout.Stop()
 	select {
 	case p.jobs <- j:
+		p.metrics.wait.Observe(time.Since(begun).Seconds())
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timeout.C:
+		p.metrics.waitedTooLong.Inc()
 		return ErrBusy
 	case <-p.closed:
 		return ErrBusy
@@ -244,7 +254,15 @@ func (p *Pool) verify(ctx context.Context, s stored, password string) (bool, err
 func (p *Pool) compute(ctx context.Context, t task) (result, error) {
 	var r result
 	var failed error
-	if err := p.do(ctx, func(w *worker) { r, failed = w.compute(t) }); err != nil {
+	work := func(w *worker) {
+		begun := time.Now()
+		if r, failed = w.compute(t); failed != nil {
+			p.metrics.workerLost.Inc()
+			return
+		}
+		p.metrics.seconds[t.kind()].Observe(time.Since(begun).Seconds())
+	}
+	if err := p.do(ctx, work); err != nil {
 		return result{}, err
 	}
 	return r, failed

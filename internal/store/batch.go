@@ -37,11 +37,14 @@ func (w *writer) commit(jobs []*job) {
 		w.again(jobs, culprit, err)
 		return
 	}
+	begun := time.Now()
 	if err := w.sql(`COMMIT`); err != nil {
 		w.rollback()
 		w.again(jobs, jobs[len(jobs)-1], err)
 		return
 	}
+	w.metrics.commit.Observe(time.Since(begun).Seconds())
+	w.batch.Observe(float64(len(jobs)))
 	answer(jobs, nil)
 }
 
@@ -179,6 +182,7 @@ func (w *writer) again(jobs []*job, culprit *job, err error) {
 		select {
 		case <-j.done:
 		default:
+			w.retries.Inc()
 			w.commit([]*job{j})
 		}
 	}

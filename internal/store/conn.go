@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -144,6 +146,8 @@ type readers struct {
 	mu     sync.Mutex
 	free   []*sqliteConn // the last one used comes last, and is used next
 	closed bool
+
+	waits, waited atomic.Int64 // for a turn, how often and how many nanoseconds
 }
 
 func newReaders(dsn string) *readers {
@@ -155,8 +159,11 @@ func (r *readers) with(ctx context.Context, f func(*sqliteConn) error) error {
 	select {
 	case r.turns <- struct{}{}:
 	default:
+		begun := time.Now()
 		select {
 		case r.turns <- struct{}{}:
+			r.waits.Add(1)
+			r.waited.Add(int64(time.Since(begun)))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -206,6 +213,12 @@ func (r *readers) put(c *sqliteConn, healthy bool) {
 
 func (r *readers) query(ctx context.Context, each rowFunc, query string, args ...any) error {
 	return r.with(ctx, func(c *sqliteConn) error { return c.query(ctx, each, query, args...) })
+}
+
+func (r *readers) stats() pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return pool{len(r.turns), len(r.free), cap(r.turns), r.waits.Load(), time.Duration(r.waited.Load())}
 }
 
 // close waits for what is being read.

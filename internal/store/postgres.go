@@ -46,6 +46,12 @@ type postgresEngine struct {
 	db     *sql.DB
 	now    func() time.Time
 	stop   context.CancelFunc
+	*metrics
+}
+
+func (e *postgresEngine) stats() pool {
+	s := e.db.Stats()
+	return pool{s.InUse, s.Idle, s.MaxOpenConnections, s.WaitCount, s.WaitDuration}
 }
 
 func openPostgres(ctx context.Context, o Options) (*Store, error) {
@@ -61,8 +67,9 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 
-	e := &postgresEngine{config: config, db: db, now: o.Now, stop: func() {}}
-	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout}
+	e := &postgresEngine{config: config, db: db, now: o.Now, stop: func() {}, metrics: newMetrics()}
+	e.own = ofPool(e.stats)
+	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics}
 	if err := e.open(ctx, s, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.explain(err)), e.close())
 	}
@@ -139,6 +146,8 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 		}
 		ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		e.now, e.stop = c.now, stop
+		e.own = append(e.own, gauge("kwai_database_clock_offset_seconds", "How far the database's clock is ahead of this machine's.", nil,
+			func() float64 { return time.Duration(c.offset.Load()).Seconds() }))
 		go c.follow(ctx, e.db, o.Log)
 	}
 	if o.Serve {
@@ -148,6 +157,9 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 		if err := e.migrate(ctx, o.Log); err != nil {
 			return err
 		}
+	}
+	if o.anyVersion {
+		return nil
 	}
 	return s.checkVersion(ctx)
 }
@@ -178,6 +190,7 @@ func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error)
 		if !retryable(err) || try == txTries {
 			return err
 		}
+		e.retries.Inc()
 		// Two that met once should not meet again.
 		select {
 		case <-time.After(rand.N(time.Duration(try) * 10 * time.Millisecond)): //nolint:gosec // no secret

@@ -9,8 +9,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pressly/goose/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -35,6 +37,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	}
 
 	var e sqliteEngine
+	m := newMetrics()
 	defer func() {
 		if err != nil {
 			e.close()
@@ -67,13 +70,17 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	if e.writer, err = startWriter(dsn(path, writable...), o); err != nil {
+	if e.writer, err = startWriter(dsn(path, writable...), o, m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s := &Store{engine: &e, now: e.writer.now}
+	s := &Store{engine: &e, now: e.writer.now, metrics: m}
 	// A MiB of cache for each holds the upper levels of a million sessions' trees.
 	e.readers = newReaders(dsn(path, append([]string{"query_only(1)", "cache_size(-1000)"}, pragmas...)...))
 	s.readers = e.readers
+	m.own = slices.Concat(ofPool(e.readers.stats), ofFiles(path), []prometheus.Collector{m.batch, m.commit})
+	if o.anyVersion {
+		return s, nil
+	}
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

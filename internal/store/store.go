@@ -61,6 +61,8 @@ type Options struct {
 	// Now replaces the clock, for tests.
 	Now func() time.Time
 	Log *slog.Logger
+
+	anyVersion bool // Open doesn't look at it
 }
 
 // engine is what differs between SQLite and PostgreSQL.
@@ -78,6 +80,7 @@ type Store struct {
 	readers querier
 	timeout time.Duration // of a read; 0: none
 	now     func() time.Time
+	metrics *metrics
 }
 
 // querier runs statements that return rows, and calls each with them.
@@ -121,7 +124,7 @@ func (s *Store) Now() time.Time { return s.now() }
 
 // Ready tells whether requests can be served.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.wrap(s.checkVersion(ctx))
+	return s.checkVersion(ctx)
 }
 
 // InTx runs fn in a transaction and returns when it is durable, or was undone
@@ -130,14 +133,22 @@ func (s *Store) Ready(ctx context.Context) error {
 // whose ctx ends before fn's turn gets ctx's error. A refusal that must be
 // written is a nil error: the caller notes it in a variable.
 func (s *Store) InTx(ctx context.Context, fn func(*Tx) error) error {
-	return s.wrap(s.inTx(ctx, false, fn))
+	return s.run(ctx, false, fn)
 }
 
 // One is InTx for an fn of a single statement, which stands if it succeeds,
 // whatever fn returns. PostgreSQL then needs no BEGIN and COMMIT, two round
 // trips fewer, and SQLite no savepoint.
 func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
-	return s.wrap(s.inTx(ctx, true, fn))
+	return s.run(ctx, true, fn)
+}
+
+func (s *Store) run(ctx context.Context, one bool, fn func(*Tx) error) error {
+	err := s.inTx(ctx, one, fn)
+	if err == nil {
+		s.metrics.transactions.Inc()
+	}
+	return s.wrap(err)
 }
 
 // Read reads what has been committed. Each of the Reader's calls sees the
@@ -147,12 +158,16 @@ func (s *Store) Read(ctx context.Context) Reader {
 }
 
 func (s *Store) wrap(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUnavailable):
+	case errors.Is(err, context.DeadlineExceeded) || s.unavailable(err):
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	default:
 		return err
 	}
-	if errors.Is(err, context.DeadlineExceeded) || s.unavailable(err) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
+	s.metrics.unavailable.Inc()
 	return err
 }
 

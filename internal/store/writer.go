@@ -21,6 +21,7 @@ type writer struct {
 	conn *sqliteConn
 	now  func() time.Time
 	log  *slog.Logger
+	*metrics
 
 	patience time.Duration
 	gapAt    time.Time // when the lock was last free for so long
@@ -89,8 +90,8 @@ type outcome struct {
 	panicked any
 }
 
-func startWriter(dsn string, o Options) (*writer, error) {
-	w := &writer{dsn: dsn, now: o.Now, log: o.Log, jobs: make(chan *job, maxBatch), stopped: make(chan struct{})}
+func startWriter(dsn string, o Options, m *metrics) (*writer, error) {
+	w := &writer{dsn: dsn, now: o.Now, log: o.Log, metrics: m, jobs: make(chan *job, maxBatch), stopped: make(chan struct{})}
 	if w.now == nil {
 		w.now = time.Now
 	}

@@ -41,20 +41,25 @@ func (w *answered) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// logged logs each request and makes a 500 of a panic.
-func (s *Server) logged(route string, next http.HandlerFunc) http.Handler {
+// logged logs and counts each request and makes a 500 of a panic.
+func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
+		s.metrics.inFlight.Add(1)
 		a := &answered{ResponseWriter: w}
 		defer func() {
+			defer s.metrics.inFlight.Add(-1)
 			if p := recover(); p != nil {
-				s.Log.Error("a request panicked", "route", route, "panic", p, "stack", string(debug.Stack()))
+				s.Log.Error("a request panicked", "route", m.route, "panic", p, "stack", string(debug.Stack()))
 				if a.status != 0 {
+					m.count(r.Method, http.StatusInternalServerError, time.Since(begun))
 					panic(http.ErrAbortHandler) // half an answer must not look whole
 				}
 				s.problem(a, r, &httpError{http.StatusInternalServerError, "The server made a mistake. It has been logged."})
 			}
-			s.log(r, route, a, time.Since(begun))
+			took := time.Since(begun)
+			m.count(r.Method, a.status, took)
+			s.log(r, m.route, a, took)
 		}()
 		next(a, r)
 	})

@@ -40,6 +40,7 @@ type Server struct {
 
 	bodies   atomic.Int64 // bytes of large bodies being read
 	refusals *rate.Limiter
+	metrics  *metrics
 }
 
 // handler answers a request or says why not; then it has written nothing.
@@ -92,6 +93,7 @@ func (s *Server) Handler() (http.Handler, error) {
 		return nil, err
 	}
 	s.refusals = newPace()
+	s.metrics = newMetrics()
 	mux := http.NewServeMux()
 	methods := make(map[string]map[string]route) // by path
 	for _, r := range s.routes() {
@@ -131,7 +133,7 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 	}
 	slices.Sort(allow)
 	allowed := strings.Join(allow, ", ")
-	return s.logged(path, func(w http.ResponseWriter, req *http.Request) {
+	return s.logged(s.metrics.route(path, methods), func(w http.ResponseWriter, req *http.Request) {
 		api := path == "none" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
 		if api && s.cors(w, req, allowed) {
 			return

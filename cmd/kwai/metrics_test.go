@@ -1,0 +1,465 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"kwai/internal/mail/mailtest"
+	"kwai/internal/pgtest"
+	"kwai/internal/store/storetest"
+)
+
+// watched are flags for a server whose metrics are looked at.
+var watched = []string{"--metrics-listen=127.0.0.1:0"}
+
+var metricsAddress = regexp.MustCompile(`"msg":"serving metrics","address":"([^"]+)"`)
+
+// scrape asks for the metrics and returns their text, "" where too many do.
+func (s *site) scrape() string {
+	s.tb.Helper()
+	r, err := http.NewRequestWithContext(s.tb.Context(), http.MethodGet, "http://"+metricsAddress.FindStringSubmatch(s.log.String())[1]+"/metrics", nil)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK && res.StatusCode != http.StatusServiceUnavailable {
+		s.tb.Fatal(res.Status, err)
+	}
+	if res.StatusCode == http.StatusServiceUnavailable {
+		return "" // others scrape
+	}
+	return string(text)
+}
+
+// samples are a scrape's values, by their names and labels as they stand there.
+func samples(text string) map[string]float64 {
+	found := map[string]float64{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "} "); ok && !strings.HasPrefix(line, "#") {
+			found[name+"}"], _ = strconv.ParseFloat(value, 64)
+		} else if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(line, "#") {
+			found[name], _ = strconv.ParseFloat(value, 64)
+		}
+	}
+	return found
+}
+
+// wantSamples waits until the metrics have these values, and returns all: a
+// request may be counted a moment after its answer, and mail goes out in the
+// background.
+func (s *site) wantSamples(want map[string]float64) (all map[string]float64) {
+	s.tb.Helper()
+	got := map[string]float64{}
+	for begun := time.Now(); time.Since(begun) < 30*time.Second; {
+		all = samples(s.scrape())
+		clear(got)
+		for name := range want {
+			if value, ok := all[name]; ok {
+				got[name] = value
+			}
+		}
+		if maps.Equal(got, want) {
+			return all
+		}
+	}
+	s.tb.Errorf("the metrics are not as they should be:\n%s", cmp.Diff(want, got))
+	return all
+}
+
+// counts are samples of one name, by the values of its labels.
+func counts(into map[string]float64, format string, values map[string]float64) {
+	for labels, n := range values {
+		into[fmt.Sprintf(format, labels)] = n
+	}
+}
+
+func TestMetricsCountWhatHappened(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+		s.user("ann@example.org", good)
+		id := s.recovery(mails, "ann@example.org")
+		in := s.login("ann@example.org")
+		stolen := s.login("ann@example.org")
+		other := s.login("ann@example.org")
+		s.post("login", "", "username", "ann@example.org", "password", "not the password").problem(t, 401)
+		s.post("login", "", "username", "nobody@example.org", "password", good).problem(t, 401)
+
+		renew := func(token string, status int) {
+			t.Helper()
+			if a := s.post("access_token", "", "refresh_token", token); a.Status != status {
+				t.Fatalf("a renewal: %v, want %d", a, status)
+			}
+		}
+		renew(in.field("refresh_token"), 200)
+		renew(in.field("refresh_token"), 200)
+		renew("nonsense", 401)
+		renew(stolen.field("refresh_token"), 200)
+		s.forgetReplaced()
+		renew(stolen.field("refresh_token"), 401)
+		renew(stolen.field("refresh_token"), 401)
+		s.post("logout", other.field("access_token"), "refresh_token", "nonsense").problem(t, 404)
+		s.post("logout", other.field("access_token"), "refresh_token", other.field("refresh_token"))
+
+		s.recover("nobody@example.org")
+		s.post("reset", "", "uuid", "nonsense", "password", good).problem(t, 404)
+		s.post("reset", "", "uuid", id, "password", "short").problem(t, 422, "password")
+		s.post("reset", "", "uuid", id, "password", "a tatami by the sea")
+		s.send("BREW", "/api/v1/auth/login", "", "", "").problem(t, 405)
+		s.send("HEAD", "/healthz", "", "", "")
+		s.get("/nowhere", "").problem(t, 404)
+		waitMails(t, mails, 3)
+
+		want := map[string]float64{
+			"kwai_recoveries_total":                                                            1,
+			`kwai_hashing_seconds_count{kind="argon2id"}`:                                      6,
+			`kwai_hashing_seconds_count{kind="bcrypt"}`:                                        0,
+			"kwai_hashing_wait_seconds_count":                                                  6,
+			"kwai_hashing_workers_busy":                                                        0,
+			"kwai_hashing_waiting":                                                             0,
+			`kwai_events_delivered_total{subscriber="mail"}`:                                   3,
+			`kwai_events_failed_total{subscriber="mail"}`:                                      0,
+			`kwai_events_dropped_total{subscriber="mail"}`:                                     0,
+			`kwai_outbox_waiting{subscriber="mail"}`:                                           0,
+			`kwai_outbox_dead{subscriber="mail"}`:                                              0,
+			`kwai_outbox_oldest_seconds{subscriber="mail"}`:                                    0,
+			"kwai_database_up":                                                                 1,
+			"kwai_database_unavailable_total":                                                  0,
+			"kwai_http_requests_in_flight":                                                     0,
+			"kwai_http_connections_limit":                                                      4096,
+			"kwai_http_connections_displaced_total":                                            0,
+			`kwai_keys{purpose="mac"}`:                                                         1,
+			`kwai_keys{purpose="sign"}`:                                                        1,
+			`kwai_http_request_seconds_count{route="/healthz"}`:                                1,
+			`kwai_http_request_seconds_count{route="none"}`:                                    1,
+			`kwai_http_requests_total{method="GET",route="none",status="404"}`:                 1,
+			`kwai_http_requests_total{method="HEAD",route="/healthz",status="200"}`:            1,
+			`kwai_http_requests_total{method="GET",route="/healthz",status="500"}`:             0,
+			`kwai_http_requests_total{method="other",route="/api/v1/auth/login",status="405"}`: 1,
+		}
+		counts(want, "kwai_logins_total{outcome=%q}", map[string]float64{"ok": 3, "refused": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
+		counts(want, "kwai_renewals_total{outcome=%q}", map[string]float64{"renewed": 2, "reused": 1, "replayed": 1, "refused": 2, "unavailable": 0, "abandoned": 0, "error": 0})
+		counts(want, "kwai_logouts_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "unavailable": 0, "abandoned": 0, "error": 0})
+		counts(want, "kwai_recovery_requests_total{outcome=%q}", map[string]float64{"ok": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
+		counts(want, "kwai_resets_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "invalid": 1, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
+		counts(want, "kwai_mails_total{outcome=%q}", map[string]float64{"sent": 3, "failed": 0, "refused": 0, "overtaken": 0})
+		counts(want, "kwai_hashing_refused_total{reason=%q}", map[string]float64{"queue_full": 0, "waited_too_long": 0, "worker_lost": 0})
+		for endpoint, statuses := range map[string]map[string]float64{
+			"login":        {"200": 3, "401": 2, "500": 0, "503": 0},
+			"access_token": {"200": 3, "401": 3},
+			"logout":       {"200": 1, "404": 1},
+			"recover":      {"200": 2},
+			"reset":        {"200": 1, "404": 1, "422": 1},
+		} {
+			counts(want, `kwai_http_requests_total{method="POST",route="/api/v1/auth/`+endpoint+`",status=%q}`, statuses)
+		}
+		all := s.wantSamples(want)
+		if n := all["kwai_database_transactions_total"]; n < 10 {
+			t.Errorf("%v transactions", n)
+		}
+		// Those whose function refused something are in a batch, too.
+		if n := all["kwai_database_batch_transactions_sum"]; !s.onPostgres() && n < all["kwai_database_transactions_total"] {
+			t.Errorf("%v transactions were committed in batches, of %v", n, all["kwai_database_transactions_total"])
+		}
+		for _, name := range []string{"ann", "@example.org", id, in.field("refresh_token")} {
+			if strings.Contains(s.scrape(), name) {
+				t.Errorf("the metrics tell of %s", name)
+			}
+		}
+	}, watched...)
+}
+
+func (s *site) onPostgres() bool { return strings.HasPrefix(s.Database, "postgres") }
+
+// forgetReplaced makes a replay of each token that was replaced so far.
+func (s *site) forgetReplaced() {
+	s.tb.Helper()
+	driver, name := "pgx", s.Database
+	if path, ok := strings.CutPrefix(name, "sqlite://"); ok {
+		driver, name = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(s.tb.Context(), `UPDATE sessions SET mark = counter, floor = counter, prior = counter`); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func TestMetricsTellOfMailThatWaits(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+		mails.Stop()
+		s.user("ann@example.org", good)
+		s.recover("ann@example.org")
+		s.log.wait(t, 1, triedAgain)
+		all := s.wantSamples(map[string]float64{`kwai_outbox_waiting{subscriber="mail"}`: 1, `kwai_outbox_dead{subscriber="mail"}`: 0})
+		if age := all[`kwai_outbox_oldest_seconds{subscriber="mail"}`]; age <= 0 || age > 60 {
+			t.Errorf("it has waited for %v s", age)
+		}
+		s.log.wait(t, 1, givenUp)
+		all = s.wantSamples(map[string]float64{
+			`kwai_outbox_waiting{subscriber="mail"}`:         0,
+			`kwai_outbox_dead{subscriber="mail"}`:            1,
+			`kwai_outbox_oldest_seconds{subscriber="mail"}`:  0,
+			`kwai_events_delivered_total{subscriber="mail"}`: 0,
+			`kwai_events_dropped_total{subscriber="mail"}`:   1,
+		})
+		if failed := all[`kwai_events_failed_total{subscriber="mail"}`]; failed < 1 || failed != all[`kwai_mails_total{outcome="failed"}`] {
+			t.Errorf("%v attempts failed, %v mails", failed, all[`kwai_mails_total{outcome="failed"}`])
+		}
+	}, append(slices.Clone(watched), "--recovery-life=5s")...)
+}
+
+// allowed are the values that labels can have.
+var allowed = map[string]*regexp.Regexp{
+	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|reset|style\.css|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user)))$`),
+	"method":     regexp.MustCompile(`^(GET|HEAD|POST|OPTIONS|other)$`),
+	"status":     regexp.MustCompile(`^([2345]\d\d|other)$`),
+	"outcome":    regexp.MustCompile(`^[a-z]+$`),
+	"reason":     regexp.MustCompile(`^[a-z_]+$`),
+	"kind":       regexp.MustCompile(`^(argon2id|bcrypt)$`),
+	"subscriber": regexp.MustCompile(`^mail$`),
+	"state":      regexp.MustCompile(`^(in_use|idle)$`),
+	"purpose":    regexp.MustCompile(`^(sign|mac)$`),
+	"engine":     regexp.MustCompile(`^(sqlite|postgres)$`),
+	"version":    regexp.MustCompile(``), "goversion": regexp.MustCompile(``), "revision": regexp.MustCompile(``),
+	"le": regexp.MustCompile(`^(\+Inf|[0-9.]+)$`),
+}
+
+func TestClientsChooseNoLabels(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "Evil", "evil-" + strings.Repeat("x", 2000), "!#$%&'*+"} {
+			for _, path := range []string{
+				"/", "/evil", "/api/v1/auth/login", "/api/v1/auth/login?evil=1", "/api/v1/auth/evil", "/api/v1/auth/login/", "/Healthz", "/healthz/../evil", "//evil//",
+				"/%00", "/%ff%fe", "/evil%22%7D%201", "/evil%0akwai_x%201", "/{name}", "/none", "/" + strings.Repeat("evil/", 500), "/dev/mail/evil",
+			} {
+				s.raw(method, path, "Host: evil.example\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: EVIL\r\nUser-Agent: evil\r\n")
+			}
+		}
+		text := s.scrape()
+		if strings.Contains(strings.ToLower(text), "evil") {
+			t.Error("what a client sent is in the metrics")
+		}
+		label := regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
+		series := 0
+		for name := range samples(text) {
+			if !strings.HasPrefix(name, "kwai_") {
+				continue
+			}
+			series++
+			for _, m := range label.FindAllStringSubmatch(name, -1) {
+				if values := allowed[m[1]]; values == nil || !values.MatchString(m[2]) {
+					t.Errorf("%s: the label %s is not one that can be", name, m[0])
+				}
+			}
+		}
+		if series < 100 || series > 1000 {
+			t.Errorf("there are %d series", series)
+		}
+		problems, err := promlint.New(strings.NewReader(text)).Lint()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, p := range problems {
+			if strings.HasPrefix(p.Metric, "kwai_") {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
+		}
+	}, watched...)
+}
+
+// raw sends a request that net/http's client would not.
+func (s *site) raw(method, path, headers string) {
+	s.tb.Helper()
+	conn, err := (&net.Dialer{}).DialContext(s.tb.Context(), "tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\n%sConnection: close\r\n\r\n", method, path, headers)
+	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	res.Body.Close()
+}
+
+// A database that is away, or that says nothing any more, keeps nobody from
+// seeing so.
+func TestMetricsWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	pgtest.Require(t)
+	cluster, err := pgtest.Start(pgtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Stop()
+	far, silence := silenced(t, cluster.URL("postgres"))
+	s := start(t, far, watched...)
+	s.wantSamples(map[string]float64{"kwai_database_up": 1, `kwai_outbox_waiting{subscriber="mail"}`: 0})
+
+	without := func(why string) {
+		t.Helper()
+		begun := time.Now()
+		all := samples(s.scrape())
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("%s: the scrape took %v", why, took)
+		}
+		if up, ok := all["kwai_database_up"]; up != 0 || !ok {
+			t.Errorf("%s: kwai_database_up is %v, %v", why, up, ok)
+		}
+		if _, ok := all[`kwai_outbox_waiting{subscriber="mail"}`]; ok {
+			t.Errorf("%s: the outbox can't be known", why)
+		}
+		if _, ok := all[`kwai_logins_total{outcome="ok"}`]; !ok {
+			t.Errorf("%s: the rest isn't there", why)
+		}
+	}
+	speak := silence()
+	without("a silent database")
+	speak()
+	s.wantSamples(map[string]float64{"kwai_database_up": 1})
+	if err := cluster.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	without("a database that was killed")
+	if samples(s.scrape())["kwai_database_unavailable_total"] == 0 {
+		t.Error("nothing was unavailable")
+	}
+	if err := cluster.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	s.wantSamples(map[string]float64{"kwai_database_up": 1, `kwai_outbox_waiting{subscriber="mail"}`: 0})
+}
+
+// silenced is a database's URL by way of a listener that can be made to pass
+// nothing on, as if the database's host had gone.
+func silenced(t *testing.T, database string) (far string, silence func() (speak func())) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := u.Host
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var gate sync.RWMutex
+	pass := func(to, from net.Conn) {
+		defer to.Close()
+		b := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(b)
+			gate.RLock()
+			_, _ = to.Write(b[:n])
+			gate.RUnlock()
+			if err != nil {
+				return
+			}
+		}
+	}
+	var all sync.WaitGroup
+	t.Cleanup(func() { stop(); l.Close(); all.Wait() })
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := (&net.Dialer{}).DialContext(ctx, "tcp", near)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			context.AfterFunc(ctx, func() { client.Close(); server.Close() })
+			all.Go(func() { pass(client, server) })
+			all.Go(func() { pass(server, client) })
+		}
+	})
+	u.Host = l.Addr().String()
+	return u.String(), func() func() { gate.Lock(); return gate.Unlock }
+}
+
+func TestFloodsOfScrapesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, storetest.SQLite(t), watched...)
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", metricsAddress.FindStringSubmatch(s.log.String())[1])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { conn.Close() }) // it reads nothing until then
+			fmt.Fprint(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		})
+	}
+	all.Wait()
+	s.wantSamples(map[string]float64{"kwai_database_up": 1})
+}
+
+// What docs/operating.md and deploy/alerts.yaml say of metrics is so, and
+// nothing is left out.
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	for _, database := range []string{storetest.SQLite(t), storetest.Postgres(t)} {
+		for _, m := range regexp.MustCompile(`(?m)^# TYPE (kwai_\w+) `).FindAllStringSubmatch(start(t, database, watched...).scrape(), -1) {
+			there[m[1]] = true
+		}
+	}
+	if len(there) < 30 {
+		t.Fatal("metrics are missing:", there)
+	}
+	_, section, _ := strings.Cut(readDoc(t, "docs/operating.md"), "## Watching it")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`kwai_[^|]*)\\|").FindAllStringSubmatch(section, -1) {
+		for _, m := range regexp.MustCompile("`(kwai_\\w+)`").FindAllStringSubmatch(row[1], -1) {
+			documented[m[1]] = true
+		}
+	}
+	if diff := cmp.Diff(there, documented); diff != "" {
+		t.Errorf("the table in docs/operating.md (+) is not what there is (-):\n%s", diff)
+	}
+	alerts := readDoc(t, "deploy/alerts.yaml")
+	for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(alerts, -1) {
+		if !there[name] && !there[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")] {
+			t.Errorf("deploy/alerts.yaml names %s, which isn't there", name)
+		}
+	}
+	tried := readDoc(t, "deploy/alerts_test.yaml")
+	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(alerts, -1) {
+		if !strings.Contains(section, "`"+m[1]+"`") {
+			t.Errorf("docs/operating.md says nothing of the alert %s", m[1])
+		}
+		if !strings.Contains(tried, `"`+m[1]+`"`) {
+			t.Errorf("deploy/alerts_test.yaml doesn't try the alert %s", m[1])
+		}
+	}
+}
