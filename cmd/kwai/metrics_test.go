@@ -240,7 +240,7 @@ var allowed = map[string]*regexp.Regexp{
 	"outcome":    regexp.MustCompile(`^[a-z]+$`),
 	"reason":     regexp.MustCompile(`^[a-z_]+$`),
 	"kind":       regexp.MustCompile(`^(argon2id|bcrypt)$`),
-	"subscriber": regexp.MustCompile(`^mail$`),
+	"subscriber": regexp.MustCompile(`^(mail|nats)$`),
 	"state":      regexp.MustCompile(`^(in_use|idle)$`),
 	"purpose":    regexp.MustCompile(`^(sign|mac)$`),
 	"engine":     regexp.MustCompile(`^(sqlite|postgres)$`),
