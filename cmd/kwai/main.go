@@ -28,6 +28,7 @@ type cli struct {
 	User    userCmd    `cmd:"" help:"Make, show and change accounts."`
 	Mail    mailCmd    `cmd:"" help:"Show mail that wasn't delivered, and send it again."`
 	Key     keyCmd     `cmd:"" help:"Make keys."`
+	Move    moveCmd    `cmd:"" help:"Move an SQLite database to PostgreSQL."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

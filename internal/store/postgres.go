@@ -96,17 +96,24 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 	}
 	if o.Serve {
 		e.warn(ctx, o.Log)
-		// Replicas that start together take turns; a turn is looked for each
-		// second, as migrating takes no longer, for five minutes.
-		turns, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
-		if err != nil {
-			return err
-		}
-		if err := migrate(ctx, goose.DialectPostgres, e.db, o.Log, goose.WithSessionLocker(turns)); err != nil {
+		if err := e.migrate(ctx, o.Log); err != nil {
 			return err
 		}
 	}
+	if o.unchecked {
+		return nil
+	}
 	return s.checkVersion(ctx)
+}
+
+func (e *postgresEngine) migrate(ctx context.Context, log *slog.Logger) error {
+	// Replicas that start together take turns; a turn is looked for each second, as
+	// migrating takes no longer, for five minutes.
+	turns, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return err
+	}
+	return migrate(ctx, goose.DialectPostgres, e.db, log, goose.WithSessionLocker(turns))
 }
 
 // warn says what makes the database break kwai's promises.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -57,13 +58,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		// It stays set in the file. A command doesn't set it: that file may be
 		// another program's.
 		writable = append([]string{"journal_mode(WAL)"}, pragmas...)
-		// By connections of its own, which are gone before the first request.
-		db, err := sql.Open("sqlite", dsn(path, writable...))
-		if err != nil {
-			return nil, err
-		}
-		err = errors.Join(migrate(ctx, goose.DialectSQLite3, db, o.Log), db.Close())
-		if err != nil {
+		if err := migrateSQLite(ctx, path, o.Log); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -84,6 +79,16 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		}
 	}
 	return s, nil
+}
+
+// migrateSQLite brings the schema up to date, by connections of its own, which are
+// gone before the first request.
+func migrateSQLite(ctx context.Context, path string, log *slog.Logger) error {
+	db, err := sql.Open("sqlite", dsn(path, "journal_mode(WAL)", "busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(migrate(ctx, goose.DialectSQLite3, db, log), db.Close())
 }
 
 func dsn(path string, pragmas ...string) string {
@@ -115,7 +120,7 @@ func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 		_ = lock.close()
 	}
 	if sqliteCode(err) == sqlite3.SQLITE_BUSY {
-		return nil, fmt.Errorf("another kwai serves %s", path)
+		return nil, fmt.Errorf("another kwai serves %s: stop it first", path)
 	}
 	return nil, fmt.Errorf("locking %s: %w", path, err)
 }

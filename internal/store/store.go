@@ -59,6 +59,8 @@ type Options struct {
 	// Now replaces the clock, for tests.
 	Now func() time.Time
 	Log *slog.Logger
+	// unchecked is set by who looks at the version, and a move's marks, itself.
+	unchecked bool
 }
 
 // engine is what differs between SQLite and PostgreSQL.
@@ -306,6 +308,9 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	text, err := one(db, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
 	if err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
+	}
+	if err := refuseMoved(db); err != nil {
+		return err
 	}
 	oldest, err := strconv.Atoi(text)
 	if err != nil {
