@@ -30,7 +30,7 @@ func (cmd *moveCmd) Run(ctx context.Context, s *Settings, c console) error {
 	report, err := store.Move(ctx, store.MoveOptions{From: s.Database, To: to, Log: s.logger(c), Progress: func(step string) {
 		fmt.Fprintf(c.err, "%6.1fs  %s\n", time.Since(began).Seconds(), step)
 	}})
-	if refused, ok := errors.AsType[*store.MoveRefused](err); ok {
+	if refused, ok := errors.AsType[*store.MoveError](err); ok {
 		if refused.Target {
 			return &usageError{"--to", err}
 		}
@@ -54,9 +54,9 @@ Start the server with these settings, and all others as before:
   --master-key-file=%s
   --public-url=%s
 
-Keep the master key: it opens the keys in the new database too. Once the server
-serves there and the new database is in your backups, delete %[4]s and
-%[4]s-serving.
+Keep the master key: it opens the keys in the new database, too. Once the server
+serves from there and the new database is in your backups, delete the old one:
+  rm %[4]s %[4]s-serving
 `, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "http://"+s.Listen), file)
 	return nil
 }
@@ -82,7 +82,7 @@ func counts(tables []store.MovedTable) string {
 	var all []string
 	for _, t := range tables {
 		if t.Rows > 0 && t.Name != "meta" {
-			all = append(all, fmt.Sprintf("%d %s", t.Rows, strings.ReplaceAll(t.Name, "_", " ")))
+			all = append(all, fmt.Sprintf("%s %d", t.Name, t.Rows))
 		}
 	}
 	return strings.Join(all, ", ")

@@ -37,15 +37,15 @@ type MovedTable struct {
 	Rows int64
 }
 
-// MoveRefused is an error because of what one of the databases is: a move
-// hasn't begun, or what an earlier one has done is as it was.
-type MoveRefused struct {
+// MoveError refuses a move because of what one of the databases is: nothing has
+// been moved, or what an earlier move has done is as it was.
+type MoveError struct {
 	Target bool // it is the one moved to
 	err    error
 }
 
-func (e *MoveRefused) Error() string { return e.err.Error() }
-func (e *MoveRefused) Unwrap() error { return e.err }
+func (e *MoveError) Error() string { return e.err.Error() }
+func (e *MoveError) Unwrap() error { return e.err }
 
 // movedTables are all that a move copies, each behind those that it refers to.
 var movedTables = []string{"meta", "keys", "users", "sessions", "recovery_requests", "recoveries", "events", "deliveries", "subscribers"}
@@ -113,7 +113,7 @@ func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 		if err == nil {
 			return nil
 		}
-		return &MoveRefused{target, err}
+		return &MoveError{target, err}
 	}
 	path, ok := strings.CutPrefix(o.From, "sqlite://")
 	if !ok {

@@ -151,11 +151,11 @@ func lookAt(ctx context.Context, pg *pgx.Conn) (s targetState, err error) {
 		if s.inUse != "" || !slices.Contains(tables, table) {
 			continue
 		}
-		var any bool
-		if err := pg.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM `+table+`)`).Scan(&any); err != nil {
+		var used bool
+		if err := pg.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM `+table+`)`).Scan(&used); err != nil {
 			return s, err
 		}
-		if any {
+		if used {
 			s.inUse = table
 		}
 	}

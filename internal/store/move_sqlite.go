@@ -233,14 +233,14 @@ func (r *moveRows) close() error { return r.rows.Close() }
 func (r *moveRows) take() error {
 	r.encoded = r.encoded[:0]
 	for i, value := range r.raw {
-		kind, field := r.columns[i].kind, []byte{} // empty isn't null
+		kind, field := "", []byte{} // empty isn't null
 		switch v := value.(type) {
 		case nil:
 			r.row[i] = nil
 			r.encoded = appendField(r.encoded, nil)
 			continue
 		case int64:
-			kind, field = "bigint", binary.BigEndian.AppendUint64(field, uint64(v)) //nolint:gosec // its bits
+			kind, field = "bigint", binary.BigEndian.AppendUint64(field, uint64(v))
 			r.row[i] = v
 		case string:
 			kind, field = "text", append(field, v...)
@@ -251,8 +251,6 @@ func (r *moveRows) take() error {
 		case []byte:
 			kind, field = "bytea", append(field, v...)
 			r.row[i] = field
-		default:
-			kind = ""
 		}
 		if kind != r.columns[i].kind {
 			return r.unfit(i, "isn't of the type "+r.columns[i].kind)

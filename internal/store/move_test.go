@@ -233,7 +233,7 @@ func TestMoveBringsEverything(t *testing.T) {
 				t.Errorf("once more: %+v, %v", again, err)
 			}
 			_, err = store.Move(t.Context(), store.MoveOptions{From: from, To: pgtest.Database(t)})
-			wantMoveRefused(t, err, true, "already", "another database (127.0.0.1:")
+			wantMoveError(t, err, true, "already", "another database (127.0.0.1:")
 		})
 	}
 }
@@ -246,10 +246,10 @@ func withUser(t *testing.T, url string) {
 	check(t, s.Close())
 }
 
-func wantMoveRefused(t *testing.T, err error, target bool, words ...string) {
+func wantMoveError(t *testing.T, err error, target bool, words ...string) {
 	t.Helper()
 	t.Log(err)
-	refused, ok := errors.AsType[*store.MoveRefused](err)
+	refused, ok := errors.AsType[*store.MoveError](err)
 	if !ok || refused.Target != target {
 		t.Fatalf("got %v (%T), want a refusal; of the target: %v", err, err, target)
 	}
@@ -353,7 +353,7 @@ func TestMoveRefuses(t *testing.T) {
 				shapeBefore = shape(t, to)
 			}
 			_, err := store.Move(t.Context(), store.MoveOptions{From: from, To: to})
-			wantMoveRefused(t, err, tt.target, tt.words...)
+			wantMoveError(t, err, tt.target, tt.words...)
 			if before != nil && !bytes.Equal(before, content(t, pathOf(from))) && tt.name != "from one that is served" && tt.name != "from one with a damaged page" {
 				t.Error("the old database was changed")
 			}
@@ -488,7 +488,7 @@ func TestMoveGoesOnWhereItEnded(t *testing.T) {
 					t.Errorf("one who had the new database open was answered %v", err)
 				}
 				_, err := store.Move(t.Context(), store.MoveOptions{From: storetest.SQLite(t), To: to})
-				wantMoveRefused(t, err, true, "another database")
+				wantMoveError(t, err, true, "another database")
 			}
 
 			report, err := store.Move(t.Context(), store.MoveOptions{From: from, To: to})
