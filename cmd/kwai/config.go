@@ -96,15 +96,8 @@ func (s *Settings) finish() error {
 		flag  string
 		value *string
 	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}, {"--bus", &s.Bus}} {
-		if path, ok := strings.CutPrefix(*secret.value, "@"); ok {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				return &usageError{secret.flag, err}
-			}
-			*secret.value = strings.TrimSpace(string(text))
-			if *secret.value == "" {
-				return &usageError{secret.flag, fmt.Errorf("%s is empty", path)}
-			}
+		if err := fromFile(secret.flag, secret.value); err != nil {
+			return err
 		}
 	}
 	if s.Data == "" {
@@ -165,6 +158,22 @@ func (s *Settings) finish() error {
 		u.Path = strings.TrimRight(u.Path, "/")
 		u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPorts[u.Scheme]) // as browsers write an Origin
 		s.publicURL = u
+	}
+	return nil
+}
+
+// fromFile reads a secret from the file that it names as @FILE.
+func fromFile(flag string, value *string) error {
+	path, ok := strings.CutPrefix(*value, "@")
+	if !ok {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return &usageError{flag, err}
+	}
+	if *value = strings.TrimSpace(string(text)); *value == "" {
+		return &usageError{flag, fmt.Errorf("%s is empty", path)}
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type cli struct {
 	Key     keyCmd     `cmd:"" help:"Make keys."`
 	Backup  backupCmd  `cmd:"" help:"Copy the SQLite database to a file."`
 	Restore restoreCmd `cmd:"" help:"Put a backup in the place of the SQLite database."`
+	Move    moveCmd    `cmd:"" help:"Move an SQLite database to PostgreSQL."`
 	Status  statusCmd  `cmd:"" help:"Show what the database holds, and what waits."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

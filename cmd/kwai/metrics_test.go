@@ -88,8 +88,8 @@ func (s *site) wantSamples(want map[string]float64) (all map[string]float64) {
 	return all
 }
 
-// counts are samples of one name, by the values of its labels.
-func counts(into map[string]float64, format string, values map[string]float64) {
+// sampleEach adds samples of one name, by the values of its labels.
+func sampleEach(into map[string]float64, format string, values map[string]float64) {
 	for labels, n := range values {
 		into[fmt.Sprintf(format, labels)] = n
 	}
@@ -157,13 +157,13 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 			`kwai_http_requests_total{method="GET",route="/healthz",status="500"}`:             0,
 			`kwai_http_requests_total{method="other",route="/api/v1/auth/login",status="405"}`: 1,
 		}
-		counts(want, "kwai_logins_total{outcome=%q}", map[string]float64{"ok": 3, "refused": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
-		counts(want, "kwai_renewals_total{outcome=%q}", map[string]float64{"renewed": 2, "reused": 1, "replayed": 1, "refused": 2, "unavailable": 0, "abandoned": 0, "error": 0})
-		counts(want, "kwai_logouts_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "unavailable": 0, "abandoned": 0, "error": 0})
-		counts(want, "kwai_recovery_requests_total{outcome=%q}", map[string]float64{"ok": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
-		counts(want, "kwai_resets_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "invalid": 1, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
-		counts(want, "kwai_mails_total{outcome=%q}", map[string]float64{"sent": 3, "failed": 0, "refused": 0, "overtaken": 0})
-		counts(want, "kwai_hashing_refused_total{reason=%q}", map[string]float64{"queue_full": 0, "waited_too_long": 0, "worker_lost": 0})
+		sampleEach(want, "kwai_logins_total{outcome=%q}", map[string]float64{"ok": 3, "refused": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
+		sampleEach(want, "kwai_renewals_total{outcome=%q}", map[string]float64{"renewed": 2, "reused": 1, "replayed": 1, "refused": 2, "unavailable": 0, "abandoned": 0, "error": 0})
+		sampleEach(want, "kwai_logouts_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "unavailable": 0, "abandoned": 0, "error": 0})
+		sampleEach(want, "kwai_recovery_requests_total{outcome=%q}", map[string]float64{"ok": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
+		sampleEach(want, "kwai_resets_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "invalid": 1, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
+		sampleEach(want, "kwai_mails_total{outcome=%q}", map[string]float64{"sent": 3, "failed": 0, "refused": 0, "overtaken": 0})
+		sampleEach(want, "kwai_hashing_refused_total{reason=%q}", map[string]float64{"queue_full": 0, "waited_too_long": 0, "worker_lost": 0})
 		for endpoint, statuses := range map[string]map[string]float64{
 			"login":        {"200": 3, "401": 2, "500": 0, "503": 0},
 			"access_token": {"200": 3, "401": 3},
@@ -171,7 +171,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 			"recover":      {"200": 2},
 			"reset":        {"200": 1, "404": 1, "422": 1},
 		} {
-			counts(want, `kwai_http_requests_total{method="POST",route="/api/v1/auth/`+endpoint+`",status=%q}`, statuses)
+			sampleEach(want, `kwai_http_requests_total{method="POST",route="/api/v1/auth/`+endpoint+`",status=%q}`, statuses)
 		}
 		all := s.wantSamples(want)
 		if n := all["kwai_database_transactions_total"]; n < 10 {

@@ -158,7 +158,7 @@ func (e *postgresEngine) open(ctx context.Context, s *Store, o Options) error {
 			return err
 		}
 	}
-	if o.anyVersion {
+	if o.unchecked {
 		return nil
 	}
 	return s.checkVersion(ctx)

@@ -153,7 +153,7 @@ func takeOver(ctx context.Context, path string) (_ *sqliteConn, err error) {
 		_, err = c.exec(ctx, `BEGIN EXCLUSIVE`)
 	}
 	if err == nil {
-		err = r.unmoved()
+		err = unmoved(r)
 	}
 	switch sqliteCode(err) {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
@@ -267,16 +267,17 @@ func nameAside(path string) (string, error) {
 	}
 }
 
-// unmoved refuses a database that was moved to PostgreSQL, or was being moved: what
-// stands there is newer.
-func (r Reader) unmoved() error {
+// unmoved refuses to replace a database that has been moved: what stands where it
+// has gone is newer. One that isn't kwai's may go.
+func unmoved(r Reader) error {
 	tables, err := one(r, column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'`)
 	if err != nil || tables == 0 {
 		return err
 	}
-	marks, err := one(r, column[int64], `SELECT COUNT(*) FROM meta WHERE name IN ('moved', 'moving')`)
-	if err == nil && marks > 0 {
-		err = refuse("it has been moved to PostgreSQL")
+	if err := refuseMoved(r); err != nil && sqliteCode(err) == 0 {
+		return refuse("%w", err)
+	} else if err != nil {
+		return err
 	}
-	return err
+	return nil
 }

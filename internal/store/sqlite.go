@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -60,13 +61,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		// It stays set in the file. A command doesn't set it: that file may be
 		// another program's.
 		writable = append([]string{"journal_mode(WAL)"}, pragmas...)
-		// By connections of its own, which are gone before the first request.
-		db, err := sql.Open("sqlite", dsn(path, writable...))
-		if err != nil {
-			return nil, err
-		}
-		err = errors.Join(migrate(ctx, goose.DialectSQLite3, db, o.Log), db.Close())
-		if err != nil {
+		if err := migrateSQLite(ctx, path, o.Log); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -78,7 +73,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	e.readers = newReaders(dsn(path, append([]string{"query_only(1)", "cache_size(-1000)"}, pragmas...)...))
 	s.readers = e.readers
 	m.own = slices.Concat(ofPool(e.readers.stats), ofFiles(path), []prometheus.Collector{m.batch, m.commit})
-	if o.anyVersion {
+	if o.unchecked {
 		return s, nil
 	}
 	if err := s.checkVersion(ctx); err != nil {
@@ -91,6 +86,16 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 		}
 	}
 	return s, nil
+}
+
+// migrateSQLite brings the schema up to date, by connections of its own, which are
+// gone before the first request.
+func migrateSQLite(ctx context.Context, path string, log *slog.Logger) error {
+	db, err := sql.Open("sqlite", dsn(path, "journal_mode(WAL)", "busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(migrate(ctx, goose.DialectSQLite3, db, log), db.Close())
 }
 
 func dsn(path string, pragmas ...string) string {

@@ -72,7 +72,7 @@ type Status struct {
 // Inspect opens a database, whatever its version, only to read its status, which
 // is of one moment. To count a million sessions takes a second or so.
 func Inspect(ctx context.Context, o Options, l Lives) (Status, error) {
-	o.anyVersion = true
+	o.unchecked = true
 	s, err := Open(ctx, o)
 	if err != nil {
 		return Status{}, err

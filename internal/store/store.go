@@ -61,8 +61,8 @@ type Options struct {
 	// Now replaces the clock, for tests.
 	Now func() time.Time
 	Log *slog.Logger
-
-	anyVersion bool // Open doesn't look at it
+	// unchecked is set by who looks at the version, and a move's marks, itself.
+	unchecked bool
 }
 
 // engine is what differs between SQLite and PostgreSQL.
@@ -338,6 +338,9 @@ func (r Reader) usable() error {
 	text, err := one(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
 	if err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
+	}
+	if err := refuseMoved(r); err != nil {
+		return err
 	}
 	oldest, err := strconv.Atoi(text)
 	if err != nil {

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"kwai/internal/store"
+)
+
+type moveCmd struct {
+	To string `required:"" placeholder:"URL" help:"The empty PostgreSQL database: postgres://…; @FILE reads it from a file."`
+}
+
+func (cmd *moveCmd) Help() string {
+	return "Stop the server first. The old database stays as it is, but refuses to be used from then on. " +
+		"Where a move was interrupted, the same command begins anew or finishes it."
+}
+
+func (cmd *moveCmd) Run(ctx context.Context, s *Settings, c console) error {
+	to := cmd.To
+	if err := fromFile("--to", &to); err != nil {
+		return err
+	}
+	began := time.Now()
+	report, err := store.Move(ctx, store.MoveOptions{From: s.Database, To: to, Log: s.logger(c), Progress: func(step string) {
+		fmt.Fprintf(c.err, "%6.1fs  %s\n", time.Since(began).Seconds(), step)
+	}})
+	if refused, ok := errors.AsType[*store.MoveError](err); ok {
+		if refused.Target {
+			return &usageError{"--to", err}
+		}
+		return &usageError{"--database", err}
+	}
+	if err != nil {
+		return err
+	}
+	file := strings.TrimPrefix(s.Database, "sqlite://")
+	switch {
+	case report.Already:
+		fmt.Fprintf(c.out, "%s has been moved to PostgreSQL at %s already: there is nothing left to do.\n", file, report.To)
+	case report.Resumed:
+		fmt.Fprintf(c.out, "Finished the move of %s to PostgreSQL at %s.\n", file, report.To)
+	default:
+		fmt.Fprintf(c.out, "Moved %s to PostgreSQL at %s in %s: %s.\n", file, report.To, time.Since(began).Round(time.Second/10), counts(report.Tables))
+	}
+	fmt.Fprintf(c.out, `
+Start the server with these settings, and all others as before:
+  --database=%s
+  --master-key-file=%s
+  --public-url=%s
+
+Keep the master key: it opens the keys in the new database, too. Once the server
+serves from there and the new database is in your backups, delete the old one:
+  rm %[4]s %[4]s-serving
+`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "http://"+s.Listen), file)
+	return nil
+}
+
+// setting is what --database is to be, without a password.
+func (cmd *moveCmd) setting() string {
+	if strings.HasPrefix(cmd.To, "@") {
+		return cmd.To
+	}
+	return "(what --to was; better in a file, as @FILE)"
+}
+
+func (s *Settings) masterKeyPath() string {
+	path := cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
+	if absolute, err := filepath.Abs(path); err == nil {
+		return absolute
+	}
+	return path
+}
+
+// counts are the tables of a report that have rows.
+func counts(tables []store.MovedTable) string {
+	var all []string
+	for _, t := range tables {
+		if t.Rows > 0 && t.Name != "meta" {
+			all = append(all, fmt.Sprintf("%s %d", t.Name, t.Rows))
+		}
+	}
+	return strings.Join(all, ", ")
+}
