@@ -35,7 +35,7 @@ type Settings struct {
 	Data          string        `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
 	Database      string        `env:"KWAI_DATABASE" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
 	MasterKeyFile string        `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
-	Bus           string        `env:"KWAI_BUS" default:"local" placeholder:"BUS" help:"Carries events to subscribers: local (${default})."`
+	Bus           string        `env:"KWAI_BUS" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
 	BusKeep       time.Duration `env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
 
 	SMTP        string `env:"KWAI_SMTP" name:"smtp" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
@@ -95,7 +95,7 @@ func (s *Settings) finish() error {
 	for _, secret := range []struct {
 		flag  string
 		value *string
-	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}} {
+	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}, {"--bus", &s.Bus}} {
 		if path, ok := strings.CutPrefix(*secret.value, "@"); ok {
 			text, err := os.ReadFile(path)
 			if err != nil {
@@ -116,8 +116,8 @@ func (s *Settings) finish() error {
 	if s.Database == "sqlite://" || !s.onSQLite() && !strings.HasPrefix(s.Database, "postgres://") && !strings.HasPrefix(s.Database, "postgresql://") {
 		return &usageError{"--database", errors.New("it must be sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE")}
 	}
-	if s.Bus != "local" {
-		return &usageError{"--bus", fmt.Errorf("%q is not known: this version has local only", s.Bus)}
+	if s.Bus != "local" && !strings.HasPrefix(s.Bus, "nats://") && !strings.HasPrefix(s.Bus, "tls://") {
+		return &usageError{"--bus", errors.New("it must be local, nats://HOST:PORT or tls://HOST:PORT")}
 	}
 	if s.Audience == "" {
 		return &usageError{"--audience", errors.New("it must not be empty")}

@@ -63,7 +63,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 func TestEveryLogLineIsDocumented(t *testing.T) {
 	t.Parallel()
 	doc := readDoc(t, "docs/operating.md")
-	call := regexp.MustCompile(`(?i)\blog\.(?:Info|Warn|Error)\("([^"]+)"`)
+	call := regexp.MustCompile(`(?i)\blog(?:Of\(\w+\))?\.(?:Log\(ctx, level, |(?:Info|Warn|Error)\()"([^"]+)"`)
 	var logged []string
 	for _, dir := range []string{"cmd/kwai", "internal/auth", "internal/bus", "internal/mail", "internal/password", "internal/store", "internal/web"} {
 		files, err := filepath.Glob(filepath.Join("..", "..", dir, "*.go"))

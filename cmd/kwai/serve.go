@@ -81,6 +81,10 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if err != nil {
 		return err
 	}
+	publisher, err := s.publisher(log)
+	if err != nil {
+		return err
+	}
 
 	// A key that is named is looked at before anything is made.
 	if s.MasterKeyFile == "" {
@@ -126,9 +130,6 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 
 	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log}
 	rules.Settings.Issuer = s.publicURL.String()
-	if err := errors.Join(rules.RefreshCosts(ctx), rules.RefreshSubscribers(ctx)); err != nil {
-		return err
-	}
 	mailer := bus.New(db, &mail.Subscriber{
 		Rules:  rules,
 		Writer: &mail.Writer{PublicURL: s.publicURL.String(), Service: s.ServiceName},
@@ -140,6 +141,16 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		if b := buses[subscriber]; b != nil { // another server may tell it
 			b.Wake()
 		}
+	}
+	if publisher != nil {
+		defer publisher.Close()
+		buses[publisher.Name()] = bus.NewOutside(db, publisher, s.BusKeep, log)
+		if err := startPublishing(ctx, publisher, buses[publisher.Name()], log); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(rules.RefreshCosts(ctx), rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, db, buses, log)); err != nil {
+		return err
 	}
 	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Log: log}
 	if cmd.Dev {

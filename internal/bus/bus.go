@@ -144,7 +144,12 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	defer stop()
 	go b.keep(work, stop)
 	if b.keepFor > 0 {
-		return b.deliverInOrder(work, due), nil
+		done, failed := b.deliverInOrder(work, due)
+		if failed != nil {
+			stop()
+			b.Release(ctx) // the way from another server may be open
+		}
+		return done, nil
 	}
 	var wg sync.WaitGroup
 	for _, d := range due {

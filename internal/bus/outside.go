@@ -43,9 +43,7 @@ func (b *Bus) stay(ctx context.Context) error {
 // deliverInOrder delivers one after the other until one fails, and says how many
 // it delivered or dropped. They are noted together: to note each would take as
 // long as to deliver it.
-func (b *Bus) deliverInOrder(ctx context.Context, due []store.Delivery) int {
-	var failed error
-	done := 0
+func (b *Bus) deliverInOrder(ctx context.Context, due []store.Delivery) (done int, failed error) {
 	for _, d := range due {
 		if !b.holds() || ctx.Err() != nil {
 			break
@@ -70,7 +68,7 @@ func (b *Bus) deliverInOrder(ctx context.Context, due []store.Delivery) int {
 			return nil
 		})
 	}
-	return done
+	return done, failed
 }
 
 // delay has an event that failed tried again, before those behind it.

@@ -1,0 +1,319 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kwai/internal/store"
+)
+
+const (
+	natsTimeout = 5 * time.Second // for one answer of NATS
+	natsConnect = 2 * time.Second // to one server
+	natsRetry   = time.Second     // between two attempts to connect
+	natsPing    = 10 * time.Second
+)
+
+var errAway = errors.New("there is no connection to NATS")
+
+// NATS is a subscriber that publishes events to a stream of NATS JetStream, as
+// CloudEvents. docs/events.md says what its readers can rely on.
+//
+// It connects in the background, for as long as it takes: a server with its
+// accounts must not depend on NATS. What it can't publish stays in the outbox.
+type NATS struct {
+	setting *natsSetting
+	prefix  string // of subjects
+	o       NATSOptions
+	log     *slog.Logger
+	wake    func()
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	first   chan error // how the first connection went, for Connect
+	started atomic.Bool
+	warned  atomic.Bool           // that the stream drops events
+	denied  atomic.Pointer[error] // what NATS last said of permissions
+
+	checking sync.Mutex // one look at the stream at a time
+
+	mu        sync.Mutex
+	link      *link  // nil while there is no connection
+	complaint string // that was logged
+}
+
+// link is a connection while it stands.
+type link struct {
+	ctx   context.Context // ends with it, so that nobody waits for answers
+	down  context.CancelFunc
+	js    jetstream.JetStream
+	ready bool // the stream is there and fit; under NATS.checking
+}
+
+// NATSOptions are those of NATS.
+type NATSOptions struct {
+	Source string        // of the events: the public URL
+	MaxAge time.Duration // of events in a stream that is made
+	Log    *slog.Logger
+}
+
+// NewNATS reads a setting:
+//
+//	nats://[USER:PASSWORD@ or TOKEN@]HOST:PORT[,HOST:PORT…][?PARAMETERS]
+//
+// or the same with tls://. The parameters are credentials=FILE, ca=FILE,
+// cert=FILE and key=FILE, stream=NAME and replicas=N. Its errors hold nothing
+// secret. It connects to nobody.
+func NewNATS(setting string, o NATSOptions) (*NATS, error) {
+	parsed, err := parseNATS(setting)
+	if err != nil {
+		return nil, err
+	}
+	n := &NATS{setting: parsed, prefix: strings.ToLower(parsed.stream), o: o, log: o.Log, wake: func() {}, first: make(chan error, 1)}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	if n.setting.remote && !n.setting.tls {
+		n.log.Warn("events go to NATS without TLS: on their way they tell who logs in when", "servers", n.Servers())
+	}
+	return n, nil
+}
+
+// Name is that of its deliveries.
+func (n *NATS) Name() string { return "nats" }
+
+// Servers are the servers' URLs, without anything secret.
+func (n *NATS) Servers() string { return strings.Join(n.setting.servers, ",") }
+
+// Stream is the name of the stream.
+func (n *NATS) Stream() string { return n.setting.stream }
+
+// Connect begins to connect and returns when NATS has answered or can't be
+// reached. In the second case it goes on by itself, and so it does after each
+// lost connection; wake is called whenever events can be published again. Its
+// error says what NATS refuses; then nothing goes on. Call Close at the end.
+func (n *NATS) Connect(ctx context.Context, wake func()) error {
+	n.wake = wake
+	options := append(n.setting.login(),
+		nats.Name("kwai"),
+		nats.NoReconnect(),
+		nats.Timeout(natsConnect),
+		nats.SetCustomDialer(dialer{n.ctx}),
+		nats.SkipHostLookup(),
+		nats.PingInterval(natsPing),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				n.denied.Store(&err)
+			}
+		}),
+	)
+	n.work.Go(func() { n.stay(options) })
+	var err error
+	select {
+	case err = <-n.first:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	switch {
+	case errors.Is(err, ErrRefused), ctx.Err() != nil:
+		n.Close()
+		return err
+	case err != nil:
+		n.log.Warn("NATS can't be reached: it is tried again, and events wait", "servers", n.Servers(), "error", err)
+	}
+	return nil
+}
+
+// Close ends the connection. What is being published fails.
+func (n *NATS) Close() {
+	n.stop()
+	n.work.Wait()
+}
+
+// Deliver publishes an event and returns when the stream has stored it. Its
+// error wraps ErrRefused if NATS says no.
+func (n *NATS) Deliver(ctx context.Context, e store.Event) error {
+	l := n.linked()
+	if l == nil {
+		return errAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+	err := n.publish(ctx, l, e)
+	n.complain(err)
+	return err
+}
+
+func (n *NATS) publish(ctx context.Context, l *link, e store.Event) error {
+	body, err := encode(e, n.o.Source)
+	if err != nil {
+		return err
+	}
+	m := nats.NewMsg(n.prefix + "." + e.Type)
+	m.Header.Set("Content-Type", cloudEventType)
+	m.Data = body
+	n.denied.Store(nil)
+	for again := false; ; again = true {
+		if err := n.check(ctx, l, again); err != nil {
+			return err
+		}
+		_, err := l.js.PublishMsg(ctx, m,
+			jetstream.WithMsgID(e.ID), jetstream.WithExpectStream(n.setting.stream), jetstream.WithRetryAttempts(0))
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jetstream.ErrNoStreamResponse):
+			return n.explain(err)
+		case again:
+			return errors.New("no stream answers: its servers may be choosing a leader")
+		} // else it may have been deleted
+	}
+}
+
+// check has the stream looked at, once for each connection unless again is set.
+func (n *NATS) check(ctx context.Context, l *link, again bool) error {
+	n.checking.Lock()
+	defer n.checking.Unlock()
+	if l.ready && !again {
+		return nil
+	}
+	err := n.ensureStream(ctx, l.js)
+	l.ready = err == nil
+	return err
+}
+
+// complain logs what NATS refuses, once until it is something else.
+func (n *NATS) complain(err error) {
+	text := ""
+	if errors.Is(err, ErrRefused) {
+		text = err.Error()
+	} else if err != nil {
+		return // the bus says it, or the loss of the connection was said
+	}
+	n.mu.Lock()
+	known := n.complaint == text
+	n.complaint = text
+	n.mu.Unlock()
+	switch {
+	case known:
+	case text != "":
+		n.log.Error("NATS refuses events; they wait until that is mended (--bus)", "error", err)
+	default:
+		n.log.Info("NATS takes events again")
+	}
+}
+
+// The connection.
+
+// stay keeps a connection until Close. The library's own way to connect again
+// is not used: it tells only of some of its failures, and holds a lock while it
+// tries that publishing and closing would wait for.
+func (n *NATS) stay(options []nats.Option) {
+	for {
+		if conn, err := nats.Connect(n.Servers(), options...); err != nil {
+			n.failed(explainConnection(err))
+		} else {
+			n.use(conn)
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-time.After(natsRetry + rand.N(natsRetry/4)): //nolint:gosec // no secret
+		}
+	}
+}
+
+// use has events published over a connection until it ends.
+func (n *NATS) use(conn *nats.Conn) {
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		n.failed(err)
+		return
+	}
+	l := &link{js: js}
+	l.ctx, l.down = context.WithCancel(n.ctx)
+	conn.SetClosedHandler(func(*nats.Conn) { l.down() })
+	if conn.IsClosed() { // before it had the handler
+		l.down()
+	}
+	n.setLink(l)
+	var looking sync.WaitGroup
+	looking.Go(func() { n.welcome(l, conn) })
+	<-l.ctx.Done()
+	n.setLink(nil)
+	looking.Wait()
+	if n.ctx.Err() != nil {
+		return
+	}
+	err = conn.LastError()
+	if err == nil {
+		err = io.EOF
+	}
+	n.log.Warn("lost the connection to NATS: it is tried again, and events wait", "error", err)
+}
+
+// welcome looks at the stream, which may be another one than before, and has
+// events published.
+func (n *NATS) welcome(l *link, conn *nats.Conn) {
+	ctx, cancel := context.WithTimeout(l.ctx, natsTimeout)
+	defer cancel()
+	n.denied.Store(nil)
+	if err := n.check(ctx, l, false); err != nil {
+		n.failed(err)
+		return
+	}
+	if !n.isFirst(nil) {
+		n.log.Info("connected to NATS", "server", conn.ConnectedUrlRedacted())
+	}
+	n.complain(nil)
+	n.wake()
+}
+
+// failed notes why events can't be published now.
+func (n *NATS) failed(err error) {
+	if !n.isFirst(err) {
+		n.complain(err)
+	}
+}
+
+// isFirst tells Connect how the first attempt went; false if it was told already.
+func (n *NATS) isFirst(outcome error) bool {
+	if n.started.Swap(true) {
+		return false
+	}
+	n.first <- outcome
+	return true
+}
+
+func (n *NATS) setLink(l *link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.link = l
+}
+
+func (n *NATS) linked() *link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.link
+}
+
+// dialer connects within natsConnect, the look-up of names included, and not
+// after Close.
+type dialer struct{ ctx context.Context }
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: natsConnect}).DialContext(d.ctx, network, address)
+}

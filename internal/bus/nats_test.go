@@ -1,0 +1,430 @@
+package bus_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kwai/internal/bus"
+	"kwai/internal/bus/natstest"
+	"kwai/internal/store"
+)
+
+const source = "https://auth.example.org"
+
+// logged keeps a log and says when it grows.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{}
+}
+
+func newLogged() *logged { return &logged{more: make(chan struct{})} }
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.more)
+	l.more = make(chan struct{})
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// wait returns when the log has n lines with the text.
+func (l *logged) wait(t *testing.T, n int, text string) {
+	t.Helper()
+	for limit := time.After(time.Minute); ; {
+		l.mu.Lock()
+		have, more := strings.Count(l.text.String(), text), l.more
+		l.mu.Unlock()
+		if have >= n {
+			return
+		}
+		select {
+		case <-more:
+		case <-limit:
+			t.Fatalf("%d of %d times %q in the log:\n%s", have, n, text, l)
+		}
+	}
+}
+
+// newNATS reads a setting.
+func newNATS(t *testing.T, setting string) (*bus.NATS, *logged) {
+	t.Helper()
+	log := newLogged()
+	n, err := bus.NewNATS(setting, bus.NATSOptions{Source: source, MaxAge: 7 * 24 * time.Hour, Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n, log
+}
+
+// connected is a NATS that is connected, if it can be.
+func connected(t *testing.T, setting string) (*bus.NATS, *logged) {
+	t.Helper()
+	n, log := newNATS(t, setting)
+	if err := n.Connect(t.Context(), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	return n, log
+}
+
+var event = store.Event{ID: "5b1b4b1c-0000-4000-8000-000000000001", Type: "session.opened", UserID: "u1", SessionID: "s1",
+	CreatedAt: time.Date(2026, 11, 5, 20, 15, 0, 123456000, time.FixedZone("", 3600))}
+
+func deliver(t *testing.T, n *bus.NATS, e store.Event) {
+	t.Helper()
+	if err := n.Deliver(t.Context(), e); err != nil {
+		t.Error(err)
+	}
+}
+
+func stream(t *testing.T, js jetstream.JetStream, name string) *jetstream.StreamInfo {
+	t.Helper()
+	s, err := js.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo()
+}
+
+// eventually asks until it is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for limit := time.After(time.Minute); !so(); {
+		select {
+		case <-again.C:
+		case <-limit:
+			t.Fatal("it never came: ", what)
+		}
+	}
+}
+
+func TestNATSGetsCloudEvents(t *testing.T) {
+	t.Parallel()
+	s := natstest.Serve(t)
+	n, _ := connected(t, s.URL())
+	deliver(t, n, event)
+	other := event
+	other.ID, other.Type, other.SessionID = "2", "user.created", ""
+	deliver(t, n, other)
+	for i, want := range []struct{ subject, id, body string }{
+		{"kwai.session.opened", event.ID, `{"specversion":"1.0","id":"5b1b4b1c-0000-4000-8000-000000000001","source":"https://auth.example.org","type":"kwai.session.opened","subject":"u1","time":"2026-11-05T19:15:00.123456Z","datacontenttype":"application/json","data":{"user":"u1","session":"s1"}}`},
+		{"kwai.user.created", "2", `{"specversion":"1.0","id":"2","source":"https://auth.example.org","type":"kwai.user.created","subject":"u1","time":"2026-11-05T19:15:00.123456Z","datacontenttype":"application/json","data":{"user":"u1"}}`},
+	} {
+		m := natstest.Messages(t, s.JetStream(), "KWAI", 2)[i]
+		if m.Subject() != want.subject || m.Headers().Get("Nats-Msg-Id") != want.id || m.Headers().Get("Content-Type") != "application/cloudevents+json" || string(m.Data()) != want.body {
+			t.Errorf("the message is %s %v %s", m.Subject(), m.Headers(), m.Data())
+		}
+	}
+	c := stream(t, s.JetStream(), "KWAI").Config
+	got := []any{c.Subjects, c.Retention, c.Storage, c.Discard, c.MaxAge, c.Duplicates, c.Replicas, c.MaxMsgs, c.MaxBytes}
+	want := []any{[]string{"kwai.>"}, jetstream.LimitsPolicy, jetstream.FileStorage, jetstream.DiscardNew, 7 * 24 * time.Hour, 10 * time.Minute, 1, int64(-1), int64(-1)}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the stream was made otherwise (-want +got):\n%s", diff)
+	}
+}
+
+func TestNATSSettingsThatCannotBe(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("-----BEGIN NATS USER JWT-----\nunspoken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const address, parameter = "it must be nats://", "has a parameter"
+	for setting, want := range map[string]string{
+		"":                                           address,
+		"nats://":                                    address,
+		"http://u:unspoken@host":                     address,
+		"nats://u:unspoken/@host":                    address,
+		"nats://u:unspoken#@host":                    address,
+		"nats://u:unspoken,@host":                    address,
+		"nats://a,u:unspoken@host":                   address,
+		"nats://u:unspoken@host:70000":               address,
+		"nats://u:unspoken@host:0":                   address,
+		"nats://u:unspoken@":                         address,
+		"nats://u:unspoken@host/path":                address,
+		"nats://u:@host":                             address,
+		"nats://a,tls://b":                           address,
+		"nats://u:un?spoken@host":                    address,
+		"nats://unspoken?x@host":                     parameter,
+		"nats://host?unspoken=1":                     parameter,
+		"nats://host?stream=A&stream=B":              parameter,
+		"nats://host?stream=":                        parameter,
+		"nats://host?%zz":                            parameter,
+		"nats://host?stream=a.b":                     "stream must be",
+		"nats://host?replicas=6":                     "from 1 to 5",
+		"nats://host?replicas=x":                     "from 1 to 5",
+		"nats://host?cert=" + file:                   "cert and key need each other",
+		"nats://host?cert=" + file + "&key=x":        "cert, key: ",
+		"nats://host?ca=missing":                     "ca: open missing: no such file",
+		"nats://host?ca=" + file:                     "no certificate in PEM",
+		"nats://host?credentials=missing":            "credentials: open missing: no such file",
+		"nats://host?credentials=" + file:            "is no NATS credentials file",
+		"nats://u:unspoken@host?credentials=" + file: "either credentials, or",
+	} {
+		n, err := bus.NewNATS(setting, bus.NATSOptions{})
+		if err == nil {
+			n.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "spoken") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", setting, err)
+		}
+	}
+}
+
+func TestNATSServersAreToldWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]string{
+		"nats://u:unspoken@a.example.org,b.example.org:4333": "nats://a.example.org:4222,nats://b.example.org:4333",
+		"tls://unspoken@a.example.org,tls://[::1]:1/":        "tls://a.example.org:4222,tls://[::1]:1",
+	} {
+		if n, _ := newNATS(t, setting); n.Servers() != want {
+			t.Errorf("%q is told as %q", setting, n.Servers())
+		}
+	}
+}
+
+// limits is a stream that kwai can use.
+func limits(change func(*jetstream.StreamConfig)) func(*testing.T, jetstream.JetStream) {
+	return func(t *testing.T, js jetstream.JetStream) {
+		t.Helper()
+		c := jetstream.StreamConfig{Name: "KWAI", Subjects: []string{"kwai.>"}}
+		change(&c)
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What NATS says no to ends the start, with a line that says what to do.
+func TestNATSThatRefusesIsToldAtTheStart(t *testing.T) {
+	t.Parallel()
+	password := func(o *server.Options) { o.Username, o.Password = "kwai", "unspoken" }
+	tests := []struct {
+		name    string
+		server  func(*server.Options)
+		prepare func(*testing.T, jetstream.JetStream)
+		setting string // $ is the server's address
+		want    string
+	}{
+		{"no JetStream", func(o *server.Options) { o.JetStream = false }, nil, "nats://$", "JetStream is not enabled"},
+		{"no password", password, nil, "nats://$", "authorization violation: look at the user and password"},
+		{"a wrong password", password, nil, "nats://kwai:unspoken2@$", "authorization violation"},
+		{"a wrong token", password, nil, "nats://unspoken2@$", "authorization violation"},
+		{"no TLS", nil, nil, "tls://$", "NATS has no TLS here"},
+		{"no permission", func(o *server.Options) {
+			o.Users = []*server.User{{Username: "kwai", Password: "unspoken", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{"kwai.>"}}}}}
+		}, nil, "nats://kwai:unspoken@$", "give the user the permissions that docs/events.md lists"},
+		{"too many replicas", nil, nil, "nats://$?replicas=3", "replicas > 1 not supported in non-clustered mode"},
+		{"other subjects", nil, limits(func(c *jetstream.StreamConfig) { c.Subjects = []string{"kwai.user.*"} }), "nats://$", "does not take the subjects kwai.>"},
+		{"a name of another", nil, limits(func(c *jetstream.StreamConfig) { c.Name = "OTHER" }), "nats://$", "another stream takes subjects of kwai.>: change its subjects, or choose another name with stream=NAME"},
+		{"a work queue", nil, limits(func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }), "nats://$", "it must be limits"},
+		{"interest", nil, limits(func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }), "nats://$", "it must be limits"},
+		{"memory", nil, limits(func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }), "nats://$", "its storage must be file"},
+		{"a short window", nil, limits(func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }), "nats://$", "its duplicate window must be 1m0s at least"},
+		{"no acknowledgement", nil, limits(func(c *jetstream.StreamConfig) { c.NoAck = true }), "nats://$", "no_ack must be off"},
+		{"small messages", nil, limits(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 200 }), "nats://$", "takes messages of 200 bytes only"},
+		{"changed subjects", nil, limits(func(c *jetstream.StreamConfig) {
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "kwai.>", Destination: "other.>"}
+		}), "nats://$", "subject_transform"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var changes []func(*server.Options)
+			if tt.server != nil {
+				changes = append(changes, tt.server)
+			}
+			s := natstest.Serve(t, changes...)
+			if tt.prepare != nil {
+				tt.prepare(t, s.JetStream())
+			}
+			n, log := newNATS(t, strings.ReplaceAll(tt.setting, "$", s.Address()))
+			err := n.Connect(t.Context(), func() {})
+			if !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Connect says %v, want %q", err, tt.want)
+			}
+			if told := fmt.Sprint(log, err); strings.Contains(told, "unspoken") {
+				t.Errorf("it tells a secret: %s", told)
+			}
+		})
+	}
+}
+
+// A stream that its operator made is used as it is.
+func TestNATSUsesTheStreamThatIsThere(t *testing.T) {
+	t.Parallel()
+	s := natstest.Serve(t)
+	limits(func(c *jetstream.StreamConfig) {
+		c.Name, c.Subjects, c.MaxAge, c.MaxMsgs, c.Description = "Events", []string{"other", "events.*.*"}, time.Hour, 10, "mine"
+	})(t, s.JetStream())
+	before := stream(t, s.JetStream(), "Events").Config
+	n, log := connected(t, s.URL()+"?stream=Events&replicas=3")
+	deliver(t, n, event)
+	after := stream(t, s.JetStream(), "Events")
+	if diff := cmp.Diff(before, after.Config); diff != "" || after.State.Msgs != 1 {
+		t.Errorf("%d messages, settings changed:\n%s", after.State.Msgs, diff)
+	}
+	if !strings.Contains(log.String(), "drops the oldest events when it is full") {
+		t.Errorf("the log lacks a warning: %s", log)
+	}
+}
+
+func TestNATSThatIsAwayDoesNotStopTheStart(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	n, log := newNATS(t, s.URL())
+	woken := make(chan struct{}, 1)
+	if err := n.Connect(t.Context(), func() { woken <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Deliver(t.Context(), event); err == nil || errors.Is(err, bus.ErrRefused) {
+		t.Errorf("without NATS the delivery ends with %v", err)
+	}
+	s.Start()
+	<-woken
+	deliver(t, n, event)
+	s.Stop()
+	log.wait(t, 1, "lost the connection to NATS")
+	s.Start()
+	<-woken
+	deliver(t, n, event) // again, but the stream has it
+	if got := stream(t, s.JetStream(), "KWAI").State.Msgs; got != 1 {
+		t.Errorf("the stream has %d messages", got)
+	}
+	for _, once := range []string{"NATS can't be reached", "made a stream for events", "lost the connection"} {
+		if strings.Count(log.String(), once) != 1 {
+			t.Errorf("%q is not logged once:\n%s", once, log)
+		}
+	}
+}
+
+// What is wrong is logged once, not each second, and mends itself.
+func TestNATSThatBeginsToRefuse(t *testing.T) {
+	t.Parallel()
+	s := natstest.Serve(t, func(o *server.Options) { o.Username, o.Password = "kwai", "unspoken" })
+	n, log := connected(t, "nats://kwai:unspoken@"+s.Address())
+	s.Stop()
+	s.Options.Password = "another"
+	s.Start()
+	log.wait(t, 1, "authorization violation")
+	retries := time.After(3 * time.Second)
+	<-retries
+	s.Stop()
+	s.Options.Password = "unspoken"
+	s.Start()
+	log.wait(t, 1, "connected to NATS")
+	deliver(t, n, event)
+	if text := log.String(); strings.Count(text, "level=ERROR") != 1 || strings.Contains(text, "unspoken") {
+		t.Errorf("the log is\n%s", text)
+	}
+}
+
+func TestNATSStreamThatIsDeletedIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := natstest.Serve(t)
+	n, _ := connected(t, s.URL())
+	deliver(t, n, event)
+	js := s.JetStream()
+	if err := js.DeleteStream(t.Context(), "KWAI"); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, n, event)
+	if got := stream(t, js, "KWAI"); got.State.Msgs != 1 || got.Config.Discard != jetstream.DiscardNew {
+		t.Errorf("the stream is %+v", got)
+	}
+}
+
+func TestNATSStreamThatIsFullRefuses(t *testing.T) {
+	t.Parallel()
+	s := natstest.Serve(t)
+	limits(func(c *jetstream.StreamConfig) { c.MaxMsgs, c.Discard = 1, jetstream.DiscardNew })(t, s.JetStream())
+	n, log := connected(t, s.URL())
+	deliver(t, n, event)
+	next := event
+	next.ID = "2"
+	for range 3 {
+		if err := n.Deliver(t.Context(), next); !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), "the stream KWAI can't take more: maximum messages exceeded") {
+			t.Errorf("a full stream is told as %v", err)
+		}
+	}
+	st, err := s.JetStream().Stream(t.Context(), "KWAI")
+	if err == nil {
+		err = st.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, n, next)
+	if strings.Count(log.String(), "NATS refuses events") != 1 || strings.Count(log.String(), "NATS takes events again") != 1 {
+		t.Errorf("the log is\n%s", log)
+	}
+}
+
+// A NATS that hangs holds up neither a delivery nor the end for long.
+func TestNATSThatHangsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := natstest.Serve(t)
+	n, _ := connected(t, s.URL())
+	ctx, cancel := context.WithCancel(t.Context())
+	js := s.JetStream()
+	if err := js.DeleteStream(ctx, "KWAI"); err != nil {
+		t.Fatal(err)
+	}
+	// Somebody who takes the subject and never answers.
+	sub, err := js.Conn().Subscribe("kwai.>", func(*nats.Msg) {})
+	if err == nil {
+		err = js.Conn().Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	began := time.Now()
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if err := n.Deliver(ctx, event); err == nil || time.Since(began) > 3*time.Second {
+		t.Errorf("after the caller's end: %v, %v", time.Since(began), err)
+	}
+	if err := n.Deliver(t.Context(), event); err == nil || !strings.Contains(err.Error(), "has not answered within 5s") {
+		t.Errorf("it ends with %v", err)
+	}
+	time.AfterFunc(100*time.Millisecond, s.Stop)
+	began = time.Now()
+	if err := n.Deliver(t.Context(), event); err == nil || time.Since(began) > 3*time.Second {
+		t.Errorf("after the connection's end: %v, %v", time.Since(began), err)
+	}
+}
+
+func decode(t *testing.T, m jetstream.Msg) (e struct {
+	ID, Type, Subject string
+	Data              struct{ User, Session string }
+}) {
+	t.Helper()
+	if err := json.Unmarshal(m.Data(), &e); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}

@@ -1,0 +1,223 @@
+package bus_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"kwai/internal/bus"
+	"kwai/internal/bus/natstest"
+)
+
+// authority issues certificates, which are written to files.
+type authority struct {
+	t      *testing.T
+	folder string
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t, folder: t.TempDir()}
+	a.issue("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	return a
+}
+
+func (a *authority) file(name string) string { return filepath.Join(a.folder, name) }
+
+// issue makes NAME.pem and NAME.key.
+func (a *authority) issue(name string, c *x509.Certificate) tls.Certificate {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	c.SerialNumber, c.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
+	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if a.cert == nil {
+		a.key = key
+		a.cert, _ = x509.ParseCertificate(der)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	pair := tls.Certificate{}
+	if err == nil {
+		err = errors.Join(
+			os.WriteFile(a.file(name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+			os.WriteFile(a.file(name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	}
+	if err == nil {
+		pair, err = tls.LoadX509KeyPair(a.file(name+".pem"), a.file(name+".key"))
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pair
+}
+
+// credentials has a server trust an operator and returns a file of one user
+// of its only account with JetStream.
+func credentials(t *testing.T, o *server.Options) (file string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	pair := func(kp nkeys.KeyPair, err error) (nkeys.KeyPair, string) {
+		t.Helper()
+		must(err)
+		public, err := kp.PublicKey()
+		must(err)
+		return kp, public
+	}
+	operator, operatorID := pair(nkeys.CreateOperator())
+	_, systemID := pair(nkeys.CreateAccount())
+	account, accountID := pair(nkeys.CreateAccount())
+	user, userID := pair(nkeys.CreateUser())
+
+	system, err := jwt.NewAccountClaims(systemID).Encode(operator)
+	must(err)
+	claims := jwt.NewAccountClaims(accountID)
+	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: -1, MemoryStorage: -1, Streams: -1, Consumer: -1}
+	encoded, err := claims.Encode(operator)
+	must(err)
+	resolver := &server.MemAccResolver{}
+	must(resolver.Store(systemID, system))
+	must(resolver.Store(accountID, encoded))
+	trusted := jwt.NewOperatorClaims(operatorID)
+	o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{trusted}, resolver, systemID
+
+	login, err := jwt.NewUserClaims(userID).Encode(account)
+	must(err)
+	seed, err := user.Seed()
+	must(err)
+	text, err := jwt.FormatUserConfig(login, seed)
+	must(err)
+	file = filepath.Join(t.TempDir(), "kwai.creds")
+	must(os.WriteFile(file, text, 0o600))
+	return file
+}
+
+func TestNATSLogsIn(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cert := ca.issue("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	ca.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	withTLS := func(o *server.Options) {
+		o.TLS, o.TLSTimeout, o.TLSConfig = true, 5, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	withClients := func(o *server.Options) {
+		withTLS(o)
+		o.TLSVerify, o.TLSConfig.ClientAuth = true, tls.RequireAndVerifyClientCert
+	}
+	const permissions = "kwai.>,$JS.API.STREAM.INFO.KWAI,$JS.API.STREAM.CREATE.KWAI"
+	var creds, other server.Options
+	file := credentials(t, &creds)
+	wrong := credentials(t, &other)
+	trust := func(o *server.Options) {
+		o.TrustedOperators, o.AccountResolver, o.SystemAccount = creds.TrustedOperators, creds.AccountResolver, creds.SystemAccount
+	}
+	tests := []struct {
+		name    string
+		server  func(*server.Options)
+		setting string // $ is the server's address
+		refused string
+	}{
+		{"nothing", func(*server.Options) {}, "nats://$", ""},
+		{"user and password", func(o *server.Options) { o.Username, o.Password = "kwai", "un@s/p?o,ken" }, "nats://kwai:un%40s%2Fp%3Fo%2Cken@$", ""},
+		{"token", func(o *server.Options) { o.Authorization = "unspoken" }, "nats://unspoken@$", ""},
+		{"the second server", func(o *server.Options) { o.Authorization = "unspoken" }, "nats://unspoken@127.0.0.1:1,$", ""},
+		{"few permissions", func(o *server.Options) {
+			o.Users = []*server.User{{Username: "kwai", Password: "unspoken", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: strings.Split(permissions, ",")}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}}}}
+		}, "nats://kwai:unspoken@$", ""},
+		{"credentials", trust, "nats://$?credentials=" + file, ""},
+		{"other credentials", trust, "nats://$?credentials=" + wrong, "authorization violation"},
+		{"TLS", withTLS, "nats://$?ca=" + ca.file("ca.pem"), ""},
+		{"TLS with a password", func(o *server.Options) { withTLS(o); o.Authorization = "unspoken" }, "tls://unspoken@$?ca=" + ca.file("ca.pem"), ""},
+		{"TLS of another authority", withTLS, "tls://$", "is not trusted (ca=FILE"},
+		{"a client's certificate", withClients, "tls://$?ca=" + ca.file("ca.pem") + "&cert=" + ca.file("client.pem") + "&key=" + ca.file("client.key"), ""},
+		{"no client's certificate", withClients, "tls://$?ca=" + ca.file("ca.pem"), "cert=FILE"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Serve(t, tt.server)
+			n, log := newNATS(t, strings.ReplaceAll(tt.setting, "$", s.Address()))
+			err := n.Connect(t.Context(), func() {})
+			if told := fmt.Sprint(log, err, n.Servers()); strings.Contains(told, "spoken") || strings.Contains(told, "ken@") {
+				t.Errorf("it tells a secret: %s", told)
+			}
+			if tt.refused != "" {
+				if !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), tt.refused) {
+					t.Errorf("Connect says %v, want %q; %s", err, tt.refused, log)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			deliver(t, n, event)
+			deliver(t, n, event)
+			if s.Options.TLSVerify { // no other client can look
+				return
+			}
+			var login nats.Option
+			switch {
+			case tt.name == "credentials":
+				login = nats.UserCredentials(file)
+			case s.Options.Authorization != "":
+				login = nats.Token(s.Options.Authorization)
+			case len(s.Options.Users) > 0:
+				login = nats.UserInfo("kwai", "unspoken")
+			default:
+				login = nats.UserInfo(s.Options.Username, s.Options.Password)
+			}
+			if got := stream(t, s.JetStream(login), "KWAI").State.Msgs; got != 1 {
+				t.Errorf("the stream has %d messages", got)
+			}
+		})
+	}
+}
+
+func TestNATSWithoutTLSIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for setting, warned := range map[string]bool{
+		"nats://kwai.invalid:4222": true, "nats://127.0.0.1:1,192.0.2.1:1": true, "nats://127.0.0.1:1": false, "nats://localhost:1": false, "tls://kwai.invalid:4222": false,
+	} {
+		_, log := newNATS(t, setting)
+		if strings.Contains(log.String(), "without TLS") != warned {
+			t.Errorf("%s: %s", setting, log)
+		}
+	}
+}

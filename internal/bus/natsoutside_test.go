@@ -1,0 +1,246 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kwai/internal/bus"
+	"kwai/internal/bus/natstest"
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// outside is a database whose events are published to a real NATS.
+type outside struct {
+	t     *testing.T
+	store *store.Store
+	nats  *natstest.Server
+	ahead atomic.Int64 // how far the database's clock is ahead, in nanoseconds
+}
+
+func eachOutside(t *testing.T, f func(t *testing.T, o *outside)) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		o := &outside{t: t, nats: natstest.Serve(t)}
+		o.store = storetest.Open(t, url, func() time.Time { return time.Now().Add(time.Duration(o.ahead.Load())) })
+		f(t, o)
+	})
+}
+
+// publisher is a bus of its own connection, registered.
+func (o *outside) publisher(keepFor time.Duration) (*bus.Bus, *logged) {
+	o.t.Helper()
+	n, log := newNATS(o.t, o.nats.URL())
+	b := bus.NewOutside(o.store, n, keepFor, slog.New(slog.NewTextHandler(log, nil)))
+	if err := n.Connect(o.t.Context(), b.Wake); err != nil {
+		o.t.Fatal(err)
+	}
+	if err := b.Register(o.t.Context()); err != nil {
+		o.t.Fatal(err)
+	}
+	return b, log
+}
+
+// run runs a bus until stop is called, at the end of the test at the latest.
+func (o *outside) run(b *bus.Bus) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { b.Run(ctx); close(done) }()
+	stop = func() { cancel(); <-done }
+	o.t.Cleanup(stop)
+	return stop
+}
+
+// write writes events, each in a transaction of its own.
+func (o *outside) write(ids ...string) {
+	o.t.Helper()
+	for _, id := range ids {
+		err := o.store.InTx(o.t.Context(), func(tx *store.Tx) error {
+			return tx.Publish(store.Event{ID: id, Type: "user.created", UserID: "u", CreatedAt: tx.Now, ExpiresAt: tx.Now}, "nats")
+		})
+		if err != nil {
+			o.t.Fatal(err)
+		}
+	}
+}
+
+// published are the ids of the stream's messages, of which there are n.
+func (o *outside) published(n int) (ids []string) {
+	o.t.Helper()
+	js := o.nats.JetStream()
+	for _, m := range natstest.Messages(o.t, js, "KWAI", n) {
+		ids = append(ids, decode(o.t, m).ID)
+	}
+	if got := stream(o.t, js, "KWAI").State.Msgs; got != uint64(n) {
+		o.t.Errorf("the stream has %d messages, want %d", got, n)
+	}
+	return ids
+}
+
+func (o *outside) wantPublished(want ...string) {
+	o.t.Helper()
+	if diff := cmp.Diff(want, o.published(len(want))); diff != "" {
+		o.t.Errorf("published (-want +got):\n%s", diff)
+	}
+}
+
+func (o *outside) waiting() int {
+	o.t.Helper()
+	d, err := o.store.Read(o.t.Context()).NextDeliveries("nats", 1000)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return len(d)
+}
+
+func numbered(from, to int) (ids []string) {
+	for i := from; i < to; i++ {
+		ids = append(ids, fmt.Sprintf("%03d", i))
+	}
+	return ids
+}
+
+// Two servers publish one at a time, and what one leaves the other takes on.
+func TestEventsArePublishedInOrder(t *testing.T) {
+	eachOutside(t, func(t *testing.T, o *outside) {
+		first, _ := o.publisher(time.Hour)
+		second, _ := o.publisher(time.Hour)
+		stop := o.run(first)
+		o.run(second)
+		ids := numbered(0, 200)
+		for i, id := range ids {
+			o.write(id)
+			if i == 100 {
+				stop()
+			}
+			first.Wake()
+			second.Wake()
+		}
+		o.wantPublished(ids...)
+	})
+}
+
+// Events that happen while NATS is away are published within seconds once it is
+// back: all, once, in order.
+func TestEventsWaitWhileNATSIsAway(t *testing.T) {
+	eachOutside(t, func(t *testing.T, o *outside) {
+		b, log := o.publisher(time.Hour)
+		o.run(b)
+		for i := range 3 {
+			var writing sync.WaitGroup
+			writing.Go(func() { o.write(numbered(i*40, i*40+40)...) })
+			o.nats.Stop()
+			writing.Wait()
+			log.wait(t, i+1, "lost the connection to NATS")
+			o.nats.Start()
+			back := time.Now()
+			eventually(t, "an empty outbox", func() bool { return o.waiting() == 0 })
+			if took := time.Since(back); took > 10*time.Second {
+				t.Errorf("it took %v after NATS had come back", took)
+			}
+		}
+		o.wantPublished(numbered(0, 120)...)
+	})
+}
+
+// A server that can't reach NATS does not hold up one that can.
+func TestAnotherServerPublishesWhereOneCannot(t *testing.T) {
+	eachOutside(t, func(t *testing.T, o *outside) {
+		cut, _ := newNATS(t, "nats://127.0.0.1:1")
+		o.run(bus.NewOutside(o.store, cut, time.Hour, slog.New(slog.DiscardHandler)))
+		if err := cut.Connect(t.Context(), func() {}); err != nil {
+			t.Fatal(err)
+		}
+		o.write("1")
+		b, _ := o.publisher(time.Hour)
+		o.run(b)
+		o.wantPublished("1")
+	})
+}
+
+// What was published but could not be noted is published again; the stream
+// takes it once.
+func TestEventPublishedTwiceIsInTheStreamOnce(t *testing.T) {
+	eachOutside(t, func(t *testing.T, o *outside) {
+		n, _ := connected(t, o.nats.URL())
+		again := bus.NewOutside(o.store, repeated{n}, time.Hour, slog.New(slog.DiscardHandler))
+		o.write("1", "2")
+		if done, err := again.DeliverDue(t.Context()); err != nil || done != 0 {
+			t.Fatal(done, err)
+		}
+		b, _ := o.publisher(time.Hour)
+		o.run(b)
+		eventually(t, "an empty outbox", func() bool { return o.waiting() == 0 })
+		o.wantPublished("1", "2")
+	})
+}
+
+// repeated publishes, but the answer is lost.
+type repeated struct{ *bus.NATS }
+
+func (r repeated) Deliver(ctx context.Context, e store.Event) error {
+	if err := r.NATS.Deliver(ctx, e); err != nil {
+		return err
+	}
+	return context.DeadlineExceeded
+}
+
+func TestEventsThatWaitTooLongAreDropped(t *testing.T) {
+	eachOutside(t, func(t *testing.T, o *outside) {
+		b, log := o.publisher(time.Hour)
+		o.nats.Stop()
+		log.wait(t, 1, "lost the connection")
+		o.write("old")
+		o.ahead.Store(int64(time.Hour - time.Minute))
+		o.write("young")
+		if done, err := b.DeliverDue(t.Context()); err != nil || done != 0 || o.waiting() != 2 {
+			t.Errorf("before its time: %d, %v", done, err)
+		}
+		o.ahead.Add(int64(time.Minute))
+		o.nats.Start()
+		log.wait(t, 1, "connected to NATS")
+		if done, err := b.DeliverDue(t.Context()); err != nil || done != 2 {
+			t.Errorf("tried %d, %v", done, err)
+		}
+		o.wantPublished("young")
+		if text := log.String(); strings.Count(text, "an event was dropped: it waited too long") != 1 || !strings.Contains(text, "event=old") {
+			t.Errorf("the log is %s", text)
+		}
+	})
+}
+
+// Nothing is kept for ever for a NATS that nobody publishes to any more.
+func TestSubscriberWhomNobodyTellsIsForgotten(t *testing.T) {
+	eachOutside(t, func(t *testing.T, o *outside) {
+		o.publisher(time.Hour)
+		o.write(numbered(0, 150)...)
+		tidy := func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { bus.Tidy(ctx, o.store, time.Hour, slog.New(slog.DiscardHandler)); close(done) }()
+			if o.ahead.Load() >= int64(time.Hour) {
+				eventually(t, "an empty outbox", func() bool { return o.waiting() == 0 })
+			}
+			cancel()
+			<-done
+		}
+		o.ahead.Store(int64(time.Hour - time.Minute))
+		tidy()
+		if n := o.waiting(); n != 150 {
+			t.Errorf("%d wait still, before the time", n)
+		}
+		o.ahead.Store(int64(time.Hour + time.Minute))
+		tidy()
+		found, err := o.store.Read(t.Context()).Subscribers()
+		if err != nil || len(found) != 1 || !found[0].SeenAt.IsZero() {
+			t.Errorf("the subscribers are %+v (%v)", found, err)
+		}
+	})
+}

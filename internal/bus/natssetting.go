@@ -1,0 +1,196 @@
+package bus
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// natsSetting is what a nats:// URL says.
+type natsSetting struct {
+	servers []string // without secrets
+	tls     bool
+	remote  bool // one of the servers is on another machine
+
+	user, password, token string
+	credentials           string // file
+	ca                    string // file
+	cert, key             string // files
+	stream                string
+	replicas              int
+}
+
+const (
+	defaultStream = "KWAI"
+	maxReplicas   = 5 // JetStream's
+	natsPort      = "4222"
+)
+
+var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// Errors that say nothing of the URL: any part of it may be one of a password
+// that lacks its percent-encoding.
+var (
+	errNATSURL = errors.New("it must be nats://[USER:PASSWORD@ or TOKEN@]HOST:PORT, or tls://…, with more hosts after commas; percent-encode what is special in a password or token")
+	errParam   = errors.New("it has a parameter that is not known, empty or given twice; there are credentials, ca, cert, key, stream and replicas; percent-encode what is special in a password or token")
+)
+
+func parseNATS(setting string) (*natsSetting, error) {
+	s := &natsSetting{stream: defaultStream, replicas: 1}
+	address, query, _ := strings.Cut(setting, "?")
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok || scheme != "nats" && scheme != "tls" {
+		return nil, errNATSURL
+	}
+	s.tls = scheme == "tls"
+	for i, host := range strings.Split(rest, ",") {
+		if err := s.addServer(scheme, strings.TrimPrefix(host, scheme+"://"), i == 0); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.setParameters(query); err != nil {
+		return nil, err
+	}
+	return s, s.checkFiles()
+}
+
+// addServer takes one of the hosts. The first may have what to log in with.
+func (s *natsSetting) addServer(scheme, host string, first bool) error {
+	u, err := url.Parse(scheme + "://" + host)
+	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.Fragment != "" || u.User != nil && !first {
+		return errNATSURL
+	}
+	port := u.Port()
+	if port == "" {
+		port = natsPort
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return errNATSURL
+	}
+	if u.User != nil {
+		password, both := u.User.Password()
+		if u.User.Username() == "" || both && password == "" {
+			return errNATSURL
+		}
+		if both {
+			s.user, s.password = u.User.Username(), password
+		} else {
+			s.token = u.User.Username()
+		}
+	}
+	s.servers = append(s.servers, scheme+"://"+net.JoinHostPort(u.Hostname(), port))
+	ip, err := netip.ParseAddr(u.Hostname())
+	if !strings.EqualFold(u.Hostname(), "localhost") && (err != nil || !ip.IsLoopback()) {
+		s.remote = true
+	}
+	return nil
+}
+
+func (s *natsSetting) setParameters(query string) error {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return errParam
+	}
+	for name, value := range values {
+		if len(value) != 1 || value[0] == "" {
+			return errParam
+		}
+		switch name {
+		case "credentials":
+			s.credentials = value[0]
+		case "ca":
+			s.ca = value[0]
+		case "cert":
+			s.cert = value[0]
+		case "key":
+			s.key = value[0]
+		case "stream":
+			s.stream = value[0]
+		case "replicas":
+			if s.replicas, err = strconv.Atoi(value[0]); err != nil || s.replicas < 1 || s.replicas > maxReplicas {
+				return fmt.Errorf("replicas must be a number from 1 to %d", maxReplicas)
+			}
+		default:
+			return errParam
+		}
+	}
+	if !streamName.MatchString(s.stream) {
+		return errors.New("stream must be up to 64 letters, digits, - and _")
+	}
+	if (s.cert == "") != (s.key == "") {
+		return errors.New("cert and key need each other")
+	}
+	if s.credentials != "" && (s.user != "" || s.token != "") {
+		return errors.New("it must have either credentials, or a user and password, or a token")
+	}
+	s.tls = s.tls || s.ca != "" || s.cert != ""
+	return nil
+}
+
+// checkFiles reads the files that are named: a wrong one is better told at the
+// start than at the first connection.
+func (s *natsSetting) checkFiles() error {
+	if s.credentials != "" {
+		text, err := os.ReadFile(s.credentials)
+		if err != nil {
+			return fmt.Errorf("credentials: %w", err)
+		}
+		// What nkeys says of a file may be part of it.
+		_, err = nkeys.ParseDecoratedJWT(text)
+		pair, err2 := nkeys.ParseDecoratedNKey(text)
+		if err != nil || err2 != nil {
+			return fmt.Errorf("credentials: %s is no NATS credentials file (.creds)", s.credentials)
+		}
+		pair.Wipe()
+	}
+	if s.ca != "" {
+		text, err := os.ReadFile(s.ca)
+		if err != nil {
+			return fmt.Errorf("ca: %w", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(text) {
+			return fmt.Errorf("ca: %s has no certificate in PEM", s.ca)
+		}
+	}
+	if s.cert != "" {
+		if _, err := tls.LoadX509KeyPair(s.cert, s.key); err != nil {
+			return fmt.Errorf("cert, key: %w", err)
+		}
+	}
+	return nil
+}
+
+// login are the options for connecting. Files are read again for each
+// connection, so that what expires can be replaced.
+func (s *natsSetting) login() []nats.Option {
+	var options []nats.Option
+	switch {
+	case s.credentials != "":
+		options = append(options, nats.UserCredentials(s.credentials))
+	case s.token != "":
+		options = append(options, nats.Token(s.token))
+	case s.user != "":
+		options = append(options, nats.UserInfo(s.user, s.password))
+	}
+	if s.tls {
+		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	if s.ca != "" {
+		options = append(options, nats.RootCAs(s.ca))
+	}
+	if s.cert != "" {
+		options = append(options, nats.ClientCert(s.cert, s.key))
+	}
+	return options
+}
