@@ -44,11 +44,12 @@ func stale(conn net.Conn, _ time.Duration) bool {
 		return true
 	}
 	quiet := false
-	err = raw.Read(func(fd uintptr) bool {
+	// Not raw.Read, which waits for a Read that is under way: pgx leaves one behind,
+	// until the next answer, where it once had to read while it wrote.
+	err = raw.Control(func(fd uintptr) {
 		var one [1]byte
 		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		quiet = err == unix.EAGAIN
-		return true
 	})
 	return err != nil || !quiet
 }

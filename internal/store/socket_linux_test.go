@@ -1,0 +1,41 @@
+package store_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"kwai/internal/store"
+)
+
+// pgx may have a Read under way on a connection that is idle.
+func TestAConnectionIsLookedAtWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	defer l.Close()
+	near, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+	check(t, err)
+	defer near.Close()
+	far, err := l.Accept()
+	check(t, err)
+	defer far.Close()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = near.Read(make([]byte, 1))
+	}()
+	// Else the look would wait for ever.
+	end := time.AfterFunc(5*time.Second, func() { far.Close() })
+	defer end.Stop()
+	for range 10_000 { // the Read begins meanwhile
+		if store.Stale(near, 0) {
+			t.Fatal("a quiet connection is taken for stale, or it was waited for")
+		}
+	}
+	check(t, far.Close())
+	<-read
+	if !store.Stale(near, 0) {
+		t.Error("an ended connection isn't seen to be")
+	}
+}
