@@ -9,11 +9,17 @@ import (
 	"kwai/internal/cluster"
 )
 
-// drive measures an operation at a server.
-func (b *bench) drive(server *cluster.Server, op load.Operation) side {
-	return func(ctx context.Context, _ int) (load.Figures, error) {
-		return load.Drive(ctx, server.Address, op, b.round())
+// drive measures an operation at a server, or at several over which its clients
+// spread. It may be another in each turn.
+func (b *bench) drive(op func(round int) load.Operation, addresses ...string) side {
+	return func(ctx context.Context, round int) (load.Figures, error) {
+		return load.Drive(ctx, op(round), b.round(), addresses...)
 	}
+}
+
+// always is the same operation in each turn.
+func always(op load.Operation) func(int) load.Operation {
+	return func(int) load.Operation { return op }
 }
 
 // besideBare compares an operation with the bare handler, which gets the request
@@ -23,7 +29,7 @@ func (b *bench) besideBare(ctx context.Context, c comparison, server *cluster.Se
 	var last load.Exchange
 	c.Operation, c.Connections, c.Beside = op(0).Name, op(0).Connections, "bare handler"
 	return b.compare(ctx, c, func(ctx context.Context, round int) (load.Figures, error) {
-		f, err := load.Drive(ctx, server.Address, op(round), b.round())
+		f, err := load.Drive(ctx, op(round), b.round(), server.Address)
 		last = f.Last
 		return f, err
 	}, func(ctx context.Context, round int) (load.Figures, error) {
@@ -32,14 +38,14 @@ func (b *bench) besideBare(ctx context.Context, c comparison, server *cluster.Se
 			return load.Figures{}, err
 		}
 		defer bare.Stop()
-		return load.Drive(ctx, bare.Address, load.Again(op(round), last.Request), b.round())
+		return load.Drive(ctx, load.Again(op(round), last.Request), b.round(), bare.Address)
 	})
 }
 
 // besideHash compares logins with the bare hash.
 func (b *bench) besideHash(ctx context.Context, c comparison, server *cluster.Server, op load.Operation) error {
 	c.Operation, c.Connections, c.Beside = op.Name, op.Connections, "bare hash"
-	return b.compare(ctx, c, b.drive(server, op), func(ctx context.Context, _ int) (load.Figures, error) {
+	return b.compare(ctx, c, b.drive(always(op), server.Address), func(ctx context.Context, _ int) (load.Figures, error) {
 		rate, err := load.HashRate(ctx, b.round())
 		return load.Figures{PerSecond: rate, Seconds: b.round().Seconds()}, err
 	})
@@ -54,11 +60,13 @@ func (b *bench) underFlood(ctx context.Context, c comparison, server *cluster.Se
 		flooding, end := context.WithCancel(ctx)
 		var flood sync.WaitGroup
 		flood.Go(func() {
-			_, _ = load.Drive(flooding, server.Address, load.WrongLogin(64, s.logins), time.Hour)
+			_, _ = load.Drive(flooding, load.WrongLogin(64, s.logins), time.Hour, server.Address)
 		})
 		defer flood.Wait()
 		defer end()
 		// The first tenth, which doesn't count, is when the flood rises.
-		return load.Drive(ctx, server.Address, op, b.round())
-	}, b.drive(server, op))
+		f, err := load.Drive(ctx, op, b.round(), server.Address)
+		f.CPU = 0 // most of it is the flood's
+		return f, err
+	}, b.drive(always(op), server.Address))
 }

@@ -1,6 +1,6 @@
 // Command bench measures what a kwai server does on this machine.
 //
-//	go run ./bench [-duration 4s] [-engine all|sqlite|postgres] [-only REGEXP] [-big=false] [-json]
+//	go run ./bench [-duration 4s] [-engine all|sqlite|postgres] [-only REGEXP] [-nats=false] [-big=false] [-json]
 //
 // It builds kwai as it is released and starts it on new databases with default
 // hashing and durability and without throttles: on SQLite, and on a PostgreSQL
@@ -17,14 +17,24 @@
 //     leave to a server;
 //   - renewals on PostgreSQL also beside pgbench with the same statement, on the
 //     same table, from 64 connections of its own: what the database leaves;
+//   - renewals and checks on PostgreSQL by three replicas, over which the clients
+//     spread, beside those by one of them: on one machine, which one replica uses
+//     up, this shows what further replicas cost, not what they add;
+//   - with events published to NATS (without -nats=false), a nats-server that is
+//     built and runs in a process of its own: renewals and checks, which write no
+//     event, and logins and logouts, which do, beside those without it; and how
+//     fast 10,000 events are published that waited while it was away, beside a
+//     bare client that publishes one after the other;
 //   - logins, renewals and checks among 200,000 users and 1,000,000 sessions
 //     (without -big=false) beside the small database's;
 //   - renewals during a flood of wrong logins from 64 connections beside those
 //     without it.
 //
-// Each client goes round many sessions, which lie all over the table. Last come
-// start, memory and size of the program, and which of the project's targets were
-// reached. The exit code doesn't depend on them.
+// Beside each rate stands the processor time of an operation, of kwai, its
+// database and NATS together, without the client's. Each client goes round many
+// sessions, which lie all over the table. Last come start, memory and size of the
+// program, and which of the project's targets were reached. The exit code doesn't
+// depend on them.
 //
 // A figure and its limit are measured right after each other, in three short
 // rounds, and what is printed is the median of the rounds (of the maximum: the
@@ -33,15 +43,15 @@
 // the machine with its clients. Compare figures of one machine only.
 //
 // -only chooses among the lines of the tables by what they begin with, such as
-// "SQLite, small: renew 64".
+// "SQLite, small: renew 64"; "NATS|replica" are those with NATS and those by replicas.
 //
-// With everything it takes some eight minutes, five of them in proportion to
+// With everything it takes some eleven minutes, six of them in proportion to
 // -duration; the large databases are two.
 //
-// engine.go says what is measured on each engine and in which order, limits.go and
-// pgbench.go beside what; site.go makes and fills a database, process.go serves
-// it, rounds.go compares; report.go and targets.go have what is printed. What
-// drives kwai is package load.
+// engine.go says what is measured on each engine and in which order, limits.go,
+// pgbench.go, postgres.go and nats.go beside what; site.go makes and fills a
+// database, process.go serves it, rounds.go compares; report.go and targets.go
+// have what is printed. What drives kwai is package load.
 package main
 
 import (
@@ -65,6 +75,7 @@ type options struct {
 	duration time.Duration
 	engine   string
 	only     *regexp.Regexp
+	nats     bool
 	big      bool
 	json     bool
 }
@@ -78,6 +89,7 @@ func main() {
 		o.only, err = regexp.Compile(s)
 		return err
 	})
+	flag.BoolVar(&o.nats, "nats", true, "measure with NATS too")
 	flag.BoolVar(&o.big, "big", true, "measure large databases too")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
 	flag.Parse()
@@ -96,7 +108,8 @@ func main() {
 // bench is one run.
 type bench struct {
 	options
-	folder string // of the program and the databases
+	folder string     // of the program and the databases
+	queue  *load.NATS // nil without -nats
 	report *report
 }
 
@@ -117,6 +130,13 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b.report.ProgramBytes = file.Size()
+	if b.nats {
+		say("building NATS")
+		if b.queue, err = load.StartNATS(ctx, filepath.Join(folder, "nats")); err != nil {
+			return err
+		}
+		defer b.queue.Stop()
+	}
 	if o.engine != "postgres" {
 		if err := b.sqlite(ctx, program); err != nil {
 			return fmt.Errorf("SQLite: %w", err)
@@ -137,7 +157,7 @@ func run(ctx context.Context, o options) error {
 func (b *bench) sqlite(ctx context.Context, program string) error {
 	return b.engine(ctx, "SQLite", func(_ context.Context, size string) (cluster.Kwai, error) {
 		return cluster.Kwai{Program: program, Folder: filepath.Join(b.folder, "sqlite-"+size)}, nil
-	}, nil)
+	})
 }
 
 var began = time.Now()

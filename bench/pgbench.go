@@ -66,12 +66,13 @@ func (b *bench) besidePgbench(ctx context.Context, c comparison, server *cluster
 	}
 	op := load.Renew(pgbenchClients, s.sessions)
 	c.Operation, c.Connections, c.Beside = op.Name, op.Connections, "pgbench"
-	if err := b.compare(ctx, c, b.drive(server, op), func(ctx context.Context, _ int) (load.Figures, error) {
-		return runPgbench(ctx, program, script, s.Database, b.round())
-	}); err != nil {
-		return err
-	}
-	return checkPgbench(ctx, s.Database)
+	return b.compare(ctx, c, b.drive(always(op), server.Address), func(ctx context.Context, _ int) (load.Figures, error) {
+		f, err := runPgbench(ctx, program, script, s.Database, b.round())
+		if err == nil {
+			err = checkPgbench(ctx, s.Database)
+		}
+		return f, err
+	})
 }
 
 func addPgbenchSessions(ctx context.Context, database string) error {

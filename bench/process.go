@@ -20,7 +20,7 @@ type process struct {
 // serve makes and fills an installation and serves it. The function returned
 // stops the server and notes in the report what it took at most.
 func (b *bench) serve(
-	ctx context.Context, c comparison, install func(ctx context.Context, database string) (cluster.Kwai, error), users, sessions, spare int,
+	ctx context.Context, c comparison, install installer, users, sessions, spare int,
 ) (s *site, server *cluster.Server, done func() error, err error) {
 	say("making a %s database on %s", c.Database, c.Engine)
 	kwai, err := install(ctx, c.Database)

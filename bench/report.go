@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -53,35 +55,36 @@ func (r *report) table(w io.Writer) error {
 			return err
 		}
 	}
-	for _, line := range append(r.failures(), r.Missing...) {
+	for _, line := range slices.Concat(r.remarks(), r.failures(), r.Missing) {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(line))
 	}
 	return nil
 }
 
 func (r *report) rates(w io.Writer) {
-	const header = "%s\tconnections\tper second\tp50 ms\tp99 ms\tmax ms\terrors\tbeside\tper second\tp50 ms\tp99 ms\tof it\t\n"
+	const header = "%s\tconnections\tper second\tp50 ms\tp99 ms\tmax ms\tCPU µs\terrors\tbeside\tper second\tp50 ms\tp99 ms\tCPU µs\tof it\t\n"
 	title := ""
 	for _, c := range r.Comparisons {
 		if next := c.Engine + ", " + c.Database; next != title {
 			if title != "" {
-				fmt.Fprintln(w, strings.Repeat("\t", 12))
+				fmt.Fprintln(w, strings.Repeat("\t", 14))
 			}
 			title = next
 			fmt.Fprintf(w, header, title)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%s\t%.0f\t%s\t%s\t%.1f %%\t\n",
-			c.Operation, c.Connections, c.Figures.PerSecond, c.Figures.P50, c.Figures.P99, c.Figures.Max, c.Figures.Errors+c.Limit.Errors,
-			c.Beside, c.Limit.PerSecond, time2(c.Limit.P50), time2(c.Limit.P99), 100*c.Ratio)
+		of, limit := c.Figures, c.Limit
+		fmt.Fprintf(w, "%s\t%d\t%.0f\t%s\t%s\t%s\t%s\t%d\t%s\t%.0f\t%s\t%s\t%s\t%.1f %%\t\n",
+			c.Operation, c.Connections, of.PerSecond, known(2, of.P50), known(2, of.P99), known(2, of.Max), known(0, of.CPU), of.Errors+limit.Errors,
+			c.Beside, limit.PerSecond, known(2, limit.P50), known(2, limit.P99), known(0, limit.CPU), 100*c.Ratio)
 	}
 }
 
-// time2 is a time in ms with two digits; nothing where there was none.
-func time2(ms float64) string {
-	if ms == 0 {
+// known is a figure with so many digits; nothing where there was none.
+func known(digits int, figure float64) string {
+	if figure == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", ms)
+	return strconv.FormatFloat(figure, 'f', digits, 64)
 }
 
 func (r *report) usage(w io.Writer) {
@@ -98,6 +101,15 @@ func (r *report) verdict(w io.Writer) {
 	for _, t := range r.Targets {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t\n", t.What, t.Wanted, t.Got, t.Reached)
 	}
+}
+
+// remarks are what a reader must know of figures that aren't what they seem.
+func (r *report) remarks() []string {
+	if !slices.ContainsFunc(r.Comparisons, func(c comparison) bool { return c.Beside == oneReplica }) {
+		return nil
+	}
+	return []string{fmt.Sprintf("Three replicas, their database and their clients share the %d cores that one replica uses up with them: "+
+		"the machine is the bound, so three can't do more. What a further replica costs is the CPU of an operation.", r.Cores)}
 }
 
 // failures are the first errors of what had any.

@@ -20,7 +20,7 @@ func (b *bench) round() time.Duration { return b.duration / rounds }
 // comparison is an operation's figures beside its limit's.
 type comparison struct {
 	Engine      string       `json:"engine"`   // SQLite or PostgreSQL
-	Database    string       `json:"database"` // small or big
+	Database    string       `json:"database"` // small, big, or NATS: a small one whose events go there
 	Operation   string       `json:"operation"`
 	Connections int          `json:"connections"`
 	Figures     load.Figures `json:"figures"`
@@ -76,6 +76,7 @@ func middle(turns []load.Figures) (f load.Figures) {
 	f.PerSecond = of(func(f load.Figures) float64 { return f.PerSecond })
 	f.P50 = of(func(f load.Figures) float64 { return f.P50 })
 	f.P99 = of(func(f load.Figures) float64 { return f.P99 })
+	f.CPU = of(func(f load.Figures) float64 { return f.CPU })
 	return f
 }
 

@@ -23,15 +23,19 @@ const (
 type site struct {
 	cluster.Kwai
 	logins   []string       // addresses of those who log in
+	owners   []string       // addresses of those whose the sessions are; their hashes cost next to nothing
 	sessions []load.Session // to be renewed and checked
 	spare    []load.Session // to be ended
 }
 
 // newSite fills a new installation: with as many users and sessions as said, if
-// that is more than are needed, and sessions to be ended.
+// that is more than are needed, and sessions to be ended. Nobody is told of these.
 func newSite(ctx context.Context, kwai cluster.Kwai, users, sessions, spare int) (*site, error) {
+	s := &site{Kwai: kwai}
+	s.Bus = ""
+	defer func() { s.Bus = kwai.Bus }()
 	// A start makes the database.
-	server, err := kwai.Start(ctx)
+	server, err := s.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -40,22 +44,20 @@ func newSite(ctx context.Context, kwai cluster.Kwai, users, sessions, spare int)
 	accounts := make([]load.Account, max(users, owners+loggers))
 	emails := load.Emails("user", len(accounts))
 	dear, cheap := load.Hash(password.Default), load.Hash(load.QuickCost)
-	s := &site{Kwai: kwai}
-	var own []string
 	for i, at := range rand.Perm(len(accounts)) { //nolint:gosec // no secret
 		accounts[at] = load.Account{Email: emails[at], Hash: dear}
 		switch {
 		case i < loggers:
 			s.logins = append(s.logins, emails[at])
 		case i < loggers+owners:
-			own = append(own, emails[at])
+			s.owners = append(s.owners, emails[at])
 			accounts[at].Hash = cheap
 		}
 	}
 	if err := load.AddKinds(ctx, kwai.DatabaseURL(), accounts); err != nil {
 		return nil, err
 	}
-	if err := s.open(ctx, own, spare); err != nil {
+	if err := s.open(ctx, spare); err != nil {
 		return nil, err
 	}
 	if sessions > walked+spare {
@@ -65,15 +67,15 @@ func newSite(ctx context.Context, kwai cluster.Kwai, users, sessions, spare int)
 }
 
 // open opens the sessions at a server whose hashes cost next to nothing.
-func (s *site) open(ctx context.Context, emails []string, spare int) error {
+func (s *site) open(ctx context.Context, spare int) error {
 	server, err := s.Start(ctx, load.QuickHashes...)
 	if err != nil {
 		return err
 	}
 	defer server.Stop()
-	if s.sessions, err = load.OpenSessions(ctx, server.Address, emails, walked); err != nil {
+	if s.sessions, err = load.OpenSessions(ctx, server.Address, s.owners, walked); err != nil {
 		return err
 	}
-	s.spare, err = load.OpenSessions(ctx, server.Address, emails, spare)
+	s.spare, err = load.OpenSessions(ctx, server.Address, s.owners, spare)
 	return err
 }

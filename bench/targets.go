@@ -29,6 +29,9 @@ func (r *report) judge() {
 		flooded := r.find(engine, small, "renew under a flood", 16, "no flood")
 		r.atLeast(engine+": renew from 16 under a flood, of none", 40, flooded.Ratio)
 		r.atMost(engine+": p99 under that flood, of none", 4, "times", flooded.P99Ratio)
+		for _, op := range []string{"renew", "check"} {
+			r.atLeast(fmt.Sprintf("%s: %s from %d with NATS, of none", engine, op, manyClients), 95, r.find(engine, withNATS, op, manyClients, noNATS).Ratio)
+		}
 		for _, op := range []struct {
 			name        string
 			connections int

@@ -51,17 +51,6 @@ func TestParseGoroutines(t *testing.T) {
 	}
 }
 
-func TestParseCPU(t *testing.T) {
-	t.Parallel()
-	got, err := parseCPU("7 (a) b (c) R 1 7 7 0 -1 4194304 100 0 0 0 150 50 9 9 20 0 8 0 1 2 3")
-	if want := 2 * time.Second; err != nil || got != want {
-		t.Errorf("got %v, %v, want %v", got, err, want)
-	}
-	if got, err := parseCPU("7 (a) R 1"); err == nil {
-		t.Errorf("of too few fields: %v", got)
-	}
-}
-
 // steady are answers 200 every 10 ms, from one time to another.
 func steady(from, to time.Duration) (all []sample) {
 	for at := from + 10*time.Millisecond; at <= to; at += 10 * time.Millisecond {

@@ -3,12 +3,8 @@ package store
 import (
 	"context"
 	"database/sql"
-	"net"
 	"time"
 )
-
-// Stale says whether an idle connection has come to its end.
-func Stale(conn net.Conn) bool { return stale(conn, 0) }
 
 // CheckServer judges a server of that version and with that encoding, which
 // gave a session that time-out.

@@ -19,7 +19,11 @@ type Figures struct {
 	P50        float64 `json:"p50_ms"`
 	P99        float64 `json:"p99_ms"`
 	Max        float64 `json:"max_ms"`
+	// CPU is the processor time of an operation, in microseconds, in all processes
+	// that this program has started: without the client's. 0 where it isn't known.
+	CPU float64 `json:"cpu_us,omitempty"`
 
+	Done int      `json:"-"` // how many succeeded, before and after the time that counts too
 	Last Exchange `json:"-"`
 }
 
@@ -30,21 +34,23 @@ type Exchange struct {
 }
 
 // Drive does the operation from its connections, in a closed loop, for that
-// long, or until ctx ends: then its error comes with the figures so far.
+// long, or until ctx ends: then its error comes with the figures so far. The
+// connections spread evenly over the addresses, host:port.
 //
 // Before that things warm up: for a tenth of the duration, and until each client
 // has had an answer, so that all queue that will queue. What counts is what is
 // done within the duration, whenever it was begun: so rate and latencies are
 // right where an operation takes as long as the measurement.
-func Drive(ctx context.Context, address string, op Operation, duration time.Duration) (Figures, error) {
+func Drive(ctx context.Context, op Operation, duration time.Duration, addresses ...string) (Figures, error) {
 	conns := make([]*Conn, op.Connections)
 	times := make([]Latencies, op.Connections)
-	failed := make([]int, op.Connections)
+	done, failed := make([]int, op.Connections), make([]int, op.Connections)
 	var firstError error
 	var once sync.Once
+	_, before, unknown := CPU()
 	w := newWindow(op.Connections, duration)
 	err := InParallel(ctx, op.Connections, func(i int) error {
-		c := NewConn(address)
+		c := NewConn(addresses[i%len(addresses)])
 		conns[i] = c
 		defer c.Close()
 		times[i] = make(Latencies, 0, 1<<14)
@@ -54,6 +60,9 @@ func Drive(ctx context.Context, address string, op Operation, duration time.Dura
 			after := time.Now()
 			if first {
 				w.arrived(after)
+			}
+			if err == nil {
+				done[i]++
 			}
 			switch counts, over := w.at(after); {
 			case over || errors.Is(err, ErrNoMore):
@@ -70,8 +79,12 @@ func Drive(ctx context.Context, address string, op Operation, duration time.Dura
 		return ctx.Err()
 	})
 	f := figures(Merge(times), w.lasted(time.Now()))
-	for _, n := range failed {
-		f.Errors += n
+	for i := range op.Connections {
+		f.Done += done[i]
+		f.Errors += failed[i]
+	}
+	if _, after, err := CPU(); err == nil && unknown == nil && f.Done > 0 {
+		f.CPU = float64((after - before).Microseconds()) / float64(f.Done)
 	}
 	if firstError != nil {
 		f.FirstError = firstError.Error()

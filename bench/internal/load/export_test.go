@@ -10,6 +10,7 @@ import (
 var (
 	ParsePss       = parsePss
 	ParseStartTime = parseStartTime
+	ParseCPU       = parseCPU
 	Rounds         = rounds
 	NewWindow      = newWindow
 )

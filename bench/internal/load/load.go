@@ -25,7 +25,7 @@
 //
 // On PostgreSQL kwai.Database is the URL of a database of the cluster that
 // [StartPostgres] starts; where PostgreSQL isn't installed that says
-// [ErrNoPostgres].
+// [ErrNoPostgres]. kwai.Bus is the URL of the server that [StartNATS] starts.
 //
 // An [Operation] is what is measured; [Drive] does it in a closed loop from
 // keep-alive connections and gives [Figures]. The limit that transport and client
@@ -34,13 +34,14 @@
 //
 //	server, err = kwai.Start(ctx)
 //	op := load.Renew(64, sessions)
-//	figures, err := load.Drive(ctx, server.Address, op, 5*time.Second)
+//	figures, err := load.Drive(ctx, op, 5*time.Second, server.Address)
 //	bare, err := load.StartBare(ctx, figures.Last.Size)
-//	limit, err := load.Drive(ctx, bare.Address, load.Again(op, figures.Last.Request), 5*time.Second)
+//	limit, err := load.Drive(ctx, load.Again(op, figures.Last.Request), 5*time.Second, bare.Address)
 //
 // [Conn] is the client for whatever is no closed loop, [Dial] opens a connection
 // for what is no HTTP. [Measure] and [Watch] say what a process and its
-// descendants use; they need Linux, all else runs wherever kwai does.
+// descendants use, [CPU] what all of them have; they need Linux, all else runs
+// wherever kwai does.
 //
 // The client shares the machine with what it measures, so it is made to be
 // cheap: it knows no more of HTTP than these servers send. Figures are those of

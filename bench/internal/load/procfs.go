@@ -180,10 +180,9 @@ func startTime(pid int) (uint64, error) {
 	return parseStartTime(string(text))
 }
 
-// parseStartTime reads the 22nd field of stat. The second is the program's name
-// in brackets, which may itself hold spaces and brackets.
+// parseStartTime reads the 22nd field of stat.
 func parseStartTime(stat string) (uint64, error) {
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	fields := afterName(stat)
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("stat has too few fields: %q", stat)
 	}

@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"testing"
+	"time"
 
 	"kwai/bench/internal/load"
 )
@@ -27,5 +28,18 @@ func TestStartTimeIsFoundBehindAnyName(t *testing.T) {
 	}
 	if n, err := load.ParseStartTime("9031 (cat) R 1 2 3"); err == nil {
 		t.Errorf("got %d of a line cut off", n)
+	}
+}
+
+func TestCPUIsThatOfAProcessAndOfItsEndedChildren(t *testing.T) {
+	t.Parallel()
+	used, ended, err := load.ParseCPU("7 (a) b (c) R 1 7 7 0 -1 4194304 100 0 0 0 150 50 9 3 20 0 8 0 1 2 3")
+	if err != nil || used != 2*time.Second || ended != 120*time.Millisecond {
+		t.Errorf("got %v and %v, %v", used, ended, err)
+	}
+	for _, bad := range []string{"7 (a) R 1", "7 (a) R 1 7 7 0 -1 4194304 100 0 0 0 150 50 9", "7 (a) R 1 7 7 0 -1 4194304 100 0 0 0 150 x 9 3"} {
+		if used, ended, err := load.ParseCPU(bad); err == nil {
+			t.Errorf("got %v and %v of %q", used, ended, bad)
+		}
 	}
 }

@@ -1,0 +1,4 @@
+package store
+
+// Stale looks at a connection of the pool.
+var Stale = stale
