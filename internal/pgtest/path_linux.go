@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/url"
 	"sync"
@@ -80,7 +81,7 @@ func (p *Path) accept(all *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", p.to)
+		far, err := new(net.Dialer).DialContext(p.tb.Context(), "tcp", p.to)
 		if err != nil {
 			near.Close() // the server is down
 			continue
@@ -164,7 +165,7 @@ func (p *Path) drop(socket syscall.Conn, all bool) {
 		if all {
 			err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 				&unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}})
-		} else if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err == unix.ENOENT {
+		} else if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); errors.Is(err, unix.ENOENT) {
 			err = nil // there was none
 		}
 	})
