@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,6 +153,45 @@ func TestLease(t *testing.T) {
 		}
 		if !hold("y", "b", 60) {
 			t.Error("another lease is held too")
+		}
+	})
+}
+
+// Two subscribers may accept an event at the same time.
+func TestEventGoesWithTheLastOfTwoDeliveries(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		var ids []string
+		for i := range 50 {
+			ids = append(ids, fmt.Sprintf("%02d", i))
+		}
+		check(t, s.InTx(t.Context(), func(tx *store.Tx) error {
+			for _, id := range ids {
+				if err := tx.Publish(event(id), "a", "b"); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		var both sync.WaitGroup
+		for _, name := range []string{"a", "b"} {
+			both.Go(func() {
+				err := s.InTx(t.Context(), func(tx *store.Tx) error {
+					for _, id := range ids {
+						if _, err := tx.Delivered(name, id); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		if left, err := s.Read(t.Context()).Text(`SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || left != "0" {
+			t.Errorf("%s events are left (%v)", left, err)
 		}
 	})
 }
