@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"kwai/internal/bus"
 	"kwai/internal/store"
+	"kwai/internal/store/storetest"
 )
 
 // outsideBus is a registered bus for a subscriber outside.
@@ -114,5 +116,20 @@ func TestBusyServerThatCannotPublishLetsAnotherOne(t *testing.T) {
 		if good.told("1") != 1 {
 			t.Errorf("after %v the other one was told %d times", time.Since(b.start), good.told("1"))
 		}
+	})
+}
+
+// A server that stood still while it told an event tells no other: another server
+// may have told them meanwhile.
+func TestServerThatStoodStillTellsNoMoreOutside(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		var ahead atomic.Int64
+		db := storetest.Open(t, url, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+		b := &bundle{t: t, url: url, store: db}
+		b.publish(time.Hour, "1", "2")
+		s := &subscriber{deliver: func(context.Context, store.Event) error { ahead.Store(int64(20 * time.Second)); return nil }}
+		deliverDue(t, b.outsideBus(s, time.Hour), 1)
+		b.wantGone("1")
+		b.wantDelivery("2", 0, false, "")
 	})
 }
