@@ -195,3 +195,49 @@ func TestEventGoesWithTheLastOfTwoDeliveries(t *testing.T) {
 		}
 	})
 }
+
+// The order is that of the transactions, whatever the clocks that made the ids say.
+func TestDeliveriesAreInTheOrderOfTheirTransactions(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		for i, id := range []string{"9", "5", "7", "1"} {
+			at(t, s, seconds(-i), func(tx *store.Tx) error { return tx.Publish(event(id), "a", "b") })
+		}
+		at(t, s, epoch, func(tx *store.Tx) error { return errors.Join(drop(tx, "a", "9"), tx.Publish(event("0"), "a")) })
+		next, err := s.Read(t.Context()).NextDeliveries("a", 10)
+		check(t, err)
+		var got []string
+		for _, d := range next {
+			got = append(got, d.ID)
+		}
+		if diff := cmp.Diff([]string{"5", "7", "1", "0"}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func drop(tx *store.Tx, subscriber, id string) error {
+	_, err := tx.Delivered(subscriber, id)
+	return err
+}
+
+// Who was seen since is not unsubscribed.
+func TestUnsubscribe(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		at(t, s, seconds(10), func(tx *store.Tx) error { return tx.Subscribe("a") })
+		for _, tt := range []struct {
+			since int
+			want  bool
+		}{{9, false}, {10, true}, {10, true}} {
+			at(t, s, seconds(20), func(tx *store.Tx) error {
+				gone, err := tx.Unsubscribe("a", seconds(tt.since))
+				found, err2 := tx.Subscribers()
+				if gone != tt.want || len(found) != 1 || found[0].SeenAt.IsZero() != tt.want {
+					t.Errorf("unseen since %d: unsubscribed %t, %+v", tt.since, gone, found)
+				}
+				return errors.Join(err, err2)
+			})
+		}
+	})
+}
