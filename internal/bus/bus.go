@@ -212,9 +212,10 @@ func (b *Bus) logOf(d store.Delivery) *slog.Logger {
 	return b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
 }
 
-// note writes an outcome, at the next occasion if it can't be written now.
+// note writes an outcome, at the next occasion if it can't be written now. It is
+// true also where the lease was lost meanwhile, which ends ctx.
 func (b *Bus) note(ctx context.Context, log *slog.Logger, outcome func(*store.Tx) error) {
-	if err := b.store.InTx(ctx, outcome); err != nil {
+	if err := b.store.InTx(context.WithoutCancel(ctx), outcome); err != nil {
 		log.Error("noting a delivery; it is noted before the next one", "error", err)
 		b.mu.Lock()
 		b.unnoted = append(b.unnoted, outcome)
