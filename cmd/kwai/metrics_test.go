@@ -158,7 +158,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 			`kwai_http_requests_total{method="other",route="/api/v1/auth/login",status="405"}`: 1,
 		}
 		sampleEach(want, "kwai_logins_total{outcome=%q}", map[string]float64{"ok": 3, "refused": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
-		sampleEach(want, "kwai_renewals_total{outcome=%q}", map[string]float64{"renewed": 2, "reused": 1, "replayed": 1, "refused": 2, "unavailable": 0, "abandoned": 0, "error": 0})
+		sampleEach(want, "kwai_renewals_total{outcome=%q}", map[string]float64{"renewed": 2, "reused": 1, "replayed": 1, "refused": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
 		sampleEach(want, "kwai_logouts_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "unavailable": 0, "abandoned": 0, "error": 0})
 		sampleEach(want, "kwai_recovery_requests_total{outcome=%q}", map[string]float64{"ok": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
 		sampleEach(want, "kwai_resets_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "invalid": 1, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})

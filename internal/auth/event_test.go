@@ -106,6 +106,13 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 		user := s.user(t, ann)
 		session := s.login(t, ann, oldPassword)
 		ok(t, s.Logout(t.Context(), user.Profile, session.Refresh))
+		s.subscribe(t)
+		ok(t, s.Store.One(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Unsubscribe(outside, tx.Now)
+			return err
+		}))
+		ok(t, s.RefreshSubscribers(t.Context()))
+		s.login(t, ann, oldPassword)
 		if n := s.count(t, `SELECT COUNT(*) FROM events`); n != 0 {
 			t.Errorf("%d events were written that nobody is told", n)
 		}

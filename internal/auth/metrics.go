@@ -65,7 +65,7 @@ var counted = [operations]struct {
 	outcomes   []outcome
 }{
 	logins:     {"kwai_logins_total", "Logins, by their outcome.", []outcome{done, refused, busy, unavailable, abandoned, failed}},
-	renewals:   {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, unavailable, abandoned, failed}},
+	renewals:   {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, busy, unavailable, abandoned, failed}},
 	logouts:    {"kwai_logouts_total", "Logouts of clients that were logged in, by their outcome.", []outcome{done, refused, unavailable, abandoned, failed}},
 	recoveries: {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{done, busy, unavailable, abandoned, failed}},
 	resets:     {"kwai_resets_total", "Resets of a password, by their outcome.", []outcome{done, refused, invalid, busy, unavailable, abandoned, failed}},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kwai/internal/auth"
 	"kwai/internal/token"
@@ -114,6 +115,21 @@ func TestReplacedTokens(t *testing.T) {
 }
 
 // A server may stand still with a request in its hands while others go on.
+// counted is the sum of a metric over all outcomes.
+func (s *server) counted(t *testing.T, name string) (n float64) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s.Metrics()...)
+	for _, family := range must(registry.Gather())(t) {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
 func TestALateRequestIsNoReplay(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
@@ -126,6 +142,9 @@ func TestALateRequestIsNoReplay(t *testing.T) {
 		_, err := s.Renew(t.Context(), first.Refresh, arrived)
 		wantErr(t, "a request that arrived when its token was the current one", err, auth.ErrBusy)
 		s.alive(t, newest)
+		if n := s.counted(t, "kwai_renewals_total"); n != 6 { // alive renews, too
+			t.Errorf("%v of 6 renewals were counted", n)
+		}
 	})
 }
 

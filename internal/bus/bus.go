@@ -69,6 +69,7 @@ type Bus struct {
 	owner      string
 	keepFor    time.Duration // of events for a subscriber outside; 0: it is one within
 	wake       chan struct{}
+	restUntil  time.Time // after an event failed that others wait behind
 
 	mu      sync.Mutex
 	until   time.Time               // the lease's end
@@ -95,11 +96,6 @@ func (b *Bus) Run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
-		if b.keepFor > 0 {
-			if err := b.stay(ctx); err != nil && ctx.Err() == nil {
-				b.log.Warn("noting who is told of events; it is noted later", "subscriber", b.subscriber.Name(), "error", err)
-			}
-		}
 		b.Flush(ctx)
 		select {
 		case <-ctx.Done():
@@ -114,6 +110,11 @@ func (b *Bus) Run(ctx context.Context) {
 // Flush delivers what is due until nothing is, or ctx ends.
 func (b *Bus) Flush(ctx context.Context) {
 	for ctx.Err() == nil {
+		if b.keepFor > 0 { // here, for there may be no end to what is due
+			if err := b.stay(ctx); err != nil && ctx.Err() == nil {
+				b.log.Warn("noting who is told of events; it is noted later", "subscriber", b.subscriber.Name(), "error", err)
+			}
+		}
 		n, err := b.DeliverDue(ctx)
 		if err != nil && ctx.Err() == nil {
 			b.log.Error("reading the outbox; its events are kept", "subscriber", b.subscriber.Name(), "error", err)
@@ -147,7 +148,7 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	defer stop()
 	go b.keep(work, stop)
 	if b.keepFor > 0 {
-		done, failed := b.deliverInOrder(work, due)
+		done, failed := b.deliverInOrder(ctx, work, due)
 		if failed != nil {
 			stop()
 			b.Release(ctx) // the way from another server may be open
@@ -168,7 +169,7 @@ func (b *Bus) due(ctx context.Context) ([]store.Delivery, error) {
 		return b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
 	}
 	due, err := b.store.Read(ctx).NextDeliveries(b.subscriber.Name(), row)
-	if err == nil && len(due) > 0 && b.store.Now().Before(due[0].DueAt) {
+	if now := b.store.Now(); err == nil && len(due) > 0 && (now.Before(due[0].DueAt) || now.Before(b.restUntil)) {
 		due = nil // the first one holds up the others
 	}
 	return due, err
@@ -211,9 +212,10 @@ func (b *Bus) logOf(d store.Delivery) *slog.Logger {
 	return b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
 }
 
-// note writes an outcome, at the next occasion if it can't be written now.
+// note writes an outcome, at the next occasion if it can't be written now. It is
+// true also where the lease was lost meanwhile, which ends ctx.
 func (b *Bus) note(ctx context.Context, log *slog.Logger, outcome func(*store.Tx) error) {
-	if err := b.store.InTx(ctx, outcome); err != nil {
+	if err := b.store.InTx(context.WithoutCancel(ctx), outcome); err != nil {
 		log.Error("noting a delivery; it is noted before the next one", "error", err)
 		b.mu.Lock()
 		b.unnoted = append(b.unnoted, outcome)

@@ -149,3 +149,18 @@ func TestOutcomeThatCannotBeWrittenIsNotDeliveredAgain(t *testing.T) {
 		}
 	})
 }
+
+// What was accepted is noted although the lease was lost meanwhile: nobody need
+// deliver it again.
+func TestAcceptedEventIsNotedWithoutTheLease(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		s := &subscriber{deliver: func(context.Context, store.Event) error { time.Sleep(5 * time.Second); return nil }}
+		b.publish(time.Hour, "1")
+		var step sync.WaitGroup
+		step.Go(func() { deliverDue(t, b.bus(s), 1) })
+		synctest.Wait()
+		b.exec(`UPDATE leases SET owner = 'another', expires_at = expires_at + 60000000`)
+		step.Wait()
+		b.wantGone("1")
+	})
+}

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -52,6 +53,7 @@ type NATS struct {
 
 	mu        sync.Mutex
 	link      *link  // nil while there is no connection
+	away      error  // why there is none
 	complaint string // that was logged
 }
 
@@ -145,13 +147,13 @@ func (n *NATS) Close() {
 // Deliver publishes an event and returns when the stream has stored it. Its
 // error wraps ErrRefused if NATS says no.
 func (n *NATS) Deliver(ctx context.Context, e store.Event) error {
-	l := n.linked()
+	l, err := n.linked()
 	if l == nil {
-		return errAway
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
 	defer cancel()
-	err := n.publish(ctx, l, e)
+	err = n.publish(ctx, l, e)
 	n.complain(err)
 	return err
 }
@@ -223,7 +225,9 @@ func (n *NATS) complain(err error) {
 func (n *NATS) stay(options []nats.Option) {
 	for {
 		if conn, err := nats.Connect(n.Servers(), options...); err != nil {
-			n.failed(explainConnection(err))
+			err = explainConnection(err)
+			n.setLink(nil, err)
+			n.failed(err)
 		} else {
 			n.use(conn)
 		}
@@ -249,18 +253,18 @@ func (n *NATS) use(conn *nats.Conn) {
 	if conn.IsClosed() { // before it had the handler
 		l.down()
 	}
-	n.setLink(l)
+	n.setLink(l, nil)
 	var looking sync.WaitGroup
 	looking.Go(func() { n.welcome(l, conn) })
 	<-l.ctx.Done()
-	n.setLink(nil)
-	looking.Wait()
-	if n.ctx.Err() != nil {
-		return
-	}
 	err = conn.LastError()
 	if err == nil {
 		err = io.EOF
+	}
+	n.setLink(nil, err)
+	looking.Wait()
+	if n.ctx.Err() != nil {
+		return
 	}
 	n.log.Warn("lost the connection to NATS: it is tried again, and events wait", "error", err)
 }
@@ -298,16 +302,22 @@ func (n *NATS) isFirst(outcome error) bool {
 	return true
 }
 
-func (n *NATS) setLink(l *link) {
+// setLink notes the connection, or why there is none.
+func (n *NATS) setLink(l *link, away error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.link = l
+	n.link, n.away = l, away
 }
 
-func (n *NATS) linked() *link {
+// linked is the connection, or an error that says why there is none: whoever
+// looks for the cause finds it beside the event that waits.
+func (n *NATS) linked() (*link, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.link
+	if n.link != nil || n.away == nil {
+		return n.link, errAway
+	}
+	return nil, fmt.Errorf("%w: %w", errAway, n.away)
 }
 
 // dialer connects within natsConnect, the look-up of names included, and not

@@ -8,8 +8,13 @@ import (
 	"kwai/internal/store"
 )
 
-// stayEvery is how often a subscriber outside is noted to be told still.
-const stayEvery = time.Minute
+const (
+	// stayEvery is how often a subscriber outside is noted to be told still.
+	stayEvery = time.Minute
+	// leastUnseen is how long it may go without: a row of events at a slow
+	// subscriber takes more than five minutes.
+	leastUnseen = 10 * time.Minute
+)
 
 // NewOutside makes a bus for a subscriber that is told every event, in order.
 // Events wait for it for the time given, then they are dropped. Register has
@@ -40,12 +45,12 @@ func (b *Bus) stay(ctx context.Context) error {
 	return b.Register(ctx)
 }
 
-// deliverInOrder delivers one after the other until one fails, and says how many
-// it delivered or dropped. They are noted together: to note each would take as
-// long as to deliver it.
-func (b *Bus) deliverInOrder(ctx context.Context, due []store.Delivery) (done int, failed error) {
+// deliverInOrder delivers one after the other until one fails or running ends,
+// and says how many it delivered or dropped. They are noted together: to note
+// each would take as long as to deliver it.
+func (b *Bus) deliverInOrder(running, ctx context.Context, due []store.Delivery) (done int, failed error) {
 	for _, d := range due {
-		if !b.holds() || ctx.Err() != nil {
+		if !b.holds() || running.Err() != nil || ctx.Err() != nil {
 			break
 		}
 		if b.store.Now().Sub(d.CreatedAt) >= b.keepFor {
@@ -76,6 +81,9 @@ func (b *Bus) deliverInOrder(ctx context.Context, due []store.Delivery) (done in
 func (b *Bus) delay(ctx context.Context, d store.Delivery, failed error) {
 	reason, due := reasonOf(failed), b.store.Now().Add(min(wait(d.Attempts, failed), maxWaitOutside))
 	b.note(ctx, b.log, func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) })
+	// Others look once in lookEvery: one of them comes first, also where this
+	// server is woken all the time.
+	b.restUntil = due.Add(lookEvery + lookEvery/2)
 	level := slog.LevelDebug
 	if d.Attempts&(d.Attempts+1) == 0 { // 1, 2, 4, 8…: an outage of an hour is told in eleven lines
 		level = slog.LevelWarn
@@ -84,8 +92,10 @@ func (b *Bus) delay(ctx context.Context, d store.Delivery, failed error) {
 }
 
 // Tidy drops what waits for subscribers whom nobody tells any more, because no
-// server was seen to do so for the time given. It runs until ctx ends.
+// server was seen to do so for the time given, 10 minutes at least. It runs until
+// ctx ends.
 func Tidy(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) {
+	unseenFor = max(unseenFor, leastUnseen)
 	tick := time.NewTicker(stayEvery)
 	defer tick.Stop()
 	for {

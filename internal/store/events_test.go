@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,6 +153,91 @@ func TestLease(t *testing.T) {
 		}
 		if !hold("y", "b", 60) {
 			t.Error("another lease is held too")
+		}
+	})
+}
+
+// Two subscribers may accept an event at the same time.
+func TestEventGoesWithTheLastOfTwoDeliveries(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		var ids []string
+		for i := range 50 {
+			ids = append(ids, fmt.Sprintf("%02d", i))
+		}
+		check(t, s.InTx(t.Context(), func(tx *store.Tx) error {
+			for _, id := range ids {
+				if err := tx.Publish(event(id), "a", "b"); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		var both sync.WaitGroup
+		for _, name := range []string{"a", "b"} {
+			both.Go(func() {
+				err := s.InTx(t.Context(), func(tx *store.Tx) error {
+					for _, id := range ids {
+						if _, err := tx.Delivered(name, id); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		if left, err := s.Read(t.Context()).Text(`SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || left != "0" {
+			t.Errorf("%s events are left (%v)", left, err)
+		}
+	})
+}
+
+// The order is that of the transactions, whatever the clocks that made the ids say.
+func TestDeliveriesAreInTheOrderOfTheirTransactions(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		for i, id := range []string{"9", "5", "7", "1"} {
+			at(t, s, seconds(-i), func(tx *store.Tx) error { return tx.Publish(event(id), "a", "b") })
+		}
+		at(t, s, epoch, func(tx *store.Tx) error { return errors.Join(drop(tx, "a", "9"), tx.Publish(event("0"), "a")) })
+		next, err := s.Read(t.Context()).NextDeliveries("a", 10)
+		check(t, err)
+		var got []string
+		for _, d := range next {
+			got = append(got, d.ID)
+		}
+		if diff := cmp.Diff([]string{"5", "7", "1", "0"}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func drop(tx *store.Tx, subscriber, id string) error {
+	_, err := tx.Delivered(subscriber, id)
+	return err
+}
+
+// Who was seen since is not unsubscribed.
+func TestUnsubscribe(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		at(t, s, seconds(10), func(tx *store.Tx) error { return tx.Subscribe("a") })
+		for _, tt := range []struct {
+			since int
+			want  bool
+		}{{9, false}, {10, true}, {10, true}} {
+			at(t, s, seconds(20), func(tx *store.Tx) error {
+				gone, err := tx.Unsubscribe("a", seconds(tt.since))
+				found, err2 := tx.Subscribers()
+				if gone != tt.want || len(found) != 1 || found[0].SeenAt.IsZero() != tt.want {
+					t.Errorf("unseen since %d: unsubscribed %t, %+v", tt.since, gone, found)
+				}
+				return errors.Join(err, err2)
+			})
 		}
 	})
 }
