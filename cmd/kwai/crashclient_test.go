@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The operations, by their endpoints.
@@ -52,10 +54,17 @@ type wire struct {
 	down   atomic.Bool
 	isCut  func(url string, a answer, err error) bool
 	finale atomic.Bool // something is about to be killed
+	still  string      // the server that stands still, or "": clients give it a second
 }
 
 func (w *wire) send(method, url, bearer, form string) (answer, error) {
-	r, err := http.NewRequest(method, url, strings.NewReader(form))
+	ctx := context.Background()
+	if w.still != "" && strings.HasPrefix(url, w.still) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+	}
+	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(form))
 	if err != nil {
 		return answer{}, err
 	}
@@ -118,6 +127,8 @@ var (
 	accepted          = []int{http.StatusOK}
 	refused           = []int{http.StatusUnauthorized}
 	acceptedOrRefused = []int{http.StatusOK, http.StatusUnauthorized}
+	// goneAtLast is what a logout may get that comes with, or after, the one before.
+	goneAtLast = []int{http.StatusOK, http.StatusUnauthorized, http.StatusNotFound}
 )
 
 // session is what its holder knows of it.
@@ -212,7 +223,7 @@ func (c *client) renew(s *session) error {
 // logout may be refused where an earlier one was cut off: that one did it.
 func (c *client) logout(s *session, want []int) error {
 	if _, err := c.ask(opLogout, s.access, want, "refresh_token", s.refresh); err != nil {
-		c.settle = func() error { return c.logout(s, acceptedOrRefused) }
+		c.settle = func() error { return c.logout(s, goneAtLast) }
 		return err
 	}
 	c.live = slices.DeleteFunc(c.live, func(l *session) bool { return l == s })

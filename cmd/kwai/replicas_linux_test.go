@@ -27,10 +27,7 @@ const (
 	// back is how long after a part's return all must go on.
 	back = 5 * time.Second
 	// calm is how long everything runs undisturbed before something fails.
-	calm = 2 * time.Second
-	// longPatience is how long a client waits for an answer: longer than a server that
-	// can't reach its database takes to say so.
-	longPatience = 12 * time.Second
+	calm = 1500 * time.Millisecond
 	// think is what each client waits between operations: the test is about what
 	// happens, not about rates.
 	think = 10 * time.Millisecond
@@ -55,14 +52,14 @@ func TestReplicas(t *testing.T) {
 	}
 	f.disturb("a replica stands still", disturbance{
 		isCut: f.lostBy(0),
-		quick: true,
+		still: f.urls[0],
 		begin: func() { f.signal(0, syscall.SIGSTOP) },
 		away:  5 * time.Second,
 		end:   func() { f.signal(0, syscall.SIGCONT) },
 	})
 	f.disturb("a replica stands still for long", disturbance{
 		isCut: f.lostBy(1),
-		quick: true,
+		still: f.urls[1],
 		begin: func() { f.signal(1, syscall.SIGSTOP) },
 		away:  f.long(90 * time.Second),
 		end:   func() { f.signal(1, syscall.SIGCONT) },
@@ -162,7 +159,7 @@ func newFleet(t *testing.T) *fleet {
 // disturbance is something that fails.
 type disturbance struct {
 	isCut func(url string, a answer, err error) bool // how requests may end meanwhile
-	quick bool                                       // clients wait for a second only
+	still string                                     // the server that answers nothing, for which nobody waits long
 	begin func()
 	away  time.Duration
 	end   func()
@@ -214,10 +211,7 @@ func (f *fleet) disturb(what string, d disturbance) {
 		f.last.Store(time.Now().UnixNano())
 		return true
 	}
-	f.http.Timeout = longPatience
-	if d.quick {
-		f.http.Timeout = time.Second
-	}
+	f.still = d.still
 	f.last.Store(0)
 	answered := f.total()
 	running := f.start(ctx)
@@ -229,12 +223,11 @@ func (f *fleet) disturb(what string, d disturbance) {
 		d.end()
 	}
 	returned := time.Now()
-	pass(ctx, back)
+	f.settleDown(ctx, returned)
 	f.down.Store(false)
 	pass(ctx, calm) // in which nothing may be cut off
 	stop()
 	running.Wait()
-	f.http.Timeout = crashWait
 	if t.Failed() {
 		t.Fatalf("%s: the servers warned: %s", what, f.warnings())
 	}
@@ -248,6 +241,18 @@ func (f *fleet) disturb(what string, d disturbance) {
 		slowest = fmt.Sprintf("the last request was cut off %v after the return", time.Unix(0, last).Sub(returned).Round(time.Millisecond))
 	}
 	t.Logf("%s: %d operations answered in %v; %s", what, f.total()-answered, time.Since(begun).Round(time.Second), slowest)
+}
+
+// settleDown returns once nothing has been cut off for a second, and at the latest
+// when nothing may be any more.
+func (f *fleet) settleDown(ctx context.Context, returned time.Time) {
+	for time.Since(returned) < back {
+		pass(ctx, 100*time.Millisecond)
+		quiet := max(f.last.Load(), returned.UnixNano())
+		if time.Since(time.Unix(0, quiet)) > time.Second {
+			return
+		}
+	}
 }
 
 func (f *fleet) total() (n int) {

@@ -88,7 +88,9 @@ func settingFlags() map[string]string {
 func scripts(p testscript.Params, environment ...string) testscript.Params {
 	p.RequireExplicitExec = true
 	p.RequireUniqueNames = true
-	p.Deadline = time.Now().Add(4 * patience) // a server that should have refused to start
+	// A server that should have refused to start must end some time; but scripts
+	// wait for their turn among all tests.
+	p.Deadline = time.Now().Add(15 * time.Minute)
 	p.Setup = func(env *testscript.Env) error {
 		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "NEWLINE=\n", "RTL=\u202e",
 			"GORACE=atexit_sleep_ms=0") // the race detector would have each command end a second later

@@ -35,9 +35,10 @@ func TestDurabilityIsAskedForWhateverTheDatabasesDefaults(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		url := storetest.Postgres(t)
+		db := raw(t, url) // one connection, for which the new defaults don't hold
 		for _, setting := range []string{"synchronous_commit = off", "default_transaction_isolation = serializable",
 			"statement_timeout = 1", "default_transaction_read_only = on"} {
-			exec(t, raw(t, url), "ALTER DATABASE "+database(t, url)+" SET "+setting)
+			exec(t, db, "ALTER DATABASE "+database(t, url)+" SET "+setting)
 		}
 		s := storetest.Open(t, url, nil)
 		wantText(t, s, map[string]string{`SHOW synchronous_commit`: "on", `SHOW transaction_isolation`: "read committed", `SHOW transaction_read_only`: "off",
