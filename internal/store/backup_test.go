@@ -187,10 +187,10 @@ func TestOpenBackupRefuses(t *testing.T) {
 			check(t, os.WriteFile(file+"-journal", []byte("log"), 0o600))
 		}, []string{"backup.db-journal beside it"}},
 		"a link to one with a log": {func(t *testing.T, file string) {
-			real := filepath.Join(t.TempDir(), "kwai.db")
-			check(t, os.Rename(file, real))
-			check(t, os.WriteFile(real+"-wal", []byte("log"), 0o600))
-			check(t, os.Symlink(real, file))
+			theirs := filepath.Join(t.TempDir(), "kwai.db")
+			check(t, os.Rename(file, theirs))
+			check(t, os.WriteFile(theirs+"-wal", []byte("log"), 0o600))
+			check(t, os.Symlink(theirs, file))
 		}, []string{"kwai.db-wal beside it"}},
 	}
 	for name, tt := range tests {

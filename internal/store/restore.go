@@ -30,14 +30,14 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	if !b.info.Mode().IsRegular() {
 		return nil, refuse("%s is not a file", file)
 	}
-	real, err := filepath.EvalSymlinks(file)
+	itself, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return nil, refusal{err}
 	}
 	for _, suffix := range []string{"-wal", "-journal"} {
 		// A part of the database would be there.
-		if info, err := os.Stat(real + suffix); err == nil && info.Size() > 0 {
-			return nil, refuse("%s is no backup: it has %s beside it. Copy it by `kwai backup --database=sqlite://%s`", file, filepath.Base(real)+suffix, file)
+		if info, err := os.Stat(itself + suffix); err == nil && info.Size() > 0 {
+			return nil, refuse("%s is no backup: it has %s beside it. Copy it by `kwai backup --database=sqlite://%s`", file, filepath.Base(itself)+suffix, file)
 		}
 	}
 	// As it is, without locks and without a log beside it: it may stand where

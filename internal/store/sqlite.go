@@ -113,8 +113,8 @@ func dsn(path string, pragmas ...string) string {
 // beside the database itself, as its log does: whatever link names that, there
 // is one lock.
 func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if itself, err := filepath.EvalSymlinks(path); err == nil {
+		path = itself
 	}
 	if err := create(path + "-serving"); err != nil {
 		return nil, err
