@@ -30,7 +30,7 @@ func (r refusal) Unwrap() error      { return r.error }
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
 // besides are what SQLite and kwai may keep beside a database.
-var besides = []string{"-wal", "-shm", "-journal", "-serving"}
+var besides = []string{"-wal", "-shm", "-journal", "-serving", ".restoring"}
 
 // Backup copies the database that databaseURL (sqlite://PATH) names, served or
 // not, to a new file that only its owner can read. The copy has all that was
@@ -125,7 +125,8 @@ func checkCopy(ctx context.Context, path string) error {
 }
 
 // sqliteFile is the path of an SQLite database, and what is there; nil for
-// nothing.
+// nothing. The path is of the file itself, beside which its logs stand, not of a
+// link to it.
 func sqliteFile(databaseURL string) (path string, info fs.FileInfo, err error) {
 	path, ok := strings.CutPrefix(databaseURL, "sqlite://")
 	if !ok || path == "" || path == ":memory:" {
@@ -140,7 +141,8 @@ func sqliteFile(databaseURL string) (path string, info fs.FileInfo, err error) {
 	case !info.Mode().IsRegular():
 		return "", nil, refuse("%s is not a file", path)
 	}
-	return path, info, nil
+	path, err = filepath.EvalSymlinks(path)
+	return path, info, err
 }
 
 func location(path string) *url.URL {

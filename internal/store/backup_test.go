@@ -70,6 +70,7 @@ func TestBackupRefusesAndLeavesNothing(t *testing.T) {
 		"a link to it":         {"link", func(t *testing.T, database, file string) { check(t, os.Symlink(database, file)) }, []string{"the database itself"}},
 		"its log":              {file: "kwai.db-wal", words: []string{"part of the database"}},
 		"its journal":          {file: "kwai.db-journal", words: []string{"part of the database"}},
+		"what a restore makes": {file: "kwai.db.restoring", words: []string{"part of the database"}},
 		"no folder":            {file: "missing/backup.db", words: []string{"no folder"}},
 		"in a file":            {file: "kwai.db/backup.db", words: []string{"not a directory"}},
 		"no database":          {"backup.db", func(t *testing.T, database, _ string) { check(t, os.Remove(database)) }, []string{"no database", "kwai serve"}},
@@ -185,6 +186,12 @@ func TestOpenBackupRefuses(t *testing.T) {
 		"one with a journal": {func(t *testing.T, file string) {
 			check(t, os.WriteFile(file+"-journal", []byte("log"), 0o600))
 		}, []string{"backup.db-journal beside it"}},
+		"a link to one with a log": {func(t *testing.T, file string) {
+			theirs := filepath.Join(t.TempDir(), "kwai.db")
+			check(t, os.Rename(file, theirs))
+			check(t, os.WriteFile(theirs+"-wal", []byte("log"), 0o600))
+			check(t, os.Symlink(theirs, file))
+		}, []string{"kwai.db-wal beside it"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

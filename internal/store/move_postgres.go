@@ -34,7 +34,7 @@ func columnNames(columns []moveColumn) []string {
 }
 
 func openMoveTarget(ctx context.Context, url string, log *slog.Logger) (*moveTarget, error) {
-	s, err := openPostgres(ctx, Options{URL: url, Log: log, unchecked: true})
+	s, err := openPostgres(ctx, Options{URL: url, Log: log, unchecked: true, deadAfter: copyDeadAfter})
 	if err != nil {
 		return nil, err
 	}

@@ -284,3 +284,23 @@ func TestForeignWriterIsWaitedForThenUnavailable(t *testing.T) {
 		wantUsers(t, s, "b")
 	})
 }
+
+// A database is one, whatever link names it: no second server, restore or move
+// takes it from the one that serves it.
+func TestALinkIsTheDatabaseItself(t *testing.T) {
+	t.Parallel()
+	url := storetest.SQLite(t)
+	withUser(t, url)
+	link := "sqlite://" + filepath.Join(t.TempDir(), "link.db")
+	check(t, os.Symlink(pathOf(url), pathOf(link)))
+	file := backupOf(t, "b")
+	for served, other := range map[string]string{url: link, link: url} {
+		s := storetest.Open(t, served, nil)
+		wantRefused(t, store.Options{URL: other, Serve: true}, "another kwai serves")
+		_, err := restore(t, file, other, false)
+		wantRefusal(t, err, "another kwai serves")
+		_, err = store.Move(t.Context(), store.MoveOptions{From: other, To: "postgres://kwai@127.0.0.1:1/none"})
+		wantMoveError(t, err, false, "another kwai serves")
+		check(t, s.Close())
+	}
+}

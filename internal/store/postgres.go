@@ -39,6 +39,9 @@ const (
 	// deadAfter is when a connection whose other end acknowledges nothing is
 	// given up: in use after this time, idle by keepalives a little later.
 	deadAfter = 4 * time.Second
+	// copyDeadAfter is that for a copy, which the other end may leave unread while
+	// it waits for its disk: to Linux a full buffer there looks the same.
+	copyDeadAfter = 2 * time.Minute
 )
 
 type postgresEngine struct {
@@ -60,7 +63,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		// pgx's own error hides the password, but quotes the rest.
 		return nil, errors.New("it is no postgres:// URL that can be read: postgres://USER:PASSWORD@HOST:PORT/DATABASE")
 	}
-	configure(config)
+	configure(config, cmp.Or(o.deadAfter, deadAfter))
 	size := cmp.Or(o.Connections, defaultConnections)
 	db := openPool(config)
 	db.SetMaxOpenConns(size)
@@ -79,7 +82,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 
 // configure sets what every connection needs, whatever the URL and the
 // database's defaults say.
-func configure(config *pgx.ConnConfig) {
+func configure(config *pgx.ConnConfig, deadAfter time.Duration) {
 	for name, value := range map[string]string{
 		"application_name": "kwai",
 		// An answer must be durable: a caller who got it relies on it. READ

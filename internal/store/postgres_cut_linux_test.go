@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"database/sql"
 	"errors"
 	"net/url"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +50,46 @@ func TestASlowStatementIsNoCut(t *testing.T) {
 	t.Parallel()
 	s := small(t, storetest.Postgres(t), 2)
 	check(t, s.InTx(t.Context(), func(tx *store.Tx) error { return discard(tx.Exec(`SELECT pg_sleep(4.8)`)) }))
+}
+
+// A database that stops reading for a while, as its disk does under a copy, is
+// no dead path either: the move goes on.
+func TestAMoveOutlastsAStall(t *testing.T) {
+	t.Parallel()
+	from, to := storetest.SQLite(t), pgtest.Database(t)
+	withUser(t, from)
+	// Far more than the sockets in between hold.
+	exec(t, raw(t, from), `INSERT INTO events (id, type, user_id, created_at, expires_at) VALUES ('e', '', '', 0, 0)`,
+		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 64)
+			INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error) SELECT 'e', i, 0, 0, hex(zeroblob(1 << 19)) FROM n`)
+	stalled := make(chan bool)
+	db := raw(t, to)
+	_, err := store.Move(t.Context(), store.MoveOptions{From: from, To: to, Progress: func(step string) {
+		if step == "copied 1 rows of events" {
+			go func() { stalled <- stall(t, db, 6*time.Second) }()
+		}
+	}})
+	if !<-stalled {
+		t.Error("it was copied before it could be stalled")
+	}
+	check(t, err)
+}
+
+// stall stops the server's process that copies, in the middle of it.
+func stall(t *testing.T, db *sql.DB, d time.Duration) bool {
+	t.Helper()
+	var pid, busy int
+	for pid == 0 {
+		if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*), (SELECT COALESCE(MAX(pid), 0) FROM pg_stat_progress_copy WHERE datname = current_database() AND bytes_processed > 1000000)
+			FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL`).Scan(&busy, &pid); err != nil || busy == 0 {
+			return false
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Error(err)
+	}
+	<-time.After(d)
+	return syscall.Kill(pid, syscall.SIGCONT) == nil
 }
 
 func TestAStandbyIsRefusedUntilItIsThePrimary(t *testing.T) {

@@ -30,10 +30,14 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	if !b.info.Mode().IsRegular() {
 		return nil, refuse("%s is not a file", file)
 	}
+	itself, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return nil, refusal{err}
+	}
 	for _, suffix := range []string{"-wal", "-journal"} {
 		// A part of the database would be there.
-		if info, err := os.Stat(file + suffix); err == nil && info.Size() > 0 {
-			return nil, refuse("%s is no backup: it has %s beside it. Copy it by `kwai backup --database=sqlite://%s`", file, filepath.Base(file)+suffix, file)
+		if info, err := os.Stat(itself + suffix); err == nil && info.Size() > 0 {
+			return nil, refuse("%s is no backup: it has %s beside it. Copy it by `kwai backup --database=sqlite://%s`", file, filepath.Base(itself)+suffix, file)
 		}
 	}
 	// As it is, without locks and without a log beside it: it may stand where
@@ -87,12 +91,6 @@ func (b *BackupFile) Restore(ctx context.Context, databaseURL string, keepSessio
 		return r, refusal{err}
 	}
 	defer func() { err = errors.Join(err, lock.close()) }()
-	if info != nil {
-		// Its logs stand beside the file itself, not beside a link to it.
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return r, err
-		}
-	}
 	if info != nil && info.Size() > 0 { // there is nothing to keep of an empty one
 		old, err := takeOver(ctx, path)
 		if err != nil {
@@ -106,6 +104,9 @@ func (b *BackupFile) Restore(ctx context.Context, databaseURL string, keepSessio
 	// The name is always the same, as the lock is held: what was cut off leaves
 	// one file at most, and this removes it.
 	restoring := path + ".restoring"
+	if info, err := os.Stat(restoring); err == nil && os.SameFile(info, b.info) {
+		return r, refuse("%s is where the copy is made, and may be half of one: if it is a backup, keep it under another name", b.path)
+	}
 	if err := removeAll(restoring, restoring+"-journal"); err != nil {
 		return r, err
 	}

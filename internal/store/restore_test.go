@@ -58,7 +58,7 @@ func TestRestoreReplacesWhatever(t *testing.T) {
 			check(t, storetest.Open(t, "sqlite://"+path, nil).Close())
 			check(t, os.Rename(path, path+".real"))
 			check(t, os.Symlink(path+".real", path))
-		}, []string{"kwai.db.real", "kwai.db.real.replaced"}, false},
+		}, []string{"kwai.db.real", "kwai.db.real-serving", "kwai.db.real.replaced"}, false},
 		"replaced before": {func(t *testing.T, path string) {
 			check(t, os.WriteFile(path+".replaced", []byte("earlier"), 0o600))
 		}, []string{"kwai.db.replaced", "kwai.db.replaced-2"}, false},
@@ -157,6 +157,10 @@ func TestRestoreRefusesAndChangesNothing(t *testing.T) {
 			check(t, os.Symlink(pathOf(url), link))
 			return link
 		}, []string{"the database itself"}},
+		"it is what a restore was to make": {func(t *testing.T, url string) string {
+			check(t, os.Rename(backupOf(t, "a"), pathOf(url)+".restoring"))
+			return pathOf(url) + ".restoring"
+		}, []string{"kwai.db.restoring", "under another name"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -167,7 +171,7 @@ func TestRestoreRefusesAndChangesNothing(t *testing.T) {
 			wantRefusal(t, err, tt.words...)
 			var others []string
 			for _, name := range filesIn(t, filepath.Dir(pathOf(url))) {
-				if !strings.HasPrefix(name, "kwai.db-") && name != "kwai.db" {
+				if !strings.HasPrefix(name, "kwai.db-") && name != "kwai.db" && name != filepath.Base(file) {
 					others = append(others, name)
 				}
 			}

@@ -109,8 +109,13 @@ func dsn(path string, pragmas ...string) string {
 // lockSQLite makes sure that one process serves the database: group commit
 // wants one writer, and two servers on one file are a mistake more often than
 // not. The lock is SQLite's own, on a file beside the database: it works
-// wherever SQLite does, and the system drops it when the process dies.
+// wherever SQLite does, and the system drops it when the process dies. It stands
+// beside the database itself, as its log does: whatever link names that, there
+// is one lock.
 func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
+	if itself, err := filepath.EvalSymlinks(path); err == nil {
+		path = itself
+	}
 	if err := create(path + "-serving"); err != nil {
 		return nil, err
 	}
