@@ -56,8 +56,8 @@ Start the server with these settings, and all others as before:
 
 Keep the master key: it opens the keys in the new database, too. Once the server
 serves from there and the new database is in your backups, delete the old one:
-  rm %[4]s %[4]s-serving
-`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "http://"+s.Listen), file)
+  rm %[4]s %[5]s
+`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "http://"+s.Listen), quoted(file), quoted(file+"-serving"))
 	return nil
 }
 
@@ -75,6 +75,14 @@ func (s *Settings) masterKeyPath() string {
 		return absolute
 	}
 	return path
+}
+
+// quoted is a path for the shell: of the file itself where it is a link.
+func quoted(path string) string {
+	if file, err := filepath.EvalSymlinks(path); err == nil {
+		path = file
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // counts are the tables of a report that have rows.

@@ -184,3 +184,19 @@ func TestMoveNamesWhatDoesNotFit(t *testing.T) {
 		})
 	}
 }
+
+// What arrives is compared, not merely counted: a rule of the target's, say, may
+// have changed it on its way.
+func TestMoveComparesWhatArrives(t *testing.T) {
+	t.Parallel()
+	from, to := storetest.SQLite(t), storetest.Postgres(t)
+	withUser(t, from)
+	exec(t, raw(t, to),
+		`CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.first_name = 'Mallory'; RETURN NEW; END $$`,
+		`CREATE TRIGGER meddle BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION meddle()`)
+	_, err := store.Move(t.Context(), store.MoveOptions{From: from, To: to})
+	if err == nil || !strings.Contains(err.Error(), "users") {
+		t.Fatalf("got %v, want an error that names the table", err)
+	}
+	storetest.Open(t, from, nil) // as before
+}

@@ -11,7 +11,8 @@ import (
 // setUserTimeout has the kernel give up a TCP connection on which nothing that
 // was sent has been acknowledged for so long: the other machine or the path to
 // it is gone. A statement that takes its time is no such case, as the other end
-// acknowledges it at once.
+// acknowledges it at once; a server that stops reading for so long while it is
+// sent much, as in a move, is.
 func setUserTimeout(network string, c syscall.RawConn, after time.Duration) error {
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
 		return nil
