@@ -26,6 +26,9 @@ func (cmd *moveCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if err := fromFile("--to", &to); err != nil {
 		return err
 	}
+	if err := s.checkMovedKeys(ctx, c); err != nil {
+		return &usageError{"--master-key-file", err}
+	}
 	began := time.Now()
 	report, err := store.Move(ctx, store.MoveOptions{From: s.Database, To: to, Log: s.logger(c), Progress: func(step string) {
 		fmt.Fprintf(c.err, "%6.1fs  %s\n", time.Since(began).Seconds(), step)
@@ -57,8 +60,22 @@ Start the server with these settings, and all others as before:
 Keep the master key: it opens the keys in the new database, too. Once the server
 serves from there and the new database is in your backups, delete the old one:
   rm %[4]s %[5]s
-`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "http://"+s.Listen), quoted(file), quoted(file+"-serving"))
+`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "(as it was: tokens name it; where it was not set, http:// and the address it listened on)"), quoted(file), quoted(file+"-serving"))
 	return nil
+}
+
+// checkMovedKeys refuses a move that nobody could use: there is no way back from
+// it. A database that can't be opened is for Move to judge.
+func (s *Settings) checkMovedKeys(ctx context.Context, c console) error {
+	db, err := store.Open(ctx, store.Options{URL: s.Database})
+	if err != nil {
+		return nil //nolint:nilerr // as said
+	}
+	keys, err := db.Read(ctx).Keys()
+	if err = errors.Join(err, db.Close()); err != nil || len(keys) == 0 {
+		return err
+	}
+	return s.checkKeys(keys, strings.TrimPrefix(s.Database, "sqlite://"), c)
 }
 
 // setting is what --database is to be, without a password.

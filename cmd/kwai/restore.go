@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"kwai/internal/store"
-	"kwai/internal/token"
 )
 
 type restoreCmd struct {
@@ -29,7 +27,11 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 		return orUsage(err)
 	}
 	defer func() { err = errors.Join(err, backup.Close()) }()
-	if err := cmd.checkKeys(ctx, s, c, backup); err != nil {
+	keys, err := backup.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.checkKeys(keys, cmd.File, c); err != nil {
 		return &usageError{"--master-key-file", err}
 	}
 	if err := os.MkdirAll(s.Data, 0o700); err != nil {
@@ -48,33 +50,4 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 		_, err = fmt.Fprintf(c.out, "the database it replaced is %s: delete it once it isn't needed any more\n", done.Replaced)
 	}
 	return err
-}
-
-// checkKeys refuses a backup that the server could not start on: its keys must
-// open under the master key in use, which is never made here.
-func (cmd *restoreCmd) checkKeys(ctx context.Context, s *Settings, c console, backup *store.BackupFile) error {
-	named := *s
-	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-	master, err := named.masterKey(s.logger(c))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing: put the master key there that was in use when %s was made, or name its file", named.MasterKeyFile, cmd.File)
-	}
-	if err != nil {
-		return err
-	}
-	rows, err := backup.Keys(ctx)
-	if err != nil {
-		return err
-	}
-	keys := make([]token.Key, len(rows))
-	for i, row := range rows {
-		keys[i] = token.Key{ID: row.ID, Purpose: token.Purpose(row.Purpose), Sealed: row.Sealed, CreatedAt: row.CreatedAt}
-	}
-	switch _, err := master.OpenKeyring(keys); {
-	case errors.Is(err, token.ErrNoMaster):
-		return fmt.Errorf("%s was made under another master key than that in %s: name the file with the one that was in use then", cmd.File, named.MasterKeyFile)
-	case err != nil:
-		return fmt.Errorf("%s: %w", cmd.File, err)
-	}
-	return nil
 }

@@ -273,6 +273,9 @@ func (s *Settings) masterKey(log *slog.Logger) (*token.Master, error) {
 		}
 	}
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: put the key there that the database was made with, or for a new one make it by `kwai key new > %s`", err, path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -323,4 +326,22 @@ func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
 	}
 	log.Info("made a master key: keep a copy of it apart from the database's", "file", path)
 	return nil
+}
+
+// checkKeys refuses keys of a database that the server could not start on: they
+// must open under the master key in use, which is never made here.
+func (s *Settings) checkKeys(keys []store.Key, database string, c console) error {
+	named := *s
+	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
+	master, err := named.masterKey(s.logger(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is missing: put the master key of %s there, or name its file", named.MasterKeyFile, database)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = auth.OpenKeys(master, keys); errors.Is(err, token.ErrNoMaster) {
+		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: name the file with theirs", database, named.MasterKeyFile)
+	}
+	return err
 }

@@ -33,6 +33,14 @@ type event struct {
 	Data struct{ User, Session string }
 }
 
+func (e event) String() string {
+	text := fmt.Sprint(e.Time.Format(time.RFC3339), " ", e.Type, " ", e.ID, " user=", e.Data.User)
+	if e.Data.Session != "" {
+		text += " session=" + e.Data.Session
+	}
+	return text
+}
+
 func main() {
 	server := flag.String("nats", nats.DefaultURL, "NATS servers, separated by commas")
 	credentials := flag.String("credentials", "", "NATS credentials file (.creds)")
@@ -93,6 +101,7 @@ func read(ctx context.Context, js jetstream.JetStream, stream, name string) erro
 		return err
 	}
 	defer events.Stop()
+	log.Print("reading ", stream)
 	for {
 		m, err := events.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -102,7 +111,7 @@ func read(ctx context.Context, js jetstream.JetStream, stream, name string) erro
 		if err := json.Unmarshal(m.Data(), &e); err != nil {
 			log.Print("skipping what is no event: ", err) // it would come again and again
 		} else {
-			fmt.Println(e.Time.Format(time.RFC3339), e.Type, e.ID, "user="+e.Data.User, "session="+e.Data.Session)
+			fmt.Println(e)
 		}
 		if err := m.Ack(); err != nil {
 			return err

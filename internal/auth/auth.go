@@ -154,6 +154,11 @@ func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master) (*to
 	if err != nil {
 		return nil, err
 	}
+	return OpenKeys(master, rows)
+}
+
+// OpenKeys opens a database's keys. token.ErrNoMaster if the master key isn't theirs.
+func OpenKeys(master *token.Master, rows []store.Key) (*token.Keyring, error) {
 	keys := make([]token.Key, len(rows))
 	for i, row := range rows {
 		keys[i] = token.Key{ID: row.ID, Purpose: token.Purpose(row.Purpose), Sealed: row.Sealed, CreatedAt: row.CreatedAt}

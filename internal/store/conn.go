@@ -229,11 +229,14 @@ func (r *readers) close() error {
 	for range cap(r.turns) {
 		r.turns <- struct{}{}
 	}
+	r.mu.Lock() // somebody may ask how many there are
+	free := r.free
+	r.free = nil
+	r.mu.Unlock()
 	var errs []error
-	for _, c := range r.free {
+	for _, c := range free {
 		errs = append(errs, c.close())
 	}
-	r.free = nil
 	for range cap(r.turns) {
 		<-r.turns // whoever comes later is told that it is closed
 	}

@@ -67,8 +67,9 @@ func (t *moveTarget) close() error {
 }
 
 func (t *moveTarget) migrate(ctx context.Context, log *slog.Logger) error {
-	if err := t.store.engine.(*postgresEngine).migrate(ctx, log); err != nil {
-		return fmt.Errorf("PostgreSQL at %s: %w", t.place, err)
+	e := t.store.engine.(*postgresEngine)
+	if err := e.migrate(ctx, log); err != nil {
+		return fmt.Errorf("PostgreSQL at %s: %w", t.place, e.explain(err))
 	}
 	return nil
 }

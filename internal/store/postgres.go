@@ -61,7 +61,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	config, err := pgx.ParseConfig(o.URL)
 	if err != nil {
 		// pgx's own error hides the password, but quotes the rest.
-		return nil, errors.New("it is no postgres:// URL that can be read: postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+		return nil, errors.New("it is no postgres:// URL that can be read: postgres://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode what is special in the password")
 	}
 	configure(config, cmp.Or(o.deadAfter, deadAfter))
 	size := cmp.Or(o.Connections, defaultConnections)

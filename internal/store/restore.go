@@ -30,6 +30,11 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	if !b.info.Mode().IsRegular() {
 		return nil, refuse("%s is not a file", file)
 	}
+	readable, err := os.Open(file) // nobody in this process has it open with SQLite
+	if err != nil {
+		return nil, refusal{err}
+	}
+	_ = readable.Close()
 	itself, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return nil, refusal{err}

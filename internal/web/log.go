@@ -68,6 +68,8 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 func (s *Server) log(r *http.Request, route string, a *answered, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
+	case a.status == http.StatusOK && (route == "/healthz" || route == "/readyz"):
+		level = slog.LevelDebug // proxies ask every second
 	case a.status == http.StatusServiceUnavailable:
 		level = slog.LevelWarn // anybody can make the server busy
 	case a.status >= http.StatusInternalServerError:

@@ -72,6 +72,9 @@ func parse(args []string) (o options, err error) {
 // run runs a cluster until ctx ends.
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	o, err := parse(args)
+	if o.folder != "" { // by the script, with this program in it
+		defer func() { err = errors.Join(err, os.RemoveAll(o.folder)) }()
+	}
 	if err != nil {
 		return err
 	}
@@ -87,7 +90,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if s.folder, err = ownFolder(o.folder); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(s.folder)) }()
+	if o.folder == "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(s.folder)) }()
+	}
 
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
