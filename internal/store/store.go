@@ -296,7 +296,7 @@ func column[T any](scan scanFunc) (v T, err error) {
 var migrations embed.FS
 
 // schemaVersion is the newest migration that this program knows.
-const schemaVersion = 2
+const schemaVersion = 3
 
 func migrate(ctx context.Context, dialect database.Dialect, db *sql.DB, log *slog.Logger, opts ...goose.ProviderOption) error {
 	files, err := fs.Sub(migrations, "migrations")
