@@ -64,9 +64,20 @@ type Settings struct {
 
 	MetricsListen string `env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
 
-	Limits    string `env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
-	LogFormat string `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
-	LogLevel  string `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
+	Limits string `env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
+
+	LimitFree        int           `env:"KWAI_LIMIT_FREE" default:"${limit_free}" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
+	LimitFirstWait   time.Duration `env:"KWAI_LIMIT_FIRST_WAIT" default:"${limit_first_wait}" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
+	LimitLongestWait time.Duration `env:"KWAI_LIMIT_LONGEST_WAIT" default:"${limit_longest_wait}" placeholder:"DURATION" help:"The longest wait (${default})."`
+	LimitMost        int           `env:"KWAI_LIMIT_MOST" default:"${limit_most}" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
+	LimitRemember    time.Duration `env:"KWAI_LIMIT_REMEMBER" default:"${limit_remember}" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
+	LimitNetwork     int           `env:"KWAI_LIMIT_NETWORK" default:"${limit_network}" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
+	LimitNetworkHour int           `env:"KWAI_LIMIT_NETWORK_HOUR" default:"${limit_network_hour}" placeholder:"N" help:"How many more of them in each hour (${default})."`
+	LimitMailPause   time.Duration `env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
+	LimitMailHour    int           `env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
+	LoginNotices     string        `env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
+	LogFormat        string        `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
+	LogLevel         string        `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
 	publicURL *url.URL // nil where it must be made of the address listened on
 }
@@ -77,16 +88,25 @@ const defaultData = "./kwai-data"
 func settingDefaults() kong.Vars {
 	d, p := auth.Defaults, password.Default
 	return kong.Vars{
-		"data":            defaultData,
-		"access_life":     d.AccessLife.String(),
-		"refresh_idle":    d.RefreshIdle.String(),
-		"session_life":    d.SessionLife.String(),
-		"reuse_window":    d.ReuseWindow.String(),
-		"recovery_life":   d.RecoveryLife.String(),
-		"invitation_life": d.InvitationLife.String(),
-		"hash_memory":     fmt.Sprint(p.MemoryKiB),
-		"hash_time":       fmt.Sprint(p.Time),
-		"hash_threads":    fmt.Sprint(p.Threads),
+		"data":               defaultData,
+		"access_life":        d.AccessLife.String(),
+		"refresh_idle":       d.RefreshIdle.String(),
+		"session_life":       d.SessionLife.String(),
+		"reuse_window":       d.ReuseWindow.String(),
+		"recovery_life":      d.RecoveryLife.String(),
+		"invitation_life":    d.InvitationLife.String(),
+		"limit_free":         fmt.Sprint(d.Limits.Free),
+		"limit_first_wait":   d.Limits.FirstWait.String(),
+		"limit_longest_wait": d.Limits.LongestWait.String(),
+		"limit_most":         fmt.Sprint(d.Limits.Most),
+		"limit_remember":     d.Limits.Remember.String(),
+		"limit_network":      fmt.Sprint(d.Limits.NetworkBurst),
+		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
+		"limit_mail_pause":   d.Limits.MailPause.String(),
+		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
+		"hash_memory":        fmt.Sprint(p.MemoryKiB),
+		"hash_time":          fmt.Sprint(p.Time),
+		"hash_threads":       fmt.Sprint(p.Threads),
 	}
 }
 
@@ -127,11 +147,15 @@ func (s *Settings) finish() error {
 		{"--recovery-life", s.RecoveryLife, time.Second},
 		{"--invitation-life", s.InvitationLife, time.Second},
 		{"--bus-keep", s.BusKeep, time.Minute},
+		{"--limit-remember", s.LimitRemember, time.Hour},
 		{"--hash-wait", s.HashWait, time.Millisecond},
 	} {
 		if d.value < d.least || d.value > 100*365*24*time.Hour {
 			return &usageError{d.flag, fmt.Errorf("%v is not between %v and 100 years", d.value, d.least)}
 		}
+	}
+	if err := s.checkLimits(); err != nil {
+		return err
 	}
 	if err := s.hashing().Validate(); err != nil {
 		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
@@ -158,6 +182,38 @@ func (s *Settings) finish() error {
 		u.Path = strings.TrimRight(u.Path, "/")
 		u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPorts[u.Scheme]) // as browsers write an Origin
 		s.publicURL = u
+	}
+	return nil
+}
+
+// checkLimits keeps the limits where they limit, and can be counted.
+func (s *Settings) checkLimits() error {
+	for _, n := range []struct {
+		flag        string
+		value, most int
+	}{
+		{"--limit-free", s.LimitFree, 100},
+		{"--limit-most", s.LimitMost, 1000},
+		{"--limit-network", s.LimitNetwork, 1_000_000},
+		{"--limit-network-hour", s.LimitNetworkHour, 1_000_000},
+		{"--limit-mail-hour", s.LimitMailHour, 1000},
+	} {
+		if n.value < 1 || n.value > n.most {
+			return &usageError{n.flag, fmt.Errorf("%d is not between 1 and %d", n.value, n.most)}
+		}
+	}
+	for _, d := range []struct {
+		flag        string
+		value       time.Duration
+		least, most time.Duration
+	}{
+		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, s.LimitLongestWait},
+		{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
+		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
+	} {
+		if d.value < d.least || d.value > d.most {
+			return &usageError{d.flag, fmt.Errorf("%v is not between %v and %v", d.value, d.least, d.most)}
+		}
 	}
 	return nil
 }
@@ -193,6 +249,19 @@ func (s *Settings) rules() auth.Settings {
 		ReuseWindow:    s.ReuseWindow,
 		RecoveryLife:   s.RecoveryLife,
 		InvitationLife: s.InvitationLife,
+		LoginNotices:   s.LoginNotices == "on",
+		Limits: auth.Limits{
+			Off:          s.Limits == "off",
+			Free:         s.LimitFree,
+			FirstWait:    s.LimitFirstWait,
+			LongestWait:  s.LimitLongestWait,
+			Most:         s.LimitMost,
+			Remember:     s.LimitRemember,
+			NetworkBurst: s.LimitNetwork,
+			NetworkHour:  s.LimitNetworkHour,
+			MailPause:    s.LimitMailPause,
+			MailHour:     s.LimitMailHour,
+		},
 	}
 }
 

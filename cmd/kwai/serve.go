@@ -175,6 +175,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowRecoveries(working) })
 	background.Go(func() { rules.FollowCosts(working) })
 	background.Go(func() { rules.FollowSubscribers(working) })
+	background.Go(func() { rules.FollowRefusals(working) })
 	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
 	for _, b := range buses {
 		background.Go(func() { b.Run(working) })
@@ -210,6 +211,9 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		if taken, err := rules.TakeRecoveries(flushing); err != nil || taken == 0 {
 			break // what is left is kept for the next start
 		}
+	}
+	if err := rules.WriteRefusals(flushing); err != nil {
+		log.Warn("writing the trail", "error", err)
 	}
 	for _, b := range buses {
 		b.Flush(flushing)

@@ -2,7 +2,8 @@
 // a recovery is made and what ends what. It knows neither HTTP nor SQL.
 //
 // One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
-// reset.go; user.go has what an operator does to accounts, email.go when two
+// reset.go; limit.go says how often a password may be tried, trail.go what is
+// recorded; user.go has what an operator does to accounts, email.go when two
 // addresses are the same.
 //
 // Its errors are [Error] values with a code, whose text may be shown to the
@@ -11,6 +12,7 @@ package auth
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,10 @@ type Settings struct {
 	ReuseWindow    time.Duration // in which a replaced refresh token still works
 	RecoveryLife   time.Duration // of a recovery since it was requested
 	InvitationLife time.Duration // of a recovery that an operator started with the account
+
+	Limits Limits
+	// LoginNotices has users told by mail of logins from networks that are new.
+	LoginNotices bool
 }
 
 // Defaults are the settings where nothing else is said; Issuer has none.
@@ -45,6 +51,12 @@ var Defaults = Settings{
 	ReuseWindow:    time.Minute,
 	RecoveryLife:   2 * time.Hour,
 	InvitationLife: 72 * time.Hour,
+	Limits: Limits{
+		Free: 5, FirstWait: time.Second, LongestWait: time.Hour, Most: 100, Remember: 90 * 24 * time.Hour,
+		NetworkBurst: 300, NetworkHour: 200,
+		MailPause: time.Minute, MailHour: 5,
+	},
+	LoginNotices: true,
 }
 
 func (s Settings) lives() store.Lives {
@@ -66,6 +78,7 @@ type Service struct {
 	outside  atomic.Pointer[[]string] // subscribers who are told every event
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	verified verified                 // access tokens
+	refusals refusals                 // of throttling, not yet written
 	counts   counts
 }
 
@@ -115,9 +128,29 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 	}, nil
 }
 
-// newID is a UUID v7: sorted by time, for what nobody outside sees or what
-// tells its time anyway. Users' ids are v4.
-func newID() string { return uuid.Must(uuid.NewV7()).String() }
+// newID is a UUID v7 of that time: sorted by it, for what nobody outside sees or
+// what tells its time anyway. Users' ids are v4. Not the library's, which knows
+// only the machine's clock; that of the database is what counts.
+func newID(now time.Time) string {
+	id := uuid.New()
+	stamp(&id, now)
+	return id.String()
+}
+
+// firstID is the least id of that time.
+func firstID(at time.Time) string {
+	var id uuid.UUID
+	id[8] = 0x80
+	stamp(&id, at)
+	return id.String()
+}
+
+// stamp writes the milliseconds, and of the next one the fraction in 4096ths
+// (RFC 9562, 5.7 and 6.2, method 3).
+func stamp(id *uuid.UUID, t time.Time) {
+	us := max(t.UnixMicro(), 0)
+	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000)) //nolint:gosec // not negative
+}
 
 // EnsureKeys opens the server's keys, and makes those that are missing: on a
 // new database all of them. Replicas that start together make them once.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -20,6 +21,7 @@ const (
 	NotFound
 	Conflict    // it is there already
 	Unavailable // it can't be done now; the same may succeed later
+	Throttled   // too often; RetryAfter says when it may be tried again
 )
 
 // Error is a refusal that the client may read.
@@ -27,6 +29,8 @@ type Error struct {
 	Code   Code
 	Detail string
 	Fields []Field // for Invalid
+	// RetryAfter is for Throttled.
+	RetryAfter time.Duration
 }
 
 // Field says what is wrong with one input.
@@ -60,6 +64,7 @@ var (
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
 	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
 	ErrNoMail      = refuse(NotFound, "There is no undelivered mail with that id.")
+	errThrottled   = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
 	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 

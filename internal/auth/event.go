@@ -17,6 +17,7 @@ const (
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
 	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended; mailed
 	EventOpened          = "session.opened"        // a login
+	EventNewNetwork      = "session.new-network"   // it came from a network from which the user hadn't logged in; mailed, unless that is off
 	EventEnded           = "session.ended"         // a logout
 	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
 )
@@ -31,15 +32,23 @@ const noticeLife = 4 * 24 * time.Hour
 // mailed says which events are told to their user by mail.
 func mailed(kind string) bool {
 	switch kind {
-	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay:
+	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork:
 		return true
 	}
 	return false
 }
 
-// publish writes an event that happens now.
-func (s *Service) publish(tx *store.Tx, kind, userID, sessionID string) error {
-	return tx.Publish(s.event(tx, kind, userID, sessionID), s.subscribers(kind)...)
+// told is what happens, to whom.
+type told struct{ kind, reason, user, session string }
+
+// tell records what happens now, and writes the event for those to be told.
+func (s *Service) tell(ctx context.Context, tx *store.Tx, t told) error {
+	e := s.event(tx, t.kind, t.user, t.session)
+	client, _ := clientOf(ctx)
+	if err := record(tx, e.ID, t.kind, t.reason, t.user, t.session, client); err != nil {
+		return err
+	}
+	return tx.Publish(e, s.subscribers(t.kind)...)
 }
 
 // event is one that happens now.
@@ -51,7 +60,7 @@ func (s *Service) event(tx *store.Tx, kind, userID, sessionID string) store.Even
 	case EventInvitation:
 		life = s.Settings.InvitationLife
 	}
-	return store.Event{ID: newID(), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
+	return store.Event{ID: newID(tx.Now), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
 }
 
 // published says that events of a kind have been committed.

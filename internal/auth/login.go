@@ -11,65 +11,108 @@ import (
 // Login opens a session for the user with that address and password. An
 // unknown or malformed address, a revoked user and a wrong password all cost
 // one hash and get ErrCredentials, so that neither the answer nor its time
-// tells which it was.
+// tells which it was. Nor does a refusal by the limits, which comes before.
 func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
 	tokens, err := s.login(ctx, email, password)
-	if errors.Is(err, errOvertaken) {
-		// Once more: it may be a login with the same password that has
-		// replaced its old hash.
-		tokens, err = s.login(ctx, email, password)
-	}
-	if errors.Is(err, errOvertaken) {
-		err = ErrCredentials
-	}
 	s.counts.count(logins, outcomeOf(err))
 	return tokens, err
 }
 
-// errOvertaken says that the password was right, but while its hash was
-// computed the stored one was replaced, or the user revoked.
-var errOvertaken = errors.New("the user was changed during the login")
-
 func (s *Service) login(ctx context.Context, email, password string) (Tokens, error) {
-	user, known, err := s.findUser(ctx, email)
+	a, err := s.attempt(ctx, email)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if !known || user.PasswordHash == "" {
-		if err := s.Passwords.Pretend(ctx, s.pretendedCost(email), password); err != nil {
+	session, why, err := s.open(ctx, a, email, password)
+	if err == nil && why.reason == reasonChanged {
+		// Once more: it may be a login with the same password that has
+		// replaced its old hash.
+		session, why, err = s.open(ctx, a, email, password)
+	}
+	if err != nil {
+		if learntNothing(err) {
+			s.attemptWasNone(ctx, a)
+		}
+		return Tokens{}, err
+	}
+	if why.reason != "" {
+		if err := s.loginFailed(ctx, why); err != nil {
 			return Tokens{}, err
 		}
 		return Tokens{}, ErrCredentials
 	}
-	ok, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
-	if err != nil {
-		return Tokens{}, err
+	s.published(EventOpened)
+	if why.kind != "" {
+		s.published(why.kind)
 	}
-	if !ok || !user.RevokedAt.IsZero() {
-		return Tokens{}, ErrCredentials
+	return s.tokens(session, session.CreatedAt)
+}
+
+// loginFailed records why, alike for every reason.
+func (s *Service) loginFailed(ctx context.Context, why told) error {
+	client, _ := clientOf(ctx)
+	return s.Store.One(ctx, func(tx *store.Tx) error {
+		return record(tx, newID(tx.Now), TraceLoginFailed, why.reason, why.user, "", client)
+	})
+}
+
+// open opens a session if the password is right; else it gives the reason why
+// not. Its kind is that of what was told beside the login, if anything was.
+func (s *Service) open(ctx context.Context, a attempt, email, password string) (session store.Session, why told, err error) {
+	user, known, err := s.findUser(ctx, email)
+	if err != nil {
+		return session, why, err
+	}
+	why.user = user.ID
+	if !known || user.PasswordHash == "" {
+		why.reason = reasonUnknown
+		if known {
+			why.reason = reasonInvited
+		}
+		return session, why, s.Passwords.Pretend(ctx, s.pretendedCost(email), password)
+	}
+	ok, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
+	switch {
+	case err != nil:
+		return session, why, err
+	case !ok:
+		why.reason = reasonPassword
+		return session, why, nil
+	case !user.RevokedAt.IsZero():
+		why.reason = reasonRevoked
+		return session, why, nil
 	}
 	rehashed, err := s.rehash(ctx, user.PasswordHash, password)
 	if err != nil {
-		return Tokens{}, err
+		return session, why, err
 	}
-	var session store.Session
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		session = store.Session{ID: newID(), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
+		session = store.Session{ID: newID(tx.Now), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
+		why.kind, why.reason = "", ""
 		if ok, err := tx.LogIn(user.ID, user.PasswordHash, rehashed); err != nil {
 			return err
 		} else if !ok {
-			return errOvertaken
+			// While the hash was computed, the stored one was replaced or the
+			// user revoked.
+			why.reason = reasonChanged
+			return nil
 		}
 		if err := tx.OpenSession(session.ID, user.ID); err != nil {
 			return err
 		}
-		return s.publish(tx, EventOpened, user.ID, session.ID)
+		if err := s.attemptSucceeded(tx, a); err != nil {
+			return err
+		}
+		if err := s.tell(ctx, tx, told{kind: EventOpened, user: user.ID, session: session.ID}); err != nil {
+			return err
+		}
+		if s.Settings.LoginNotices && a.network != "" && !a.known && !user.LastLoginAt.IsZero() {
+			why.kind = EventNewNetwork
+			return s.tell(ctx, tx, told{kind: why.kind, user: user.ID, session: session.ID})
+		}
+		return nil
 	})
-	if err != nil {
-		return Tokens{}, err
-	}
-	s.published(EventOpened)
-	return s.tokens(session, session.CreatedAt)
+	return session, why, err
 }
 
 // findUser finds a user by an address as it was typed.

@@ -16,12 +16,7 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 	if err != nil {
 		return ErrNoSession
 	}
-	told := s.subscribers(EventEnded)
-	inTx := s.Store.InTx
-	if len(told) == 0 {
-		inTx = s.Store.One
-	}
-	err = inTx(ctx, func(tx *store.Tx) error {
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lives())
 		if err != nil {
 			return err
@@ -29,7 +24,7 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 		if !ended {
 			return ErrNoSession
 		}
-		return tx.Publish(s.event(tx, EventEnded, user.ID, id.String()), told...)
+		return s.tell(ctx, tx, told{kind: EventEnded, user: user.ID, session: id.String()})
 	})
 	if err == nil {
 		s.published(EventEnded)

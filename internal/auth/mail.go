@@ -19,7 +19,7 @@ type Undelivered struct {
 func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, error] {
 	const page = 500
 	return func(yield func(Undelivered, error) bool) {
-		end := newID() // ids are sorted by time
+		end := newID(s.Store.Now()) // ids are sorted by time
 		for after := ""; ; {
 			r := s.Store.Read(ctx)
 			found, err := r.Deliveries(SubscriberMail, after, page)
@@ -60,7 +60,7 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 			return ErrNoMail
 		}
 		e := s.event(tx, d.Type, d.UserID, d.SessionID)
-		if d.Type == EventPasswordChanged || d.Type == EventReplay {
+		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
 			e.CreatedAt = d.CreatedAt // when it happened is what they tell
 		}
 		return tx.Publish(e, SubscriberMail)

@@ -19,6 +19,7 @@ const (
 	renewed
 	reused      // a token that was replaced a moment ago: the same tokens again
 	replayed    // one that was replaced before: its session was ended
+	held        // by throttling, nothing was looked at
 	refused     // wrong, not valid (any more), revoked
 	invalid     // the new password breaks the policy
 	busy        // too many at once
@@ -28,7 +29,7 @@ const (
 	outcomes
 )
 
-var outcomeNames = [outcomes]string{"ok", "renewed", "reused", "replayed", "refused", "invalid", "busy", "unavailable", "abandoned", "error"}
+var outcomeNames = [outcomes]string{"ok", "renewed", "reused", "replayed", "throttled", "refused", "invalid", "busy", "unavailable", "abandoned", "error"}
 
 func outcomeOf(err error) outcome {
 	switch code := CodeOf(err); {
@@ -42,6 +43,8 @@ func outcomeOf(err error) outcome {
 		return unavailable
 	case code == Invalid:
 		return invalid
+	case code == Throttled:
+		return held
 	case code != 0:
 		return refused
 	}
@@ -64,7 +67,7 @@ var counted = [operations]struct {
 	name, help string
 	outcomes   []outcome
 }{
-	logins:     {"kwai_logins_total", "Logins, by their outcome.", []outcome{done, refused, busy, unavailable, abandoned, failed}},
+	logins:     {"kwai_logins_total", "Logins, by their outcome.", []outcome{done, refused, held, busy, unavailable, abandoned, failed}},
 	renewals:   {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, busy, unavailable, abandoned, failed}},
 	logouts:    {"kwai_logouts_total", "Logouts of clients that were logged in, by their outcome.", []outcome{done, refused, unavailable, abandoned, failed}},
 	recoveries: {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{done, busy, unavailable, abandoned, failed}},

@@ -39,8 +39,13 @@ func (s *Service) recover(ctx context.Context, email string) error {
 	if s.requests.Add(1) > maxRequests {
 		return ErrBusy
 	}
+	client, _ := clientOf(ctx)
 	return s.Store.One(ctx, func(tx *store.Tx) error {
-		return tx.RequestRecovery(store.RecoveryRequest{ID: newID(), EmailKey: key, RequestedAt: tx.Now})
+		r := store.RecoveryRequest{ID: newID(tx.Now), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
+		if client.Address.IsValid() {
+			r.Address = client.Address.String()
+		}
+		return tx.RequestRecovery(r)
 	})
 }
 
@@ -74,12 +79,15 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 			if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
 				continue
 			}
+			many := false
 			if err == nil {
-				// The request's own id and time: it begins with the request.
-				err = tx.Publish(store.Event{
-					ID: r.ID, Type: EventRecovery, UserID: user.ID,
-					CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.Settings.RecoveryLife),
-				}, s.subscribers(EventRecovery)...)
+				many, err = s.manyRecoveries(tx, user.ID, r.RequestedAt)
+			}
+			if err == nil && many {
+				continue
+			}
+			if err == nil {
+				err = s.tellRecovery(tx, user.ID, r)
 			}
 			if err != nil {
 				return err
@@ -92,6 +100,36 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		s.published(EventRecovery)
 	}
 	return taken, err
+}
+
+// manyRecoveries says that an account has had enough recoveries for now. Nobody
+// is told: the ones before it are as good.
+func (s *Service) manyRecoveries(tx *store.Tx, userID string, now time.Time) (bool, error) {
+	l := s.Settings.Limits
+	if l.Off {
+		return false, nil
+	}
+	n, err := tx.TracesOf(userID, EventRecovery, firstID(now.Add(-time.Hour)))
+	if err != nil || n >= int64(l.MailHour) {
+		return true, err
+	}
+	n, err = tx.TracesOf(userID, EventRecovery, firstID(now.Add(-l.MailPause)))
+	return n > 0, err
+}
+
+// tellRecovery tells of a request under its own id and time: the recovery begins
+// with the request.
+func (s *Service) tellRecovery(tx *store.Tx, userID string, r store.RecoveryRequest) error {
+	err := tx.Record(store.Trace{
+		ID: r.ID, At: r.RequestedAt, Kind: EventRecovery, UserID: userID, Address: r.Address, UserAgent: r.UserAgent,
+	})
+	if err != nil {
+		return err
+	}
+	return tx.Publish(store.Event{
+		ID: r.ID, Type: EventRecovery, UserID: userID,
+		CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.Settings.RecoveryLife),
+	}, s.subscribers(EventRecovery)...)
 }
 
 // FollowRecoveries takes the requests, at fixed times, until ctx ends.

@@ -74,7 +74,7 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		ended, err = tx.EndSession(id, session.UserID, store.EndReplay, s.Settings.lives())
 		if err == nil && ended {
-			err = s.publish(tx, EventReplay, session.UserID, id)
+			err = s.tell(ctx, tx, told{kind: EventReplay, user: session.UserID, session: id})
 		}
 		return err
 	})

@@ -36,7 +36,7 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 		} else if !used {
 			return ErrRecovery
 		}
-		return s.passwordChanged(tx, user.ID)
+		return s.passwordChanged(ctx, tx, user, reasonReset)
 	})
 	if err == nil {
 		s.published(EventPasswordChanged)
@@ -64,13 +64,23 @@ func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, erro
 	return user, nil
 }
 
-// passwordChanged does what follows from a new password, in its transaction.
-func (s *Service) passwordChanged(tx *store.Tx, userID string) error {
-	if err := tx.EndSessions(userID, store.EndPassword); err != nil {
+// passwordChanged does what follows from a new password, in its transaction: it
+// ends the sessions and recoveries, nobody's failures count any more, and the
+// network that a user chose it from is known from now on.
+func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.User, how string) error {
+	if err := tx.EndSessions(user.ID, store.EndPassword); err != nil {
 		return err
 	}
-	if err := tx.EndRecoveries(userID); err != nil {
+	if err := tx.EndRecoveries(user.ID); err != nil {
 		return err
 	}
-	return s.publish(tx, EventPasswordChanged, userID, "")
+	client, _ := clientOf(ctx)
+	a := attempt{account: accountOf(user.EmailKey), network: client.network()}
+	if err := tx.ForgetFailures(a.account); err != nil {
+		return err
+	}
+	if err := s.knowNetwork(tx, a); err != nil {
+		return err
+	}
+	return s.tell(ctx, tx, told{kind: EventPasswordChanged, reason: how, user: user.ID})
 }

@@ -56,10 +56,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if err := s.publish(tx, EventCreated, user.ID, ""); err != nil || stored.Hash != "" {
+		if err := s.tell(ctx, tx, told{kind: EventCreated, user: user.ID}); err != nil || stored.Hash != "" {
 			return err
 		}
-		return s.publish(tx, EventInvitation, user.ID, "")
+		return s.tell(ctx, tx, told{kind: EventInvitation, user: user.ID})
 	})
 	if err != nil {
 		return "", err
@@ -148,7 +148,7 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
 			return err
 		}
-		return s.publish(tx, EventRevoked, user.ID, "")
+		return s.tell(ctx, tx, told{kind: EventRevoked, user: user.ID})
 	})
 	if err == nil {
 		s.published(EventRevoked)
@@ -167,12 +167,26 @@ func (s *Service) Enact(ctx context.Context, email string) error {
 		if err != nil || !changed {
 			return err
 		}
-		return s.publish(tx, EventEnacted, user.ID, "")
+		return s.tell(ctx, tx, told{kind: EventEnacted, user: user.ID})
 	})
 	if err == nil {
 		s.published(EventEnacted)
 	}
 	return err
+}
+
+// Unlock has the account's failures forgotten, so that all may try again.
+func (s *Service) Unlock(ctx context.Context, email string) error {
+	user, err := s.User(ctx, email)
+	if err != nil {
+		return err
+	}
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.ForgetFailures(accountOf(user.EmailKey)); err != nil {
+			return err
+		}
+		return record(tx, newID(tx.Now), TraceUnlocked, "", user.ID, "", Client{})
+	})
 }
 
 // SetPassword gives the user a new password and ends the user's sessions and
@@ -190,7 +204,7 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		if _, err := tx.SetPassword(user.ID, stored); err != nil {
 			return err
 		}
-		return s.passwordChanged(tx, user.ID)
+		return s.passwordChanged(ctx, tx, user, reasonCommand)
 	})
 	if err == nil {
 		s.published(EventPasswordChanged)

@@ -13,16 +13,18 @@ type RecoveryRequest struct {
 	ID          string
 	EmailKey    string
 	RequestedAt time.Time
+	Address     string // of the client
+	UserAgent   string
 }
 
 // RequestRecovery notes a request; one that is pending for the same address is
 // made as young as this one and keeps its id.
 func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
-	_, err := tx.exec(`INSERT INTO recovery_requests (id, email_key, requested_at) VALUES ($1, $2, $3)
+	_, err := tx.exec(`INSERT INTO recovery_requests (id, email_key, requested_at, address, user_agent) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (email_key) DO UPDATE SET requested_at = CASE
 			WHEN recovery_requests.requested_at < excluded.requested_at THEN excluded.requested_at
 			ELSE recovery_requests.requested_at END`,
-		r.ID, r.EmailKey, micros(r.RequestedAt))
+		r.ID, r.EmailKey, micros(r.RequestedAt), r.Address, r.UserAgent)
 	return err
 }
 
@@ -35,11 +37,11 @@ func (r Reader) RecoveryRequested() (bool, error) {
 func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
 	taken, err := list(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
 		var at int64
-		err = scan(&r.ID, &r.EmailKey, &at)
+		err = scan(&r.ID, &r.EmailKey, &at, &r.Address, &r.UserAgent)
 		r.RequestedAt = fromMicros(at)
 		return r, err
 	}, `DELETE FROM recovery_requests WHERE id IN (SELECT id FROM recovery_requests ORDER BY requested_at, id LIMIT $1)
-		RETURNING id, email_key, requested_at`, n)
+		RETURNING id, email_key, requested_at, address, user_agent`, n)
 	// RETURNING has no order.
 	slices.SortFunc(taken, func(a, b RecoveryRequest) int {
 		return cmp.Or(a.RequestedAt.Compare(b.RequestedAt), cmp.Compare(a.ID, b.ID))

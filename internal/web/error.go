@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -40,6 +41,7 @@ var statusOf = map[auth.Code]int{
 	auth.NotFound:        http.StatusNotFound,
 	auth.Conflict:        http.StatusConflict,
 	auth.Unavailable:     http.StatusServiceUnavailable,
+	auth.Throttled:       http.StatusTooManyRequests,
 }
 
 // retryAfter is what a 503 asks for, in seconds.
@@ -82,6 +84,10 @@ func (p problem) headers(h http.Header, err error) {
 	switch {
 	case p.Status == http.StatusServiceUnavailable:
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	case p.Status == http.StatusTooManyRequests:
+		if e, ok := errors.AsType[*auth.Error](err); ok {
+			h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		}
 	case errors.Is(err, auth.ErrNotLoggedIn):
 		h.Set("WWW-Authenticate", "Bearer")
 	}

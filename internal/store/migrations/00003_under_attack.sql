@@ -46,3 +46,7 @@ CREATE TABLE refusals (
 -- From when on a key is used for what is new; null of those that were made
 -- before keys were changed: since created_at.
 ALTER TABLE keys ADD COLUMN active_at BIGINT;
+
+-- Whose request it was, for the trail.
+ALTER TABLE recovery_requests ADD COLUMN address TEXT NOT NULL DEFAULT '';
+ALTER TABLE recovery_requests ADD COLUMN user_agent TEXT NOT NULL DEFAULT '';

@@ -1,0 +1,147 @@
+package store
+
+import "time"
+
+// Attempts is one count of attempts to log in; the migration that makes their
+// table says which there are.
+type Attempts struct {
+	Account   string
+	Network   string
+	Failures  int64
+	Until     time.Time
+	ExpiresAt time.Time
+}
+
+func scanAttempts(scan scanFunc) (a Attempts, err error) {
+	var until, expires int64
+	err = scan(&a.Account, &a.Network, &a.Failures, &until, &expires)
+	a.Until, a.ExpiresAt = fromMicros(until), fromMicros(expires)
+	return a, err
+}
+
+const attemptsColumns = `account, network, failures, until, expires_at`
+
+// Attempts finds what counts for a login to the account from the network:
+// strangers' failures there, those of the network if the account knows it, and
+// the network's own. Each may be missing.
+func (r Reader) Attempts(account, network string) ([]Attempts, error) {
+	return list(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 AND network IN ('', $2)
+		UNION ALL SELECT `+attemptsColumns+` FROM attempts WHERE account = '' AND network = $2`, account, network)
+}
+
+// AttemptsOf lists an account's counts.
+func (r Reader) AttemptsOf(account string) ([]Attempts, error) {
+	return list(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
+}
+
+// Waits say how failures in a row hold back the next attempt: not until there
+// are Free of them, then for First, then each time for twice as long, but for
+// Longest at most; and at Most of them for good.
+type Waits struct {
+	Free, Most     int64
+	First, Longest time.Duration
+}
+
+// What a count is after one failure more, at $1, with Waits in $2 to $4, and
+// the condition under which one more may be tried. A wait that no wait can be
+// is of a clock that was ahead: it doesn't count.
+const (
+	waitMore = `until = CAST($1 AS BIGINT) + CASE WHEN attempts.failures + 1 < $2 THEN 0
+		WHEN CAST($3 AS BIGINT) << CAST(CASE WHEN attempts.failures + 1 - $2 > 20 THEN 20 ELSE attempts.failures + 1 - $2 END AS INTEGER) > $4 THEN $4
+		ELSE CAST($3 AS BIGINT) << CAST(CASE WHEN attempts.failures + 1 - $2 > 20 THEN 20 ELSE attempts.failures + 1 - $2 END AS INTEGER) END`
+	waitOver = `(attempts.until <= $1 OR attempts.until > $1 + $4) AND attempts.failures < $5`
+)
+
+// CountStranger counts an attempt of a network that the account doesn't know as a
+// failure; false if it must wait. The count is forgotten once none was counted
+// for that long.
+func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (bool, error) {
+	first := int64(0)
+	if w.Free <= 1 {
+		first = w.First.Microseconds()
+	}
+	now := micros(tx.Now)
+	n, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($6, '', 1, $7, $8)
+		ON CONFLICT (account, network) DO UPDATE SET failures = attempts.failures + 1, expires_at = excluded.expires_at, `+waitMore+`
+		WHERE `+waitOver,
+		now, w.Free, w.First.Microseconds(), w.Longest.Microseconds(), w.Most, account, now+first, micros(tx.Now.Add(forget)))
+	return n == 1, err
+}
+
+// CountKnown counts an attempt of a network that the account knows as a failure;
+// false if it must wait, or isn't known any more.
+func (tx *Tx) CountKnown(account, network string, w Waits) (bool, error) {
+	n, err := tx.exec(`UPDATE attempts SET failures = failures + 1, `+waitMore+`
+		WHERE account = $6 AND network = $7 AND expires_at > $1 AND `+waitOver,
+		micros(tx.Now), w.Free, w.First.Microseconds(), w.Longest.Microseconds(), w.Most, account, network)
+	return n == 1, err
+}
+
+// Allowance lets a network fail Burst times at once, and then once each Every.
+type Allowance struct {
+	Burst int64
+	Every time.Duration
+}
+
+// Whole is how long an allowance that was used up takes to be whole again.
+func (a Allowance) Whole() time.Duration { return time.Duration(a.Burst) * a.Every }
+
+// CountNetwork takes one from the allowance of a network; false if none is left.
+// Only the time is kept by when the allowance is whole again (the generic cell
+// rate algorithm of ITU-T I.371), which a clock that was ahead can't prolong.
+func (tx *Tx) CountNetwork(network string, a Allowance) (bool, error) {
+	n, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('', $1, 1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT), CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
+		ON CONFLICT (account, network) DO UPDATE SET failures = attempts.failures + 1,
+			until = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END,
+			expires_at = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END
+		WHERE attempts.until <= $2 + $4 - $3 OR attempts.until > $2 + $4 + $5`,
+		network, micros(tx.Now), a.Every.Microseconds(), a.Whole().Microseconds(), time.Minute.Microseconds())
+	return n == 1, err
+}
+
+// RefundNetwork gives back what CountNetwork took.
+func (tx *Tx) RefundNetwork(network string, a Allowance) error {
+	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = until - $2, expires_at = expires_at - $2
+		WHERE account = '' AND network = $1 AND failures > 0`, network, a.Every.Microseconds())
+	return err
+}
+
+// RefundAttempt takes back a failure of an account that was none, and the wait
+// that it began.
+func (tx *Tx) RefundAttempt(account, network string) error {
+	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = $3 WHERE account = $1 AND network = $2 AND failures > 0`,
+		account, network, micros(tx.Now))
+	return err
+}
+
+// maxKnownNetworks bounds an account's known networks: those of the latest
+// logins stay.
+const maxKnownNetworks = 32
+
+// KnowNetwork notes a login to the account from a network, whose failures are
+// forgotten. fresh says that it wasn't known.
+func (tx *Tx) KnowNetwork(account, network string, fresh bool, until time.Time) error {
+	_, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $2, 0, 0, $3)
+		ON CONFLICT (account, network) DO UPDATE SET failures = 0, until = 0, expires_at = excluded.expires_at`,
+		account, network, micros(until))
+	if err == nil && fresh {
+		_, err = tx.exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
+			(SELECT network FROM attempts WHERE account = $1 AND network <> '' ORDER BY expires_at DESC, network LIMIT $2)`, account, maxKnownNetworks)
+	}
+	return err
+}
+
+// ForgetStrangers forgets the failures of networks that the account doesn't know.
+func (tx *Tx) ForgetStrangers(account string) error {
+	_, err := tx.exec(`DELETE FROM attempts WHERE account = $1 AND network = ''`, account)
+	return err
+}
+
+// ForgetFailures forgets all of an account's failures, but not its networks.
+func (tx *Tx) ForgetFailures(account string) error {
+	if err := tx.ForgetStrangers(account); err != nil {
+		return err
+	}
+	_, err := tx.exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)
+	return err
+}

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"database/sql"
+	"time"
+)
+
+// Trace is something that happened, as it is recorded.
+type Trace struct {
+	ID        string // UUID v7 of At; that of the event where one tells the same
+	At        time.Time
+	Kind      string
+	Reason    string // why, or what of; may be empty
+	UserID    string // may be empty
+	SessionID string // may be empty
+	Address   string // of the client; empty for a command
+	UserAgent string
+}
+
+func scanTrace(scan scanFunc) (t Trace, err error) {
+	var at int64
+	var user, session sql.NullString
+	err = scan(&t.ID, &at, &t.Kind, &t.Reason, &user, &session, &t.Address, &t.UserAgent)
+	t.At, t.UserID, t.SessionID = fromMicros(at), user.String, session.String
+	return t, err
+}
+
+const trailColumns = `trail.id, trail.at, trail.kind, trail.reason, trail.user_id, trail.session_id, trail.address, trail.user_agent`
+
+// Record adds to the trail.
+func (tx *Tx) Record(t Trace) error {
+	_, err := tx.exec(`INSERT INTO trail (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
+	return err
+}
+
+// TraceByID finds a trace; ErrNotFound if there is none (any more).
+func (r Reader) TraceByID(id string) (Trace, error) {
+	return one(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.id = $1`, id)
+}
+
+// TrailAfter lists up to n traces in the order of their ids, beginning behind
+// the one given.
+func (r Reader) TrailAfter(id string, n int) ([]Trace, error) {
+	return list(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.id > $1 ORDER BY trail.id LIMIT $2`, id, n)
+}
+
+// TrailOfUserAfter is TrailAfter for those about a user.
+func (r Reader) TrailOfUserAfter(userID, id string, n int) ([]Trace, error) {
+	return list(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.user_id = $1 AND trail.id > $2 ORDER BY trail.id LIMIT $3`, userID, id, n)
+}
+
+// TracesOf counts a user's traces of a kind behind the id given.
+func (r Reader) TracesOf(userID, kind, id string) (int64, error) {
+	return one(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND kind = $3`, userID, id, kind)
+}
+
+// Refusals is how often throttling refused logins to an account from a network
+// within an hour.
+type Refusals struct {
+	Hour             time.Time
+	Account, Network string
+	Count            int64
+}
+
+// AddRefusals adds to an hour's count.
+func (tx *Tx) AddRefusals(r Refusals) error {
+	_, err := tx.exec(`INSERT INTO refusals (hour, account, network, count) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (hour, account, network) DO UPDATE SET count = refusals.count + excluded.count`,
+		micros(r.Hour), r.Account, r.Network, r.Count)
+	return err
+}
+
+// RefusalsSince lists up to n counts from an hour on, of one account unless it is
+// "", the earliest first, beginning behind the one given.
+func (r Reader) RefusalsSince(after Refusals, account string, n int) ([]Refusals, error) {
+	return list(r, func(scan scanFunc) (f Refusals, err error) {
+		var hour int64
+		err = scan(&hour, &f.Account, &f.Network, &f.Count)
+		f.Hour = fromMicros(hour)
+		return f, err
+	}, `SELECT hour, account, network, count FROM refusals
+		WHERE (hour, account, network) > ($1, $2, $3) AND ($4 = '' OR account = $4) ORDER BY hour, account, network LIMIT $5`,
+		micros(after.Hour), after.Account, after.Network, account, n)
+}
