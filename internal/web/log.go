@@ -2,10 +2,11 @@ package web
 
 import (
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
+
+	"kwai/internal/auth"
 )
 
 // answered remembers what was answered, and what is logged of it: one line, which
@@ -41,12 +42,14 @@ func (w *answered) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// logged logs and counts each request and makes a 500 of a panic.
+// logged logs and counts each request, makes a 500 of a panic, and finds out whom
+// it comes from: what is done for it has that in its context.
 func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
 		s.metrics.inFlight.Add(1)
 		a := &answered{ResponseWriter: w}
+		var client auth.Client
 		defer func() {
 			defer s.metrics.inFlight.Add(-1)
 			if p := recover(); p != nil {
@@ -59,13 +62,15 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 			}
 			took := time.Since(begun)
 			m.count(r.Method, a.status, took)
-			s.log(r, m.route, a, took)
+			s.log(r, client, m.route, a, took)
 		}()
+		client = s.client(r)
+		r = r.WithContext(auth.WithClient(r.Context(), client))
 		next(a, r)
 	})
 }
 
-func (s *Server) log(r *http.Request, route string, a *answered, took time.Duration) {
+func (s *Server) log(r *http.Request, client auth.Client, route string, a *answered, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
 	case a.status == http.StatusOK && (route == "/healthz" || route == "/readyz"):
@@ -78,16 +83,16 @@ func (s *Server) log(r *http.Request, route string, a *answered, took time.Durat
 	if !s.Log.Enabled(r.Context(), level) {
 		return
 	}
-	client, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		client = r.RemoteAddr
+	from := r.RemoteAddr // no address only in tests
+	if client.Address.IsValid() {
+		from = client.Address.String()
 	}
 	attrs := append([]slog.Attr{
 		slog.String("method", r.Method[:min(len(r.Method), 16)]), // the client may make one up
 		slog.String("route", route),
 		slog.Int("status", a.status),
 		slog.Duration("took", took),
-		slog.String("client", client),
+		slog.String("client", from),
 	}, a.attrs...)
 	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
 }

@@ -34,6 +34,7 @@ type Server struct {
 	PublicURL *url.URL
 	// CORSOrigins may call the API from a browser, with credentials.
 	CORSOrigins []string
+	Proxies     Proxies
 	Log         *slog.Logger
 	// DevMail, unless nil, is shown to everyone at /dev/mail.
 	DevMail *mail.Files
@@ -41,6 +42,7 @@ type Server struct {
 	bodies   atomic.Int64 // bytes of large bodies being read
 	refusals *rate.Limiter
 	metrics  *metrics
+	warned   warned
 }
 
 // handler answers a request or says why not; then it has written nothing.
