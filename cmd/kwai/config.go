@@ -57,8 +57,7 @@ type Settings struct {
 	TrustedProxies []string `env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
 	ProxyHeader    string   `env:"KWAI_PROXY_HEADER" default:"x-forwarded-for" enum:"x-forwarded-for,forwarded" help:"The header that they say it in, x-forwarded-for or forwarded (${default}); the other one is ignored."`
 
-	MaxConnections int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
-
+	MaxConnections      int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
 	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
 
 	HashMemory  uint32        `env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
@@ -73,7 +72,8 @@ type Settings struct {
 	LogFormat string `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel  string `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
-	publicURL *url.URL // nil where it must be made of the address listened on
+	publicURL   *url.URL          // nil where it must be made of the address listened on
+	secretFiles map[string]string // the @FILE that a secret was read from, by flag
 }
 
 const defaultData = "./kwai-data"
@@ -97,10 +97,14 @@ func settingDefaults() kong.Vars {
 
 // finish derives what depends on other settings and refuses what can't be.
 func (s *Settings) finish() error {
+	s.secretFiles = make(map[string]string)
 	for _, secret := range []struct {
 		flag  string
 		value *string
 	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}, {"--bus", &s.Bus}} {
+		if strings.HasPrefix(*secret.value, "@") {
+			s.secretFiles[secret.flag] = *secret.value
+		}
 		if err := fromFile(secret.flag, secret.value); err != nil {
 			return err
 		}
