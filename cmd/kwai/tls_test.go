@@ -125,7 +125,7 @@ func TestHTTPS(t *testing.T) {
 	s := start(t, storetest.SQLite(t), append(watched, append(a.flags(), "--public-url=https://auth.example.org")...)...)
 	kept := a.client()
 	res, body, serial := s.getTLS(kept, "/healthz")
-	if res.StatusCode != 200 || body != "{\"status\":\"ok\"}\n" || serial != 1 || res.ProtoMajor != 1 {
+	if res.StatusCode != http.StatusOK || body != "{\"status\":\"ok\"}\n" || serial != 1 || res.ProtoMajor != 1 {
 		t.Errorf("%s %s %q by certificate %d", res.Proto, res.Status, body, serial)
 	}
 	if got := res.Header.Get("Strict-Transport-Security"); got != "max-age=2592000" {

@@ -12,6 +12,9 @@
 //	go balancer.Watch(ctx)
 //	http.Serve(listener, balancer)
 //
+// Replicas take the word of 127.0.0.1, where the balancer is, on where requests
+// come from.
+//
 // Each part can be ended and started again while the others go on:
 //
 //	c.Replicas[0].Kill()         // SIGKILL; Stop: in good order
