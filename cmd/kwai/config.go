@@ -52,6 +52,9 @@ type Settings struct {
 	RecoveryLife   time.Duration `env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
 	InvitationLife time.Duration `env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
 
+	KeyRotation time.Duration `env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
+	JWKSMaxAge  time.Duration `env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
+
 	MaxConnections int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
 
 	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
@@ -84,6 +87,8 @@ func settingDefaults() kong.Vars {
 		"reuse_window":    d.ReuseWindow.String(),
 		"recovery_life":   d.RecoveryLife.String(),
 		"invitation_life": d.InvitationLife.String(),
+		"key_rotation":    d.KeyRotation.String(),
+		"jwks_max_age":    d.JWKSMaxAge.String(),
 		"hash_memory":     fmt.Sprint(p.MemoryKiB),
 		"hash_time":       fmt.Sprint(p.Time),
 		"hash_threads":    fmt.Sprint(p.Threads),
@@ -126,12 +131,16 @@ func (s *Settings) finish() error {
 		{"--reuse-window", s.ReuseWindow, time.Second},
 		{"--recovery-life", s.RecoveryLife, time.Second},
 		{"--invitation-life", s.InvitationLife, time.Second},
+		{"--jwks-max-age", s.JWKSMaxAge, time.Second},
 		{"--bus-keep", s.BusKeep, time.Minute},
 		{"--hash-wait", s.HashWait, time.Millisecond},
 	} {
 		if d.value < d.least || d.value > 100*365*24*time.Hour {
 			return &usageError{d.flag, fmt.Errorf("%v is not between %v and 100 years", d.value, d.least)}
 		}
+	}
+	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > 100*365*24*time.Hour) {
+		return &usageError{"--key-rotation", fmt.Errorf("%v is neither 0 nor between %v (twice --jwks-max-age and %v) and 100 years", s.KeyRotation, least, auth.KeysFollow)}
 	}
 	if err := s.hashing().Validate(); err != nil {
 		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
@@ -193,6 +202,8 @@ func (s *Settings) rules() auth.Settings {
 		ReuseWindow:    s.ReuseWindow,
 		RecoveryLife:   s.RecoveryLife,
 		InvitationLife: s.InvitationLife,
+		KeyRotation:    s.KeyRotation,
+		JWKSMaxAge:     s.JWKSMaxAge,
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 		return Tokens{}, err
 	}
 	s.published(EventOpened)
-	return s.tokens(session, session.CreatedAt)
+	return s.tokens(ctx, session, session.CreatedAt)
 }
 
 // findUser finds a user by an address as it was typed.
