@@ -46,7 +46,7 @@ type Keys struct {
 
 	mu      sync.Mutex
 	reading *reading  // nil: nobody reads
-	asked   time.Time // when keys were last read for the sake of an unknown one
+	asking  time.Time // when keys are, or were last, read for the sake of an unknown one
 	trouble string    // what was logged last of a reading that failed
 }
 
@@ -88,15 +88,18 @@ func (k *Keys) fresh(ctx context.Context) (*keySet, error) {
 }
 
 // newer are the keys as they stand after it was called, for a token whose key
-// isn't known. It waits for a second if somebody has just asked: whatever is
-// forged, there is one reading a second.
+// isn't known. Whatever is forged, there is one reading a second for all: who
+// comes after one waits for the next.
 func (k *Keys) newer(ctx context.Context) (*keySet, error) {
 	called := time.Now()
 	k.mu.Lock()
-	wait := k.asked.Add(keysEvery).Sub(called)
-	if wait <= 0 {
-		k.asked = called
+	if !k.asking.After(called) {
+		k.asking = k.asking.Add(keysEvery)
+		if k.asking.Before(called) {
+			k.asking = called
+		}
 	}
+	wait := k.asking.Sub(called)
 	k.mu.Unlock()
 	if wait > 0 {
 		select {
