@@ -356,7 +356,9 @@ func (f *rotation) revoke(purpose string) {
 			id = k.ID
 		}
 	}
-	of := func(token string) bool { return purpose == "sign" && kidOf(token) == id || purpose == "mac" && macOf(token) == id }
+	of := func(token string) bool {
+		return purpose == "sign" && kidOf(token) == id || purpose == "mac" && macOf(token) == id
+	}
 
 	// Tokens of that key for all replicas, and no more clients for one that will
 	// stand still.

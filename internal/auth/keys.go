@@ -123,7 +123,7 @@ func (k *Keys) since(ctx context.Context, then time.Time) (*keySet, error) {
 		if r == nil {
 			r = &reading{done: make(chan struct{})}
 			k.reading = r
-			go k.run(r) // for all who wait, so not in the context of one
+			go k.run(r) //nolint:gosec // for all who wait, so not in the context of one
 		}
 		k.mu.Unlock()
 		select {

@@ -71,18 +71,18 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		c := newClock()
 		all := replicas(t, url, c.now, 3, func(s *auth.Settings) { s.KeyRotation, s.SessionLife = 10*24*time.Hour, 365*24*time.Hour })
-		any := func() *server { return all[rand.IntN(len(all))] } //nolint:gosec // which server it is
+		one := func() *server { return all[rand.IntN(len(all))] } //nolint:gosec // which server it is
 		all[0].user(t, ann)
 		often, seldom := all[0].login(t, ann, oldPassword), all[0].login(t, ann, oldPassword)
 		pick := all[0].Ring().PickFraction("nobody@example.org")
 		made := 0
 		visit := func() {
 			for range 2 {
-				often = any().renew(t, often)
-				must(any().Check(t.Context(), often.Access))(t)
+				often = one().renew(t, often)
+				must(one().Check(t.Context(), often.Access))(t)
 				c.advance(30 * time.Minute)
 				follow(t, all...)
-				must(any().Check(t.Context(), often.Access))(t) // half of its life later
+				must(one().Check(t.Context(), often.Access))(t) // half of its life later
 			}
 		}
 		for day := range 180 {
@@ -91,7 +91,7 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 			case 7:
 				c.advance(24 * time.Hour)
 				follow(t, all...)
-				must(any().PurgeKeys(t.Context()))(t)
+				must(one().PurgeKeys(t.Context()))(t)
 				c.advance(-24 * time.Hour)
 				follow(t, all...)
 			case 13:
@@ -101,11 +101,11 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 			}
 			visit()
 			if day%29 == 28 {
-				seldom = any().renew(t, seldom)
-				must(any().Check(t.Context(), seldom.Access))(t)
+				seldom = one().renew(t, seldom)
+				must(one().Check(t.Context(), seldom.Access))(t)
 			}
-			made += len(must(any().RotateDue(t.Context()))(t))
-			must(any().PurgeKeys(t.Context()))(t)
+			made += len(must(one().RotateDue(t.Context()))(t))
+			must(one().PurgeKeys(t.Context()))(t)
 			for _, s := range all {
 				if now := s.Ring().PickFraction("nobody@example.org"); now != pick {
 					t.Fatalf("on day %d an unknown address is picked at %v, and was at %v", day, now, pick)
@@ -157,12 +157,12 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 			running.Go(func() {
 				for ctx.Err() == nil {
 					var err error
-					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), tokens.Refresh, now()); err != nil { //nolint:gosec // which server it is
+					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), tokens.Refresh, now()); err != nil {
 						t.Errorf("a renewal: %v", err)
 						return
 					}
 					renewed.Add(1)
-					if _, err = all[rand.IntN(3)].Check(t.Context(), tokens.Access); err != nil && now().Before(tokens.ExpiresAt) { //nolint:gosec // which server it is
+					if _, err = all[rand.IntN(3)].Check(t.Context(), tokens.Access); err != nil && now().Before(tokens.ExpiresAt) {
 						t.Errorf("a check: %v", err)
 						return
 					}

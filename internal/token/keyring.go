@@ -223,18 +223,17 @@ func (k *Keyring) addSign(s *signer, key Standing) {
 }
 
 func (k *Keyring) addMAC(mac *macKey, key Standing) {
-	switch key.State {
-	case Active:
-		k.active = mac
-		fallthrough
-	default:
-		k.macs[mac.id] = mac
-	case Expired:
-		k.macs[mac.id] = nil
-	}
+	id := mac.id
 	if key.Picks {
 		k.picks = mac
 	}
+	if key.State == Active {
+		k.active = mac
+	}
+	if key.State == Expired {
+		mac = nil
+	}
+	k.macs[id] = mac
 }
 
 // Expired says whether an access token names a key that was one of the server's
