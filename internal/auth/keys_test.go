@@ -71,7 +71,7 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		c := newClock()
 		all := replicas(t, url, c.now, 3, func(s *auth.Settings) { s.KeyRotation, s.SessionLife = 10*24*time.Hour, 365*24*time.Hour })
-		one := func() *server { return all[rand.IntN(len(all))] } //nolint:gosec // which server it is
+		one := func() *server { return all[rand.IntN(len(all))] }
 		all[0].user(t, ann)
 		often, seldom := all[0].login(t, ann, oldPassword), all[0].login(t, ann, oldPassword)
 		pick := all[0].Ring().PickFraction("nobody@example.org")
