@@ -57,6 +57,9 @@ type Settings struct {
 	TrustedProxies []string `env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
 	ProxyHeader    string   `env:"KWAI_PROXY_HEADER" default:"x-forwarded-for" enum:"x-forwarded-for,forwarded" help:"The header that they say it in, x-forwarded-for or forwarded (${default}); the other one is ignored."`
 
+	KeyRotation time.Duration `env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
+	JWKSMaxAge  time.Duration `env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
+
 	MaxConnections      int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
 	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
 
@@ -109,6 +112,8 @@ func settingDefaults() kong.Vars {
 		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
 		"limit_mail_pause":   d.Limits.MailPause.String(),
 		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
+		"key_rotation":       d.KeyRotation.String(),
+		"jwks_max_age":       d.JWKSMaxAge.String(),
 		"hash_memory":        fmt.Sprint(p.MemoryKiB),
 		"hash_time":          fmt.Sprint(p.Time),
 		"hash_threads":       fmt.Sprint(p.Threads),
@@ -155,6 +160,7 @@ func (s *Settings) finish() error {
 		{"--reuse-window", s.ReuseWindow, time.Second},
 		{"--recovery-life", s.RecoveryLife, time.Second},
 		{"--invitation-life", s.InvitationLife, time.Second},
+		{"--jwks-max-age", s.JWKSMaxAge, time.Second},
 		{"--bus-keep", s.BusKeep, time.Minute},
 		{"--limit-remember", s.LimitRemember, time.Hour},
 		{"--hash-wait", s.HashWait, time.Millisecond},
@@ -165,6 +171,9 @@ func (s *Settings) finish() error {
 	}
 	if err := s.checkLimits(); err != nil {
 		return err
+	}
+	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > 100*365*24*time.Hour) {
+		return &usageError{"--key-rotation", fmt.Errorf("%v is neither 0 nor between %v (twice --jwks-max-age and %v) and 100 years", s.KeyRotation, least, auth.KeysFollow)}
 	}
 	if err := s.hashing().Validate(); err != nil {
 		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
@@ -274,6 +283,8 @@ func (s *Settings) rules() auth.Settings {
 			MailPause:    s.LimitMailPause,
 			MailHour:     s.LimitMailHour,
 		},
+		KeyRotation: s.KeyRotation,
+		JWKSMaxAge:  s.JWKSMaxAge,
 	}
 }
 

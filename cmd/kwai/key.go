@@ -1,13 +1,22 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"text/tabwriter"
+	"time"
 
+	"kwai/internal/auth"
 	"kwai/internal/token"
 )
 
 type keyCmd struct {
-	New keyNewCmd `cmd:"" help:"Print a new master key: a line for --master-key-file."`
+	New    keyNewCmd    `cmd:"" help:"Print a new master key: a line for --master-key-file."`
+	List   keyListCmd   `cmd:"" help:"List the server's keys and what each is used for."`
+	Rotate keyRotateCmd `cmd:"" help:"Make the next keys of the server now."`
+	Revoke keyRevokeCmd `cmd:"" help:"Take a key out that was stolen: nothing made with it is accepted any more."`
 }
 
 type keyNewCmd struct{}
@@ -15,4 +24,172 @@ type keyNewCmd struct{}
 func (keyNewCmd) Run(c console) error {
 	_, err := fmt.Fprintln(c.out, token.NewMasterKey())
 	return err
+}
+
+// withKeys is withRules for commands that make keys: it has the server's, opened
+// with the master key in use, which is never made here.
+func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		named := *s
+		named.MasterKeyFile = s.masterKeyFile() // what is named is not made
+		master, err := named.masterKey(rules.Log)
+		if err != nil {
+			return &usageError{"--master-key-file", err}
+		}
+		rules.Keys, err = auth.OpenKeys(ctx, rules.Store, master, s.rules(), rules.Log)
+		if errors.Is(err, token.ErrNoMaster) {
+			return &usageError{"--master-key-file", err}
+		}
+		if err != nil {
+			return fmt.Errorf("%w (has `kwai serve` been started once?)", err)
+		}
+		return do(rules)
+	})
+}
+
+type keyListCmd struct {
+	JSON bool `name:"json" help:"Print a JSON array."`
+}
+
+func (keyListCmd) Help() string {
+	return "A key is next (published, not used yet), active, retired (what was made with it is accepted until it has expired) or expired. " +
+		"Which master key seals it is shown where the master key file can be read."
+}
+
+// serverKeyView is a key as it is listed.
+type serverKeyView struct {
+	ID        string     `json:"id"`
+	Purpose   string     `json:"purpose"`
+	State     string     `json:"state"`
+	CreatedAt time.Time  `json:"created_at"`
+	ActiveAt  time.Time  `json:"active_at"`
+	Until     *time.Time `json:"until"`                   // when nothing made with it is accepted any more; null: not known yet
+	SealedBy  string     `json:"master_key,omitempty"`    // first, older or none
+	Picks     bool       `json:"kept_for_ever,omitempty"` // the oldest MAC key
+}
+
+func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		keys, err := rules.KeyStates(ctx)
+		if err != nil {
+			return err
+		}
+		named := *s
+		named.MasterKeyFile = s.masterKeyFile() // what is named is not made
+		master, err := named.masterKey(rules.Log)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return &usageError{"--master-key-file", err}
+		}
+		views := make([]serverKeyView, len(keys))
+		for i, key := range keys {
+			views[i] = serverKeyView{
+				ID: key.ID, Purpose: string(key.Purpose), State: string(key.State),
+				CreatedAt: key.CreatedAt, ActiveAt: key.From(), Until: orNull(key.Until), Picks: key.Picks,
+			}
+			if master != nil {
+				views[i].SealedBy = sealedBy(master, key.Key)
+			}
+		}
+		if cmd.JSON {
+			return writeJSON(c, views)
+		}
+		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "ID\tPURPOSE\tSTATE\tMADE\tACTIVE FROM\tACCEPTED UNTIL\tMASTER KEY")
+		for _, v := range views {
+			until := "-"
+			if v.Until != nil {
+				until = when(v.Until)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Purpose, v.State, when(&v.CreatedAt), when(&v.ActiveAt), until, v.SealedBy)
+		}
+		return t.Flush()
+	})
+}
+
+func sealedBy(master *token.Master, key token.Key) string {
+	switch number, ok := master.Under(key); {
+	case !ok:
+		return "none"
+	case number == 0:
+		return "first"
+	}
+	return "older"
+}
+
+type keyRotateCmd struct {
+	Purpose string `enum:"sign,mac,both" default:"both" placeholder:"PURPOSE" help:"sign (access tokens), mac (refresh tokens, recoveries) or both (${default})."`
+}
+
+func (keyRotateCmd) Help() string {
+	return "Nobody is logged out. The new keys are published first and used once everybody can know them: after twice --jwks-max-age and 3 s. " +
+		"The old ones are accepted until the last that was made with them has expired. Servers follow by themselves. " +
+		"Replace all servers of a version without this command before you use it."
+}
+
+func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
+	of := []token.Purpose{token.Purpose(cmd.Purpose)}
+	if cmd.Purpose == "both" {
+		of = []token.Purpose{token.Sign, token.MAC}
+	}
+	return withKeys(ctx, s, c, func(rules *auth.Service) error {
+		made, err := rules.RotateKeys(ctx, of...)
+		if err != nil {
+			return err
+		}
+		states, err := rules.KeyStates(ctx)
+		if err != nil {
+			return err
+		}
+		for _, key := range made {
+			active := key.From()
+			fmt.Fprintf(c.out, "%s key %s: published now, used from %s on\n", key.Purpose, key.ID, when(&active))
+			for _, old := range states {
+				if old.Purpose == key.Purpose && old.State == token.Active {
+					fmt.Fprintf(c.out, "%s key %s: used until then, what was made with it is accepted until %s\n", old.Purpose, old.ID, when(&old.Until))
+				}
+			}
+		}
+		return nil
+	})
+}
+
+type keyRevokeCmd struct {
+	ID string `arg:"" help:"The key's id, as kwai key list shows it."`
+}
+
+func (keyRevokeCmd) Help() string {
+	return "For a key that was stolen; to change one that wasn't, use rotate. When the command has ended, no server accepts a token made with the key. " +
+		"If it was active, another one takes its place at once. " +
+		"Of a sign key: access tokens made with it end, clients renew them; programs that check tokens by themselves know of it once they fetch the public keys again (--jwks-max-age). " +
+		"Of a mac key: clients whose newest refresh token was made with it log in again, and recovery links made with it end. " +
+		"Sessions that a thief renewed with another key go on: end them by kwai user revoke or a new password."
+}
+
+func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withKeys(ctx, s, c, func(rules *auth.Service) error {
+		r, err := rules.RevokeKey(ctx, cmd.ID)
+		if auth.CodeOf(err) == auth.NotFound {
+			return &usageError{"", err}
+		}
+		if err != nil {
+			return err
+		}
+		if err := rules.SettleRevoked(ctx, r); err != nil {
+			return fmt.Errorf("the key is revoked, but servers may go on with it for %v: %w", auth.KeysFollow, err)
+		}
+		fmt.Fprintf(c.out, "revoked the %s key %s (it was %s): nothing made with it is accepted any more\n", r.Purpose, r.ID, r.State)
+		if r.Instead != nil {
+			fmt.Fprintf(c.out, "%s key %s is active instead\n", r.Instead.Purpose, r.Instead.ID)
+		}
+		switch {
+		case r.Purpose == token.MAC && r.State != token.Next:
+			fmt.Fprintf(c.out, "clients whose newest refresh token was made with it must log in again; recoveries ended: %d\n", r.Recoveries)
+		case r.State != token.Next:
+			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %v to know\n", s.JWKSMaxAge)
+		}
+		if r.Picks {
+			fmt.Fprintln(c.out, "it was the oldest mac key: the time that a login with an unknown address takes may differ from before")
+		}
+		return nil
+	})
 }

@@ -27,7 +27,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve requests."`
 	User    userCmd    `cmd:"" help:"Make, show and change accounts."`
 	Mail    mailCmd    `cmd:"" help:"Show mail that wasn't delivered, and send it again."`
-	Key     keyCmd     `cmd:"" help:"Make keys."`
+	Key     keyCmd     `cmd:"" help:"Make, show and change keys."`
 	Backup  backupCmd  `cmd:"" help:"Copy the SQLite database to a file."`
 	Restore restoreCmd `cmd:"" help:"Put a backup in the place of the SQLite database."`
 	Move    moveCmd    `cmd:"" help:"Move an SQLite database to PostgreSQL."`

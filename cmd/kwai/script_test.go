@@ -220,6 +220,21 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Setenv(args[1], fmt.Sprint(v[args[0]]))
 	},
 
+	// key-id PURPOSE STATE VARIABLE sets a variable to the id of a server key.
+	"key-id": func(ts *testscript.TestScript, neg bool, args []string) {
+		wants(ts, !neg && len(args) == 3, "key-id PURPOSE STATE VARIABLE")
+		ts.Check(ts.Exec("kwai", "key", "list", "--json"))
+		var keys []serverKeyView
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &keys))
+		for _, key := range keys {
+			if key.Purpose == args[0] && key.State == args[1] {
+				ts.Setenv(args[2], key.ID)
+				return
+			}
+		}
+		ts.Fatalf("there is no such key")
+	},
+
 	// sql STATEMENT changes the database of $KWAI_DATABASE.
 	"sql": func(ts *testscript.TestScript, neg bool, args []string) {
 		wants(ts, !neg && len(args) == 1, "sql STATEMENT")

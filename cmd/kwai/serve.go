@@ -111,7 +111,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		return &usageError{"--database", err}
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	keys, err := auth.EnsureKeys(ctx, db, master)
+	keys, err := auth.EnsureKeys(ctx, db, master, s.rules(), log)
 	if errors.Is(err, token.ErrNoMaster) {
 		return &usageError{"--master-key-file", err}
 	}
@@ -184,6 +184,8 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	defer stopWorking()
 	background.Go(func() { rules.FollowRecoveries(working) })
 	background.Go(func() { rules.FollowCosts(working) })
+	background.Go(func() { rules.FollowKeys(working) })
+	background.Go(func() { s.followMasterKey(working, keys, log) })
 	background.Go(func() { rules.FollowSubscribers(working) })
 	background.Go(func() { rules.FollowRefusals(working) })
 	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
@@ -363,7 +365,7 @@ func (s *Settings) checkKeys(keys []store.Key, database string, c console) error
 	if err != nil {
 		return err
 	}
-	if _, err = auth.OpenKeys(master, keys); errors.Is(err, token.ErrNoMaster) {
+	if err = auth.CheckKeys(master, keys); errors.Is(err, token.ErrNoMaster) {
 		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: name the file with theirs", database, named.MasterKeyFile)
 	}
 	return err

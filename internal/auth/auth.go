@@ -4,7 +4,8 @@
 // One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
 // reset.go; limit.go says how often a password may be tried, trail.go what is
 // recorded; user.go has what an operator does to accounts, email.go when two
-// addresses are the same.
+// addresses are the same. The server's keys are in keys.go, how they change in
+// rotate.go, how they are sealed in reseal.go.
 //
 // Its errors are [Error] values with a code, whose text may be shown to the
 // client, or unknown errors, whose text may not.
@@ -21,7 +22,6 @@ import (
 
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/internal/token"
 	"kwai/verify"
 )
 
@@ -40,6 +40,9 @@ type Settings struct {
 	Limits Limits
 	// LoginNotices has users told by mail of logins from networks that are new.
 	LoginNotices bool
+
+	KeyRotation time.Duration // how long a server key is active; 0: until an operator rotates it
+	JWKSMaxAge  time.Duration // how long anyone may cache the public keys
 }
 
 // Defaults are the settings where nothing else is said; Issuer has none.
@@ -57,6 +60,8 @@ var Defaults = Settings{
 		MailPause: time.Minute, MailHour: 5,
 	},
 	LoginNotices: true,
+	KeyRotation:  90 * 24 * time.Hour,
+	JWKSMaxAge:   5 * time.Minute,
 }
 
 func (s Settings) lives() store.Lives {
@@ -67,7 +72,7 @@ func (s Settings) lives() store.Lives {
 type Service struct {
 	Store     *store.Store
 	Passwords *password.Pool
-	Keys      *token.Keyring // nil in commands, which make and check no tokens
+	Keys      *Keys // nil in commands, which make and check no tokens
 	Settings  Settings
 	Log       *slog.Logger
 	// Published is called after an event for that subscriber has been committed,
@@ -77,7 +82,6 @@ type Service struct {
 	costs    atomic.Pointer[[]store.CostCount]
 	outside  atomic.Pointer[[]string] // subscribers who are told every event
 	requests atomic.Int64             // recovery requests taken since all had been looked at
-	verified verified                 // access tokens
 	refusals refusals                 // of throttling, not yet written
 	counts   counts
 }
@@ -92,8 +96,13 @@ type Tokens struct {
 
 // tokens makes a session's current refresh token and a new access token, which
 // never outlives the session.
-func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
+func (s *Service) tokens(ctx context.Context, session store.Session, now time.Time) (Tokens, error) {
 	id, err := uuid.Parse(session.ID)
+	if err != nil {
+		return Tokens{}, err
+	}
+	// What a key signs that is active no more might outlive it.
+	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -105,7 +114,7 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 			expires = end.Truncate(time.Second)
 		}
 	}
-	access, err := s.Keys.Sign(verify.Claims{
+	access, err := keys.ring.Sign(verify.Claims{
 		Issuer:    s.Settings.Issuer,
 		Audience:  s.Settings.Audience,
 		ClientID:  s.Settings.Audience,
@@ -119,10 +128,10 @@ func (s *Service) tokens(session store.Session, now time.Time) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	s.verified.remember(access, said{session.ID, session.UserID, expires})
+	keys.verified.remember(access, said{session.ID, session.UserID, expires})
 	return Tokens{
 		Access:    access,
-		Refresh:   s.Keys.Refresh(id, uint64(session.Counter)),
+		Refresh:   keys.ring.Refresh(id, uint64(session.Counter)),
 		ExpiresAt: expires,
 		ExpiresIn: expires.Sub(now),
 	}, nil
@@ -150,51 +159,4 @@ func firstID(at time.Time) string {
 func stamp(id *uuid.UUID, t time.Time) {
 	us := max(t.UnixMicro(), 0)
 	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000)) //nolint:gosec // not negative
-}
-
-// EnsureKeys opens the server's keys, and makes those that are missing: on a
-// new database all of them. Replicas that start together make them once.
-func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master) (*token.Keyring, error) {
-	var rows []store.Key
-	err := db.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Serialize("keys"); err != nil {
-			return err
-		}
-		var err error
-		if rows, err = tx.Keys(); err != nil {
-			return err
-		}
-		have := make(map[string]bool)
-		for _, row := range rows {
-			have[row.Purpose] = true
-		}
-		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
-			if have[string(purpose)] {
-				continue
-			}
-			key, err := master.NewKey(purpose, tx.Now)
-			if err != nil {
-				return err
-			}
-			row := store.Key{ID: key.ID, Purpose: string(key.Purpose), Sealed: key.Sealed, CreatedAt: key.CreatedAt}
-			if err := tx.InsertKey(row); err != nil {
-				return err
-			}
-			rows = append(rows, row)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return OpenKeys(master, rows)
-}
-
-// OpenKeys opens a database's keys. token.ErrNoMaster if the master key isn't theirs.
-func OpenKeys(master *token.Master, rows []store.Key) (*token.Keyring, error) {
-	keys := make([]token.Key, len(rows))
-	for i, row := range rows {
-		keys[i] = token.Key{ID: row.ID, Purpose: token.Purpose(row.Purpose), Sealed: row.Sealed, CreatedAt: row.CreatedAt}
-	}
-	return master.OpenKeyring(keys)
 }

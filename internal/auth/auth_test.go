@@ -88,7 +88,7 @@ func start(t *testing.T, url string, now func() time.Time, join *server) *server
 func (s *server) open(t *testing.T) {
 	t.Helper()
 	s.Store = storetest.Open(t, s.url, s.now)
-	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master))(t)
+	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
 	s.bus = bus.New(s.Store, &mail.Subscriber{
 		Rules:  s.Service,
 		Writer: &mail.Writer{PublicURL: s.Settings.Issuer},
@@ -156,7 +156,7 @@ func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
 // session is the row that a refresh token belongs to.
 func (s *server) session(t *testing.T, tokens auth.Tokens) store.Session {
 	t.Helper()
-	id, _, err := s.Keys.ParseRefresh(tokens.Refresh)
+	id, _, err := s.Ring().ParseRefresh(tokens.Refresh)
 	ok(t, err)
 	return must(s.Store.Read(t.Context()).SessionByID(id.String()))(t)
 }

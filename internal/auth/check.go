@@ -16,7 +16,7 @@ import (
 // whatever the reason.
 func (s *Service) Check(ctx context.Context, access string) (store.Profile, error) {
 	now := s.Store.Now()
-	said, err := s.verify(access, now)
+	said, err := s.verify(ctx, access, now)
 	if err != nil {
 		return store.Profile{}, err
 	}
@@ -27,22 +27,44 @@ func (s *Service) Check(ctx context.Context, access string) (store.Profile, erro
 	return user, err
 }
 
-// verify says what an access token of ours says.
-func (s *Service) verify(access string, now time.Time) (said, error) {
-	if known, ok := s.verified.recall(access, now); ok {
+// verify says what an access token of ours says. One that names a key which isn't
+// known here may have been made by another replica with a key that has come since.
+func (s *Service) verify(ctx context.Context, access string, now time.Time) (said, error) {
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return said{}, err
+	}
+	known, err := s.verifyWith(keys, access, now)
+	if errors.Is(err, verify.ErrUnknownKey) && !keys.ring.Expired(access) {
+		if keys, err = s.Keys.newer(ctx); err != nil {
+			return said{}, err
+		}
+		known, err = s.verifyWith(keys, access, now)
+	}
+	if err != nil {
+		return said{}, ErrNotLoggedIn
+	}
+	return known, nil
+}
+
+func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (said, error) {
+	if known, ok := keys.verified.recall(access, now); ok {
 		return known, nil
 	}
 	verifier := verify.Verifier{
 		Issuer:   s.Settings.Issuer,
 		Audience: s.Settings.Audience,
-		Keys:     s.Keys.JWKS(),
+		Keys:     keys.ring.JWKS(),
 		Now:      func() time.Time { return now },
 	}
 	claims, err := verifier.Verify(access)
-	if err != nil || uuid.Validate(claims.SessionID) != nil {
-		return said{}, ErrNotLoggedIn
+	if err == nil {
+		err = uuid.Validate(claims.SessionID)
+	}
+	if err != nil {
+		return said{}, err
 	}
 	fresh := said{claims.SessionID, claims.Subject, claims.ExpiresAt}
-	s.verified.remember(access, fresh)
+	keys.verified.remember(access, fresh)
 	return fresh, nil
 }

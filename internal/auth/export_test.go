@@ -1,6 +1,37 @@
 package auth
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"kwai/internal/token"
+)
+
+// Ring are the opened keys as they were read last.
+func (s *Service) Ring() *token.Keyring { return s.Keys.set.Load().ring }
+
+// Age has what is known of the keys be older by d, as if the process had stood
+// still.
+func (s *Service) Age(d time.Duration) {
+	set := *s.Keys.set.Load()
+	set.read = set.read.Add(-d)
+	s.Keys.set.Store(&set)
+}
+
+// ReadKeys is what FollowKeys does every second.
+func (s *Service) ReadKeys(ctx context.Context) error {
+	_, err := s.Keys.since(ctx, time.Now())
+	return err
+}
+
+// NewerKeys reads them for the sake of an unknown key.
+func (s *Service) NewerKeys(ctx context.Context) error {
+	_, err := s.Keys.newer(ctx)
+	return err
+}
+
+// KeysKept is how long an expired key is kept.
+const KeysKept = keysKept
 
 // PretendedCost is the cost of hashing that an address without a password is
 // made to pay.

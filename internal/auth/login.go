@@ -45,7 +45,7 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 	if why.kind != "" {
 		s.published(why.kind)
 	}
-	return s.tokens(session, session.CreatedAt)
+	return s.tokens(ctx, session, session.CreatedAt)
 }
 
 // loginFailed records why, alike for every reason.

@@ -2,8 +2,10 @@ package auth
 
 import (
 	"context"
+	"errors"
 
 	"kwai/internal/store"
+	"kwai/internal/token"
 )
 
 // Logout ends the session that a refresh token belongs to, if it is one of the
@@ -12,9 +14,12 @@ import (
 // ErrNoSession for anything else.
 func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string) (err error) {
 	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
-	id, _, err := s.Keys.ParseRefresh(refresh)
-	if err != nil {
+	id, _, err := s.Keys.parseRefresh(ctx, refresh)
+	if errors.Is(err, token.ErrRefresh) {
 		return ErrNoSession
+	}
+	if err != nil {
+		return err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lives())

@@ -213,7 +213,7 @@ func (m *model) login(t *rapid.T, email, password string) {
 		return
 	}
 	ok(t, err)
-	id, _, err := m.s.Keys.ParseRefresh(tokens.Refresh)
+	id, _, err := m.s.Ring().ParseRefresh(tokens.Refresh)
 	ok(t, err)
 	now := m.c.now()
 	session := &modelSession{user: user, id: id, created: now, renewed: now, replaced: map[int]time.Time{}}
@@ -223,7 +223,7 @@ func (m *model) login(t *rapid.T, email, password string) {
 
 // handOut notes a session's current tokens.
 func (m *model) handOut(t *rapid.T, s *modelSession, tokens auth.Tokens) {
-	if tokens.Refresh != m.s.Keys.Refresh(s.id, uint64(s.current)) {
+	if tokens.Refresh != m.s.Ring().Refresh(s.id, uint64(s.current)) {
 		t.Fatal("it is not the current refresh token")
 	}
 	for _, end := range []time.Time{
@@ -262,7 +262,7 @@ func (m *model) renew(t *rapid.T, token *modelToken) {
 // renewAhead comes with a token that the database has lost.
 func (m *model) renewAhead(t *rapid.T, s *modelSession, by int) {
 	now := m.c.now()
-	got, err := m.s.Renew(t.Context(), m.s.Keys.Refresh(s.id, uint64(s.current+by)), now)
+	got, err := m.s.Renew(t.Context(), m.s.Ring().Refresh(s.id, uint64(s.current+by)), now)
 	if !m.live(s) {
 		wantErr(t, "renewal of a dead session", err, auth.ErrRefresh)
 		return
@@ -270,7 +270,7 @@ func (m *model) renewAhead(t *rapid.T, s *modelSession, by int) {
 	ok(t, err)
 	for ; by >= 0; by-- {
 		s.replaced[s.current] = now
-		lost := auth.Tokens{Refresh: m.s.Keys.Refresh(s.id, uint64(s.current))}
+		lost := auth.Tokens{Refresh: m.s.Ring().Refresh(s.id, uint64(s.current))}
 		m.tokens = append(m.tokens, &modelToken{lost, s, s.current})
 		s.current++
 	}

@@ -170,22 +170,26 @@ func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m Recove
 	if err != nil || !m.User.RevokedAt.IsZero() || !s.Store.Now().Before(event.ExpiresAt) {
 		return m, false, err
 	}
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return m, false, err
+	}
 	made, err := s.Store.Read(ctx).RecoveryByRequest(event.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		made, err = s.newRecovery(ctx, event)
+		made, err = s.newRecovery(ctx, event, keys.ring)
 	}
 	if err != nil || made.RequestID == "" || !made.EndedAt.IsZero() {
 		return m, false, err
 	}
 	m.ExpiresAt = made.ExpiresAt
-	m.ID, err = s.Keys.RecoveryID(made.MACKey, made.RequestID)
+	m.ID, err = keys.ring.RecoveryID(made.MACKey, made.RequestID)
 	return m, err == nil, err
 }
 
 // newRecovery returns the zero Recovery where none may be made.
-func (s *Service) newRecovery(ctx context.Context, event store.Event) (store.Recovery, error) {
-	r := store.Recovery{RequestID: event.ID, MACKey: s.Keys.RecoveryKey(), UserID: event.UserID, ExpiresAt: event.ExpiresAt}
-	id, err := s.Keys.RecoveryID(r.MACKey, r.RequestID)
+func (s *Service) newRecovery(ctx context.Context, event store.Event, keys *token.Keyring) (store.Recovery, error) {
+	r := store.Recovery{RequestID: event.ID, MACKey: keys.RecoveryKey(), UserID: event.UserID, ExpiresAt: event.ExpiresAt}
+	id, err := keys.RecoveryID(r.MACKey, r.RequestID)
 	if err != nil {
 		return store.Recovery{}, err
 	}

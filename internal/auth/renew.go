@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kwai/internal/store"
+	"kwai/internal/token"
 )
 
 // Renew exchanges a refresh token, in a request that arrived at that time, for
@@ -29,9 +30,12 @@ func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) 
 // renew also says how a renewal that succeeded did, and whether one that was
 // refused was a replay.
 func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) (tokens Tokens, how outcome, err error) {
-	id, number, err := s.Keys.ParseRefresh(refresh)
+	id, number, err := s.Keys.parseRefresh(ctx, refresh)
+	if errors.Is(err, token.ErrRefresh) {
+		return Tokens{}, refused, ErrRefresh
+	}
 	if err != nil {
-		return Tokens{}, refused, ErrRefresh // before any I/O
+		return Tokens{}, failed, err
 	}
 	counter := int64(number)
 	var session store.Session
@@ -44,7 +48,7 @@ func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) 
 	})
 	switch {
 	case err == nil:
-		tokens, err = s.tokens(session, now)
+		tokens, err = s.tokens(ctx, session, now)
 		return tokens, renewed, err
 	case !errors.Is(err, store.ErrNotFound):
 		return Tokens{}, failed, err
@@ -63,7 +67,7 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	case !session.Live(now, s.Settings.lives()):
 		return Tokens{}, refused, ErrRefresh
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
-		tokens, err = s.tokens(session, now)
+		tokens, err = s.tokens(ctx, session, now)
 		return tokens, reused, err
 	case now.Sub(arrived) >= s.Settings.ReuseWindow:
 		// The server stood still with this request in its hands: the token may

@@ -227,13 +227,13 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 		tokens := s.login(t, ann, oldPassword)
 		session := s.session(t, tokens)
 		theirs := must(token.ParseMaster([]byte(token.NewMasterKey())))(t)
-		ring := must(theirs.OpenKeyring([]token.Key{
+		ring := must(theirs.OpenKeyring(token.Standings([]token.Key{
 			must(theirs.NewKey(token.Sign, c.now()))(t), must(theirs.NewKey(token.MAC, c.now()))(t),
-		}))(t)
+		}, c.now(), token.Lives{}), nil))(t)
 		for _, refresh := range []string{
 			"", "x", tokens.Access, tokens.Refresh + "A", tokens.Refresh[1:], strings.ToUpper(tokens.Refresh), tokens.Refresh + "\n",
 			ring.Refresh(uuid.MustParse(session.ID), 0), ring.Refresh(uuid.MustParse(session.ID), 1),
-			s.Keys.Refresh(uuid.New(), 0), // none of this database
+			s.Ring().Refresh(uuid.New(), 0), // none of this database
 		} {
 			_, err := s.Renew(t.Context(), refresh, c.now())
 			wantErr(t, "a renewal with "+refresh, err, auth.ErrRefresh)

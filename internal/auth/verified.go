@@ -11,8 +11,8 @@ import (
 // verified remembers what access tokens said whose signatures are good: to verify
 // one takes several times as long as to read its session. A token that is
 // remembered was made here or has been accepted before, so what it says but for
-// its end needs no second look, as long as the server's keys stay the same. The
-// zero value is ready.
+// its end needs no second look, as long as none of the server's keys goes: each
+// memory belongs to a set of keys. The zero value is ready.
 type verified struct {
 	mu sync.Mutex
 	// Two generations: when the newer one is full it becomes the older, and what

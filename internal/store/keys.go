@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"database/sql"
+	"time"
+)
 
 // Key is a server key, sealed under a master key.
 type Key struct {
@@ -8,21 +11,47 @@ type Key struct {
 	Purpose   string
 	Sealed    []byte
 	CreatedAt time.Time
+	ActiveAt  time.Time // zero: CreatedAt
 }
 
 // Keys lists the server's keys, the newest first.
 func (r Reader) Keys() ([]Key, error) {
 	return list(r, func(scan scanFunc) (k Key, err error) {
 		var created int64
-		err = scan(&k.ID, &k.Purpose, &k.Sealed, &created)
-		k.CreatedAt = fromMicros(created)
+		var active sql.NullInt64
+		err = scan(&k.ID, &k.Purpose, &k.Sealed, &created, &active)
+		k.CreatedAt, k.ActiveAt = fromMicros(created), fromOptional(active)
 		return k, err
-	}, `SELECT id, purpose, sealed, created_at FROM keys ORDER BY created_at DESC, id`)
+	}, `SELECT id, purpose, sealed, created_at, active_at FROM keys ORDER BY created_at DESC, id`)
 }
 
 // InsertKey adds a key.
 func (tx *Tx) InsertKey(k Key) error {
-	_, err := tx.exec(`INSERT INTO keys (id, purpose, sealed, created_at) VALUES ($1, $2, $3, $4)`,
-		k.ID, k.Purpose, k.Sealed, micros(k.CreatedAt))
+	_, err := tx.exec(`INSERT INTO keys (id, purpose, sealed, created_at, active_at) VALUES ($1, $2, $3, $4, $5)`,
+		k.ID, k.Purpose, k.Sealed, micros(k.CreatedAt), optional(k.ActiveAt))
 	return err
+}
+
+// ActivateKey has a key become active then.
+func (tx *Tx) ActivateKey(id string, at time.Time) error {
+	_, err := tx.exec(`UPDATE keys SET active_at = $2 WHERE id = $1`, id, micros(at))
+	return err
+}
+
+// ResealKey replaces what is sealed, unless somebody else has: then false.
+func (tx *Tx) ResealKey(id string, old, sealed []byte) (bool, error) {
+	n, err := tx.exec(`UPDATE keys SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, sealed)
+	return n == 1, err
+}
+
+// DeleteKey takes a key out.
+func (tx *Tx) DeleteKey(id string) error {
+	_, err := tx.exec(`DELETE FROM keys WHERE id = $1`, id)
+	return err
+}
+
+// EndRecoveriesUnder ends all recoveries whose ids were derived under a MAC key,
+// and returns how many. It reads the whole table.
+func (tx *Tx) EndRecoveriesUnder(macKey string) (int64, error) {
+	return tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE mac_key = $2 AND ended_at IS NULL`, micros(tx.Now), macKey)
 }

@@ -20,6 +20,7 @@ import (
 // section 7.1): their header never changes, and a renewal costs little more
 // than its signature.
 type signer struct {
+	id     string
 	key    *ecdsa.PrivateKey
 	header string // as tokens begin: in base64url, with the dot behind it
 }
@@ -29,7 +30,7 @@ func newSigner(id string, key *ecdsa.PrivateKey) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signer{key, base64.RawURLEncoding.EncodeToString(header) + "."}, nil
+	return &signer{id, key, base64.RawURLEncoding.EncodeToString(header) + "."}, nil
 }
 
 // Sign returns an access token: a JWT of type at+jwt, signed with ES256. It

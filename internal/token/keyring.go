@@ -9,21 +9,20 @@
 //
 //	master, err := token.ParseMaster(text)
 //	key, err := master.NewKey(token.Sign, now)   // and one for token.MAC: store both
-//	ring, err := master.OpenKeyring(keys)        // at start, and when keys were added
+//	ring, err := master.OpenKeyring(token.Standings(keys, now, lives), nil)
 //
-// A Keyring does the work of a request. It is immutable: to change keys, open
-// another one and swap. The newest key of each purpose is used for what is
-// new, all of them for what comes back, so a new key logs nobody out. Where
-// several replicas share a database each must hold a key before any of them
-// gets tokens made with it: have all of them read the keys again soon after
-// one was added.
+// A Keyring does the work of a request. It is immutable: when keys were added or
+// taken out, or the time has changed what they are for (Standings), open another
+// one and swap. The active key of each purpose is used for what is new; for what
+// comes back also those that will be active, and those that were until the last
+// that was made with them has expired. So a new key logs nobody out, as long as
+// all replicas hold it before it becomes active.
 //
 // Access tokens are checked by package kwai/verify, with the keys of JWKS.
 // Nothing in this package does I/O, and no error holds any part of a token.
 package token
 
 import (
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -33,6 +32,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -54,6 +54,15 @@ type Key struct {
 	Purpose   Purpose
 	Sealed    []byte
 	CreatedAt time.Time
+	ActiveAt  time.Time // zero: CreatedAt
+}
+
+// From is when the key becomes active, or became it.
+func (k *Key) From() time.Time {
+	if k.ActiveAt.IsZero() {
+		return k.CreatedAt
+	}
+	return k.ActiveAt
 }
 
 // context is what a key is sealed for: a row can't be passed off as another.
@@ -68,8 +77,10 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	switch p {
 	case Sign:
 		id = make([]byte, 16)
-		rand.Read(id)
-		key.ID = base64.RawURLEncoding.EncodeToString(id)
+		for key.ID == "" || key.ID[0] == '-' { // which a command would take for a flag
+			rand.Read(id)
+			key.ID = base64.RawURLEncoding.EncodeToString(id)
+		}
 		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return Key{}, fmt.Errorf("make a signing key: %w", err)
@@ -91,89 +102,156 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	return key, err
 }
 
+// Under says which of the master keys opens a key: 0 for the first, the one that
+// seals; false where none does.
+func (m *Master) Under(key Key) (number int, ok bool) {
+	_, number, err := m.open(key.Sealed, key.context())
+	return number, err == nil
+}
+
+// Reseal returns the key sealed anew, under the first master key.
+func (m *Master) Reseal(key Key) (Key, error) {
+	plain, err := m.Open(key.Sealed, key.context())
+	if err == nil {
+		key.Sealed, err = m.Seal(plain, key.context())
+	}
+	return key, err
+}
+
+// Check says why the keys can't all be used: the error names the first that
+// fails, and matches ErrNoMaster if no master key opens it.
+func (m *Master) Check(keys []Key) error {
+	for _, key := range keys {
+		if _, err := m.openKey(key); err != nil && (key.Purpose == Sign || key.Purpose == MAC) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Keyring holds opened server keys, ready for use. It is immutable, safe for
 // concurrent use, and prints as its type, never as its keys.
 type Keyring struct {
-	signer *signer
-	public []jose.JSONWebKey
-	macs   map[[macIDSize]byte]*macKey
-	newest *macKey // makes refresh tokens and recovery ids
-	oldest *macKey // picks
+	keys    map[string]*opened // all, by purpose and id
+	signer  *signer
+	public  []jose.JSONWebKey
+	expired map[string]bool             // headers of access tokens
+	macs    map[[macIDSize]byte]*macKey // nil: expired
+	active  *macKey                     // makes refresh tokens and recovery ids
+	picks   *macKey
 }
 
-// OpenKeyring opens stored keys, of which there must be at least one of each
-// purpose. The newest is the one with the latest CreatedAt, the greater id
-// where those are equal, so that all replicas agree. Keys of other purposes are
-// passed over: a later version may have stored them. The error names the key
+// opened is a key of either purpose.
+type opened struct {
+	signer *signer
+	mac    *macKey
+}
+
+// OpenKeyring opens keys, of which there must be at least one of each purpose.
+// Those that another keyring holds (before; it may be nil) are taken from there:
+// that they have been sealed anew since changes nothing. The error names the key
 // that fails, and matches ErrNoMaster if no master key opens it.
-func (m *Master) OpenKeyring(keys []Key) (*Keyring, error) {
-	keys = slices.SortedFunc(slices.Values(keys), func(a, b Key) int { // newest first
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
-	})
-	ring := &Keyring{macs: make(map[[macIDSize]byte]*macKey)}
+func (m *Master) OpenKeyring(keys []Standing, before *Keyring) (*Keyring, error) {
+	ring := &Keyring{keys: make(map[string]*opened), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey)}
 	for _, key := range keys {
-		add := ring.addMAC
-		switch key.Purpose {
-		case Sign:
-			add = ring.addSign
-		case MAC:
-		default:
-			continue
+		if ring.keys[key.context()] != nil {
+			return nil, fmt.Errorf("server key %q: another key has the same id", key.ID)
 		}
-		plain, err := m.Open(key.Sealed, key.context())
-		if err == nil {
-			err = add(key.ID, plain)
+		var o *opened
+		if before != nil {
+			o = before.keys[key.context()]
 		}
-		if errors.Is(err, ErrNoMaster) {
-			return nil, fmt.Errorf("server key %q is sealed and %w: is this the master key file that belongs to this database?", key.ID, err)
+		if o == nil {
+			var err error
+			if o, err = m.openKey(key.Key); err != nil {
+				return nil, err
+			}
 		}
-		if err != nil {
-			return nil, fmt.Errorf("server key %q: %w", key.ID, err)
+		ring.keys[key.context()] = o
+		if o.mac != nil {
+			ring.addMAC(o.mac, key)
+		} else {
+			ring.addSign(o.signer, key)
 		}
 	}
 	if ring.signer == nil {
 		return nil, errors.New("there is no server key that signs")
 	}
-	if ring.newest == nil {
+	if ring.active == nil {
 		return nil, errors.New("there is no server key for MACs")
 	}
 	return ring, nil
 }
 
-// addSign and addMAC are called with the newest key first.
-func (k *Keyring) addSign(id string, plain []byte) error {
-	if slices.ContainsFunc(k.public, func(j jose.JSONWebKey) bool { return j.KeyID == id }) {
-		return errors.New("another key has the same id")
-	}
-	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), plain)
+func (m *Master) openKey(key Key) (*opened, error) {
+	plain, err := m.Open(key.Sealed, key.context())
 	if err != nil {
-		return errors.New("what is sealed is not a P-256 private key")
+		return nil, fmt.Errorf("server key %q is sealed and %w: is this the master key file that belongs to this database?", key.ID, err)
 	}
-	if k.signer == nil {
-		if k.signer, err = newSigner(id, private); err != nil {
-			return err
-		}
+	var o opened
+	if key.Purpose == MAC {
+		o.mac, err = newMACKey(key.ID, plain)
+	} else {
+		o.signer, err = parseSigner(key.ID, plain)
 	}
-	k.public = append(k.public, jose.JSONWebKey{
-		Key: &private.PublicKey, KeyID: id, Use: "sig", Algorithm: string(jose.ES256),
-	})
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("server key %q: %w", key.ID, err)
+	}
+	return &o, nil
 }
 
-func (k *Keyring) addMAC(id string, plain []byte) error {
-	mac, err := newMACKey(id, plain)
+func parseSigner(id string, plain []byte) (*signer, error) {
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), plain)
 	if err != nil {
-		return err
+		return nil, errors.New("what is sealed is not a P-256 private key")
 	}
-	if k.macs[mac.id] != nil {
-		return errors.New("another key has the same id")
+	return newSigner(id, private)
+}
+
+func (k *Keyring) addSign(s *signer, key Standing) {
+	if key.State == Expired {
+		k.expired[s.header] = true
+		return
 	}
-	k.macs[mac.id] = mac
-	if k.newest == nil {
-		k.newest = mac
+	at := len(k.public)
+	if key.State == Active {
+		k.signer, at = s, 0
 	}
-	k.oldest = mac
-	return nil
+	k.public = slices.Insert(k.public, at, jose.JSONWebKey{
+		Key: &s.key.PublicKey, KeyID: s.id, Use: "sig", Algorithm: string(jose.ES256),
+	})
+}
+
+func (k *Keyring) addMAC(mac *macKey, key Standing) {
+	id := mac.id
+	if key.Picks {
+		k.picks = mac
+	}
+	if key.State == Active {
+		k.active = mac
+	}
+	if key.State == Expired {
+		mac = nil
+	}
+	k.macs[id] = mac
+}
+
+// Expired says whether an access token names a key that was one of the server's
+// and is expired: there is no use in looking for that key elsewhere.
+func (k *Keyring) Expired(access string) bool {
+	return k.expired[access[:strings.IndexByte(access, '.')+1]]
+}
+
+// Covers says whether everything that other accepts is accepted here, too.
+func (k *Keyring) Covers(other *Keyring) bool {
+	for id, mac := range other.macs {
+		if mac != nil && k.macs[id] == nil {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(other.public, func(a jose.JSONWebKey) bool {
+		return !slices.ContainsFunc(k.public, func(b jose.JSONWebKey) bool { return a.KeyID == b.KeyID })
+	})
 }
 
 // JWKS returns the public keys, the one that signs first.

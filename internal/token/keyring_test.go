@@ -60,9 +60,15 @@ func newKey(t testing.TB, m *token.Master, p token.Purpose, created time.Time) t
 	return key
 }
 
+// opening is after all keys' times, before any has expired.
+var (
+	opening = time.Unix(2000, 0)
+	lives   = token.Lives{Sign: time.Hour, MAC: 30 * 24 * time.Hour}
+)
+
 func openRing(t testing.TB, m *token.Master, keys ...token.Key) *token.Keyring {
 	t.Helper()
-	ring, err := m.OpenKeyring(keys)
+	ring, err := m.OpenKeyring(token.Standings(keys, opening, lives), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +256,7 @@ func TestOpenKeyringRefuses(t *testing.T) {
 		{"a MAC key that is none", mac.ID, []token.Key{sign, reseal(mac, "short")}, false},
 		{"a MAC key's id in capitals", "0102030A", []token.Key{sign, reseal(under(mac, "0102030A"), strings.Repeat("k", 32))}, false},
 	} {
-		_, err := m.OpenKeyring(test.keys)
+		_, err := m.OpenKeyring(token.Standings(test.keys, opening, lives), nil)
 		if err == nil || !strings.Contains(err.Error(), test.id) || errors.Is(err, token.ErrNoMaster) != test.noMaster {
 			t.Errorf("%s: got error %v", test.name, err)
 		}

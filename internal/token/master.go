@@ -85,15 +85,21 @@ func (m *Master) Seal(plain []byte, context string) ([]byte, error) {
 
 // Open returns what was sealed for the context, or ErrNoMaster.
 func (m *Master) Open(sealed []byte, context string) ([]byte, error) {
+	plain, _, err := m.open(sealed, context)
+	return plain, err
+}
+
+// open also says by which key.
+func (m *Master) open(sealed []byte, context string) (plain []byte, number int, err error) {
 	if m == nil || len(sealed) == 0 || sealed[0] != sealVersion1 {
-		return nil, ErrNoMaster
+		return nil, 0, ErrNoMaster
 	}
-	for _, aead := range m.aeads {
+	for i, aead := range m.aeads {
 		if plain, err := aead.Open(nil, nil, sealed[1:], additional(context)); err == nil {
-			return plain, nil
+			return plain, i, nil
 		}
 	}
-	return nil, ErrNoMaster
+	return nil, 0, ErrNoMaster
 }
 
 // additional is what a seal binds beside the plaintext: the version too, so

@@ -12,8 +12,8 @@ import (
 
 // RecoveryKey returns the id of the key under which new recovery ids are
 // derived. Store it with the request: RecoveryID then yields the same id again
-// although a newer key came in between.
-func (k *Keyring) RecoveryKey() string { return hex.EncodeToString(k.newest.id[:]) }
+// although another key became active in between.
+func (k *Keyring) RecoveryKey() string { return hex.EncodeToString(k.active.id[:]) }
 
 // RecoveryID returns the unique id that is mailed for a request: a UUID of
 // version 4 (RFC 9562) in its lower-case form, always the same for the same
@@ -64,9 +64,10 @@ func HashRecoveryID(id string) []byte {
 // PickFraction maps an address to a number in [0, 1), evenly over addresses,
 // always the same for one address and unknown to whoever lacks the keys. It
 // chooses the cost of the hash that an unknown address is made to pay. The
-// oldest MAC key decides, since a change at the arrival of a new one would give
-// unknown addresses away; taking the oldest out does change it.
+// oldest MAC key decides, even when it has expired, since a change at the
+// arrival of another one would give unknown addresses away; taking the oldest
+// out does change it.
 func (k *Keyring) PickFraction(address string) float64 {
-	sum := sumString(k.oldest.pick, address)
+	sum := sumString(k.picks.pick, address)
 	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/google/uuid"
@@ -31,24 +32,28 @@ const (
 )
 
 // ErrRefresh means that a text is no refresh token made under one of the
-// keyring's keys. Why is not told.
+// keyring's keys.
 var ErrRefresh = errors.New("not a refresh token of this server")
 
+// ErrRefreshKey is an ErrRefresh: it is given where the keyring lacks the key that
+// a text names. Anyone can make such a text: bound what it makes you do.
+var ErrRefreshKey = fmt.Errorf("%w: its key is not in the keyring", ErrRefresh)
+
 // Refresh returns the refresh token of a session at a counter: the same one
-// each time as long as the newest MAC key stays the same. It has 60 characters.
+// each time as long as the active MAC key stays the same. It has 60 characters.
 func (k *Keyring) Refresh(session uuid.UUID, counter uint64) string {
 	var raw [refreshSize]byte
 	raw[0] = refreshVersion
-	copy(raw[1:], k.newest.id[:])
+	copy(raw[1:], k.active.id[:])
 	copy(raw[5:], session[:])
 	binary.BigEndian.PutUint64(raw[21:], counter)
-	mac := sumRefresh(k.newest.refresh, (*[refreshBody]byte)(raw[:]))
+	mac := sumRefresh(k.active.refresh, (*[refreshBody]byte)(raw[:]))
 	copy(raw[refreshBody:], mac[:])
 	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
-// ParseRefresh returns what a refresh token was made of. For anything else it
-// returns ErrRefresh; for a text of another length, at once.
+// ParseRefresh returns what a refresh token was made of. For anything else the
+// error matches ErrRefresh; for a text of another length, at once.
 func (k *Keyring) ParseRefresh(token string) (session uuid.UUID, counter uint64, err error) {
 	if len(token) != refreshText {
 		return uuid.UUID{}, 0, ErrRefresh
@@ -61,8 +66,11 @@ func (k *Keyring) ParseRefresh(token string) (session uuid.UUID, counter uint64,
 	if err != nil || n != refreshSize || raw[0] != refreshVersion {
 		return uuid.UUID{}, 0, ErrRefresh
 	}
-	key := k.macs[[macIDSize]byte(raw[1:5])]
-	if key == nil {
+	key, known := k.macs[[macIDSize]byte(raw[1:5])]
+	if !known {
+		return uuid.UUID{}, 0, ErrRefreshKey
+	}
+	if key == nil { // expired
 		return uuid.UUID{}, 0, ErrRefresh
 	}
 	mac := sumRefresh(key.refresh, (*[refreshBody]byte)(raw[:]))

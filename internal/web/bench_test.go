@@ -25,13 +25,13 @@ func site(b *testing.B) http.Handler {
 	if err != nil {
 		b.Fatal(err)
 	}
-	keys, err := auth.EnsureKeys(b.Context(), db, master)
+	log := slog.New(slog.DiscardHandler)
+	keys, err := auth.EnsureKeys(b.Context(), db, master, auth.Defaults, log)
 	if err != nil {
 		b.Fatal(err)
 	}
 	pool := password.NewPool(password.Options{Params: password.Params{MemoryKiB: 8, Time: 1, Threads: 1}, Workers: 1})
 	b.Cleanup(pool.Close)
-	log := slog.New(slog.DiscardHandler)
 	rules := &auth.Service{Store: db, Passwords: pool, Keys: keys, Settings: auth.Defaults, Log: log}
 	rules.Settings.Issuer = "https://auth.example.org"
 	if _, err := rules.CreateUser(b.Context(), auth.NewUser{Email: "ann@example.org", Password: "correct horse battery"}); err != nil {

@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/time/rate"
 
@@ -231,12 +230,9 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// jwksAge is how long the key set may be cached.
-const jwksAge = 5 * time.Minute
-
-func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) error {
-	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(jwksAge.Seconds())))
-	return writeJSON(w, s.Rules.Keys.JWKS())
+func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Settings.JWKSMaxAge.Seconds())))
+	return writeJSON(w, s.Rules.Keys.JWKS(r.Context()))
 }
 
 type status struct {
@@ -250,7 +246,11 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 
 // ready says that requests can be served.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
-	if err := s.Rules.Store.Ready(r.Context()); err != nil {
+	err := s.Rules.Store.Ready(r.Context())
+	if err == nil {
+		err = s.Rules.Keys.Ready(r.Context())
+	}
+	if err != nil {
 		return &unready{err}
 	}
 	return writeJSON(w, status{"ready"})

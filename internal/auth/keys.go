@@ -1,0 +1,318 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+const (
+	// KeysFollow is how old what a server knows of the keys may be when it uses
+	// them: from then on after a change every server goes by it, also one that
+	// stood still or was cut off from the database.
+	KeysFollow = 3 * time.Second
+	// keysEvery is how often they are read.
+	keysEvery = time.Second
+	// keysLeeway is for what a server makes with a key until it knows that
+	// another one is active, and for clocks that differ.
+	keysLeeway = time.Minute
+)
+
+// Keys are the server's keys, as they stand in the database: FollowKeys reads
+// them every second, and whoever uses them finds them younger than KeysFollow or
+// has them read first. So no key is used for long that was taken out, and none
+// is missing that another server uses.
+type Keys struct {
+	db       *store.Store
+	settings Settings
+	log      *slog.Logger
+
+	master   atomic.Pointer[token.Master]
+	resealed atomic.Pointer[token.Master] // under the first of which everything has been sealed
+	set      atomic.Pointer[keySet]
+	failed   atomic.Int64 // readings
+
+	mu      sync.Mutex
+	reading *reading  // nil: nobody reads
+	asking  time.Time // when keys are, or were last, read for the sake of an unknown one
+	trouble string    // what was logged last of a reading that failed
+}
+
+// keySet is what was read at some time, and never changes.
+type keySet struct {
+	ring     *token.Keyring
+	verified *verified // access tokens
+	all      []token.Standing
+	read     time.Time // when the reading began, with a monotonic reading
+}
+
+// old says whether it must not be used any more. Where the machine was suspended,
+// the monotonic clock may have stood still; where the wall clock was set, that one
+// may have: the greater counts.
+func (k *keySet) old(now time.Time) bool {
+	return now.Sub(k.read) > KeysFollow || now.UnixNano()-k.read.UnixNano() > int64(KeysFollow)
+}
+
+// reading is one that is under way; all who need it wait for it.
+type reading struct {
+	done chan struct{} // closed when err is final
+	err  error
+}
+
+func newKeys(db *store.Store, master *token.Master, settings Settings, log *slog.Logger) *Keys {
+	k := &Keys{db: db, settings: settings, log: log}
+	k.master.Store(master)
+	return k
+}
+
+// fresh are the keys as they are used: at most KeysFollow old. It costs a look at
+// the clock. Its error is the store's.
+func (k *Keys) fresh(ctx context.Context) (*keySet, error) {
+	now := time.Now()
+	if set := k.set.Load(); !set.old(now) {
+		return set, nil
+	}
+	return k.since(ctx, now)
+}
+
+// newer are the keys as they stand after it was called, for a token whose key
+// isn't known. Whatever is forged, there is one reading a second for all: who
+// comes after one waits for the next.
+func (k *Keys) newer(ctx context.Context) (*keySet, error) {
+	called := time.Now()
+	k.mu.Lock()
+	if !k.asking.After(called) {
+		k.asking = k.asking.Add(keysEvery)
+		if k.asking.Before(called) {
+			k.asking = called
+		}
+	}
+	wait := k.asking.Sub(called)
+	k.mu.Unlock()
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return k.since(ctx, called)
+}
+
+// since are keys whose reading began then or later. Of all who want them one
+// reads.
+func (k *Keys) since(ctx context.Context, then time.Time) (*keySet, error) {
+	for {
+		if set := k.set.Load(); !set.read.Before(then) {
+			return set, nil
+		}
+		k.mu.Lock()
+		r := k.reading
+		if r == nil {
+			r = &reading{done: make(chan struct{})}
+			k.reading = r
+			go k.run(r) //nolint:gosec // for all who wait, so not in the context of one
+		}
+		k.mu.Unlock()
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if r.err != nil {
+			return nil, r.err
+		}
+	}
+}
+
+// readingTakes bounds a reading.
+const readingTakes = 5 * time.Second
+
+func (k *Keys) run(r *reading) {
+	ctx, cancel := context.WithTimeout(context.Background(), readingTakes)
+	defer cancel()
+	r.err = k.read(ctx)
+	k.mu.Lock()
+	k.reading = nil
+	k.mu.Unlock()
+	close(r.done)
+}
+
+// read reads the keys and has them used from then on.
+func (k *Keys) read(ctx context.Context) error {
+	began := time.Now()
+	rows, err := k.db.Read(ctx).Keys()
+	if err == nil {
+		err = k.take(keysOf(rows), began)
+	}
+	if err != nil {
+		k.failed.Add(1)
+		err = fmt.Errorf("%w: reading the server keys: %w", store.ErrUnavailable, err)
+	}
+	k.tell(err)
+	return err
+}
+
+// tell logs once what keeps the keys from being read.
+func (k *Keys) tell(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && k.trouble == "" {
+		k.log.Error("the server keys can't be read; without them nobody is let in", "error", err)
+	}
+	k.trouble = text
+}
+
+// take makes a set of what was read.
+func (k *Keys) take(keys []token.Key, began time.Time) error {
+	next := &keySet{all: token.Standings(keys, k.db.Now(), k.settings.keyLives()), read: began}
+	last := k.set.Load()
+	if last != nil && slices.EqualFunc(last.all, next.all, same) {
+		next.ring, next.verified = last.ring, last.verified
+		k.set.Store(next)
+		return nil
+	}
+	var before *token.Keyring
+	if last != nil {
+		before = last.ring
+	}
+	var err error
+	if next.ring, err = k.master.Load().OpenKeyring(next.all, before); err != nil {
+		return err
+	}
+	if last != nil && next.ring.Covers(last.ring) {
+		next.verified = last.verified
+	} else {
+		next.verified = new(verified)
+	}
+	k.set.Store(next)
+	if last != nil {
+		k.logChanges(last.all, next.all)
+	}
+	return nil
+}
+
+func same(a, b token.Standing) bool {
+	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Picks == b.Picks && a.Until.Equal(b.Until) && a.From().Equal(b.From()) && bytes.Equal(a.Sealed, b.Sealed)
+}
+
+// logChanges says what has become of the keys.
+func (k *Keys) logChanges(last, next []token.Standing) {
+	states := make(map[string]token.State)
+	for _, key := range last {
+		states[key.ID] = key.State
+	}
+	for _, key := range next {
+		was := states[key.ID]
+		delete(states, key.ID)
+		if was == key.State {
+			continue
+		}
+		log := k.log.With("key", key.ID, "purpose", string(key.Purpose))
+		switch key.State {
+		case token.Next:
+			log.Info("there is a new server key", "active_at", key.From())
+		case token.Active:
+			log.Info("a server key is active")
+		case token.Retired:
+			log.Info("a server key is retired", "until", key.Until)
+		case token.Expired:
+			log.Info("a server key has expired")
+		}
+	}
+	for id := range states {
+		k.log.Info("a server key is gone", "key", id)
+	}
+}
+
+// parseRefresh is that of the keyring, which a key may have joined since it was
+// read. The error matches token.ErrRefresh or is the store's.
+func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.UUID, counter uint64, err error) {
+	keys, err := k.fresh(ctx)
+	if err != nil {
+		return session, 0, err
+	}
+	session, counter, err = keys.ring.ParseRefresh(refresh)
+	if errors.Is(err, token.ErrRefreshKey) {
+		if keys, err = k.newer(ctx); err == nil {
+			session, counter, err = keys.ring.ParseRefresh(refresh)
+		}
+	}
+	return session, counter, err
+}
+
+// PickFraction is that of the keyring. What it gives doesn't change with the keys,
+// so it doesn't matter how old they are.
+func (k *Keys) PickFraction(address string) float64 { return k.set.Load().ring.PickFraction(address) }
+
+// jwksWait is how long the public keys wait for a database that doesn't answer.
+const jwksWait = time.Second
+
+// JWKS are the public keys, the one that signs first. While the database is away
+// they are those that were known last: what they verify can still be told.
+func (k *Keys) JWKS(ctx context.Context) jose.JSONWebKeySet {
+	ctx, cancel := context.WithTimeout(ctx, jwksWait)
+	defer cancel()
+	set, err := k.fresh(ctx)
+	if err != nil {
+		set = k.set.Load()
+	}
+	return set.ring.JWKS()
+}
+
+// Ready tells whether the keys can be used now.
+func (k *Keys) Ready(ctx context.Context) error {
+	_, err := k.fresh(ctx)
+	return err
+}
+
+// activeSince is when the key in use became active, in Unix seconds.
+func (k *Keys) activeSince(purpose token.Purpose) float64 {
+	for _, key := range k.set.Load().all {
+		if key.Purpose == purpose && key.State == token.Active {
+			return float64(key.From().UnixMicro()) / 1e6
+		}
+	}
+	return 0
+}
+
+// keyLives is how long what a key has made may be good after the next one has
+// become active.
+func (s Settings) keyLives() token.Lives {
+	return token.Lives{
+		Sign: s.AccessLife + keysLeeway,
+		// A refresh token lives as long as its session does without a renewal;
+		// replaced at the end of that, it is good for two reuse windows at most.
+		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + 2*s.ReuseWindow + keysLeeway,
+	}
+}
+
+func keysOf(rows []store.Key) []token.Key {
+	keys := make([]token.Key, len(rows))
+	for i, row := range rows {
+		keys[i] = token.Key{ID: row.ID, Purpose: token.Purpose(row.Purpose), Sealed: row.Sealed, CreatedAt: row.CreatedAt, ActiveAt: row.ActiveAt}
+	}
+	return keys
+}
+
+// CheckKeys says why a master key isn't that of a database's keys:
+// token.ErrNoMaster.
+func CheckKeys(master *token.Master, rows []store.Key) error {
+	return master.Check(keysOf(rows))
+}

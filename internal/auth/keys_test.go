@@ -1,0 +1,509 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+	"kwai/internal/token"
+)
+
+// replicas makes n servers on one database, with other settings than the default.
+// On SQLite, which one process serves, they share what it has opened.
+func replicas(t *testing.T, url string, now func() time.Time, n int, set func(*auth.Settings)) (all []*server) {
+	t.Helper()
+	first := start(t, url, now, nil)
+	for i := range n {
+		s := first
+		if i > 0 && strings.HasPrefix(url, "sqlite") {
+			s = &server{url: url, now: now, master: first.master}
+			s.Service = &auth.Service{Store: first.Store, Passwords: first.Passwords, Log: first.Log, Settings: first.Settings}
+		} else if i > 0 {
+			s = start(t, url, now, first)
+		}
+		set(&s.Settings)
+		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+		all = append(all, s)
+	}
+	return all
+}
+
+// keys are the keys of a purpose, the latest first.
+func (s *server) keys(t *testing.T, purpose token.Purpose) (of []token.Standing) {
+	t.Helper()
+	for _, key := range must(s.KeyStates(t.Context()))(t) {
+		if key.Purpose == purpose {
+			of = append(of, key)
+		}
+	}
+	return of
+}
+
+func states(keys []token.Standing) (names []token.State) {
+	for _, key := range keys {
+		names = append(names, key.State)
+	}
+	return names
+}
+
+// follow is what a second does for servers that follow the keys.
+func follow(t *testing.T, all ...*server) {
+	t.Helper()
+	for _, s := range all {
+		ok(t, s.ReadKeys(t.Context()))
+	}
+}
+
+// Over half a year keys change every ten days on three servers: a client that
+// renews each hour of use, one that renews every 29 days and one that holds a
+// recovery mail are let in by whichever server they come to. The clock jumps
+// now and then, a day forward or an hour back, and is put right.
+func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		c := newClock()
+		all := replicas(t, url, c.now, 3, func(s *auth.Settings) { s.KeyRotation, s.SessionLife = 10*24*time.Hour, 365*24*time.Hour })
+		one := func() *server { return all[rand.IntN(len(all))] }
+		all[0].user(t, ann)
+		often, seldom := all[0].login(t, ann, oldPassword), all[0].login(t, ann, oldPassword)
+		pick := all[0].Ring().PickFraction("nobody@example.org")
+		made := 0
+		visit := func() {
+			for range 2 {
+				often = one().renew(t, often)
+				must(one().Check(t.Context(), often.Access))(t)
+				c.advance(30 * time.Minute)
+				follow(t, all...)
+				must(one().Check(t.Context(), often.Access))(t) // half of its life later
+			}
+		}
+		for day := range 180 {
+			follow(t, all...)
+			switch day % 20 {
+			case 7:
+				c.advance(24 * time.Hour)
+				follow(t, all...)
+				must(one().PurgeKeys(t.Context()))(t)
+				c.advance(-24 * time.Hour)
+				follow(t, all...)
+			case 13:
+				visit()
+				c.advance(-time.Hour)
+				follow(t, all...)
+			}
+			visit()
+			if day%29 == 28 {
+				seldom = one().renew(t, seldom)
+				must(one().Check(t.Context(), seldom.Access))(t)
+			}
+			made += len(must(one().RotateDue(t.Context()))(t))
+			must(one().PurgeKeys(t.Context()))(t)
+			for _, s := range all {
+				if now := s.Ring().PickFraction("nobody@example.org"); now != pick {
+					t.Fatalf("on day %d an unknown address is picked at %v, and was at %v", day, now, pick)
+				}
+			}
+			if n := len(must(all[0].KeyStates(t.Context()))(t)); n > 12 {
+				t.Fatalf("on day %d there are %d keys", day, n)
+			}
+			c.advance(23 * time.Hour)
+		}
+		if made < 2*16 {
+			t.Errorf("only %d keys were made", made)
+		}
+	})
+}
+
+// Three servers, eight clients and keys that change every few seconds of a time
+// that runs twenty times as fast.
+func TestKeysChangeWhileClientsRenew(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		const faster = 20
+		begin, begun := newClock().now(), time.Now()
+		now := func() time.Time { return begin.Add(faster * time.Since(begun)).Truncate(time.Microsecond) }
+		all := replicas(t, url, now, 3, func(s *auth.Settings) {
+			s.KeyRotation, s.JWKSMaxAge, s.AccessLife = 8*time.Second, time.Second, time.Minute
+		})
+		all[0].user(t, ann)
+		ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
+		defer stop()
+		var running sync.WaitGroup
+		var made, renewed atomic.Int64
+		for _, s := range all {
+			running.Go(func() {
+				for ctx.Err() == nil {
+					if err := s.ReadKeys(t.Context()); err != nil {
+						t.Error(err)
+					}
+					keys, err := s.RotateDue(t.Context())
+					if err != nil {
+						t.Error(err)
+					}
+					made.Add(int64(len(keys)))
+					pause(10 * time.Millisecond)
+				}
+			})
+		}
+		for range 8 {
+			tokens := all[0].login(t, ann, oldPassword)
+			running.Go(func() {
+				for ctx.Err() == nil {
+					var err error
+					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), tokens.Refresh, now()); err != nil {
+						t.Errorf("a renewal: %v", err)
+						return
+					}
+					renewed.Add(1)
+					if _, err = all[rand.IntN(3)].Check(t.Context(), tokens.Access); err != nil && now().Before(tokens.ExpiresAt) {
+						t.Errorf("a check: %v", err)
+						return
+					}
+					pause(5 * time.Millisecond)
+				}
+			})
+		}
+		running.Wait()
+		t.Logf("%d renewals, %d keys made", renewed.Load(), made.Load())
+		if made.Load() < 4 || renewed.Load() < 20 {
+			t.Errorf("%d renewals and %d keys are no test", renewed.Load(), made.Load())
+		}
+	})
+}
+
+func pause(d time.Duration) { <-time.After(d) }
+
+// A revoked key's tokens are refused by each server from KeysFollow on, also by
+// one that stood still, and by one that can't read the keys.
+func TestRevokedKeysTokensAreRefused(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		c := newClock()
+		all := replicas(t, url, c.now, 3, func(*auth.Settings) {})
+		a, b, cut := all[0], all[1], all[2]
+		user := a.user(t, ann)
+		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
+			c.advance(time.Minute)
+			tokens := a.login(t, ann, oldPassword)
+			must(b.Check(t.Context(), tokens.Access))(t) // it is remembered there
+			id := a.recovery(t, user)
+			was := a.keys(t, purpose)[0]
+			r := must(a.RevokeKey(t.Context(), was.ID))(t)
+			if r.ID != was.ID || r.State != token.Active || r.Instead == nil || (r.Recoveries == 1) != (purpose == token.MAC) {
+				t.Errorf("revoked %+v", r)
+			}
+			if now := a.keys(t, purpose); len(now) != 1 || now[0].ID != r.Instead.ID || now[0].State != token.Active || !now[0].From().Equal(was.From()) {
+				t.Errorf("instead of it there is %+v", now)
+			}
+			for _, s := range []*server{a, b} {
+				s.Age(auth.KeysFollow + time.Millisecond)
+				_, checked := s.Check(t.Context(), tokens.Access)
+				_, renewed := s.Renew(t.Context(), tokens.Refresh, c.now())
+				if purpose == token.Sign {
+					wantErr(t, "a check with a revoked key's token", checked, auth.ErrNotLoggedIn)
+					ok(t, renewed)
+				} else {
+					ok(t, checked)
+					wantErr(t, "a renewal with a revoked key's token", renewed, auth.ErrRefresh)
+					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), user.Profile, tokens.Refresh), auth.ErrNoSession)
+				}
+			}
+			if err := b.Reset(t.Context(), id, newPassword); (purpose == token.MAC) != errors.Is(err, auth.ErrRecovery) {
+				t.Errorf("a reset by a link of %s: %v", r.ID, err)
+			} else if err == nil {
+				ok(t, a.SetPassword(t.Context(), ann, oldPassword))
+			}
+		}
+		_, err := a.RevokeKey(t.Context(), "nonsense")
+		if auth.CodeOf(err) != auth.NotFound {
+			t.Errorf("the revocation of a key that isn't there: %v", err)
+		}
+		published := len(cut.Keys.JWKS(t.Context()).Keys)
+		tokens := cut.login(t, ann, oldPassword)
+		must(cut.Check(t.Context(), tokens.Access))(t)
+		ok(t, cut.Store.Close())
+		cut.Age(auth.KeysFollow + time.Millisecond)
+		for what, do := range map[string]func() error{
+			"a check":   func() error { _, err := cut.Check(t.Context(), tokens.Access); return err },
+			"a renewal": func() error { _, err := cut.Renew(t.Context(), tokens.Refresh, c.now()); return err },
+			"readiness": func() error { return cut.Keys.Ready(t.Context()) },
+		} {
+			if err := do(); auth.CodeOf(err) != auth.Unavailable {
+				t.Errorf("%s by a server that can't read the keys: %v", what, err)
+			}
+		}
+		if n := len(cut.Keys.JWKS(t.Context()).Keys); n != published {
+			t.Errorf("while the database is away %d keys are published, and %d before", n, published)
+		}
+	})
+}
+
+// A server that hasn't read a key yet asks the database before it refuses what
+// another one has made with it: once a second, whatever is forged.
+func TestServersThatLagRefuseNobody(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		c := newClock()
+		all := replicas(t, url, c.now, 2, func(*auth.Settings) {})
+		a, b := all[0], all[1]
+		a.user(t, ann)
+		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
+			must(a.RevokeKey(t.Context(), a.keys(t, purpose)[0].ID))(t)
+			follow(t, a)
+			tokens := a.login(t, ann, oldPassword)
+			must(b.Check(t.Context(), tokens.Access))(t)
+			b.renew(t, tokens)
+		}
+		ok(t, b.NewerKeys(t.Context()))
+		begun := time.Now()
+		ok(t, b.NewerKeys(t.Context()))
+		ok(t, b.NewerKeys(t.Context()))
+		if took := time.Since(begun); took < 1500*time.Millisecond {
+			t.Errorf("three unknown keys had the database asked within %v", took)
+		}
+	})
+}
+
+// Another MAC key makes no other picks, though the one that picks has expired and
+// what has expired is removed; only when that one is revoked another one picks.
+func TestPicksStayAsKeysChange(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		old := s.login(t, ann, oldPassword)
+		first := s.keys(t, token.MAC)[0]
+		pick := s.Keys.PickFraction(ann)
+		for range 3 {
+			must(s.RotateKeys(t.Context(), token.MAC))(t)
+			c.advance(60 * 24 * time.Hour)
+			follow(t, s)
+		}
+		if n := must(s.PurgeKeys(t.Context()))(t); n != 2 {
+			t.Errorf("%d keys were removed, want the second and third", n)
+		}
+		follow(t, s)
+		if now := s.keys(t, token.MAC); len(now) != 2 || now[1].ID != first.ID || now[1].State != token.Expired || !now[1].Picks || s.Keys.PickFraction(ann) != pick {
+			t.Errorf("the oldest key doesn't pick any more: %+v", now)
+		}
+		if _, _, err := s.Ring().ParseRefresh(old.Refresh); err == nil {
+			t.Error("the oldest key still accepts refresh tokens")
+		}
+		must(s.RevokeKey(t.Context(), first.ID))(t)
+		follow(t, s)
+		if s.Keys.PickFraction(ann) == pick {
+			t.Error("the revoked key picks")
+		}
+	})
+}
+
+// An expired key is removed only a week later, by the clock: one that jumps
+// forward by less and back has lost none.
+func TestPurgeKeysWaitsForTheClock(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		must(s.RotateKeys(t.Context(), token.Sign))(t)
+		c.advance(s.Settings.KeyLead() + s.Settings.AccessLife + time.Minute)
+		if got := states(s.keys(t, token.Sign)); !slices.Equal(got, []token.State{token.Active, token.Expired}) {
+			t.Fatal(got)
+		}
+		c.advance(auth.KeysKept - time.Microsecond)
+		if n := must(s.PurgeKeys(t.Context()))(t); n != 0 {
+			t.Errorf("%d keys were removed too early", n)
+		}
+		c.advance(time.Microsecond)
+		if n := must(s.PurgeKeys(t.Context()))(t); n != 1 {
+			t.Errorf("%d keys were removed, want 1", n)
+		}
+		c.advance(-time.Hour) // before all
+		if got := states(s.keys(t, token.Sign)); !slices.Equal(got, []token.State{token.Active}) {
+			t.Error(got)
+		}
+	})
+}
+
+// A key is published before it is used, and there is one next key at most.
+func TestNextKeysArePublishedFirst(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		old := s.keys(t, token.Sign)[0]
+		made := must(s.RotateKeys(t.Context(), token.Sign, token.MAC))(t)
+		follow(t, s)
+		kids := func() (ids []string) {
+			for _, key := range s.Keys.JWKS(t.Context()).Keys {
+				ids = append(ids, key.KeyID)
+			}
+			return ids
+		}
+		if len(made) != 2 || !made[0].From().Equal(c.now().Add(s.Settings.KeyLead())) || !slices.Equal(kids(), []string{old.ID, made[0].ID}) {
+			t.Errorf("made %+v, published %v", made, kids())
+		}
+		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
+			if _, err := s.RotateKeys(t.Context(), purpose); auth.CodeOf(err) != auth.Conflict {
+				t.Errorf("a second next key: %v", err)
+			}
+		}
+		c.advance(s.Settings.KeyLead() - time.Microsecond)
+		follow(t, s)
+		if !slices.Equal(kids(), []string{old.ID, made[0].ID}) || s.Ring().RecoveryKey() == made[1].ID {
+			t.Error("the next key is used too early")
+		}
+		c.advance(time.Microsecond)
+		follow(t, s)
+		if !slices.Equal(kids(), []string{made[0].ID, old.ID}) || s.Ring().RecoveryKey() != made[1].ID {
+			t.Error("the next key isn't used in time")
+		}
+
+		// The next takes the place of one that is revoked.
+		next := must(s.RotateKeys(t.Context(), token.Sign))(t)[0]
+		r := must(s.RevokeKey(t.Context(), made[0].ID))(t)
+		follow(t, s)
+		if r.Instead == nil || r.Instead.ID != next.ID || kids()[0] != next.ID || len(kids()) != 2 {
+			t.Errorf("instead of a revoked key %+v is used, published are %v", r.Instead, kids())
+		}
+		c.advance(-2 * time.Hour) // before all: no key is used that was to come later
+		must(s.RotateKeys(t.Context(), token.MAC))
+		follow(t, s)
+		if s.Ring().RecoveryKey() == made[1].ID {
+			t.Error("after the clock was set back the later key is used")
+		}
+	})
+}
+
+func TestKeysAreMadeOnSchedule(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		c := newClock()
+		all := replicas(t, url, c.now, 3, func(s *auth.Settings) { s.KeyRotation = 90 * 24 * time.Hour })
+		s := all[0]
+		rotate := func() (made []token.Key) {
+			t.Helper()
+			follow(t, all...)
+			var mu sync.Mutex
+			var running sync.WaitGroup
+			for _, s := range all {
+				running.Go(func() {
+					keys, err := s.RotateDue(t.Context())
+					if err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					made = append(made, keys...)
+				})
+			}
+			running.Wait()
+			return made
+		}
+		lead := s.Settings.KeyLead()
+		begin := s.keys(t, token.Sign)[0].From()
+		c.set(begin.Add(s.Settings.KeyRotation - lead - time.Microsecond))
+		if made := rotate(); len(made) != 0 {
+			t.Fatalf("made too early: %+v", made)
+		}
+		c.advance(2 * time.Microsecond)
+		if made := rotate(); len(made) != 2 || made[0].From().Before(begin.Add(s.Settings.KeyRotation)) || made[0].From().After(c.now().Add(lead)) {
+			t.Fatalf("made by three servers: %+v", made)
+		}
+		if made := rotate(); len(made) != 0 {
+			t.Fatalf("there is a next key, and %+v was made", made)
+		}
+		// Late, since no server ran: a whole lead nevertheless.
+		c.advance(200 * 24 * time.Hour)
+		if made := rotate(); len(made) != 2 || !made[0].From().Equal(c.now().Add(lead)) {
+			t.Fatalf("made late: %+v", made)
+		}
+		// Switched off.
+		c.advance(200 * 24 * time.Hour)
+		for _, s := range all {
+			s.Settings.KeyRotation = 0
+		}
+		if made := rotate(); len(made) != 0 {
+			t.Fatalf("made without a schedule: %+v", made)
+		}
+	})
+}
+
+// Keys of a version that read them at its start alone are followed by one that is
+// used a day later.
+func TestFirstRotationWaitsForAnUpgrade(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		_ = must(s.database(t).ExecContext(t.Context(), `UPDATE keys SET active_at = NULL`))(t)
+		c.advance(s.Settings.KeyRotation)
+		follow(t, s)
+		made := must(s.RotateDue(t.Context()))(t)
+		if len(made) != 2 || !made[0].From().Equal(c.now().Add(24*time.Hour)) {
+			t.Errorf("made %+v", made)
+		}
+	})
+}
+
+// The master key changes under three servers: all at once seal what is sealed
+// under the old one, and where one is cut off the next goes on.
+func TestMasterKeyChanges(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		c := newClock()
+		old, fresh := token.NewMasterKey(), token.NewMasterKey()
+		parse := func(text string) *token.Master { return must(token.ParseMaster([]byte(text)))(t) }
+		all := replicas(t, url, c.now, 3, func(*auth.Settings) {})
+		for _, s := range all { // under a master key whose text is known
+			s.master = parse(old)
+		}
+		s := all[0]
+		s.user(t, ann)
+		_ = must(s.database(t).ExecContext(t.Context(), `DELETE FROM keys`))(t)
+		for _, s := range all {
+			s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+		}
+		must(s.RotateKeys(t.Context(), token.Sign, token.MAC))(t)
+		follow(t, all...)
+		tokens := s.login(t, ann, oldPassword)
+
+		wantErr(t, "another master key", s.Keys.UseMaster(t.Context(), parse(fresh)), token.ErrNoMaster)
+		s.alive(t, tokens)
+
+		both := parse(fresh + "\n" + old)
+		// One was cut off after one key.
+		key := s.keys(t, token.Sign)[0].Key
+		anew := must(both.Reseal(key))(t)
+		ok(t, s.Store.One(t.Context(), func(tx *store.Tx) error {
+			done, err := tx.ResealKey(key.ID, key.Sealed, anew.Sealed)
+			if !done {
+				t.Error("not done")
+			}
+			return err
+		}))
+		for _, s := range all {
+			ok(t, s.Keys.UseMaster(t.Context(), both))
+		}
+		var resealed atomic.Int64
+		var running sync.WaitGroup
+		for _, s := range all {
+			running.Go(func() {
+				n, err := s.Keys.Reseal(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				resealed.Add(int64(n))
+			})
+		}
+		running.Wait()
+		if resealed.Load() != 3 {
+			t.Errorf("%d keys were sealed anew, want the 3 that were left", resealed.Load())
+		}
+		rows := must(s.Store.Read(t.Context()).Keys())(t)
+		ok(t, auth.CheckKeys(parse(fresh), rows))
+		follow(t, all...)
+		for _, s := range all {
+			s.alive(t, s.login(t, ann, oldPassword), tokens)
+			if n := must(s.Keys.Reseal(t.Context()))(t); n != 0 {
+				t.Errorf("%d keys were sealed a second time", n)
+			}
+		}
+		// The old one is of no use any more.
+		_, err := auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log)
+		wantErr(t, "a start with the old master key", err, token.ErrNoMaster)
+		must(auth.EnsureKeys(t.Context(), s.Store, parse(fresh), s.Settings, s.Log))(t)
+	})
+}

@@ -1,0 +1,65 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+// UseMaster has other master keys be used from then on, if they open all of the
+// server's keys; what isn't sealed under the first of them is sealed anew soon.
+// The error is token.ErrNoMaster, or the store's.
+func (k *Keys) UseMaster(ctx context.Context, master *token.Master) error {
+	rows, err := k.db.Read(ctx).Keys()
+	if err != nil {
+		return err
+	}
+	if err := CheckKeys(master, rows); err != nil {
+		return err
+	}
+	k.master.Store(master)
+	return nil
+}
+
+// Reseal seals under the first master key what isn't, and returns how many keys.
+// Each is replaced only as it was read, so replicas that do it at the same time
+// don't undo each other's; where it is cut off, the rest is done the next time.
+func (k *Keys) Reseal(ctx context.Context) (resealed int, err error) {
+	master := k.master.Load()
+	rows, err := k.db.Read(ctx).Keys()
+	if err != nil {
+		return 0, err
+	}
+	for _, old := range keysOf(rows) {
+		if old.Purpose != token.Sign && old.Purpose != token.MAC {
+			continue
+		}
+		under, ok := master.Under(old)
+		if !ok {
+			return resealed, fmt.Errorf("server key %q is sealed and %w", old.ID, token.ErrNoMaster)
+		}
+		if under == 0 {
+			continue
+		}
+		fresh, err := master.Reseal(old)
+		if err != nil {
+			return resealed, err
+		}
+		done := false
+		err = k.db.One(ctx, func(tx *store.Tx) (err error) {
+			done, err = tx.ResealKey(old.ID, old.Sealed, fresh.Sealed)
+			return err
+		})
+		if err != nil {
+			return resealed, err
+		}
+		if done {
+			resealed++
+			k.log.Info("sealed a server key under the first master key", "key", old.ID, "purpose", string(old.Purpose))
+		}
+	}
+	k.resealed.Store(master)
+	return resealed, nil
+}

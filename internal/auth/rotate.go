@@ -1,0 +1,365 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+const (
+	// upgradeLead is the lead of a key whose forerunner was made before keys were
+	// rotated: servers of that version, which read the keys at their start alone,
+	// have a day to be replaced.
+	upgradeLead = 24 * time.Hour
+	// keysKept is how long an expired key is kept: a clock that was wrong by less
+	// has lost none that is needed when it is put right.
+	keysKept = 7 * 24 * time.Hour
+	// rotateAgain is when making a key is tried again.
+	rotateAgain = time.Minute
+)
+
+var purposes = []token.Purpose{token.Sign, token.MAC}
+
+// KeyLead is how long before it is used a key is published: longer than anyone
+// may have cached the keys without it, also where a cache hands them to another
+// one, and until every server knows it.
+func (s Settings) KeyLead() time.Duration { return 2*s.JWKSMaxAge + KeysFollow }
+
+// EnsureKeys opens the server's keys, and makes those that are missing: on a new
+// database all of them. Replicas that start together make them once.
+func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, settings Settings, log *slog.Logger) (*Keys, error) {
+	k := newKeys(db, master, settings, log)
+	var made []token.Key
+	err := db.InTx(ctx, func(tx *store.Tx) error {
+		made = nil
+		all, err := lockKeys(tx)
+		if err != nil {
+			return err
+		}
+		for _, purpose := range purposes {
+			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == purpose }) {
+				continue
+			}
+			key, err := k.makeKey(tx, all, purpose, tx.Now)
+			if err != nil {
+				return err
+			}
+			made = append(made, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.logMade(made)
+	return k, k.open(ctx)
+}
+
+// OpenKeys is EnsureKeys for commands: it makes none.
+func OpenKeys(ctx context.Context, db *store.Store, master *token.Master, settings Settings, log *slog.Logger) (*Keys, error) {
+	k := newKeys(db, master, settings, log)
+	return k, k.open(ctx)
+}
+
+// open reads the keys for the first time. All must open, the expired ones too: a
+// master key file that isn't the database's is noticed at the start.
+func (k *Keys) open(ctx context.Context) error {
+	began := time.Now()
+	rows, err := k.db.Read(ctx).Keys()
+	if err != nil {
+		return err
+	}
+	return k.take(keysOf(rows), began)
+}
+
+// lockKeys has one change the keys at a time, and reads them.
+func lockKeys(tx *store.Tx) ([]token.Key, error) {
+	if err := tx.Serialize("keys"); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Keys()
+	return keysOf(rows), err
+}
+
+// makeKey adds a key that becomes active then. However the clock was set
+// meanwhile, it is made later than all others: the oldest stays the oldest.
+func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, active time.Time) (token.Key, error) {
+	created := tx.Now
+	for _, key := range all {
+		if !created.After(key.CreatedAt) {
+			created = key.CreatedAt.Add(time.Microsecond)
+		}
+	}
+	for {
+		key, err := k.master.Load().NewKey(purpose, created)
+		if err != nil {
+			return key, err
+		}
+		if slices.ContainsFunc(all, func(other token.Key) bool { return other.ID == key.ID }) {
+			continue
+		}
+		key.ActiveAt = active
+		return key, tx.InsertKey(store.Key{ID: key.ID, Purpose: string(purpose), Sealed: key.Sealed, CreatedAt: created, ActiveAt: active})
+	}
+}
+
+func (k *Keys) logMade(made []token.Key) {
+	for _, key := range made {
+		k.log.Info("made a server key", "key", key.ID, "purpose", string(key.Purpose), "active_at", key.From())
+	}
+}
+
+// KeyStates lists the server's keys and what each is used for, the latest of each
+// purpose first.
+func (s *Service) KeyStates(ctx context.Context) ([]token.Standing, error) {
+	rows, err := s.Store.Read(ctx).Keys()
+	return token.Standings(keysOf(rows), s.Store.Now(), s.Settings.keyLives()), err
+}
+
+// RotateKeys makes the next key of each purpose, which becomes active once
+// everybody can know it (Settings.KeyLead). Conflict if there is one already.
+func (s *Service) RotateKeys(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
+	return s.makeNext(ctx, func(tx *store.Tx, purpose token.Purpose, all []token.Standing) (time.Time, bool, error) {
+		if !slices.Contains(of, purpose) {
+			return time.Time{}, false, nil
+		}
+		if next := all[0]; next.State == token.Next {
+			return time.Time{}, false, refuse(Conflict, fmt.Sprintf("There is a next %s key already: %s becomes active at %s UTC.",
+				purpose, next.ID, next.From().UTC().Format(time.DateTime)))
+		}
+		return later(tx.Now, all[0].From()).Add(s.Settings.KeyLead()), true, nil
+	})
+}
+
+// later is for a clock that has been set back: a key never becomes active before
+// its forerunner.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// makeNext makes a key of each purpose for which when says so, given its keys, the
+// latest first.
+func (s *Service) makeNext(ctx context.Context, when func(*store.Tx, token.Purpose, []token.Standing) (time.Time, bool, error)) (made []token.Key, err error) {
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		made = nil
+		all, err := lockKeys(tx)
+		if err != nil {
+			return err
+		}
+		for _, purpose := range purposes {
+			standing := token.Standings(ofPurpose(all, purpose), tx.Now, s.Settings.keyLives())
+			if len(standing) == 0 {
+				continue
+			}
+			at, due, err := when(tx, purpose, standing)
+			if err != nil {
+				return err
+			}
+			if !due {
+				continue
+			}
+			key, err := s.Keys.makeKey(tx, all, purpose, at)
+			if err != nil {
+				return err
+			}
+			made = append(made, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Keys.logMade(made)
+	return made, nil
+}
+
+func ofPurpose(all []token.Key, purpose token.Purpose) (of []token.Key) {
+	for _, key := range all {
+		if key.Purpose == purpose {
+			of = append(of, key)
+		}
+	}
+	return of
+}
+
+// due says when the next key of a purpose becomes active, and whether it is to be
+// made now.
+func (s *Service) due(all []token.Standing, now time.Time) (active time.Time, due bool) {
+	latest := all[0] // of one purpose
+	if s.Settings.KeyRotation == 0 || latest.State != token.Active {
+		return active, false
+	}
+	lead := s.Settings.KeyLead()
+	if latest.ActiveAt.IsZero() {
+		lead = max(lead, upgradeLead)
+	}
+	active = latest.From().Add(s.Settings.KeyRotation)
+	if earliest := now.Add(lead); active.Before(earliest) {
+		return earliest, true
+	}
+	return active, false
+}
+
+// RotateDue makes those keys for which it is time.
+func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
+	due := func(all []token.Standing, now time.Time) bool {
+		for _, purpose := range purposes {
+			of := slices.DeleteFunc(slices.Clone(all), func(key token.Standing) bool { return key.Purpose != purpose })
+			if len(of) > 0 {
+				if _, due := s.due(of, now); due {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	if !due(s.Keys.set.Load().all, s.Store.Now()) {
+		return nil, nil
+	}
+	// Another server may have made them meanwhile.
+	return s.makeNext(ctx, func(tx *store.Tx, _ token.Purpose, all []token.Standing) (time.Time, bool, error) {
+		at, due := s.due(all, tx.Now)
+		return at, due, nil
+	})
+}
+
+// Revoked is what became of a key's revocation.
+type Revoked struct {
+	token.Standing            // as it was
+	Instead        *token.Key // what is active in its place, if it was active
+	Recoveries     int64      // that were ended, since their links could be worked out
+}
+
+// RevokeKey takes a key out: nothing is accepted any more that was made with it,
+// by any server KeysFollow later (SettleRevoked waits for that). An active one is
+// replaced at once, by the next if there is one, else by a new one: at the
+// revoked one's time, so that nothing changes for all others. NotFound if there
+// is no such key.
+func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err error) {
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		r = Revoked{}
+		all, err := lockKeys(tx)
+		if err != nil {
+			return err
+		}
+		standing := token.Standings(all, tx.Now, s.Settings.keyLives())
+		at := slices.IndexFunc(standing, func(key token.Standing) bool { return key.ID == id })
+		if at < 0 {
+			return refuse(NotFound, fmt.Sprintf("There is no server key %q.", id))
+		}
+		r.Standing = standing[at]
+		if err := tx.DeleteKey(id); err != nil {
+			return err
+		}
+		if r.State == token.Active {
+			if r.Instead, err = s.replace(tx, all, standing, at); err != nil {
+				return err
+			}
+		}
+		if r.Purpose == token.MAC {
+			r.Recoveries, err = tx.EndRecoveriesUnder(id)
+		}
+		return err
+	})
+	if err != nil {
+		return Revoked{}, err
+	}
+	s.Keys.log.Info("revoked a server key", "key", id, "purpose", string(r.Purpose))
+	return r, nil
+}
+
+// replace has another key be active in the place of one.
+func (s *Service) replace(tx *store.Tx, all []token.Key, standing []token.Standing, at int) (*token.Key, error) {
+	revoked := standing[at]
+	if at > 0 && standing[at-1].Purpose == revoked.Purpose {
+		next := standing[at-1].Key
+		next.ActiveAt = revoked.From()
+		return &next, tx.ActivateKey(next.ID, next.ActiveAt)
+	}
+	key, err := s.Keys.makeKey(tx, all, revoked.Purpose, revoked.From())
+	return &key, err
+}
+
+// SettleRevoked returns when no server accepts anything any more that was made
+// with the key, and ends what recoveries were made with it in the meantime.
+func (s *Service) SettleRevoked(ctx context.Context, r Revoked) error {
+	select {
+	case <-time.After(KeysFollow + time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if r.Purpose != token.MAC {
+		return nil
+	}
+	return s.Store.One(ctx, func(tx *store.Tx) error {
+		_, err := tx.EndRecoveriesUnder(r.ID)
+		return err
+	})
+}
+
+// PurgeKeys removes keys that expired more than a week ago, and returns how many:
+// a clock that jumped forward by less, and is put right, has lost none. The
+// oldest MAC key stays, since it picks.
+func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		purged = 0
+		all, err := lockKeys(tx)
+		if err != nil {
+			return err
+		}
+		for _, key := range token.Standings(all, tx.Now.Add(-keysKept), s.Settings.keyLives()) {
+			if key.State != token.Expired || key.Picks {
+				continue
+			}
+			if err := tx.DeleteKey(key.ID); err != nil {
+				return err
+			}
+			purged++
+		}
+		return nil
+	})
+	return purged, err
+}
+
+// FollowKeys keeps the keys as the database has them, makes new ones when it is
+// time, and seals them under the first master key, until ctx ends.
+func (s *Service) FollowKeys(ctx context.Context) {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	var again time.Time
+	for {
+		if _, err := s.Keys.since(ctx, time.Now()); err == nil {
+			if now := time.Now(); now.After(again) {
+				if err := s.tendKeys(ctx); err != nil && ctx.Err() == nil {
+					again = now.Add(rotateAgain)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) tendKeys(ctx context.Context) error {
+	_, err := s.RotateDue(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.Keys.log.Error("making the next server key; it is tried again", "error", err)
+	}
+	if err == nil && s.Keys.resealed.Load() != s.Keys.master.Load() {
+		if _, err = s.Keys.Reseal(ctx); err != nil && ctx.Err() == nil {
+			s.Keys.log.Error("sealing the server keys anew; it is tried again", "error", err)
+		}
+	}
+	return err
+}

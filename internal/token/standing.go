@@ -1,0 +1,94 @@
+package token
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Lives say how long what a key has made may be good after another one took its
+// place.
+type Lives struct {
+	Sign time.Duration // access tokens
+	MAC  time.Duration // refresh tokens and recoveries
+}
+
+func (l Lives) of(p Purpose) time.Duration {
+	if p == MAC {
+		return l.MAC
+	}
+	return l.Sign
+}
+
+// State is what a key is used for at some time.
+type State string
+
+// A key goes through its states in this order, by the time alone.
+const (
+	Next    State = "next"    // published and accepted, not used for anything new yet
+	Active  State = "active"  // used for what is new; one of each purpose
+	Retired State = "retired" // accepted until the last that was made with it has expired
+	Expired State = "expired" // accepted no more; the oldest MAC key still picks
+)
+
+// Standing is a key and what it is used for.
+type Standing struct {
+	Key
+	State State
+	// Until is when it expires; zero as long as no later key is there.
+	Until time.Time
+	// Picks: Keyring.PickFraction uses it, in whatever state it is.
+	Picks bool
+}
+
+// Standings says what each key is used for at a time, the latest first. It
+// depends on nothing else, so that all who read the same keys agree, and a clock
+// that is put right puts the keys right. Of each purpose the key that became
+// active last is active; where the clock stands before all of them, the first
+// is. Keys of other purposes are left out: a later version may have stored them.
+func Standings(keys []Key, now time.Time, l Lives) []Standing {
+	var all []Standing
+	for _, p := range []Purpose{Sign, MAC} {
+		var of []Standing
+		oldest := -1
+		for _, key := range keys {
+			if key.Purpose != p {
+				continue
+			}
+			of = append(of, Standing{Key: key, State: Next})
+		}
+		slices.SortFunc(of, func(a, b Standing) int {
+			return cmp.Or(a.From().Compare(b.From()), cmp.Compare(a.ID, b.ID))
+		})
+		active := 0
+		for i := range of {
+			if !of[i].From().After(now) {
+				active = i
+			}
+			if p == MAC && (oldest < 0 || older(of[i].Key, of[oldest].Key)) {
+				oldest = i
+			}
+			if i+1 < len(of) {
+				of[i].Until = of[i+1].From().Add(l.of(p))
+			}
+		}
+		for i := range of {
+			switch {
+			case i == active:
+				of[i].State = Active
+			case i < active && now.Before(of[i].Until):
+				of[i].State = Retired
+			case i < active:
+				of[i].State = Expired
+			}
+			of[i].Picks = i == oldest
+		}
+		slices.Reverse(of)
+		all = append(all, of...)
+	}
+	return all
+}
+
+func older(a, b Key) bool {
+	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) < 0
+}
