@@ -131,7 +131,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 func TestProtectAnswers503WhereKeysCannotBeHad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey(t, "a")
+		k := newKey("a")
 		s := newServer(t, status(http.StatusInternalServerError))
 		h := s.verifier().Protect(whoami)
 		refused(t, through(t, h, "Bearer "+k.token(t)), http.StatusServiceUnavailable, map[string]string{"Retry-After": "2"})
@@ -152,7 +152,7 @@ func TestNobodyIsInTheContextOfARequestThatIsNotProtected(t *testing.T) {
 
 func TestIssuersThatMayBeAsked(t *testing.T) {
 	t.Parallel()
-	k := newKey(t, "a")
+	k := newKey("a")
 	const refusing = "it is not asked"
 	for base, want := range map[string]string{
 		"https://auth.example.org":         "/.well-known/jwks.json",
@@ -202,7 +202,7 @@ func TestIssuersThatMayBeAsked(t *testing.T) {
 func TestPlainHTTPWhereItIsAllowed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey(t, "a")
+		k := newKey("a")
 		v := newServer(t, publish(k)).verifier()
 		v.Issuer, v.PlainHTTP = "http://auth.internal", true
 		if _, err := v.Verify(k.tokenOf(t, v.Issuer)); err != nil {
@@ -214,7 +214,7 @@ func TestPlainHTTPWhereItIsAllowed(t *testing.T) {
 // TestOverTLS, with a server on a real socket.
 func TestOverTLS(t *testing.T) {
 	t.Parallel()
-	k := newKey(t, "a")
+	k := newKey("a")
 	s := httptest.NewTLSServer(publish(k))
 	defer s.Close()
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -236,7 +236,7 @@ func TestOverTLS(t *testing.T) {
 func TestManyRequestsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		keys := []key{newKey(t, "0"), newKey(t, "1"), newKey(t, "2")}
+		keys := []key{newKey("0"), newKey("1"), newKey("2")}
 		s := newServer(t, publish(keys...))
 		h := s.verifier().Protect(whoami)
 		for i, k := range keys {

@@ -89,35 +89,42 @@ var bounded = sync.OnceValue(func() http.RoundTripper {
 // it goes on while the machine sleeps. Where it jumps, keys are fetched again.
 func (s *issuer) now() time.Time { return s.clock().Round(0) }
 
-// get asks the issuer. The answer's body is read and closed.
-func (s *issuer) get(ctx context.Context, url, token string) (*http.Response, []byte, error) {
+// answer is what the issuer said.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// get asks the issuer.
+func (s *issuer) get(ctx context.Context, url, token string) (*answer, error) {
 	if s.mistake != nil {
-		return nil, nil, s.mistake
+		return nil, s.mistake
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("Cache-Control", "no-cache") // a cache on the way may not know the newest keys
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	answer, err := s.client.Do(r)
+	res, err := s.client.Do(r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, answerSize+1))
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, answerSize+1))
 	if err == nil && len(body) > answerSize {
 		err = errors.New("it is too large")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the answer of %s: %w", url, err)
+		return nil, fmt.Errorf("reading the answer of %s: %w", url, err)
 	}
-	return answer, body, nil
+	return &answer{res.StatusCode, res.Header, body}, nil
 }
 
 // live asks the server whether a token, whose signature is good, is good still.
@@ -134,23 +141,23 @@ func (s *issuer) live(ctx context.Context, token, subject string) error {
 }
 
 func (s *issuer) ask(ctx context.Context, token, subject string) error {
-	answer, body, err := s.get(ctx, s.user, token)
+	got, err := s.get(ctx, s.user, token)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	switch {
-	case answer.StatusCode == http.StatusOK:
+	case got.status == http.StatusOK:
 		var user struct {
 			ID string `json:"id"`
 		}
-		if json.Unmarshal(body, &user) != nil || user.ID != subject {
+		if json.Unmarshal(got.body, &user) != nil || user.ID != subject {
 			return fmt.Errorf("%w: %s didn't answer with the token's user", ErrUnavailable, s.user)
 		}
 		return nil
-	case answer.StatusCode == http.StatusUnauthorized && challenges(answer.Header):
+	case got.status == http.StatusUnauthorized && challenges(got.header):
 		return invalid("the server says that its session has ended")
 	}
-	return fmt.Errorf("%w: %s answered %s", ErrUnavailable, s.user, answer.Status)
+	return fmt.Errorf("%w: %s answered %d", ErrUnavailable, s.user, got.status)
 }
 
 // challenges tells kwai's own 401 from that of a proxy which wants a password:

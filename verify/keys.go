@@ -159,18 +159,18 @@ func (s *issuer) fetch(f *fetch) {
 // load asks for the key set. One without a usable key is a mistake, since a
 // server without one could sign nothing: it doesn't replace good keys.
 func (s *issuer) load(now time.Time) (*keySet, error) {
-	answer, body, err := s.get(context.Background(), s.keysURL, "")
+	got, err := s.get(context.Background(), s.keysURL, "")
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", s.keysURL, answer.Status)
+	if got.status != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %d", s.keysURL, got.status)
 	}
-	keys, err := readKeys(body)
+	keys, err := readKeys(got.body)
 	if err != nil {
 		return nil, fmt.Errorf("what %s answered is of no use: %w", s.keysURL, err)
 	}
-	return newKeySet(keys, now, life(answer.Header)), nil
+	return newKeySet(keys, now, life(got.header)), nil
 }
 
 // readKeys returns the keys of a set (RFC 7517, section 5) that can check

@@ -42,7 +42,7 @@ func liveVerifier(s *server, k key) *verify.Verifier {
 
 func TestLiveCheck(t *testing.T) {
 	t.Parallel()
-	k := newKey(t, "a")
+	k := newKey("a")
 	for name, test := range map[string]struct {
 		answer http.HandlerFunc
 		want   string
@@ -109,7 +109,7 @@ func wantsLive(t *testing.T, v *verify.Verifier, token, want string) {
 func TestALogoutIsSeenAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey(t, "a")
+		k := newKey("a")
 		s := newServer(t, alive)
 		h, token := liveVerifier(s, k).Protect(whoami), "Bearer "+k.token(t)
 		if w := through(t, h, token); w.Code != http.StatusOK {
@@ -143,7 +143,7 @@ func TestOnlyGoodTokensAreShown(t *testing.T) {
 				}
 			}
 		}
-		k := newKey(t, "a")
+		k := newKey("a")
 		live = liveVerifier(s, k)
 		live.Issuer = "https://example.org/at/auth"
 		wantsLive(t, live, k.tokenOf(t, live.Issuer), "valid")
@@ -156,7 +156,7 @@ func TestOnlyGoodTokensAreShown(t *testing.T) {
 func TestALiveCheckEndsWithItsCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey(t, "a")
+		k := newKey("a")
 		v := liveVerifier(newServer(t, hang), k)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -171,7 +171,7 @@ func TestALiveCheckEndsWithItsCaller(t *testing.T) {
 func TestATokenIsNotShownOverPlainHTTP(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey(t, "a")
+		k := newKey("a")
 		s := newServer(t, alive)
 		v := liveVerifier(s, k)
 		v.Issuer = "http://auth.example.org"
@@ -185,7 +185,7 @@ func TestATokenIsNotShownOverPlainHTTP(t *testing.T) {
 func TestOutagesOfLiveChecksAreLoggedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey(t, "a")
+		k := newKey("a")
 		s := newServer(t, alive)
 		v, token := liveVerifier(s, k), k.token(t)
 		var log bytes.Buffer

@@ -99,11 +99,10 @@ type key struct {
 	id string
 }
 
-func newKey(t testing.TB, id string) key {
-	t.Helper()
+func newKey(id string) key {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return key{private, id}
 }

@@ -59,7 +59,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -128,7 +128,8 @@ type Verifier struct {
 	// Now tells the time; nil means time.Now.
 	Now func() time.Time
 
-	issuer atomic.Pointer[issuer] // made at first use
+	once   sync.Once
+	issuer *issuer // made at first use
 }
 
 // Verify is VerifyContext for a Verifier with Keys, which never waits; on
@@ -259,14 +260,10 @@ func forES256(use, alg string) bool {
 	return (use == "" || use == "sig") && (alg == "" || alg == string(jose.ES256))
 }
 
-// server is what the Verifier knows of its issuer. It takes values, not v, so
-// that a Verifier made for one check needs no place on the heap.
+// server is what the Verifier knows of its issuer.
 func (v *Verifier) server() *issuer {
-	if s := v.issuer.Load(); s != nil {
-		return s
-	}
-	v.issuer.CompareAndSwap(nil, newIssuer(v.Issuer, v.PlainHTTP, v.Transport, v.Log, v.Now))
-	return v.issuer.Load()
+	v.once.Do(func() { v.issuer = newIssuer(v.Issuer, v.PlainHTTP, v.Transport, v.Log, v.Now) })
+	return v.issuer
 }
 
 // strict refuses what the usual decoding lets pass: bits that mean nothing at

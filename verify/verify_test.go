@@ -207,14 +207,3 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkVerify(b *testing.B) {
-	v := load(b)
-	verifier, good := v.verifier(), v.good(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := verifier.Verify(good); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
