@@ -7,8 +7,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -172,6 +174,7 @@ func TestBadKeysArePassedOver(t *testing.T) {
 		"at infinity":          {json.RawMessage(`{"kty":"EC","crv":"P-256","kid":"bad","x":"` + zeros + `","y":"` + zeros + `"}`), "unknown key"},
 		"x too short":          {with("x", members["x"].(string)[4:]), "unknown key"},
 		"x too long":           {with("x", "AAAA"+members["x"].(string)), "unknown key"},
+		"y begins in x":        {json.RawMessage(`{"kty":"EC","crv":"P-256","kid":"bad",` + shifted(k) + `}`), "unknown key"},
 		"x padded":             {with("x", members["x"].(string)+"="), "unknown key"},
 		"without y":            {with("y", nil), "unknown key"},
 		"with its private key": {with("d", zeros), "unknown key"},
@@ -194,6 +197,33 @@ func TestBadKeysArePassedOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// shifted has the coordinates' bytes in their order, but 33 and 31 of them.
+func shifted(k key) string {
+	point, err := k.PublicKey.Bytes()
+	if err != nil {
+		panic(err)
+	}
+	b64 := base64.RawURLEncoding
+	return fmt.Sprintf(`"x":%q,"y":%q`, b64.EncodeToString(point[1:34]), b64.EncodeToString(point[34:]))
+}
+
+// TestAnEndlessAnswerIsNotReadForLong, however fast it comes.
+func TestAnEndlessAnswerIsNotReadForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		read := 0
+		s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			for n, err := 0, error(nil); err == nil && read < 1<<20; read += n {
+				n, err = w.Write(make([]byte, 4<<10))
+			}
+		})
+		wants(t, s.verifier(), newKey("a").token(t), "unavailable", 0)
+		if read > 100<<10 {
+			t.Errorf("at least %d bytes were read", read)
+		}
+	})
 }
 
 func TestKeyIDsThatTwoKeysHave(t *testing.T) {

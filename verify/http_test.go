@@ -232,6 +232,25 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
+// TestHugeHeaders, with the transport that is used unless there is another.
+func TestHugeHeaders(t *testing.T) {
+	t.Parallel()
+	k := newKey("a")
+	size := 1 << 10
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Filler", strings.Repeat("x", size))
+		publish(k)(w, r)
+	}))
+	defer s.Close()
+	for _, want := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		v := &verify.Verifier{Issuer: s.URL, Audience: "kwai", Log: slog.New(slog.DiscardHandler)}
+		if w := through(t, v.Protect(whoami), "Bearer "+k.tokenOf(t, s.URL)); w.Code != want {
+			t.Errorf("with headers of %d bytes: got %d %s, want %d", size, w.Code, w.Body, want)
+		}
+		size = 1 << 20
+	}
+}
+
 // TestManyRequestsAtOnce is for the race detector: keys come and go under load.
 func TestManyRequestsAtOnce(t *testing.T) {
 	t.Parallel()

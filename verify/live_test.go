@@ -158,11 +158,16 @@ func TestALiveCheckEndsWithItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKey("a")
 		v := liveVerifier(newServer(t, hang), k)
+		var log bytes.Buffer
+		v.Log = slog.New(slog.NewTextHandler(&log, nil))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
 		if _, err := v.VerifyContext(ctx, k.token(t)); !errors.Is(err, verify.ErrUnavailable) || time.Since(began) != time.Second {
 			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		if log.Len() > 0 {
+			t.Errorf("a caller that left is logged: %s", &log)
 		}
 	})
 }
