@@ -215,8 +215,11 @@ func TestAnEndlessAnswerIsNotReadForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read := 0
 		s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
-			for n, err := 0, error(nil); err == nil && read < 1<<20; read += n {
-				n, err = w.Write(make([]byte, 4<<10))
+			for read < 1<<20 {
+				n, err := w.Write(make([]byte, 4<<10))
+				if read += n; err != nil {
+					return
+				}
 			}
 		})
 		wants(t, s.verifier(), newKey("a").token(t), "unavailable", 0)

@@ -162,6 +162,14 @@ func publish(keys ...key) http.HandlerFunc {
 	}
 }
 
+// slowly is so slow that whoever doesn't wait for it goes on without it.
+func slowly(answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Millisecond)
+		answer(w, r)
+	}
+}
+
 // status answers with nothing but a status.
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }

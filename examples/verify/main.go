@@ -81,7 +81,14 @@ func routes(tokens *verify.Verifier, issuer, audience string) http.Handler {
 func hello(w http.ResponseWriter, r *http.Request) {
 	claims := verify.FromContext(r.Context())
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"user": claims.Subject, "session": claims.SessionID, "until": claims.ExpiresAt,
-	})
+	answer := greeting{claims.Subject, claims.SessionID, claims.ExpiresAt.Format(time.RFC3339)}
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		log.Print(err) // the client went away
+	}
+}
+
+type greeting struct {
+	User    string `json:"user"`
+	Session string `json:"session"`
+	Until   string `json:"until"`
 }
