@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +123,9 @@ func TestVerifierRefuses(t *testing.T) {
 		"zero":              {"no issuer or no audience", func(v *verify.Verifier) { *v = verify.Verifier{} }},
 		"no issuer":         {"no issuer or no audience", func(v *verify.Verifier) { v.Issuer = "" }},
 		"no audience":       {"no issuer or no audience", func(v *verify.Verifier) { v.Audience = "" }},
-		"no keys":           {"unknown key", func(v *verify.Verifier) { v.Keys = jose.JSONWebKeySet{} }},
+		"no keys":           {"unknown key", func(v *verify.Verifier) { v.Keys.Keys = []jose.JSONWebKey{} }},
+		"an id twice":       {"unknown key", func(v *verify.Verifier) { twice(v, v.Keys.Keys[1]) }},
+		"a key twice":       {"valid", func(v *verify.Verifier) { twice(v, v.Keys.Keys[0]) }},
 		"another issuer":    {"another issuer", func(v *verify.Verifier) { v.Issuer = "https://other.example" }},
 		"another audience":  {"another audience", func(v *verify.Verifier) { v.Audience = "other" }},
 		"a fraction before": {"valid", func(v *verify.Verifier) { at(v, time.Hour-1) }},
@@ -138,6 +141,12 @@ func TestVerifierRefuses(t *testing.T) {
 			t.Errorf("%s: got %s (%v), want %s", name, got, err, test.want)
 		}
 	}
+}
+
+// twice adds a key under the id of the first.
+func twice(v *verify.Verifier, key jose.JSONWebKey) {
+	key.KeyID = v.Keys.Keys[0].KeyID
+	v.Keys.Keys = append(slices.Clone(v.Keys.Keys), key)
 }
 
 func at(v *verify.Verifier, d time.Duration) {
@@ -197,15 +206,4 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("%q gives %v, which doesn't match ErrInvalid", token, err)
 		}
 	})
-}
-
-func BenchmarkVerify(b *testing.B) {
-	v := load(b)
-	verifier, good := v.verifier(), v.good(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := verifier.Verify(good); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -1,0 +1,269 @@
+package verify
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/json"
+)
+
+const (
+	// fetchPause lies between the beginnings of two fetches, whoever asks for
+	// them: it is what forged tokens can cost the server.
+	fetchPause = 2 * time.Second
+	// minLife and maxLife bound what Cache-Control says, usualLife stands in
+	// where it says nothing. kwai says five minutes. maxLife is how long a
+	// revoked key could be used at most while the server is there.
+	minLife, usualLife, maxLife = 3 * time.Second, time.Minute, 10 * time.Minute
+	// grace is how long keys go on being used after that while the server is
+	// away: as long as its access tokens live unless set otherwise. It makes
+	// none while it is away, so more would help nobody but who keeps it away.
+	grace = time.Hour
+	// patience is how long a request whose key is known waits for fresher
+	// ones after a pause in which nobody fetched any.
+	patience = time.Second
+)
+
+// keySet is what one answer said. It never changes.
+type keySet struct {
+	keys    map[string]*ecdsa.PublicKey
+	fetched time.Time
+	due     time.Time // from then on it is fetched anew in the background
+	stale   time.Time // from then on it needs a reason to be used still
+	end     time.Time // from then on it is not used
+}
+
+func newKeySet(keys map[string]*ecdsa.PublicKey, fetched time.Time, life time.Duration) *keySet {
+	stale := fetched.Add(life)
+	return &keySet{keys, fetched, fetched.Add(life * 3 / 4), stale, stale.Add(grace)}
+}
+
+// usable is false as well where the clock was put back: then nobody knows how
+// old the set is.
+func (k *keySet) usable(now time.Time) bool {
+	return k != nil && !now.Before(k.fetched) && now.Before(k.end)
+}
+
+// fetch is one try to get the key set.
+type fetch struct {
+	begun time.Time
+	again bool          // the try before it failed
+	done  chan struct{} // closed at the end; only then err may be read
+	err   error
+}
+
+func (f *fetch) ended() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait returns the outcome of the fetch.
+func (f *fetch) wait(ctx context.Context) error {
+	select {
+	case <-f.done:
+		if f.err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, f.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// key returns the issuer's key that has the id.
+func (s *issuer) key(ctx context.Context, id string) (*ecdsa.PublicKey, error) {
+	now, set := s.now(), s.known.Load()
+	if set.usable(now) && set.keys[id] != nil {
+		if now.Before(set.due) {
+			return set.keys[id], nil
+		}
+		s.freshen(ctx, now, set)
+	} else if err := s.begin(now).wait(ctx); err != nil {
+		return nil, err
+	}
+	if key := s.known.Load().keys[id]; key != nil {
+		return key, nil
+	}
+	return nil, ErrUnknownKey
+}
+
+// freshen has a usable set fetched anew. It waits only where nobody has tried
+// since the set became stale, as after a night without requests: a key may have
+// been revoked meanwhile. Where the server is known to be away it doesn't.
+func (s *issuer) freshen(ctx context.Context, now time.Time, set *keySet) {
+	f := s.begin(now)
+	left := f.begun.Add(patience).Sub(now)
+	if f.again || f.begun.Before(set.stale) || left <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	_ = f.wait(ctx) // if it fails, what is known is used
+}
+
+// ready waits for a usable set.
+func (s *issuer) ready(ctx context.Context) error {
+	now := s.now()
+	if s.known.Load().usable(now) {
+		return nil
+	}
+	return s.begin(now).wait(ctx)
+}
+
+// begin returns the fetch that is under way, or the latest if it began just
+// now, or a new one. That one outlives its caller: others may wait for it too.
+func (s *issuer) begin(now time.Time) *fetch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.last
+	if last != nil {
+		age := now.Sub(last.begun)
+		if !last.ended() || 0 <= age && age < fetchPause {
+			return last
+		}
+	}
+	f := &fetch{begun: now, again: last != nil && last.err != nil, done: make(chan struct{})}
+	s.last = f
+	go s.fetch(f)
+	return f
+}
+
+func (s *issuer) fetch(f *fetch) {
+	defer close(f.done)
+	set, err := s.load(f.begun)
+	if err == nil {
+		s.known.Store(set)
+	}
+	f.err = err
+	switch {
+	case err != nil && !f.again:
+		s.log.Warn("the keys of access tokens can't be fetched", "error", err)
+	case err == nil && f.again:
+		s.log.Info("the keys of access tokens can be fetched again")
+	}
+}
+
+// load asks for the key set. One without a usable key is a mistake, since a
+// server without one could sign nothing: it doesn't replace good keys.
+func (s *issuer) load(now time.Time) (*keySet, error) {
+	got, err := s.get(context.Background(), s.keysURL, "")
+	if err != nil {
+		return nil, err
+	}
+	if got.status != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %d", s.keysURL, got.status)
+	}
+	keys, err := readKeys(got.body)
+	if err != nil {
+		return nil, fmt.Errorf("what %s answered is of no use: %w", s.keysURL, err)
+	}
+	return newKeySet(keys, now, life(got.header)), nil
+}
+
+// readKeys returns the keys of a set (RFC 7517, section 5) that can check
+// tokens, by their ids. It passes over all others, and over ids that two
+// different keys have: neither may be what the other one's signatures need.
+func readKeys(document []byte) (map[string]*ecdsa.PublicKey, error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(document, &set); err != nil {
+		return nil, errors.New("it is not a JSON Web Key Set")
+	}
+	keys := make(map[string]*ecdsa.PublicKey)
+	for _, text := range set.Keys {
+		var k jwk
+		if json.Unmarshal(text, &k) != nil {
+			continue
+		}
+		key := k.public()
+		if key == nil {
+			continue
+		}
+		if other, ok := keys[k.KeyID]; ok && (other == nil || !other.Equal(key)) {
+			key = nil
+		}
+		keys[k.KeyID] = key
+	}
+	maps.DeleteFunc(keys, func(_ string, k *ecdsa.PublicKey) bool { return k == nil })
+	if len(keys) == 0 {
+		return nil, errors.New("it has no P-256 key for ES256 signatures")
+	}
+	return keys, nil
+}
+
+// jwk is what is needed of a key of the one kind that is used. go-jose would
+// read all kinds, with certificates, private parts and shared secrets.
+type jwk struct {
+	Type      string          `json:"kty"`
+	Curve     string          `json:"crv"`
+	KeyID     string          `json:"kid"`
+	Use       string          `json:"use"`
+	Algorithm string          `json:"alg"`
+	Ops       []string        `json:"key_ops"`
+	X         string          `json:"x"`
+	Y         string          `json:"y"`
+	Private   json.RawMessage `json:"d"` // who published it has lost it
+}
+
+// public returns the key, or nil if it can't check tokens.
+func (k *jwk) public() *ecdsa.PublicKey {
+	if k.Type != "EC" || k.Curve != "P-256" || k.KeyID == "" || k.Private != nil || !forES256(k.Use, k.Algorithm) ||
+		k.Ops != nil && !slices.Contains(k.Ops, "verify") {
+		return nil
+	}
+	x, err := strict.DecodeString(k.X)
+	if err != nil || len(x) != 32 {
+		return nil
+	}
+	y, err := strict.DecodeString(k.Y)
+	if err != nil || len(y) != 32 {
+		return nil
+	}
+	// SEC 1, section 2.3.3; it refuses what is not on the curve.
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+	if err != nil {
+		return nil
+	}
+	return key
+}
+
+// life is how long an answer may be kept (RFC 9111, section 4.2), bounded.
+func life(h http.Header) time.Duration {
+	life := usualLife
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
+		switch name {
+		case "no-store", "no-cache":
+			return minLife
+		case "max-age":
+			life = deltaSeconds(strings.Trim(value, `"`))
+		}
+	}
+	// A cache on the way has kept it for so long already.
+	life -= deltaSeconds(h.Get("Age"))
+	return min(max(life, minLife), maxLife)
+}
+
+// deltaSeconds reads a number of seconds (RFC 9111, section 1.2.2), a day at
+// most; 0 where there is none.
+func deltaSeconds(text string) time.Duration {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil && n == 0 {
+		return 0
+	}
+	return time.Duration(min(n, 24*60*60)) * time.Second
+}
