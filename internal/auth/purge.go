@@ -133,13 +133,14 @@ func (p *purger) purge(ctx context.Context, t store.Purge, count *atomic.Int64) 
 		}
 		count.Add(n)
 		removed += n
+		if err == nil {
+			p.rest(ctx, time.Since(begun))
+			err = ctx.Err()
+		}
 		if err != nil || !page.More {
 			return removed, err
 		}
 		after = page.Last
-		if p.rest(ctx, time.Since(begun)); ctx.Err() != nil {
-			return removed, ctx.Err()
-		}
 	}
 }
 
