@@ -83,6 +83,7 @@ type Settings struct {
 	LimitMailPause   time.Duration `env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
 	LimitMailHour    int           `env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
 	LoginNotices     string        `env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
+	TrailKeep        time.Duration `env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the trail is kept, and mail that could not be delivered (${default})."`
 	LogFormat        string        `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel         string        `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
@@ -103,6 +104,7 @@ func settingDefaults() kong.Vars {
 		"reuse_window":       d.ReuseWindow.String(),
 		"recovery_life":      d.RecoveryLife.String(),
 		"invitation_life":    d.InvitationLife.String(),
+		"trail_keep":         d.TrailKeep.String(),
 		"limit_free":         fmt.Sprint(d.Limits.Free),
 		"limit_first_wait":   d.Limits.FirstWait.String(),
 		"limit_longest_wait": d.Limits.LongestWait.String(),
@@ -163,6 +165,7 @@ func (s *Settings) finish() error {
 		{"--jwks-max-age", s.JWKSMaxAge, time.Second},
 		{"--bus-keep", s.BusKeep, time.Minute},
 		{"--limit-remember", s.LimitRemember, time.Hour},
+		{"--trail-keep", s.TrailKeep, 24 * time.Hour},
 		{"--hash-wait", s.HashWait, time.Millisecond},
 	} {
 		if d.value < d.least || d.value > 100*365*24*time.Hour {
@@ -270,6 +273,7 @@ func (s *Settings) rules() auth.Settings {
 		ReuseWindow:    s.ReuseWindow,
 		RecoveryLife:   s.RecoveryLife,
 		InvitationLife: s.InvitationLife,
+		TrailKeep:      s.TrailKeep,
 		LoginNotices:   s.LoginNotices == "on",
 		Limits: auth.Limits{
 			Off:          s.Limits == "off",

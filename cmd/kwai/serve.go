@@ -188,6 +188,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { s.followMasterKey(working, keys, log) })
 	background.Go(func() { rules.FollowSubscribers(working) })
 	background.Go(func() { rules.FollowRefusals(working) })
+	background.Go(func() { rules.FollowPurge(working) })
 	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
 	for _, b := range buses {
 		background.Go(func() { b.Run(working) })

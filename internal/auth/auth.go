@@ -3,9 +3,9 @@
 //
 // One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
 // reset.go; limit.go says how often a password may be tried, trail.go what is
-// recorded; user.go has what an operator does to accounts, email.go when two
-// addresses are the same. The server's keys are in keys.go, how they change in
-// rotate.go, how they are sealed in reseal.go.
+// recorded, purge.go what goes again; user.go has what an operator does to
+// accounts, email.go when two addresses are the same. The server's keys are in
+// keys.go, how they change in rotate.go, how they are sealed in reseal.go.
 //
 // Its errors are [Error] values with a code, whose text may be shown to the
 // client, or unknown errors, whose text may not.
@@ -37,7 +37,8 @@ type Settings struct {
 	RecoveryLife   time.Duration // of a recovery since it was requested
 	InvitationLife time.Duration // of a recovery that an operator started with the account
 
-	Limits Limits
+	Limits    Limits
+	TrailKeep time.Duration // how long the trail is kept at least, and mail that was given up
 	// LoginNotices has users told by mail of logins from networks that are new.
 	LoginNotices bool
 
@@ -59,6 +60,7 @@ var Defaults = Settings{
 		NetworkBurst: 300, NetworkHour: 200,
 		MailPause: time.Minute, MailHour: 5,
 	},
+	TrailKeep:    400 * 24 * time.Hour,
 	LoginNotices: true,
 	KeyRotation:  90 * 24 * time.Hour,
 	JWKSMaxAge:   5 * time.Minute,
@@ -84,6 +86,7 @@ type Service struct {
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	refusals refusals                 // of throttling, not yet written
 	counts   counts
+	purged   purgeCounts
 }
 
 // Tokens are what a login or a renewal answers.

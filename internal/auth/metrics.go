@@ -102,5 +102,5 @@ func (s *Service) Metrics() []prometheus.Collector {
 			}, value(&s.counts.ended[op][o])))
 		}
 	}
-	return all
+	return append(all, s.purged.metrics()...)
 }

@@ -91,18 +91,23 @@ func (r Reader) DeliveryByID(subscriber, eventID string) (Delivery, error) {
 // Delivered removes a delivery that succeeded, and its event with the last one.
 func (tx *Tx) Delivered(subscriber, eventID string) (bool, error) {
 	n, err := tx.exec(`DELETE FROM deliveries WHERE event_id = $1 AND subscriber = $2`, eventID, subscriber)
-	gone := int64(0)
 	if err == nil {
-		gone, err = tx.dropEvent(eventID)
+		err = tx.forgetEvent(eventID)
 	}
+	return n == 1, err
+}
+
+// forgetEvent removes an event if the delivery just removed was its last one.
+func (tx *Tx) forgetEvent(id string) error {
+	gone, err := tx.dropEvent(id)
 	if err == nil && gone == 0 {
 		// Another delivery is left, or is being removed by a transaction that
 		// sees this one still: whoever comes second to the event's row sees neither.
-		if _, err = tx.exec(`UPDATE events SET type = type WHERE id = $1`, eventID); err == nil {
-			_, err = tx.dropEvent(eventID)
+		if _, err = tx.exec(`UPDATE events SET type = type WHERE id = $1`, id); err == nil {
+			_, err = tx.dropEvent(id)
 		}
 	}
-	return n == 1, err
+	return err
 }
 
 // dropEvent removes an event that has no delivery.

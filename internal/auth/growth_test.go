@@ -1,0 +1,277 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/bus"
+	"kwai/internal/store"
+)
+
+// growth is how much is simulated. KWAI_GROWTH_USERS and KWAI_GROWTH_DAYS make
+// more of it; TrailKeep is a quarter of the days.
+type growth struct{ users, days int }
+
+func growthWanted(t *testing.T) growth {
+	t.Helper()
+	g := growth{users: 12, days: 240}
+	for name, n := range map[string]*int{"KWAI_GROWTH_USERS": &g.users, "KWAI_GROWTH_DAYS": &g.days} {
+		if text := os.Getenv(name); text != "" {
+			*n = must(strconv.Atoi(text))(t)
+		}
+	}
+	return g
+}
+
+// tables are all that the simulation writes to.
+var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts", "trail", "refusals", "events", "deliveries", "leases", "keys", "users"}
+
+// Storage is bounded by the users and what they do within the kept time, not by
+// how long the server has run: once the longest of the kept times is over, no
+// table grows any more, nor does the file.
+//
+// Time is the test's. A user logs in each day, from a changing network, and
+// renews twice: that a renewal changes a row and adds none, the hour's other ones
+// could not show better. Each day some mistype a password, log out, ask for a
+// recovery, and strangers guess.
+func TestStorageIsBounded(t *testing.T) {
+	g := growthWanted(t)
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.Settings.Limits.Off = false
+		s.Settings.TrailKeep = time.Duration(g.days) * day / 4
+		// By then the first of what is kept longest has gone. The rest is cut in
+		// two, and the second half may not have more than the first, but for what
+		// chance has in it.
+		kept := int((max(s.Settings.Limits.Remember, s.Settings.SessionLife, s.Settings.TrailKeep)+auth.PurgeMargin)/day) + 1
+		half := (g.days - kept) / 2
+		if half < 30 {
+			t.Fatalf("%d days are too few: %d are kept", g.days, kept)
+		}
+		site := newSite(t, s, c, g.users)
+		most := [3]map[string]int{{}, {}, {}} // before, in the first half, in the second
+		for d := range g.days {
+			site.day(t, d)
+			part := 0
+			if d >= kept {
+				part = 1 + min((d-kept)/half, 1)
+			}
+			for name, n := range site.size(t) {
+				most[part][name] = max(most[part][name], n)
+			}
+			if (d+1)%30 == 0 {
+				t.Logf("day %d: %v", d+1, site.size(t))
+			}
+		}
+		for name, before := range most[1] {
+			tolerated := before + before/20 + 20 // 5 % and what a few users' dice make of it
+			if name == "bytes" {
+				tolerated = before + before/20 // pages are used again
+			}
+			if after := most[2][name]; after > tolerated {
+				t.Errorf("%s grows: %d at most in the first %d days after %d, %d in the next", name, before, half, kept, after)
+			}
+			if before == 0 && name != "recovery_requests" && name != "leases" {
+				t.Errorf("%s was never used", name)
+			}
+		}
+	})
+}
+
+// site is users and those who attack them.
+type site struct {
+	*server
+	c      *clock
+	bus    *bus.Bus
+	purger *auth.Purger
+
+	mu    sync.Mutex
+	links map[string]string // of the newest recovery, by the user's id
+	users []*resident
+}
+
+type resident struct {
+	store.User
+	password string
+}
+
+func newSite(t *testing.T, s *server, c *clock, users int) *site {
+	t.Helper()
+	x := &site{server: s, c: c, links: make(map[string]string)}
+	x.bus = bus.New(s.Store, x, s.Log)
+	x.purger = s.NewPurger(func() {})
+	for i := range users {
+		x.users = append(x.users, &resident{s.user(t, fmt.Sprintf("user%d@example.org", i)), oldPassword})
+	}
+	return x
+}
+
+// Name and Deliver make it the mail's subscriber. Some mailboxes are full.
+func (x *site) Name() string { return auth.SubscriberMail }
+
+func (x *site) Deliver(ctx context.Context, e store.Event) error {
+	if e.ID[len(e.ID)-1] == '7' {
+		return errors.New("the mailbox is full")
+	}
+	if e.Type != auth.EventRecovery {
+		return nil
+	}
+	m, made, err := x.MakeRecovery(ctx, e)
+	if err == nil && made {
+		x.mu.Lock()
+		x.links[e.UserID] = m.ID
+		x.mu.Unlock()
+	}
+	return err
+}
+
+// day is one day of all of them.
+func (x *site) day(t *testing.T, d int) {
+	t.Helper()
+	for part := range 3 {
+		x.all(t, func(i int, u *resident) error {
+			switch part {
+			case 0:
+				return x.morning(t.Context(), d, i, u)
+			case 1:
+				return x.noon(t.Context(), d, i, u)
+			}
+			return x.guess(t.Context(), d, i, u)
+		})
+		for must(x.TakeRecoveries(t.Context()))(t) > 0 {
+		}
+		for must(x.bus.DeliverDue(t.Context()))(t) > 0 {
+		}
+		ok(t, x.WriteRefusals(t.Context()))
+		x.c.advance(time.Hour)
+	}
+	x.c.advance(day - 3*time.Hour)
+	if !must(x.purger.Sweep(t.Context()))(t) {
+		t.Fatal("somebody else purges")
+	}
+	if x.onPostgres() && d%7 == 0 { // as autovacuum does, to whose clock all this is some seconds
+		must(x.database(t).ExecContext(t.Context(), `VACUUM`))(t)
+	}
+}
+
+// all calls f for each user, some at a time.
+func (x *site) all(t *testing.T, f func(i int, u *resident) error) {
+	t.Helper()
+	var clients sync.WaitGroup
+	for first := range min(32, len(x.users)) {
+		clients.Go(func() {
+			for i := first; i < len(x.users); i += 32 {
+				if err := f(i, x.users[i]); err != nil {
+					t.Errorf("user %d: %v", i, err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// network is where a user is that day: at home on most, else one of many.
+func network(d, i int) string {
+	if (d+i)%9 != 0 {
+		return fmt.Sprintf("10.%d.%d.7", i/250, i%250)
+	}
+	return fmt.Sprintf("172.%d.%d.7", 16+d%16, (i*7+d*13)%250)
+}
+
+// morning is a login, after a typing error of some, and renewals; some log out.
+func (x *site) morning(ctx context.Context, d, i int, u *resident) error {
+	ctx = auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(network(d, i)), Network: true, UserAgent: "a browser of some version"})
+	if (d+i)%11 == 0 {
+		if _, err := x.Login(ctx, u.Email, "wrong"); !errors.Is(err, auth.ErrCredentials) && !throttled(err) {
+			return fmt.Errorf("a wrong password: %w", err)
+		}
+	}
+	tokens, err := x.Login(ctx, u.Email, u.password)
+	if throttled(err) {
+		return nil // by those who guess, on a day out; tomorrow at home it is over
+	}
+	for range 2 {
+		if err == nil {
+			tokens, err = x.Renew(ctx, tokens.Refresh, x.Store.Now())
+		}
+	}
+	if err == nil && (d+i)%3 == 0 {
+		err = x.Logout(ctx, u.Profile, tokens.Refresh)
+	}
+	if err == nil && (d+i)%13 == 0 {
+		err = x.Recover(ctx, u.Email)
+	}
+	return err
+}
+
+// noon is the reset of who asked for it; some never open the mail.
+func (x *site) noon(ctx context.Context, d, i int, u *resident) error {
+	x.mu.Lock()
+	link := x.links[u.ID]
+	delete(x.links, u.ID)
+	x.mu.Unlock()
+	if link == "" || (d+i)%2 == 0 {
+		return nil
+	}
+	u.password = newPassword
+	ctx = auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(network(d, i)), Network: true, UserAgent: "a browser of some version"})
+	return x.Reset(ctx, link, u.password)
+}
+
+// guess is strangers' guesses, at accounts that are there and at others, until
+// they are throttled.
+func (x *site) guess(ctx context.Context, d, i int, u *resident) error {
+	if (d+i)%5 != 0 {
+		return nil
+	}
+	ctx = auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(fmt.Sprintf("198.51.%d.1", d%250)), Network: true})
+	for range 3 {
+		for _, email := range []string{u.Email, fmt.Sprintf("nobody%d-%d@example.org", d, i)} {
+			if _, err := x.Login(ctx, email, "a guess"); !errors.Is(err, auth.ErrCredentials) && !throttled(err) {
+				return fmt.Errorf("a guess: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func throttled(err error) bool { return auth.CodeOf(err) == auth.Throttled }
+
+func (x *site) onPostgres() bool { return !strings.HasPrefix(x.url, "sqlite:") }
+
+// size counts the rows of each table, and the database's bytes.
+func (x *site) size(t *testing.T) map[string]int {
+	t.Helper()
+	db := x.database(t)
+	defer db.Close()
+	bytes := `SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()`
+	if x.onPostgres() {
+		bytes = `SELECT SUM(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`
+	}
+	columns := []string{"(" + bytes + ")"}
+	for _, name := range tables {
+		columns = append(columns, "(SELECT COUNT(*) FROM "+name+")")
+	}
+	values := make([]int, len(columns))
+	dest := make([]any, len(columns))
+	for i := range values {
+		dest[i] = &values[i]
+	}
+	ok(t, db.QueryRowContext(t.Context(), "SELECT "+strings.Join(columns, ", ")).Scan(dest...))
+	size := map[string]int{"bytes": values[0]}
+	for i, name := range tables {
+		size[name] = values[i+1]
+	}
+	return size
+}
