@@ -45,7 +45,7 @@ func TestFields(t *testing.T) {
 			}
 			s.send("POST", "/api/v1/auth/"+e.name, access, urlencoded, "").problem(t, 422, fieldNames(e.form)...)
 		}
-	})
+	}, "--limits=off")
 }
 
 func fieldNames(form []string) (names []string) {
@@ -270,7 +270,7 @@ func TestHostileText(t *testing.T) {
 		if strings.Contains(s.log.String(), `"level":"ERROR"`) {
 			t.Errorf("an error was logged:\n%s", s.log)
 		}
-	})
+	}, "--limits=off")
 }
 
 // A semicolon is part of a value, as browsers and curl send it.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -53,6 +54,7 @@ type site struct {
 	log      *logBuffer
 	stop     context.CancelFunc
 	exit     chan int
+	via      http.RoundTripper // of its requests
 }
 
 // each runs f against a site on each kind of database, served with these flags.
@@ -76,7 +78,7 @@ func withMail(t *testing.T, f func(t *testing.T, s *site, mails *mailtest.Server
 func start(tb testing.TB, database string, flags ...string) *site {
 	tb.Helper()
 	data := tb.TempDir()
-	s := &site{tb: tb, Database: database, log: newLogBuffer(tb), exit: make(chan int, 1)}
+	s := &site{tb: tb, Database: database, log: newLogBuffer(tb), exit: make(chan int, 1), via: http.DefaultTransport}
 	s.flags = append(s.flags, "--data="+data, "--database="+database)
 	s.flags = append(s.flags, quick...)
 	serve := append([]string{"serve", "--listen=127.0.0.1:0", "--log-format=json"}, s.flags...)
@@ -257,6 +259,17 @@ func encodeMultipart(fields ...string) string {
 	return body.String()
 }
 
+// at is the site as a client with that address of loopback (127.x.y.z, on Linux)
+// reaches it.
+func (s *site) at(address string) *site {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 4}
+	s.tb.Cleanup(transport.CloseIdleConnections)
+	there := *s
+	there.via = transport
+	return &there
+}
+
 // get asks for a path; bearer is an access token or "".
 func (s *site) get(path, bearer string) answer {
 	s.tb.Helper()
@@ -282,7 +295,11 @@ func (s *site) send(method, path, bearer, contentType, body string) answer {
 // redirect.
 func (s *site) do(r *http.Request) answer {
 	s.tb.Helper()
-	res, err := http.DefaultTransport.RoundTrip(r)
+	via := s.via
+	if via == nil {
+		via = http.DefaultTransport // of a program
+	}
+	res, err := via.RoundTrip(r)
 	if err != nil {
 		s.tb.Fatal(err)
 	}

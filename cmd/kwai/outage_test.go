@@ -135,7 +135,7 @@ func TestEachAcceptedRecoveryIsMailedOnceAfterAnOutage(t *testing.T) {
 				t.Errorf("%d mails with a link came to %s, want 1", got[email], email)
 			}
 		}
-	})
+	}, "--limit-mail-pause=0s")
 }
 
 // What nobody can know is answered by a second mail, which a mail program knows

@@ -164,7 +164,7 @@ func TestReset(t *testing.T) {
 		if again := s.recovery(mails, "ann@example.org"); again == id {
 			t.Error("an id came twice")
 		}
-	})
+	}, "--limit-mail-pause=0s")
 }
 
 // TestInvitation: an account without a password chooses one by its mail.

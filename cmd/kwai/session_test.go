@@ -49,7 +49,7 @@ func TestLoginTellsNothing(t *testing.T) {
 				t.Errorf("%s is answered otherwise:\n%s", try.why, diff)
 			}
 		}
-	})
+	}, "--limits=off")
 }
 
 func TestLoginFindsTheAddress(t *testing.T) {

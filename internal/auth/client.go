@@ -40,11 +40,12 @@ func (c Client) network() string {
 	if !c.Network || !c.Address.IsValid() {
 		return ""
 	}
+	address := c.Address.Unmap().WithZone("")
 	bits := prefix6
-	if c.Address.Is4() {
+	if address.Is4() {
 		bits = prefix4
 	}
-	p, err := c.Address.WithZone("").Prefix(bits)
+	p, err := address.Prefix(bits)
 	if err != nil {
 		return ""
 	}

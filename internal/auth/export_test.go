@@ -40,6 +40,9 @@ func (s *Service) PretendedCost(email string) string { return s.pretendedCost(em
 // MaxRequests is how many recovery requests may wait.
 const MaxRequests = maxRequests
 
+// MaxRefusals is how many counts of refusals an hour has.
+const MaxRefusals = maxRefusals
+
 // RequestBatch is how many are looked at at a time.
 const RequestBatch = requestBatch
 

@@ -1,11 +1,13 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,11 +63,13 @@ type attempt struct {
 }
 
 // accountOf is what an address is counted under. It needs no key: who has the
-// database has the addresses, too. Malformed ones are counted like others.
+// database has the addresses, too. What is no address has no count, only its
+// network has: it may be a password that was typed into the wrong field, of
+// which nothing must be kept.
 func accountOf(email string) string {
 	key, err := FoldEmail(email)
 	if err != nil {
-		key = email
+		return ""
 	}
 	sum := sha256.Sum256([]byte(key))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -87,8 +91,9 @@ func (s *Service) attempt(ctx context.Context, email string) (attempt, error) {
 		switch {
 		case c.Account == "":
 			network = c
-		case c.Network == "":
+		case c.Network == "" && c.ExpiresAt.After(now):
 			strangers = c
+		case c.Network == "": // long ago
 		default:
 			known = c
 		}
@@ -102,32 +107,42 @@ func (s *Service) attempt(ctx context.Context, email string) (attempt, error) {
 	wait := limits.wait(strangers, now)
 	if a.known {
 		wait = limits.wait(known, now)
-	} else {
+	}
+	byAccount := wait > 0
+	if !a.known {
 		wait = max(wait, limits.networkWait(network, now))
 	}
 	if wait == 0 {
-		wait, err = s.count(ctx, &a)
+		wait, byAccount, err = s.count(ctx, &a)
 	}
 	if err == nil && wait > 0 {
-		s.refusals.add(now, a)
+		s.refusals.add(now, a, byAccount)
 		err = throttled(wait)
 	}
 	return a, err
 }
 
 // count writes the failure. A wait means that another attempt was counted since
-// the counts were read.
-func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, err error) {
+// the counts were read, of the account or of the network.
+func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, byAccount bool, err error) {
 	limits := s.Settings.Limits
 	if a.known {
 		err = s.Store.One(ctx, func(tx *store.Tx) (err error) {
 			a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
 			return err
 		})
+		byAccount = true
 	} else {
 		err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-			if a.counted, err = tx.CountStranger(a.account, limits.waits(), limits.Remember); err != nil || !a.counted || a.network == "" {
-				return err
+			a.counted, byAccount = true, false
+			if a.account != "" {
+				if a.counted, err = tx.CountStranger(a.account, limits.waits(), limits.Remember); err != nil || !a.counted {
+					byAccount = true
+					return err
+				}
+			}
+			if a.network == "" {
+				return nil
 			}
 			if a.counted, err = tx.CountNetwork(a.network, limits.allowance()); err == nil && !a.counted {
 				err = errNotCounted // the account's count is undone
@@ -141,7 +156,7 @@ func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, er
 	if err == nil && !a.counted {
 		wait = limits.FirstWait
 	}
-	return wait, err
+	return wait, byAccount, err
 }
 
 var errNotCounted = errors.New("the network has used up its allowance")
@@ -151,22 +166,25 @@ func (l Limits) wait(c store.Attempts, now time.Time) time.Duration {
 	if c.Failures >= int64(l.Most) {
 		return l.LongestWait // what it takes is another network, a reset or an operator
 	}
-	if wait := c.Until.Sub(now); wait <= l.LongestWait { // more than that is of a clock that was ahead
-		return max(wait, 0)
+	wait := c.Until.Sub(now)
+	if wait > l.LongestWait+store.ClockSlack {
+		return 0 // of a clock that was ahead
 	}
-	return 0
+	return min(max(wait, 0), l.LongestWait)
 }
 
 // networkWait is how long a network's allowance holds back the next attempt.
 func (l Limits) networkWait(c store.Attempts, now time.Time) time.Duration {
 	a := l.allowance()
-	if wait := c.Until.Sub(now) - a.Whole() + a.Every; wait <= a.Every+time.Minute {
+	if wait := c.Until.Sub(now) - a.Whole() + a.Every; wait <= a.Every+store.ClockSlack {
 		return max(wait, 0)
 	}
 	return 0
 }
 
-// attemptWasNone takes an attempt back in which no password was looked at.
+// attemptWasNone takes an attempt back in which no password was looked at. Of a
+// client that hung up, the network's stays: the hash may have been made, and
+// writing and taking back for ever is work, too.
 func (s *Service) attemptWasNone(ctx context.Context, a attempt) {
 	if !a.counted {
 		return
@@ -175,7 +193,7 @@ func (s *Service) attemptWasNone(ctx context.Context, a attempt) {
 		if a.known {
 			return tx.RefundAttempt(a.account, a.network)
 		}
-		if err := tx.RefundAttempt(a.account, ""); err != nil || a.network == "" {
+		if err := tx.RefundAttempt(a.account, ""); err != nil || a.network == "" || ctx.Err() != nil {
 			return err
 		}
 		return tx.RefundNetwork(a.network, s.Settings.Limits.allowance())
@@ -185,9 +203,11 @@ func (s *Service) attemptWasNone(ctx context.Context, a attempt) {
 	}
 }
 
-// learntNothing says that an error came before the password was looked at.
+// learntNothing says that an error came before the password was looked at, or
+// after it was found right.
 func learntNothing(err error) bool {
-	return errors.Is(err, password.ErrBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, password.ErrBusy) || errors.Is(err, store.ErrUnavailable) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // attemptSucceeded clears what a success clears, in its transaction: a known
@@ -225,15 +245,22 @@ func throttled(wait time.Duration) *Error {
 // cost a write each.
 type refusals struct {
 	mu     sync.Mutex
-	counts map[store.Refusals]int64 // with a Count of 0
+	counts map[store.Refusals]int64 // with a Count of 0; those of the hour stay when they are written
 }
 
-// maxRefusals bounds how many counts wait; what is above goes into one without
-// account and network.
+// maxRefusals bounds how many counts an hour has of this server, and so the rows
+// that strangers can have it write; what is above goes into one without account
+// and network.
 const maxRefusals = 1000
 
-func (r *refusals) add(now time.Time, a attempt) {
-	of := store.Refusals{Hour: now.Truncate(time.Hour).UTC(), Account: a.account, Network: a.network}
+// add counts a refusal: by what the account has seen, or else by the network's
+// allowance, whatever the account. Else who tries all the names there are would
+// have a row for each.
+func (r *refusals) add(now time.Time, a attempt, byAccount bool) {
+	of := store.Refusals{Hour: now.Truncate(time.Hour).UTC(), Network: a.network}
+	if byAccount {
+		of.Account = a.account
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts == nil {
@@ -245,26 +272,48 @@ func (r *refusals) add(now time.Time, a attempt) {
 	r.counts[of]++
 }
 
+// take returns the counts since it was last called, in an order that all replicas
+// share, so that none waits for another's rows while it holds what that waits for.
+func (r *refusals) take(now time.Time) []store.Refusals {
+	hour := now.Truncate(time.Hour).UTC()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []store.Refusals
+	for of, n := range r.counts {
+		r.counts[of] = 0
+		if !of.Hour.Equal(hour) {
+			delete(r.counts, of)
+		}
+		if of.Count = n; n > 0 {
+			all = append(all, of)
+		}
+	}
+	slices.SortFunc(all, func(a, b store.Refusals) int {
+		return cmp.Or(a.Hour.Compare(b.Hour), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Network, b.Network))
+	})
+	return all
+}
+
+// refusalBatch is how many counts one transaction writes.
+const refusalBatch = 100
+
 // WriteRefusals writes what was refused since it was last called.
 func (s *Service) WriteRefusals(ctx context.Context) error {
-	s.refusals.mu.Lock()
-	counts := s.refusals.counts
-	s.refusals.counts = nil
-	s.refusals.mu.Unlock()
-	if len(counts) == 0 {
-		return nil
-	}
-	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
-		for of, n := range counts {
-			of.Count = n
-			if err := tx.AddRefusals(of); err != nil {
-				return err
+	all := s.refusals.take(s.Store.Now())
+	for len(all) > 0 {
+		batch := all[:min(len(all), refusalBatch)]
+		err := s.Store.InTx(ctx, func(tx *store.Tx) error {
+			for _, r := range batch {
+				if err := tx.AddRefusals(r); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("counting what throttling refused (%d counts are lost): %w", len(all), err)
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("counting what throttling refused (%d counts are lost): %w", len(counts), err)
+		all = all[len(batch):]
 	}
 	return nil
 }

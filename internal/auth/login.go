@@ -51,7 +51,8 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 // loginFailed records why, alike for every reason.
 func (s *Service) loginFailed(ctx context.Context, why told) error {
 	client, _ := clientOf(ctx)
-	return s.Store.One(ctx, func(tx *store.Tx) error {
+	// Who hangs up in time isn't spared the record.
+	return s.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		return record(tx, newID(tx.Now), TraceLoginFailed, why.reason, why.user, "", client)
 	})
 }

@@ -109,11 +109,13 @@ func (s *Service) manyRecoveries(tx *store.Tx, userID string, now time.Time) (bo
 	if l.Off {
 		return false, nil
 	}
-	n, err := tx.TracesOf(userID, EventRecovery, firstID(now.Add(-time.Hour)))
+	// What lies ahead was requested while a clock was: it must not hold up now's.
+	ahead := firstID(now.Add(store.ClockSlack))
+	n, err := tx.TracesOf(userID, EventRecovery, firstID(now.Add(-time.Hour)), ahead)
 	if err != nil || n >= int64(l.MailHour) {
 		return true, err
 	}
-	n, err = tx.TracesOf(userID, EventRecovery, firstID(now.Add(-l.MailPause)))
+	n, err = tx.TracesOf(userID, EventRecovery, firstID(now.Add(-l.MailPause)), ahead)
 	return n > 0, err
 }
 

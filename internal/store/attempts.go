@@ -42,14 +42,37 @@ type Waits struct {
 	First, Longest time.Duration
 }
 
-// What a count is after one failure more, at $1, with Waits in $2 to $4, and
-// the condition under which one more may be tried. A wait that no wait can be
-// is of a clock that was ahead: it doesn't count.
+// ClockSlack is how far the clocks of two replicas, and the times of two
+// transactions that meet, may be apart. What lies further ahead than anything
+// can was written by a clock that was wrong.
+const ClockSlack = time.Minute
+
+// doublings of First make Longest, or more. (More would overflow in the end.)
+func (w Waits) doublings() (n int64) {
+	for d := w.First; d < w.Longest && n < 62; d *= 2 {
+		n++
+	}
+	return n
+}
+
+// args are those of waitMore and waitOver, $1 to $7.
+func (w Waits) args(now time.Time, more ...any) []any {
+	return append([]any{
+		micros(now), w.Free, w.Most, w.First.Microseconds(), w.Longest.Microseconds(), w.doublings(),
+		micros(now.Add(w.Longest + ClockSlack)),
+	}, more...)
+}
+
+// What a count is after one failure more, and the condition under which one more
+// may be tried. Without a wait until is 0, not now: an attempt that is counted at
+// the same time must not wait for what is no wait.
 const (
-	waitMore = `until = CAST($1 AS BIGINT) + CASE WHEN attempts.failures + 1 < $2 THEN 0
-		WHEN CAST($3 AS BIGINT) << CAST(CASE WHEN attempts.failures + 1 - $2 > 20 THEN 20 ELSE attempts.failures + 1 - $2 END AS INTEGER) > $4 THEN $4
-		ELSE CAST($3 AS BIGINT) << CAST(CASE WHEN attempts.failures + 1 - $2 > 20 THEN 20 ELSE attempts.failures + 1 - $2 END AS INTEGER) END`
-	waitOver = `(attempts.until <= $1 OR attempts.until > $1 + $4) AND attempts.failures < $5`
+	failuresMore = `CASE WHEN attempts.expires_at > $1 THEN attempts.failures + 1 ELSE 1 END`
+	waitMore     = `failures = ` + failuresMore + `, until = CASE
+		WHEN ` + failuresMore + ` < $2 THEN 0
+		WHEN ` + failuresMore + ` - $2 >= $6 THEN CAST($1 AS BIGINT) + CAST($5 AS BIGINT)
+		ELSE CAST($1 AS BIGINT) + (CAST($4 AS BIGINT) << CAST(` + failuresMore + ` - $2 AS INTEGER)) END`
+	waitOver = `(attempts.expires_at <= $1 OR (attempts.until <= $1 OR attempts.until > $7) AND attempts.failures < $3)`
 )
 
 // CountStranger counts an attempt of a network that the account doesn't know as a
@@ -58,22 +81,21 @@ const (
 func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (bool, error) {
 	first := int64(0)
 	if w.Free <= 1 {
-		first = w.First.Microseconds()
+		first = micros(tx.Now.Add(w.First))
 	}
-	now := micros(tx.Now)
-	n, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($6, '', 1, $7, $8)
-		ON CONFLICT (account, network) DO UPDATE SET failures = attempts.failures + 1, expires_at = excluded.expires_at, `+waitMore+`
+	n, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
+		ON CONFLICT (account, network) DO UPDATE SET expires_at = excluded.expires_at, `+waitMore+`
 		WHERE `+waitOver,
-		now, w.Free, w.First.Microseconds(), w.Longest.Microseconds(), w.Most, account, now+first, micros(tx.Now.Add(forget)))
+		w.args(tx.Now, account, first, micros(tx.Now.Add(forget)))...)
 	return n == 1, err
 }
 
 // CountKnown counts an attempt of a network that the account knows as a failure;
 // false if it must wait, or isn't known any more.
 func (tx *Tx) CountKnown(account, network string, w Waits) (bool, error) {
-	n, err := tx.exec(`UPDATE attempts SET failures = failures + 1, `+waitMore+`
-		WHERE account = $6 AND network = $7 AND expires_at > $1 AND `+waitOver,
-		micros(tx.Now), w.Free, w.First.Microseconds(), w.Longest.Microseconds(), w.Most, account, network)
+	n, err := tx.exec(`UPDATE attempts SET `+waitMore+`
+		WHERE account = $8 AND network = $9 AND expires_at > $1 AND `+waitOver,
+		w.args(tx.Now, account, network)...)
 	return n == 1, err
 }
 
@@ -95,7 +117,7 @@ func (tx *Tx) CountNetwork(network string, a Allowance) (bool, error) {
 			until = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END,
 			expires_at = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END
 		WHERE attempts.until <= $2 + $4 - $3 OR attempts.until > $2 + $4 + $5`,
-		network, micros(tx.Now), a.Every.Microseconds(), a.Whole().Microseconds(), time.Minute.Microseconds())
+		network, micros(tx.Now), a.Every.Microseconds(), a.Whole().Microseconds(), ClockSlack.Microseconds())
 	return n == 1, err
 }
 
@@ -109,8 +131,16 @@ func (tx *Tx) RefundNetwork(network string, a Allowance) error {
 // RefundAttempt takes back a failure of an account that was none, and the wait
 // that it began.
 func (tx *Tx) RefundAttempt(account, network string) error {
-	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = $3 WHERE account = $1 AND network = $2 AND failures > 0`,
-		account, network, micros(tx.Now))
+	if network == "" {
+		// With its only failure the row goes: who gives each attempt up must not
+		// be able to leave one for each address there could be.
+		n, err := tx.exec(`DELETE FROM attempts WHERE account = $1 AND network = '' AND failures <= 1`, account)
+		if n > 0 || err != nil {
+			return err
+		}
+	}
+	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = 0 WHERE account = $1 AND network = $2 AND failures > 0`,
+		account, network)
 	return err
 }
 

@@ -50,9 +50,9 @@ func (r Reader) TrailOfUserAfter(userID, id string, n int) ([]Trace, error) {
 	return list(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.user_id = $1 AND trail.id > $2 ORDER BY trail.id LIMIT $3`, userID, id, n)
 }
 
-// TracesOf counts a user's traces of a kind behind the id given.
-func (r Reader) TracesOf(userID, kind, id string) (int64, error) {
-	return one(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND kind = $3`, userID, id, kind)
+// TracesOf counts a user's traces of a kind between two ids.
+func (r Reader) TracesOf(userID, kind, after, before string) (int64, error) {
+	return one(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
 }
 
 // Refusals is how often throttling refused logins to an account from a network
