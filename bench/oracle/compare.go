@@ -35,7 +35,7 @@ type comparison struct {
 	Request string     `json:"request"`
 	Kinds   [2]string  `json:"kinds"`
 	Among   string     `json:"among"` // which samples, or what of them
-	Unit    string     `json:"unit"`  // of medians and effects: "µs" or "%"
+	Unit    string     `json:"unit"`  // of medians and effects: "µs", "%" or "s"
 	Samples [2]int     `json:"samples"`
 	Median  [2]float64 `json:"median"` // 0 where classes are joined
 	Effect  effect     `json:"effect"`
@@ -44,8 +44,9 @@ type comparison struct {
 	Shape   float64    `json:"shape_z"` // Kolmogorov and Smirnov's test
 	Worst   float64    `json:"worst"`   // of the four, by its absolute value
 	// Info: the kinds can be told apart without asking, so there is no verdict.
-	Info   bool   `json:"info,omitempty"`
-	Broken string `json:"broken,omitempty"` // why
+	Info    bool   `json:"info,omitempty"`
+	effects bool   // count for their size, too
+	Broken  string `json:"broken,omitempty"` // why
 }
 
 // fewest is how many values of each kind are needed to compare them.
@@ -65,7 +66,8 @@ func compare(request string, kinds [2]kind, among string, a, b []float64, effect
 	if low, low2 := below(a, b, trimAt); min(len(low), len(low2)) >= fewest/2 {
 		c.Trimmed = welch(low, low2)
 	}
-	c.judge(effects)
+	c.effects = effects
+	c.judge()
 	return []comparison{c}
 }
 
@@ -87,18 +89,18 @@ func together(within []comparison) []comparison {
 		effects, trimmed = append(effects, w.Effect), append(trimmed, w.Trimmed)
 	}
 	c.Effect, c.Trimmed = weighted(effects), weighted(trimmed)
-	c.judge(false)
+	c.judge()
 	return []comparison{c}
 }
 
-func (c *comparison) judge(effects bool) {
+func (c *comparison) judge() {
 	c.Worst = max(math.Abs(c.Effect.T), math.Abs(c.Trimmed.T), math.Abs(c.Rank), c.Shape)
 	if c.Worst >= bound {
 		c.Broken = over(c.Worst)
 		return
 	}
 	for _, e := range []effect{c.Effect, c.Trimmed} {
-		if effects && math.Abs(e.Size) > effectBound && math.Abs(e.T) >= effectSure {
+		if c.effects && math.Abs(e.Size) > effectBound && math.Abs(e.T) >= effectSure {
 			c.Broken = fmt.Sprintf("%v > %.0f µs", e, effectBound)
 		}
 	}
@@ -106,16 +108,17 @@ func (c *comparison) judge(effects bool) {
 
 func over(figure float64) string { return fmt.Sprintf("%.1f ≥ %.1f", figure, bound) }
 
-// mix compares in which proportions the classes occur: each address counts once.
+// mix compares in which proportions three classes occur.
 type mix struct {
+	What   string    `json:"what"` // is counted
 	Kinds  [2]string `json:"kinds"`
-	Counts [2]counts `json:"addresses"` // in each class
+	Counts [2]counts `json:"counts"` // in each class
 	Worst  float64   `json:"worst"`
 	Broken string    `json:"broken,omitempty"`
 }
 
-func compareMix(kinds [2]kind, a, b counts) mix {
-	m := mix{Kinds: [2]string{kinds[0].String(), kinds[1].String()}, Counts: [2]counts{a, b}, Worst: deviations(homogeneity(a, b))}
+func compareMix(what string, kinds [2]kind, a, b counts) mix {
+	m := mix{What: what, Kinds: [2]string{kinds[0].String(), kinds[1].String()}, Counts: [2]counts{a, b}, Worst: deviations(homogeneity(a, b))}
 	if m.Worst >= bound {
 		m.Broken = over(m.Worst)
 	}

@@ -47,6 +47,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"kwai/bench/internal/load"
@@ -56,7 +58,7 @@ import (
 type options struct {
 	engine  string
 	samples int
-	load    bool
+	states  []state
 	json    bool
 }
 
@@ -64,10 +66,11 @@ func main() {
 	var o options
 	flag.StringVar(&o.engine, "engine", "all", "sqlite, postgres, or all that are installed")
 	flag.IntVar(&o.samples, "samples", 1000, "addresses of each kind; fewer than 200 are for trying it out")
-	flag.BoolVar(&o.load, "load", true, "measure under load too")
+	chosen := flag.String("states", "all", "which states to ask in: names from "+stateNames(states)+", with commas between them, or all")
 	flag.BoolVar(&o.json, "json", false, "print JSON")
 	flag.Parse()
-	if flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
+	ok := true
+	if o.states, ok = chooseStates(*chosen); !ok || flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -83,13 +86,36 @@ func main() {
 	}
 }
 
+func stateNames(all []state) string {
+	var names []string
+	for _, st := range all {
+		names = append(names, st.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// chooseStates gives those that are named, in their own order; false where a name
+// is none's.
+func chooseStates(text string) (chosen []state, ok bool) {
+	if text == "all" {
+		return states, true
+	}
+	names := strings.Split(text, ",")
+	for _, st := range states {
+		if slices.Contains(names, st.name) {
+			chosen = append(chosen, st)
+		}
+	}
+	return chosen, len(chosen) == len(names)
+}
+
 func run(ctx context.Context, o options) (broken int, err error) {
 	folder, err := os.MkdirTemp("", "kwai-oracle-")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(folder)
-	fmt.Fprintln(os.Stderr, "building kwai")
+	progress("building kwai")
 	program, err := cluster.Build(ctx, folder)
 	if err != nil {
 		return 0, err
@@ -130,87 +156,25 @@ func (r *report) measurePostgres(ctx context.Context, o options, kwai cluster.Kw
 	return r.measure(ctx, o, kwai)
 }
 
-// The passes of one state. Two tell whether the same address costs the same
-// again, and find its class.
-const (
-	idlePasses    = 2 // of login
-	loadPasses    = 1 // of login
-	recoverPasses = 3
-)
-
 // measure adds one engine's blocks.
 func (r *report) measure(ctx context.Context, o options, kwai cluster.Kwai) error {
 	engine := "SQLite"
 	if kwai.Database != "" {
 		engine = "PostgreSQL"
 	}
-	fmt.Fprintln(os.Stderr, engine+": making accounts")
+	progress("%s: making accounts", engine)
 	scene, err := newScene(ctx, kwai, o.samples)
 	if err != nil {
 		return err
 	}
-	// Without throttles, and with access tokens that outlive the measurement; all
-	// else is as it is run.
-	server, err := kwai.Start(ctx, "--access-life=24h")
-	if err != nil {
-		return err
+	for _, st := range o.states {
+		b, err := scene.measure(ctx, engine, st)
+		if err != nil {
+			return fmt.Errorf("%s: %w", st.title, err)
+		}
+		r.Blocks = append(r.Blocks, b)
 	}
-	defer server.Stop()
-	conn := load.NewConn(server.Address)
-	defer conn.Close()
-	session, err := conn.LogIn(scene.emails()[0], load.Password)
-	if err != nil {
-		return err
-	}
-	c, err := dial(ctx, server.Address)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-
-	idle := &block{Engine: engine, State: "idle"}
-	logins, err := idle.ask(ctx, c, login, scene, idlePasses, session.Access)
-	if err != nil {
-		return err
-	}
-	idle.Mistaken = findClasses(logins)
-	idle.Mixes = judgeMix(&scene.subjects)
-	idle.Comparisons = judgeLogin(logins)
-	recoveries, err := idle.ask(ctx, c, recovery, scene, recoverPasses, session.Access)
-	if err != nil {
-		return err
-	}
-	idle.Comparisons = append(idle.Comparisons, judgeRecover(recoveries)...)
-	r.Blocks = append(r.Blocks, idle)
-	if !o.load {
-		return nil
-	}
-
-	loaded := &block{Engine: engine, State: "under load"}
-	stop, err := scene.startOthers(ctx, server.Address)
-	if err != nil {
-		return err
-	}
-	logins, err = loaded.ask(ctx, c, login, scene, loadPasses, session.Access)
-	if err == nil {
-		recoveries, err = loaded.ask(ctx, c, recovery, scene, recoverPasses, session.Access)
-	}
-	others, failed := stop()
-	if err := errors.Join(err, failed); err != nil {
-		return err
-	}
-	loaded.Others = others
-	loaded.Comparisons = append(judgeLogin(logins), judgeRecover(recoveries)...)
-	r.Blocks = append(r.Blocks, loaded)
 	return nil
 }
 
-// ask asks an endpoint for all addresses.
-func (b *block) ask(ctx context.Context, c *client, e endpoint, scene *scene, passes int, token string) (*series, error) {
-	fmt.Fprintf(os.Stderr, "%s, %s: %s\n", b.Engine, b.State, e.name)
-	s, err := ask(ctx, c, e, &scene.subjects, passes, token)
-	if err == nil {
-		b.see(s)
-	}
-	return s, err
-}
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
