@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +45,8 @@ import (
 type options struct {
 	engines     []string
 	duration    time.Duration
+	limits      []string // on, off
+	only        *regexp.Regexp
 	connections []int
 	quota       float64 // cores; 0: none
 	json        bool
@@ -71,6 +74,8 @@ func main() {
 func parseOptions() (o options, err error) {
 	engine := flag.String("engine", "sqlite", "sqlite, postgres or all")
 	flag.DurationVar(&o.duration, "duration", 700*time.Millisecond, "how long each kind of honest client is measured at a time")
+	limits := flag.String("limits", "all", "on, off, or all: both in turn")
+	only := flag.String("only", "", "a regular expression of the floods' names")
 	connections := flag.String("connections", "64,256,1000", "from how many connections a flood comes")
 	flag.Float64Var(&o.quota, "quota", 0, "how many cores a control group gives kwai; 0: no control group")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
@@ -82,6 +87,19 @@ func parseOptions() (o options, err error) {
 		o.engines = []string{"sqlite", "postgres"}
 	default:
 		return o, fmt.Errorf("-engine %q is none of sqlite, postgres and all", *engine)
+	}
+	switch *limits {
+	case "on", "off":
+		o.limits = []string{*limits}
+	case "all":
+		o.limits = []string{"off", "on"}
+	default:
+		return o, fmt.Errorf("-limits %q is none of on, off and all", *limits)
+	}
+	if *only != "" {
+		if o.only, err = regexp.Compile(*only); err != nil {
+			return o, fmt.Errorf("-only: %w", err)
+		}
 	}
 	if o.connections, err = parseCounts(*connections); err != nil {
 		return o, fmt.Errorf("-connections: %w", err)
@@ -120,11 +138,13 @@ func run(ctx context.Context, o options) (kept bool, err error) {
 	}
 	r := newReport(o)
 	for _, engine := range o.engines {
-		s, err := measureEngine(ctx, engine, o)
-		if err != nil {
-			return false, fmt.Errorf("%s: %w", engine, err)
+		for _, limits := range o.limits {
+			s, err := measureEngine(ctx, engine, limits, o)
+			if err != nil {
+				return false, fmt.Errorf("%s, limits %s: %w", engine, limits, err)
+			}
+			r.Engines = append(r.Engines, s)
 		}
-		r.Engines = append(r.Engines, s)
 	}
 	if o.json {
 		e := json.NewEncoder(os.Stdout)
