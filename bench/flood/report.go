@@ -22,8 +22,8 @@ type report struct {
 type engineReport struct {
 	Engine   string        `json:"engine"`
 	Limits   string        `json:"limits"` // on or off
-	Rest     state         `json:"rest"` // before the first flood
-	Near     state         `json:"near"` // the most that may be left after one
+	Rest     state         `json:"rest"`   // before the first flood
+	Near     state         `json:"near"`   // the most that may be left after one
 	Floods   []floodReport `json:"floods"`
 	Verdicts []verdict     `json:"verdicts"`
 }
