@@ -2,12 +2,16 @@
 // exits 1 where the sixth promise is broken: a flood of logins slows nothing
 // else.
 //
-//	go run ./bench/flood [-engine sqlite|postgres|all] [-duration 700ms]
+//	go run ./bench/flood [-engine sqlite|postgres|all] [-limits on|off|all]
+//	                     [-only REGEXP] [-duration 700ms]
 //	                     [-connections 64,256,1000] [-quota CORES] [-json]
 //
-// It builds kwai as it stands, starts it with default hashing and durability and
-// without throttles, and floods it in every way of kinds.go from each number of
-// connections. Before, during and after each flood it measures honest clients:
+// It builds kwai as it stands, starts it with default hashing and durability, and
+// floods it in every way of kinds.go from each number of connections: without
+// throttles, so that whatever can be hashed is; then another one with throttles,
+// with logins from one network, which has used up its allowance, and from many, each
+// of which sends one, as a botnet could. Honest clients come from a network that
+// their accounts know. Before, during and after each flood it measures honest clients:
 // renewals, checks and logins, from 16 connections each, in turn; beside a flood
 // of up to 64 connections of logins also logouts. It watches kwai's memory
 // (kwai and its children: the sum of their Pss), descriptors and goroutines, and
@@ -17,8 +21,8 @@
 // cores, such as 1 or 0.5; that needs Linux and root. Honest clients are then
 // measured alone under the same quota.
 //
-// The flood comes from the process that is also the honest clients', and from
-// their address, as if all came through one proxy. It takes its part of the
+// The flood comes from the process that is also the honest clients', as if all came
+// through one proxy; with throttles kwai is told to believe that proxy. It takes its part of the
 // cores from kwai: figures are those of a server that shares its machine with its
 // attackers. Compare figures of one machine only.
 //

@@ -10,18 +10,16 @@ import (
 
 // The bounds. Each comparison makes four tests, whose figures are standard
 // deviations of the normal distribution (of Student's, nearly that from some
-// hundred samples on): by chance one of them reaches 4.5 once in 147,000 times. A
-// run of both engines, idle and under load, makes 128 comparisons and 8 counts,
-// 520 tests, and so raises a false alarm in one of 280 runs at most (less, since
-// the tests of one comparison look at the same values). The rule about effects on
-// recover, 48 tests of which each fails by chance once in 15,800 times, does in
-// one of 330. The report says what both are together for the run at hand: 0.7 %
-// for that one. The order of the kinds is tossed for, so noise that comes and goes
+// hundred samples on): by chance one of them reaches 4.5 once in 147,000 times, and
+// one about the size of an effect once in 15,800. A run of one engine in all states
+// makes some 590 tests, and so raises a false alarm in 0.9 % of runs at most (less,
+// since the tests of one comparison look at the same values). The report says it of
+// the run at hand. The order of the kinds is tossed for, so noise that comes and goes
 // meets all alike and makes no alarm; but with fewer than 200 samples Student's
 // distribution is the wider one, and alarms are likelier.
 const (
 	bound       = 4.5  // standard deviations
-	effectBound = 20.0 // µs, on recover and after it
+	effectBound = 20.0 // µs, on recover, on a throttled login, and after them
 	effectSure  = 4.0  // standard errors: an effect that they explain isn't one
 )
 

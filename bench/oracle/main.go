@@ -1,23 +1,35 @@
 // Command oracle finds out whether kwai's answers tell which accounts exist, by
 // their bytes or by their time.
 //
-//	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000] [-load=false] [-json]
+//	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000]
+//	                      [-states idle,load,busy,full,throttled,locked] [-json]
 //
-// It builds kwai as it stands and starts it with default hashing and without
-// throttles, on a database with accounts that an attacker would like to tell
-// from no accounts: with a password, revoked, without a password yet. Their
+// It builds kwai as it stands and starts it with default hashing and throttles, on
+// a database with accounts that an attacker would like to tell from no accounts: with a password, revoked, without a password yet. Their
 // hashes are argon2id with today's parameters (40 %), with older ones (30 %) and
 // bcrypt (30 %). Then it asks from one connection, each address in its turn,
-// which is tossed for, and with a check right behind each request:
+// which is tossed for, and with a check right behind each request (in the state
+// full, where an answer takes a second, from 128 connections):
 //
-//   - login with a wrong password: each address twice, and once more while other
-//     connections log in, renew and recover;
-//   - recover: each address three times, and three times again with the others.
+//   - login with a wrong password: in the state idle each address twice; once in
+//     the state load, while other connections log in, renew and recover;
+//   - login that is refused for want of time, 503: once in the state busy, where 16
+//     connections keep the hash so busy that it isn't waited for long enough, and
+//     once in the state full, where 2,000 connections fill the queue for it;
+//   - login that is throttled, 429: three times in the state throttled, where each
+//     address has failed once too often, and three times in the state locked, where
+//     it has failed so often that no wait helps;
+//   - recover: three times in the states idle, load, busy and throttled. In the
+//     last, each account has had as many as it may have.
+//
+// Each request comes from a network of its own, by a header that kwai is told to
+// believe, so that no network's allowance is used up. Names after -states choose
+// among the states; load needs idle before it, which finds the classes below.
 //
 // Each kind of address is held beside unknown addresses of the same form and
-// length, by its answers' bytes (status, headers but Date, body), by their times
-// and by those of the checks. A comparison makes four tests: Welch's t on all
-// values, Welch's t on those below the 90th percentile of both kinds together,
+// length, by its answers' bytes (status, headers but Date, body), by their times,
+// by what their Retry-After says, and by the times of the checks. A comparison makes
+// four tests: Welch's t on all values, Welch's t on those below the 90th percentile of both kinds together,
 // Mann and Whitney's test on ranks, Kolmogorov and Smirnov's on distributions.
 // Their figures are on one scale, standard deviations of the normal
 // distribution, and the worst one is the comparison's.
@@ -29,11 +41,14 @@
 // that of one hash alone; the classes together, which resolves best; and by how
 // much a second time of the same address differs from the first.
 //
+// Of logins without a hash the times are compared as they are; where some of them
+// are hashed or wait for longer after all, also how many.
+//
 // The promise is broken where answers differ in a byte, where a figure reaches
-// 4.5, or where on recover or after it means differ by more than 20 µs and by
-// four standard errors or more. Then it exits 1; where it could not measure, 2
-// (go run exits 1 for that too). How often chance alone does it stands at the
-// bounds in compare.go.
+// 4.5, or where on recover, on a throttled login or after them means differ by more
+// than 20 µs and by four standard errors or more. Then it exits 1; where it could
+// not measure, 2 (go run exits 1 for that too). How often chance alone does it
+// stands at the bounds in compare.go.
 //
 // It doesn't ask what happens later than the next request: half a second after a
 // recover kwai writes a mail if there is an account, and that is work.
@@ -69,8 +84,8 @@ func main() {
 	chosen := flag.String("states", "all", "which states to ask in: names from "+stateNames(states)+", with commas between them, or all")
 	flag.BoolVar(&o.json, "json", false, "print JSON")
 	flag.Parse()
-	ok := true
-	if o.states, ok = chooseStates(*chosen); !ok || flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
+	var chosenWell bool
+	if o.states, chosenWell = chooseStates(*chosen); !chosenWell || flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
 		flag.Usage()
 		os.Exit(2)
 	}
