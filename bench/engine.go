@@ -99,5 +99,8 @@ func (b *bench) small(ctx context.Context, c comparison, server *cluster.Server,
 			}
 		}
 	}
+	if err := b.besideHash(ctx, c, server, load.WrongLogin(16, s.logins)); err != nil {
+		return err
+	}
 	return b.underFlood(ctx, c, server, s)
 }

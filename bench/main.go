@@ -3,13 +3,13 @@
 //	go run ./bench [-duration 4s] [-engine all|sqlite|postgres] [-only REGEXP] [-nats=false] [-big=false] [-json]
 //
 // It builds kwai as it is released and starts it on new databases with default
-// hashing and durability and without throttles: on SQLite, and on a PostgreSQL
+// hashing, durability and throttles: on SQLite, and on a PostgreSQL
 // server of its own where that is installed. It drives each operation of the API
 // in a closed loop, from 1, 16 and 64 keep-alive connections, each of which sends
 // its next request when the last one is answered, and prints each rate beside its
 // limit:
 //
-//   - logins beside the rate at which all cores compute the password hash and do
+//   - logins, and those with a wrong password, beside the rate at which all cores compute the password hash and do
 //     nothing else;
 //   - renewals, checks and logouts beside a bare net/http handler in a process of
 //     its own, which reads the same form and answers as many bytes, driven by the

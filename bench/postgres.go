@@ -31,7 +31,7 @@ func (b *bench) postgres(ctx context.Context, program string) (err error) {
 func (b *bench) besideOneReplica(ctx context.Context, c comparison, server *cluster.Server, s *site) error {
 	addresses := []string{server.Address}
 	for range 2 {
-		replica, err := s.Start(ctx)
+		replica, err := s.Start(ctx, throttles...)
 		if err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func (b *bench) serve(
 		if server != nil {
 			server.Stop()
 		}
-		if server, err = s.Start(ctx); err != nil {
+		if server, err = s.Start(ctx, throttles...); err != nil {
 			return nil, nil, nil, err
 		}
 		starts = append(starts, server.Startup.Seconds()*1000)

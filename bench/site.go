@@ -19,6 +19,12 @@ const (
 	loggers     = 256  // users who log in, with hashes of default cost
 )
 
+// throttles are the flags of a server that is measured: it counts logins, as by
+// default. Users come from one network, which their accounts know after their
+// first login, and succeed; only the flood's failures would be too many for the
+// default, and are to be hashed.
+var throttles = []string{"--limits=on", "--limit-free=100"}
+
 // site is an installation of kwai with what its clients know.
 type site struct {
 	cluster.Kwai

@@ -38,9 +38,10 @@ func (r *record) all() []sample {
 // or until ctx ends. Unlike load.Drive it counts by status, and what was begun
 // in time however late it ends: logins beside a flood take longer than they are
 // measured.
-func drive(ctx context.Context, address string, op load.Operation, duration time.Duration, r *record) {
+func drive(ctx context.Context, t *target, op load.Operation, duration time.Duration, r *record) {
 	_ = load.InParallel(ctx, op.Connections, func(i int) error {
-		c := load.NewConn(address)
+		c := load.NewConn(t.server.Address)
+		c.From = t.honest
 		defer c.Close()
 		for before := time.Now(); before.Sub(r.began) < duration && ctx.Err() == nil; {
 			err := op.Step(c, i)

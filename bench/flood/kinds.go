@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,9 @@ type kind struct {
 	// flood is older than that when it is measured, so that kwai's giving up and
 	// the clients' coming anew are part of it.
 	patience time.Duration
-	client   client
+	// prepare is done once, before the first of them; nil: nothing.
+	prepare func(ctx context.Context) error
+	client  client
 }
 
 // promised is what is promised of honest clients beside a flood, apart from
@@ -32,20 +35,32 @@ const (
 	loginsGoOn            // logins keep some of their rate
 )
 
-// kinds are all floods.
+// kinds are all floods; where kwai throttles, those that throttles concern.
 func (t *target) kinds() []kind {
 	address := t.server.Address
+	wrong := func(i int) (path, form string) { return loginPath, loginForm(t.victims[i%len(t.victims)]) }
+	nobody := func(int) (path, form string) { return loginPath, loginForm(randomEmail()) }
+	recoveries := func(int) (path, form string) {
+		return "/api/v1/auth/recover", url.Values{"email": {randomEmail()}}.Encode()
+	}
+	if t.honest != "" {
+		network := load.NewNetwork()
+		one, many := func() string { return network }, load.NewNetwork
+		useUp := func(ctx context.Context) error { return t.useUp(ctx, network) }
+		return []kind{
+			{name: "wrong logins, one network", promised: requestsGoOn, prepare: useUp, client: repeat(address, one, wrong)},
+			{name: "unknown accounts, one network", promised: requestsGoOn, prepare: useUp, client: repeat(address, one, nobody)},
+			{name: "wrong logins, many networks", promised: requestsGoOn, client: repeat(address, many, wrong)},
+			{name: "unknown accounts, many networks", promised: requestsGoOn, client: repeat(address, many, nobody)},
+			{name: "recoveries, many networks", client: repeat(address, many, recoveries)},
+		}
+	}
+	nowhere := func() string { return "" }
 	return []kind{
-		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, func(i int) (path, form string) {
-			return loginPath, loginForm(t.victims[i%len(t.victims)])
-		})},
-		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, func(int) (path, form string) {
-			return loginPath, loginForm(randomEmail())
-		})},
-		{name: "recoveries", client: repeat(address, func(int) (path, form string) {
-			return "/api/v1/auth/recover", url.Values{"email": {randomEmail()}}.Encode()
-		})},
-		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, func(i int) (path, form string) {
+		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, nowhere, wrong)},
+		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, nowhere, nobody)},
+		{name: "recoveries", client: repeat(address, nowhere, recoveries)},
+		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
 		})},
 		{name: "slow bodies", patience: 15 * time.Second, client: slowBody(address)},
@@ -85,14 +100,32 @@ func forge(token string, i int) string {
 	}
 }
 
-// repeat sends one request after the other; next makes the i-th of the flood's.
-func repeat(address string, next func(i int) (path, form string)) client {
+// useUp fails from a network until nothing is left of its allowance: from then on
+// its floods are refused before anything is hashed.
+func (t *target) useUp(ctx context.Context, network string) error {
+	return load.InParallel(ctx, honestConnections, func(int) error {
+		c := load.NewConnContext(ctx, t.server.Address)
+		defer c.Close()
+		c.From = network
+		for {
+			status, err := c.Post(loginPath, "", loginForm(randomEmail()))
+			if err != nil || status == http.StatusTooManyRequests {
+				return err
+			}
+		}
+	})
+}
+
+// repeat sends one request after the other; next makes the i-th of the flood's,
+// and from tells the network it comes from.
+func repeat(address string, from func() string, next func(i int) (path, form string)) client {
 	var turn atomic.Int64
 	return func(ctx context.Context, seen *answers) {
 		c := load.NewConnContext(ctx, address)
 		defer c.Close()
 		for ctx.Err() == nil {
 			path, form := next(int(turn.Add(1)))
+			c.From = from()
 			status, err := c.Post(path, "", form)
 			switch {
 			case ctx.Err() != nil: // the flood broke it off

@@ -2,12 +2,16 @@
 // exits 1 where the sixth promise is broken: a flood of logins slows nothing
 // else.
 //
-//	go run ./bench/flood [-engine sqlite|postgres|all] [-duration 700ms]
+//	go run ./bench/flood [-engine sqlite|postgres|all] [-limits on|off|all]
+//	                     [-only REGEXP] [-duration 700ms]
 //	                     [-connections 64,256,1000] [-quota CORES] [-json]
 //
-// It builds kwai as it stands, starts it with default hashing and durability and
-// without throttles, and floods it in every way of kinds.go from each number of
-// connections. Before, during and after each flood it measures honest clients:
+// It builds kwai as it stands, starts it with default hashing and durability, and
+// floods it in every way of kinds.go from each number of connections: without
+// throttles, so that whatever can be hashed is; then another one with throttles,
+// with logins from one network, which has used up its allowance, and from many, each
+// of which sends one, as a botnet could. Honest clients come from a network that
+// their accounts know. Before, during and after each flood it measures honest clients:
 // renewals, checks and logins, from 16 connections each, in turn; beside a flood
 // of up to 64 connections of logins also logouts. It watches kwai's memory
 // (kwai and its children: the sum of their Pss), descriptors and goroutines, and
@@ -17,8 +21,8 @@
 // cores, such as 1 or 0.5; that needs Linux and root. Honest clients are then
 // measured alone under the same quota.
 //
-// The flood comes from the process that is also the honest clients', and from
-// their address, as if all came through one proxy. It takes its part of the
+// The flood comes from the process that is also the honest clients', as if all came
+// through one proxy; with throttles kwai is told to believe that proxy. It takes its part of the
 // cores from kwai: figures are those of a server that shares its machine with its
 // attackers. Compare figures of one machine only.
 //
@@ -34,6 +38,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +49,8 @@ import (
 type options struct {
 	engines     []string
 	duration    time.Duration
+	limits      []string // on, off
+	only        *regexp.Regexp
 	connections []int
 	quota       float64 // cores; 0: none
 	json        bool
@@ -71,6 +78,8 @@ func main() {
 func parseOptions() (o options, err error) {
 	engine := flag.String("engine", "sqlite", "sqlite, postgres or all")
 	flag.DurationVar(&o.duration, "duration", 700*time.Millisecond, "how long each kind of honest client is measured at a time")
+	limits := flag.String("limits", "all", "on, off, or all: both in turn")
+	only := flag.String("only", "", "a regular expression of the floods' names")
 	connections := flag.String("connections", "64,256,1000", "from how many connections a flood comes")
 	flag.Float64Var(&o.quota, "quota", 0, "how many cores a control group gives kwai; 0: no control group")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
@@ -82,6 +91,19 @@ func parseOptions() (o options, err error) {
 		o.engines = []string{"sqlite", "postgres"}
 	default:
 		return o, fmt.Errorf("-engine %q is none of sqlite, postgres and all", *engine)
+	}
+	switch *limits {
+	case "on", "off":
+		o.limits = []string{*limits}
+	case "all":
+		o.limits = []string{"off", "on"}
+	default:
+		return o, fmt.Errorf("-limits %q is none of on, off and all", *limits)
+	}
+	if *only != "" {
+		if o.only, err = regexp.Compile(*only); err != nil {
+			return o, fmt.Errorf("-only: %w", err)
+		}
 	}
 	if o.connections, err = parseCounts(*connections); err != nil {
 		return o, fmt.Errorf("-connections: %w", err)
@@ -120,11 +142,13 @@ func run(ctx context.Context, o options) (kept bool, err error) {
 	}
 	r := newReport(o)
 	for _, engine := range o.engines {
-		s, err := measureEngine(ctx, engine, o)
-		if err != nil {
-			return false, fmt.Errorf("%s: %w", engine, err)
+		for _, limits := range o.limits {
+			s, err := measureEngine(ctx, engine, limits, o)
+			if err != nil {
+				return false, fmt.Errorf("%s, limits %s: %w", engine, limits, err)
+			}
+			r.Engines = append(r.Engines, s)
 		}
-		r.Engines = append(r.Engines, s)
 	}
 	if o.json {
 		e := json.NewEncoder(os.Stdout)

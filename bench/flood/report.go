@@ -21,8 +21,9 @@ type report struct {
 
 type engineReport struct {
 	Engine   string        `json:"engine"`
-	Rest     state         `json:"rest"` // before the first flood
-	Near     state         `json:"near"` // the most that may be left after one
+	Limits   string        `json:"limits"` // on or off
+	Rest     state         `json:"rest"`   // before the first flood
+	Near     state         `json:"near"`   // the most that may be left after one
 	Floods   []floodReport `json:"floods"`
 	Verdicts []verdict     `json:"verdicts"`
 }
@@ -37,9 +38,9 @@ func newReport(o options) *report {
 	return &report{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Quota: o.quota, Duration: o.duration.Seconds()}
 }
 
-// measureEngine does all floods.
-func measureEngine(ctx context.Context, engine string, o options) (*engineReport, error) {
-	t, stop, err := startTarget(ctx, engine, o)
+// measureEngine does all floods, with throttles on or off.
+func measureEngine(ctx context.Context, engine, limits string, o options) (*engineReport, error) {
+	t, stop, err := startTarget(ctx, engine, limits == "on", o)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +50,16 @@ func measureEngine(ctx context.Context, engine string, o options) (*engineReport
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
-	e := &engineReport{Engine: engine, Rest: s.rest, Near: s.rest.near()}
+	e := &engineReport{Engine: engine, Limits: limits, Rest: s.rest, Near: s.rest.near()}
 	for _, k := range t.kinds() {
+		if o.only != nil && !o.only.MatchString(k.name) {
+			continue
+		}
+		if k.prepare != nil {
+			if err := k.prepare(ctx); err != nil {
+				return nil, fmt.Errorf("%s: %w", k.name, err)
+			}
+		}
 		for _, n := range o.connections {
 			progress("measuring beside %s from %d connections", k.name, n)
 			rounds, err := s.rounds(ctx, k, n, n == slices.Max(o.connections))
@@ -78,27 +87,30 @@ func (r *report) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %s, %d cores%s; %g s each; %d connections of honest clients\n", r.Go, r.System, r.Cores, quota, r.Duration, honestConnections)
 	fmt.Fprintln(w, "The clients, the flood's and the honest ones, run on kwai's machine: their CPU is taken from kwai.")
 	for _, e := range r.Engines {
-		fmt.Fprintf(w, "\n%s: honest clients alone (before and after) and beside a flood\n\n", e.Engine)
+		name := fmt.Sprintf("%s, limits %s", e.Engine, e.Limits)
+		fmt.Fprintf(w, "\n%s: honest clients alone (before and after) and beside a flood\n\n", name)
 		if err := e.honest(w); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\n%s: what kwai uses before a flood, at its peak and after it; when renewals and the rest are back\n\n", e.Engine)
+		fmt.Fprintf(w, "\n%s: what kwai uses before a flood, at its peak and after it; when renewals and the rest are back\n\n", name)
 		if err := e.usage(w); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\n%s: answers to the floods, and the CPU of all clients meanwhile\n\n", e.Engine)
+		fmt.Fprintf(w, "\n%s: answers to the floods, how many a second, and the CPU of all clients meanwhile\n\n", name)
 		for _, f := range e.Floods {
-			answers, cores := make(map[int]int), 0.0
+			answers, cores, all, lasted := make(map[int]int), 0.0, 0, 0.0
 			for _, r := range f.Rounds {
 				for status, n := range r.Answers {
 					answers[status] += n
+					all += n
 				}
 				cores = max(cores, r.Clients)
+				lasted += r.Seconds
 			}
-			fmt.Fprintf(w, "%s, %d: %s; %.2f cores\n", f.Flood, f.Connections, statuses(answers), cores)
+			fmt.Fprintf(w, "%s, %d: %s; %.0f/s; %.2f cores\n", f.Flood, f.Connections, statuses(answers), float64(all)/lasted, cores)
 		}
 		fmt.Fprintf(w, "\n%s: promise 6 (at rest again: within %.0f MB, %d descriptors, %d goroutines)\n\n",
-			e.Engine, float64(e.Near.Memory)/mega, e.Near.Descriptors, e.Near.Goroutines)
+			name, float64(e.Near.Memory)/mega, e.Near.Descriptors, e.Near.Goroutines)
 		for _, v := range e.Verdicts {
 			fmt.Fprintln(w, v)
 		}

@@ -36,8 +36,8 @@ const (
 	// backWindow is for how long renewals must have backRate of their rate alone.
 	backWindow = 250 * time.Millisecond
 	backRate   = 0.9
-	// logoutMeasures is how often logouts are measured: beside two floods.
-	logoutMeasures = 2 * (2*promisedRounds + 1)
+	// logoutMeasures is how often logouts are measured: beside four floods.
+	logoutMeasures = 4 * (2*promisedRounds + 1)
 )
 
 // logoutsAtATime is how many sessions a measurement of logouts may end: if
@@ -53,6 +53,7 @@ type round struct {
 	Peak    state              `json:"peak"`
 	End     state              `json:"end"`
 	Answers map[int]int        `json:"answers"` // to the flood
+	Seconds float64            `json:"seconds"` // that it lasted
 	Clients float64            `json:"client_cores"`
 	Back    back               `json:"back"`
 }
@@ -83,7 +84,7 @@ type siege struct {
 // session for a while: the database's caches fill, and are no flood's doing.
 func (s *siege) begin(ctx context.Context) (err error) {
 	everyone := load.Check(honestConnections, slices.Concat(s.target.sessions, s.target.logouts))
-	drive(ctx, s.target.server.Address, everyone, warmUp, &record{began: time.Now()})
+	drive(ctx, s.target, everyone, warmUp, &record{began: time.Now()})
 	if _, err = s.before(ctx, []string{renew, check, login}); err != nil {
 		return err
 	}
@@ -122,12 +123,14 @@ func (s *siege) round(ctx context.Context, k kind, n int, operations []string, b
 		return r, err
 	}
 	endWatch := s.target.watch(ctx)
+	began := time.Now()
 	endFlood := attack(ctx, n, k.client)
 	cores := clientCores()
 	sleep(ctx, before)
 	r.Flooded = s.measure(ctx, operations)
 	r.Clients = cores()
 	r.Peak, err = endWatch()
+	r.Seconds = time.Since(began).Seconds()
 	r.Answers = endFlood()
 	if err != nil {
 		return r, err
@@ -175,7 +178,7 @@ func (s *siege) measure(ctx context.Context, operations []string) map[string]fig
 	all := make(map[string]figures)
 	for _, name := range operations {
 		r := &record{began: time.Now()}
-		drive(ctx, s.target.server.Address, s.operation(name), s.duration, r)
+		drive(ctx, s.target, s.operation(name), s.duration, r)
 		all[name] = sum(r.all(), s.duration/10)
 	}
 	return all
@@ -203,7 +206,7 @@ func (s *siege) lookBack(ctx context.Context, r *round) (err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		drive(renewing, s.target.server.Address, s.operation(renew), lookBack, seen)
+		drive(renewing, s.target, s.operation(renew), lookBack, seen)
 	}()
 	most, need := s.rest.near(), backRate*r.Before[renew].PerSecond
 	r.Back.Near = -1

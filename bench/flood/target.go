@@ -29,6 +29,7 @@ type target struct {
 	server  *cluster.Server
 	metrics string // its URL
 	client  http.Client
+	honest  string // the address of honest clients; "" where nobody is throttled
 
 	logins    []string       // addresses for honest logins
 	victims   []string       // addresses for others
@@ -39,7 +40,7 @@ type target struct {
 
 // startTarget builds kwai, fills a database and starts the server. stop ends it
 // and removes all it has made.
-func startTarget(ctx context.Context, engine string, o options) (t *target, stop func(), err error) {
+func startTarget(ctx context.Context, engine string, throttles bool, o options) (t *target, stop func(), err error) {
 	var made []func()
 	undo := func() {
 		for _, f := range slices.Backward(made) {
@@ -93,7 +94,12 @@ func startTarget(ctx context.Context, engine string, o options) (t *target, stop
 	if err != nil {
 		return nil, nil, err
 	}
-	if t.server, err = kwai.Start(ctx, "--metrics-listen="+metrics); err != nil {
+	flags := []string{"--metrics-listen=" + metrics}
+	if throttles {
+		flags = append(flags, load.TrustClients...)
+		t.honest = load.NewNetwork()
+	}
+	if t.server, err = kwai.Start(ctx, flags...); err != nil {
 		return nil, nil, err
 	}
 	made = append(made, t.server.Stop)

@@ -18,8 +18,9 @@ type client struct {
 	host   string
 	c      net.Conn
 	r      *bufio.Reader
-	answer []byte // the last answer but for its Date; valid until the next
-	status int    // of the last answer
+	answer []byte  // the last answer, but for its Date and the number of its Retry-After; valid until the next
+	status int     // of the last answer
+	retry  float64 // what its Retry-After says, in seconds; 0: there is none
 }
 
 func dial(ctx context.Context, host string) (*client, error) {
@@ -32,11 +33,11 @@ func dial(ctx context.Context, host string) (*client, error) {
 
 func (c *client) close() { _ = c.c.Close() }
 
-// post is a request with one form.
-func (c *client) post(path string, form url.Values) []byte {
+// post is a request with one form that a proxy got from that address.
+func (c *client) post(path, from string, form url.Values) []byte {
 	body := form.Encode()
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
-		path, c.host, len(body), body)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+		path, c.host, from, len(body), body)
 }
 
 // get is a request with an access token.
@@ -64,7 +65,7 @@ func (c *client) exchange(request []byte) (took time.Duration, err error) {
 // read reads an answer in the form in which net/http writes it when it knows
 // the length.
 func (c *client) read() error {
-	c.answer = c.answer[:0]
+	c.answer, c.retry = c.answer[:0], 0
 	length := -1
 	for first := true; ; first = false {
 		line, err := c.r.ReadSlice('\n')
@@ -82,6 +83,11 @@ func (c *client) read() error {
 			}
 		case string(name) == "Date":
 			continue
+		case string(name) == "Retry-After":
+			if c.retry, err = strconv.ParseFloat(string(value), 64); err != nil {
+				return err
+			}
+			line = []byte("Retry-After: *\r\n") // that it is there is one thing, what it says another
 		case string(name) == "Content-Length":
 			if length, err = strconv.Atoi(string(value)); err != nil {
 				return err

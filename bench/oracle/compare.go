@@ -10,18 +10,16 @@ import (
 
 // The bounds. Each comparison makes four tests, whose figures are standard
 // deviations of the normal distribution (of Student's, nearly that from some
-// hundred samples on): by chance one of them reaches 4.5 once in 147,000 times. A
-// run of both engines, idle and under load, makes 128 comparisons and 8 counts,
-// 520 tests, and so raises a false alarm in one of 280 runs at most (less, since
-// the tests of one comparison look at the same values). The rule about effects on
-// recover, 48 tests of which each fails by chance once in 15,800 times, does in
-// one of 330. The report says what both are together for the run at hand: 0.7 %
-// for that one. The order of the kinds is tossed for, so noise that comes and goes
+// hundred samples on): by chance one of them reaches 4.5 once in 147,000 times, and
+// one about the size of an effect once in 15,800. A run of one engine in all states
+// makes some 590 tests, and so raises a false alarm in 0.9 % of runs at most (less,
+// since the tests of one comparison look at the same values). The report says it of
+// the run at hand. The order of the kinds is tossed for, so noise that comes and goes
 // meets all alike and makes no alarm; but with fewer than 200 samples Student's
 // distribution is the wider one, and alarms are likelier.
 const (
 	bound       = 4.5  // standard deviations
-	effectBound = 20.0 // µs, on recover and after it
+	effectBound = 20.0 // µs, on recover, on a throttled login, and after them
 	effectSure  = 4.0  // standard errors: an effect that they explain isn't one
 )
 
@@ -35,7 +33,7 @@ type comparison struct {
 	Request string     `json:"request"`
 	Kinds   [2]string  `json:"kinds"`
 	Among   string     `json:"among"` // which samples, or what of them
-	Unit    string     `json:"unit"`  // of medians and effects: "µs" or "%"
+	Unit    string     `json:"unit"`  // of medians and effects: "µs", "%" or "s"
 	Samples [2]int     `json:"samples"`
 	Median  [2]float64 `json:"median"` // 0 where classes are joined
 	Effect  effect     `json:"effect"`
@@ -44,8 +42,9 @@ type comparison struct {
 	Shape   float64    `json:"shape_z"` // Kolmogorov and Smirnov's test
 	Worst   float64    `json:"worst"`   // of the four, by its absolute value
 	// Info: the kinds can be told apart without asking, so there is no verdict.
-	Info   bool   `json:"info,omitempty"`
-	Broken string `json:"broken,omitempty"` // why
+	Info    bool   `json:"info,omitempty"`
+	effects bool   // count for their size, too
+	Broken  string `json:"broken,omitempty"` // why
 }
 
 // fewest is how many values of each kind are needed to compare them.
@@ -65,7 +64,8 @@ func compare(request string, kinds [2]kind, among string, a, b []float64, effect
 	if low, low2 := below(a, b, trimAt); min(len(low), len(low2)) >= fewest/2 {
 		c.Trimmed = welch(low, low2)
 	}
-	c.judge(effects)
+	c.effects = effects
+	c.judge()
 	return []comparison{c}
 }
 
@@ -87,18 +87,18 @@ func together(within []comparison) []comparison {
 		effects, trimmed = append(effects, w.Effect), append(trimmed, w.Trimmed)
 	}
 	c.Effect, c.Trimmed = weighted(effects), weighted(trimmed)
-	c.judge(false)
+	c.judge()
 	return []comparison{c}
 }
 
-func (c *comparison) judge(effects bool) {
+func (c *comparison) judge() {
 	c.Worst = max(math.Abs(c.Effect.T), math.Abs(c.Trimmed.T), math.Abs(c.Rank), c.Shape)
 	if c.Worst >= bound {
 		c.Broken = over(c.Worst)
 		return
 	}
 	for _, e := range []effect{c.Effect, c.Trimmed} {
-		if effects && math.Abs(e.Size) > effectBound && math.Abs(e.T) >= effectSure {
+		if c.effects && math.Abs(e.Size) > effectBound && math.Abs(e.T) >= effectSure {
 			c.Broken = fmt.Sprintf("%v > %.0f µs", e, effectBound)
 		}
 	}
@@ -106,16 +106,17 @@ func (c *comparison) judge(effects bool) {
 
 func over(figure float64) string { return fmt.Sprintf("%.1f ≥ %.1f", figure, bound) }
 
-// mix compares in which proportions the classes occur: each address counts once.
+// mix compares in which proportions three classes occur.
 type mix struct {
+	What   string    `json:"what"` // is counted
 	Kinds  [2]string `json:"kinds"`
-	Counts [2]counts `json:"addresses"` // in each class
+	Counts [2]counts `json:"counts"` // in each class
 	Worst  float64   `json:"worst"`
 	Broken string    `json:"broken,omitempty"`
 }
 
-func compareMix(kinds [2]kind, a, b counts) mix {
-	m := mix{Kinds: [2]string{kinds[0].String(), kinds[1].String()}, Counts: [2]counts{a, b}, Worst: deviations(homogeneity(a, b))}
+func compareMix(what string, kinds [2]kind, a, b counts) mix {
+	m := mix{What: what, Kinds: [2]string{kinds[0].String(), kinds[1].String()}, Counts: [2]counts{a, b}, Worst: deviations(homogeneity(a, b))}
 	if m.Worst >= bound {
 		m.Broken = over(m.Worst)
 	}

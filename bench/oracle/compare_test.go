@@ -5,19 +5,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // made is a series of so many addresses of each kind, asked for so often; time
 // says what an answer takes, but for some noise.
 func made(e endpoint, each, passes int, time func(u *subject, pass int) float64) (*series, *[kinds][]*subject) {
 	toss := rand.New(rand.NewPCG(1, 2))
-	s, subjects := &series{endpoint: e}, new([kinds][]*subject)
+	s, subjects := &series{question: question{endpoint: e}}, new([kinds][]*subject)
 	for _, k := range e.kinds {
 		for i := range each {
 			u := &subject{kind: k, made: classOf(i)}
 			subjects[k] = append(subjects[k], u)
 			for pass := range passes {
-				x := sample{u, pass, time(u, pass) + 50*toss.ExpFloat64(), 100 + 10*toss.NormFloat64()}
+				x := sample{u, pass, time(u, pass) + 50*toss.ExpFloat64(), 100 + 10*toss.NormFloat64(), 0}
 				s.samples = append(s.samples, x)
 			}
 			if k == unknown || k == invited {
@@ -167,8 +168,8 @@ func TestRecoverIsJudgedByItsEffectToo(t *testing.T) {
 				noise := spread * float64(2*(i%2)-1)
 				a, b = append(a, 500+test.more+noise), append(b, 500+noise)
 			}
-			c := comparison{Effect: welch(a, b)}
-			if c.judge(true); (c.Broken != "") != test.want {
+			c := comparison{Effect: welch(a, b), effects: true}
+			if c.judge(); (c.Broken != "") != test.want {
 				t.Errorf("%v, t %.2f: %q", c.Effect, c.Effect.T, c.Broken)
 			}
 		})
@@ -177,30 +178,47 @@ func TestRecoverIsJudgedByItsEffectToo(t *testing.T) {
 
 func TestAnswersMustBeOne(t *testing.T) {
 	t.Parallel()
+	const no = "HTTP/1.1 401 Unauthorized\r\n\r\nno"
 	for _, test := range []struct {
-		name    string
-		given   map[kind]string
-		refused bool
-		want    bool
+		name   string
+		given  map[kind]string
+		aside  int // the status of one more
+		broken string
 	}{
-		{"all the same", map[kind]string{known: "no", unknown: "no"}, false, false},
-		{"one is refused for want of time", map[kind]string{known: "no"}, true, false},
-		{"a header tells", map[kind]string{known: "x: 1\n\nno", unknown: "no"}, false, true},
+		{"all the same", map[kind]string{known: no, unknown: no}, 0, ""},
+		{"one is refused for want of time", map[kind]string{known: no}, 503, ""},
+		{"a header tells", map[kind]string{known: "HTTP/1.1 401 Unauthorized\r\nx: 1\r\n\r\nno", unknown: no}, 0, "they differ"},
+		{"another answer than wanted", map[kind]string{known: "HTTP/1.1 404 Not Found\r\n\r\nno"}, 0, "they aren't 401"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSeries(login)
+			s := newSeries(question{endpoint: login, want: 401, aside: []int{503}})
 			for k, answer := range test.given {
 				s.add(sample{subject: &subject{kind: k}}, 401, answer)
 			}
-			if test.refused {
-				s.add(sample{subject: &subject{kind: unknown}}, 503, "later")
+			if test.aside != 0 {
+				s.add(sample{subject: &subject{kind: unknown}}, test.aside, "later")
 			}
 			var b block
 			b.see(s)
-			if got := b.Answers[0].Broken != ""; got != test.want {
-				t.Errorf("broken: %v, %q", got, b.Answers[0].Forms)
+			if got := b.Answers[0].Broken; got != test.broken {
+				t.Errorf("broken: %q, want %q: %q", got, test.broken, b.Answers[0].Forms)
 			}
 		})
+	}
+}
+
+func TestWhatIsLeftOutIsCounted(t *testing.T) {
+	t.Parallel()
+	s := newSeries(question{endpoint: login, want: 503, aside: []int{401}, late: time.Second})
+	u := &subject{kind: unknown}
+	for _, x := range []struct {
+		took   float64
+		status int
+	}{{1e5, 503}, {2e6, 503}, {3e6, 503}, {1e5, 401}, {2e6, 401}, {3e6, 401}} {
+		s.add(sample{subject: u, took: x.took}, x.status, "")
+	}
+	if got, want := s.parts[unknown], (counts{1, 2, 3}); got != want || len(s.samples) != 1 {
+		t.Errorf("in time, late and others are %v, want %v; %d samples", got, want, len(s.samples))
 	}
 }

@@ -10,6 +10,7 @@ var (
 
 func took(x sample) float64  { return x.took }
 func after(x sample) float64 { return x.after }
+func retry(x sample) float64 { return x.retry }
 
 // values are what is wanted of the samples of a kind that are wanted.
 func (s *series) values(k kind, want func(sample) bool, of func(sample) float64) (all []float64) {
@@ -32,7 +33,7 @@ func judgeLogin(s *series) (all []comparison) {
 	again := s.again()
 	for _, p := range loginPairs {
 		logins := func(among string, want func(sample) bool) []comparison {
-			return compare(s.endpoint.name, p, among, s.values(p[0], want, took), s.values(p[1], want, took), false)
+			return compare(s.name, p, among, s.values(p[0], want, took), s.values(p[1], want, took), false)
 		}
 		all = append(all, logins("each address once", func(x sample) bool { return x.pass == 0 })...)
 		var within []comparison
@@ -40,7 +41,7 @@ func judgeLogin(s *series) (all []comparison) {
 			within = append(within, logins(classes[c].name, func(x sample) bool { return x.subject.found == c })...)
 		}
 		all = append(append(all, within...), together(within)...)
-		for _, c := range compare(s.endpoint.name, p, "each address again, change in %", again[p[0]], again[p[1]], false) {
+		for _, c := range compare(s.name, p, "each address again, change in %", again[p[0]], again[p[1]], false) {
 			c.Unit = "%"
 			all = append(all, c)
 		}
@@ -78,26 +79,48 @@ func judgeMix(subjects *[kinds][]*subject) (all []mix) {
 		}
 	}
 	for _, p := range loginPairs {
-		all = append(all, compareMix(p, n[p[0]], n[p[1]]))
+		all = append(all, compareMix("addresses in each class of cost", p, n[p[0]], n[p[1]]))
 	}
 	return all
 }
 
-// judgeRecover compares the times of recover, where all addresses cost the same.
-// A malformed address is answered without writing it down; that anyone can tell
-// beforehand, so its times are shown and not judged.
-func judgeRecover(s *series) (all []comparison) {
-	pair := func(p [2]kind) {
-		all = append(all, compare(s.endpoint.name, p, "all", s.values(p[0], nil, took), s.values(p[1], nil, took), true)...)
-		all = append(all, compare("after recover", p, "all", s.values(p[0], nil, after), s.values(p[1], nil, after), true)...)
+// judgeAlike compares the times of what costs the same for all addresses.
+func judgeAlike(s *series, pairs [][2]kind, effects bool) (all []comparison) {
+	for _, p := range pairs {
+		all = append(all, compare(s.name, p, "all", s.values(p[0], nil, took), s.values(p[1], nil, took), effects)...)
+		all = append(all, compare("after "+s.name, p, "all", s.values(p[0], nil, after), s.values(p[1], nil, after), effects)...)
 	}
-	for _, p := range recoverPairs {
-		pair(p)
+	return all
+}
+
+// judgeRecover compares the times of recover. A malformed address is answered
+// without writing it down; that anyone can tell beforehand, so its times are shown
+// and not judged.
+func judgeRecover(s *series) []comparison {
+	shown := judgeAlike(s, [][2]kind{{malformed, unknown}}, true)
+	for i := range shown {
+		shown[i].Info, shown[i].Broken = true, ""
 	}
-	judged := len(all)
-	pair([2]kind{malformed, unknown})
-	for i := range all[judged:] {
-		all[judged+i].Info, all[judged+i].Broken = true, ""
+	return append(judgeAlike(s, recoverPairs, true), shown...)
+}
+
+// judgeRetry compares for how long refused addresses are told to wait. An address
+// counts once: until when it must wait doesn't change.
+func judgeRetry(s *series) (all []comparison) {
+	once := func(x sample) bool { return x.pass == 0 }
+	for _, p := range loginPairs {
+		for _, c := range compare("Retry-After", p, "each address once", s.values(p[0], once, retry), s.values(p[1], once, retry), false) {
+			c.Unit = "s"
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// judgeParts compares how often the kinds get the answers that are left out.
+func judgeParts(s *series) (all []mix) {
+	for _, p := range loginPairs {
+		all = append(all, compareMix("answers in time, late and others", p, s.parts[p[0]], s.parts[p[1]]))
 	}
 	return all
 }

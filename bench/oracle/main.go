@@ -1,23 +1,35 @@
 // Command oracle finds out whether kwai's answers tell which accounts exist, by
 // their bytes or by their time.
 //
-//	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000] [-load=false] [-json]
+//	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000]
+//	                      [-states idle,load,busy,full,throttled,locked] [-json]
 //
-// It builds kwai as it stands and starts it with default hashing and without
-// throttles, on a database with accounts that an attacker would like to tell
-// from no accounts: with a password, revoked, without a password yet. Their
+// It builds kwai as it stands and starts it with default hashing and throttles, on
+// a database with accounts that an attacker would like to tell from no accounts: with a password, revoked, without a password yet. Their
 // hashes are argon2id with today's parameters (40 %), with older ones (30 %) and
 // bcrypt (30 %). Then it asks from one connection, each address in its turn,
-// which is tossed for, and with a check right behind each request:
+// which is tossed for, and with a check right behind each request (in the state
+// full, where an answer takes a second, from 128 connections):
 //
-//   - login with a wrong password: each address twice, and once more while other
-//     connections log in, renew and recover;
-//   - recover: each address three times, and three times again with the others.
+//   - login with a wrong password: in the state idle each address twice; once in
+//     the state load, while other connections log in, renew and recover;
+//   - login that is refused for want of time, 503: once in the state busy, where 16
+//     connections keep the hash so busy that it isn't waited for long enough, and
+//     once in the state full, where 2,000 connections fill the queue for it;
+//   - login that is throttled, 429: three times in the state throttled, where each
+//     address has failed once too often, and three times in the state locked, where
+//     it has failed so often that no wait helps;
+//   - recover: three times in the states idle, load, busy and throttled. In the
+//     last, each account has had as many as it may have.
+//
+// Each request comes from a network of its own, by a header that kwai is told to
+// believe, so that no network's allowance is used up. Names after -states choose
+// among the states; load needs idle before it, which finds the classes below.
 //
 // Each kind of address is held beside unknown addresses of the same form and
-// length, by its answers' bytes (status, headers but Date, body), by their times
-// and by those of the checks. A comparison makes four tests: Welch's t on all
-// values, Welch's t on those below the 90th percentile of both kinds together,
+// length, by its answers' bytes (status, headers but Date, body), by their times,
+// by what their Retry-After says, and by the times of the checks. A comparison makes
+// four tests: Welch's t on all values, Welch's t on those below the 90th percentile of both kinds together,
 // Mann and Whitney's test on ranks, Kolmogorov and Smirnov's on distributions.
 // Their figures are on one scale, standard deviations of the normal
 // distribution, and the worst one is the comparison's.
@@ -29,11 +41,14 @@
 // that of one hash alone; the classes together, which resolves best; and by how
 // much a second time of the same address differs from the first.
 //
+// Of logins without a hash the times are compared as they are; where some of them
+// are hashed or wait for longer after all, also how many.
+//
 // The promise is broken where answers differ in a byte, where a figure reaches
-// 4.5, or where on recover or after it means differ by more than 20 µs and by
-// four standard errors or more. Then it exits 1; where it could not measure, 2
-// (go run exits 1 for that too). How often chance alone does it stands at the
-// bounds in compare.go.
+// 4.5, or where on recover, on a throttled login or after them means differ by more
+// than 20 µs and by four standard errors or more. Then it exits 1; where it could
+// not measure, 2 (go run exits 1 for that too). How often chance alone does it
+// stands at the bounds in compare.go.
 //
 // It doesn't ask what happens later than the next request: half a second after a
 // recover kwai writes a mail if there is an account, and that is work.
@@ -47,6 +62,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"kwai/bench/internal/load"
@@ -56,7 +73,7 @@ import (
 type options struct {
 	engine  string
 	samples int
-	load    bool
+	states  []state
 	json    bool
 }
 
@@ -64,10 +81,11 @@ func main() {
 	var o options
 	flag.StringVar(&o.engine, "engine", "all", "sqlite, postgres, or all that are installed")
 	flag.IntVar(&o.samples, "samples", 1000, "addresses of each kind; fewer than 200 are for trying it out")
-	flag.BoolVar(&o.load, "load", true, "measure under load too")
+	chosen := flag.String("states", "all", "which states to ask in: names from "+stateNames(states)+", with commas between them, or all")
 	flag.BoolVar(&o.json, "json", false, "print JSON")
 	flag.Parse()
-	if flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
+	var chosenWell bool
+	if o.states, chosenWell = chooseStates(*chosen); !chosenWell || flag.NArg() > 0 || o.samples < 2*fewest || o.engine != "sqlite" && o.engine != "postgres" && o.engine != "all" {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -83,13 +101,36 @@ func main() {
 	}
 }
 
+func stateNames(all []state) string {
+	var names []string
+	for _, st := range all {
+		names = append(names, st.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// chooseStates gives those that are named, in their own order; false where a name
+// is none's.
+func chooseStates(text string) (chosen []state, ok bool) {
+	if text == "all" {
+		return states, true
+	}
+	names := strings.Split(text, ",")
+	for _, st := range states {
+		if slices.Contains(names, st.name) {
+			chosen = append(chosen, st)
+		}
+	}
+	return chosen, len(chosen) == len(names)
+}
+
 func run(ctx context.Context, o options) (broken int, err error) {
 	folder, err := os.MkdirTemp("", "kwai-oracle-")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(folder)
-	fmt.Fprintln(os.Stderr, "building kwai")
+	progress("building kwai")
 	program, err := cluster.Build(ctx, folder)
 	if err != nil {
 		return 0, err
@@ -130,87 +171,25 @@ func (r *report) measurePostgres(ctx context.Context, o options, kwai cluster.Kw
 	return r.measure(ctx, o, kwai)
 }
 
-// The passes of one state. Two tell whether the same address costs the same
-// again, and find its class.
-const (
-	idlePasses    = 2 // of login
-	loadPasses    = 1 // of login
-	recoverPasses = 3
-)
-
 // measure adds one engine's blocks.
 func (r *report) measure(ctx context.Context, o options, kwai cluster.Kwai) error {
 	engine := "SQLite"
 	if kwai.Database != "" {
 		engine = "PostgreSQL"
 	}
-	fmt.Fprintln(os.Stderr, engine+": making accounts")
+	progress("%s: making accounts", engine)
 	scene, err := newScene(ctx, kwai, o.samples)
 	if err != nil {
 		return err
 	}
-	// Without throttles, and with access tokens that outlive the measurement; all
-	// else is as it is run.
-	server, err := kwai.Start(ctx, "--access-life=24h")
-	if err != nil {
-		return err
+	for _, st := range o.states {
+		b, err := scene.measure(ctx, engine, st)
+		if err != nil {
+			return fmt.Errorf("%s: %w", st.title, err)
+		}
+		r.Blocks = append(r.Blocks, b)
 	}
-	defer server.Stop()
-	conn := load.NewConn(server.Address)
-	defer conn.Close()
-	session, err := conn.LogIn(scene.emails()[0], load.Password)
-	if err != nil {
-		return err
-	}
-	c, err := dial(ctx, server.Address)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-
-	idle := &block{Engine: engine, State: "idle"}
-	logins, err := idle.ask(ctx, c, login, scene, idlePasses, session.Access)
-	if err != nil {
-		return err
-	}
-	idle.Mistaken = findClasses(logins)
-	idle.Mixes = judgeMix(&scene.subjects)
-	idle.Comparisons = judgeLogin(logins)
-	recoveries, err := idle.ask(ctx, c, recovery, scene, recoverPasses, session.Access)
-	if err != nil {
-		return err
-	}
-	idle.Comparisons = append(idle.Comparisons, judgeRecover(recoveries)...)
-	r.Blocks = append(r.Blocks, idle)
-	if !o.load {
-		return nil
-	}
-
-	loaded := &block{Engine: engine, State: "under load"}
-	stop, err := scene.startOthers(ctx, server.Address)
-	if err != nil {
-		return err
-	}
-	logins, err = loaded.ask(ctx, c, login, scene, loadPasses, session.Access)
-	if err == nil {
-		recoveries, err = loaded.ask(ctx, c, recovery, scene, recoverPasses, session.Access)
-	}
-	others, failed := stop()
-	if err := errors.Join(err, failed); err != nil {
-		return err
-	}
-	loaded.Others = others
-	loaded.Comparisons = append(judgeLogin(logins), judgeRecover(recoveries)...)
-	r.Blocks = append(r.Blocks, loaded)
 	return nil
 }
 
-// ask asks an endpoint for all addresses.
-func (b *block) ask(ctx context.Context, c *client, e endpoint, scene *scene, passes int, token string) (*series, error) {
-	fmt.Fprintf(os.Stderr, "%s, %s: %s\n", b.Engine, b.State, e.name)
-	s, err := ask(ctx, c, e, &scene.subjects, passes, token)
-	if err == nil {
-		b.see(s)
-	}
-	return s, err
-}
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

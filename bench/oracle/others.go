@@ -24,9 +24,13 @@ type work struct {
 // little. stop ends that and says how much they did.
 func (s *scene) startOthers(ctx context.Context, address string) (stop func() (string, error), err error) {
 	emails := s.emails()
-	sessions, err := load.OpenSessions(ctx, address, emails, 2*len(emails))
-	if err != nil {
-		return nil, fmt.Errorf("sessions of the others: %w", err)
+	var sessions []load.Session
+	for range 2 { // an account at a time: it is throttled
+		some, err := load.OpenSessions(ctx, address, emails, len(emails))
+		if err != nil {
+			return nil, fmt.Errorf("sessions of the others: %w", err)
+		}
+		sessions = append(sessions, some...)
 	}
 	all := []*work{
 		{Operation: load.Login(2, emails), pause: 100 * time.Millisecond},
@@ -58,9 +62,56 @@ func (s *scene) startOthers(ctx context.Context, address string) (stop func() (s
 	}, nil
 }
 
+// crowd is so many connections that try wrong passwords without a pause, on
+// addresses without accounts, each from a network of its own. It is there once kwai
+// has refused one for want of time.
+func crowd(n int) func(ctx context.Context, s *scene, server string) (stop func() (string, error), err error) {
+	return func(ctx context.Context, _ *scene, server string) (stop func() (string, error), err error) {
+		ctx, cancel := context.WithCancel(ctx)
+		var refused, hashed atomic.Int64
+		var wg sync.WaitGroup
+		begin, saturated := time.Now(), make(chan struct{})
+		for range n {
+			wg.Go(func() {
+				c := load.NewConnContext(ctx, server)
+				defer c.Close()
+				for ctx.Err() == nil {
+					c.From = load.NewNetwork()
+					status, err := c.Post(login.path, "", login.form(newAddress()).Encode())
+					switch {
+					case err != nil:
+						time.Sleep(100 * time.Millisecond)
+					case status != http.StatusServiceUnavailable:
+						hashed.Add(1)
+					case refused.Add(1) == 1:
+						close(saturated)
+					}
+				}
+			})
+		}
+		stop = func() (string, error) {
+			cancel()
+			wg.Wait()
+			seconds := time.Since(begin).Seconds()
+			return fmt.Sprintf("%d connections, hashes %.1f/s, refused %.0f/s", n, float64(hashed.Load())/seconds, float64(refused.Load())/seconds), nil
+		}
+		select {
+		case <-saturated:
+			return stop, nil
+		case <-time.After(time.Minute):
+			_, _ = stop()
+			return nil, fmt.Errorf("%d connections leave kwai time enough", n)
+		case <-ctx.Done():
+			_, _ = stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func (w *work) run(ctx context.Context, address string, i int) {
 	c := load.NewConn(address)
 	defer c.Close()
+	c.From = load.NewNetwork()
 	for ctx.Err() == nil {
 		if err := w.Step(c, i); err != nil {
 			w.wrong.Add(1)
@@ -74,7 +125,7 @@ func (w *work) run(ctx context.Context, address string, i int) {
 // recoveries asks for recoveries, of others' accounts and of unknown addresses.
 func (s *scene) recoveries(connections int) load.Operation {
 	return load.Operation{Name: "recover", Connections: connections, Step: func(c *load.Conn, _ int) error {
-		email := address()
+		email := newAddress()
 		if toss(2) == 0 {
 			email = s.subjects[other][toss(others)].email
 		}

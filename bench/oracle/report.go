@@ -22,13 +22,13 @@ type report struct {
 	Broken  int      `json:"broken"`
 }
 
-// block is one engine's kwai, idle or under load.
+// block is one engine's kwai in one state.
 type block struct {
 	Engine      string       `json:"engine"`
 	State       string       `json:"state"`
-	Others      string       `json:"others,omitempty"`  // what they did meanwhile
-	Mistaken    int          `json:"mistaken"`          // accounts whose class was found wrong
-	Refused     []string     `json:"refused,omitempty"` // 503s, which are left out
+	Others      string       `json:"others,omitempty"`   // what they did meanwhile
+	Mistaken    int          `json:"mistaken"`           // accounts whose class was found wrong
+	Aside       []string     `json:"left_out,omitempty"` // answers that say nothing here
 	Answers     []answers    `json:"answers"`
 	Mixes       []mix        `json:"classes,omitempty"`
 	Comparisons []comparison `json:"comparisons"`
@@ -48,10 +48,10 @@ func newReport(samples int) *report {
 
 // see notes what an endpoint answered.
 func (b *block) see(s *series) {
-	a := answers{Request: s.endpoint.name}
+	a := answers{Request: s.name}
 	for form, by := range s.answers {
 		var who []string
-		for _, k := range s.endpoint.kinds {
+		for _, k := range s.kinds {
 			if by[k] > 0 {
 				who = append(who, fmt.Sprintf("%d %s", by[k], k))
 				a.Given += by[k]
@@ -62,10 +62,15 @@ func (b *block) see(s *series) {
 	if len(a.Forms) != 1 {
 		a.Broken = "they differ"
 	}
+	for form := range s.answers {
+		if !strings.HasPrefix(form, fmt.Sprintf("HTTP/1.1 %d ", s.want)) {
+			a.Broken = fmt.Sprintf("they aren't %d", s.want)
+		}
+	}
 	b.Answers = append(b.Answers, a)
-	for _, k := range s.endpoint.kinds {
-		if n := s.refused[k]; n > 0 {
-			b.Refused = append(b.Refused, fmt.Sprintf("%s: %d of %s", s.endpoint.name, n, k))
+	for _, k := range s.kinds {
+		if n := s.parts[k]; n[1]+n[2] > 0 {
+			b.Aside = append(b.Aside, fmt.Sprintf("%s: %d of %s late, %d otherwise than %d", s.name, n[1], k, n[2], s.want))
 		}
 	}
 }
@@ -90,7 +95,7 @@ func (r *report) conclude() {
 			if !c.Info {
 				note(4, c.Broken)
 			}
-			if !c.Info && strings.HasSuffix(c.Request, recovery.name) {
+			if !c.Info && c.effects {
 				effects += 2
 			}
 		}
@@ -124,21 +129,21 @@ func (b *block) print(w io.Writer) error {
 	if b.Others != "" {
 		fmt.Fprintf(w, "  others meanwhile: %s\n", b.Others)
 	}
-	for _, line := range b.Refused {
-		fmt.Fprintf(w, "  refused with 503, left out: %s\n", line)
+	for _, line := range b.Aside {
+		fmt.Fprintf(w, "  left out: %s\n", line)
 	}
 	for _, a := range b.Answers {
-		fmt.Fprintf(w, "  %s: status, headers but Date, and body of %d answers: forms: %d of 1  %s\n", a.Request, a.Given, len(a.Forms), verdict(a.Broken, false))
+		fmt.Fprintf(w, "  %s: status, headers but Date and the number of Retry-After, and body of %d answers: forms: %d of 1  %s\n", a.Request, a.Given, len(a.Forms), verdict(a.Broken, false))
 		if a.Broken != "" {
 			fmt.Fprintf(w, "    %s\n", strings.Join(a.Forms, "\n    "))
 		}
 	}
-	if len(b.Mixes) > 0 {
+	if b.Mistaken > 0 {
 		fmt.Fprintf(w, "  accounts put into another class than theirs by their times: %d\n", b.Mistaken)
 	}
 	for _, m := range b.Mixes {
-		fmt.Fprintf(w, "  login: addresses in each class of cost: %s %v, %s %v: %.1f of %.1f  %s\n",
-			m.Kinds[0], m.Counts[0], m.Kinds[1], m.Counts[1], m.Worst, bound, verdict(m.Broken, false))
+		fmt.Fprintf(w, "  login: %s: %s %v, %s %v: %.1f of %.1f  %s\n",
+			m.What, m.Kinds[0], m.Counts[0], m.Kinds[1], m.Counts[1], m.Worst, bound, verdict(m.Broken, false))
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  request\tkinds\tamong\tsamples\tmedians µs\tdifference µs\tt\tbelow p90 µs\tt\trank\tK-S\tworst\t")

@@ -75,6 +75,7 @@ type subject struct {
 type scene struct {
 	kwai     cluster.Kwai
 	subjects [kinds][]*subject
+	failed   bool // each has failed where that is once too often: see throttle
 }
 
 // others is how many accounts the load has. By their shares too, so that they
@@ -104,7 +105,7 @@ func newScene(ctx context.Context, kwai cluster.Kwai, each int) (*scene, error) 
 			n = others
 		}
 		for i := range n {
-			u := &subject{kind: k, email: address(), made: -1, found: -1}
+			u := &subject{kind: k, email: newAddress(), made: -1, found: -1}
 			account := load.Account{Email: u.email, Revoked: k == revoked}
 			if k == known || k == revoked || k == other {
 				u.made = classOf(i)
@@ -123,8 +124,8 @@ func newScene(ctx context.Context, kwai cluster.Kwai, each int) (*scene, error) 
 	return s, load.AddKinds(ctx, kwai.DatabaseURL(), accounts)
 }
 
-// address thinks up an address; two are never the same.
-func address() string {
+// newAddress thinks up an address; two are never the same.
+func newAddress() string {
 	var local strings.Builder
 	for range 12 {
 		local.WriteByte(byte('a' + toss(26)))

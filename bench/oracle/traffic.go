@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"kwai/bench/internal/load"
@@ -34,72 +37,125 @@ var (
 // second.
 const checkPath = "/api/v1/auth/user"
 
+// question is how an endpoint is asked in one state of the server, and what it
+// must answer.
+type question struct {
+	endpoint
+	passes      int   // how often each address is asked for
+	connections int   // from which it is asked at a time; 0: one
+	want        int   // the status
+	aside       []int // other statuses that there may be, whose answers are left out
+	// late is when an answer of the wanted status is left out, too: 0 never.
+	late time.Duration
+}
+
 // sample is an address asked for once.
 type sample struct {
 	subject *subject
 	pass    int     // of how many times it had been asked for before, in this series
 	took    float64 // by the answer, in µs
 	after   float64 // by that to the next request on the connection, in µs
+	retry   float64 // what its Retry-After says, in seconds
 }
 
 // series is what was seen of an endpoint in one state of the server.
 type series struct {
-	endpoint endpoint
-	samples  []sample
-	answers  map[string]map[kind]int // how often each answer was given, but those that were refused
-	refused  map[kind]int            // 503: too much to do
+	question
+	mu      sync.Mutex
+	samples []sample
+	answers map[string]map[kind]int // how often each answer was given, but those left out
+	parts   [kinds]counts           // of a kind: those wanted, those late, those of another status
 }
 
-func newSeries(e endpoint) *series {
-	return &series{endpoint: e, answers: make(map[string]map[kind]int), refused: make(map[kind]int)}
+func newSeries(q question) *series {
+	return &series{question: q, answers: make(map[string]map[kind]int)}
 }
 
 // warmUp is how many requests come before those that count.
 const warmUp = 20
 
 // ask asks for each subject once in each pass, in an order that is tossed for
-// anew: whatever else the machine does meets all kinds alike.
-func ask(ctx context.Context, c *client, e endpoint, subjects *[kinds][]*subject, passes int, token string) (*series, error) {
-	s := newSeries(e)
-	check := c.get(checkPath, token)
-	for pass := -1; pass < passes; pass++ {
-		var all []*subject
-		if pass < 0 {
-			for range warmUp {
-				all = append(all, &subject{kind: unknown, email: address()})
-			}
-		} else {
-			for _, k := range e.kinds {
-				all = append(all, subjects[k]...)
-			}
-			shuffle(all)
+// anew: whatever else the machine does meets all kinds alike. Each request comes
+// from a network of its own, as far as kwai knows, so that none is held back for
+// what others did.
+func ask(ctx context.Context, address string, q question, subjects *[kinds][]*subject, token string) (*series, error) {
+	clients := make([]*client, max(1, q.connections))
+	for i := range clients {
+		c, err := dial(ctx, address)
+		if err != nil {
+			return nil, err
 		}
-		for _, u := range all {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
+		defer c.close()
+		clients[i] = c
+	}
+	s := newSeries(q)
+	for pass := -1; pass < q.passes; pass++ {
+		all := q.order(pass, subjects)
+		var turn atomic.Int64
+		err := load.InParallel(ctx, len(clients), func(i int) error {
+			for ctx.Err() == nil {
+				at := int(turn.Add(1)) - 1
+				if at >= len(all) {
+					break
+				}
+				if err := s.one(clients[i], all[at], pass, token); err != nil {
+					return err
+				}
 			}
-			took, err := c.exchange(c.post(e.path, e.form(u.email)))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", e.name, err)
-			}
-			status, answer := c.status, string(c.answer)
-			after, err := c.exchange(check)
-			if err != nil || c.status != http.StatusOK {
-				return nil, fmt.Errorf("the check after %s: status %d, %w", e.name, c.status, err)
-			}
-			if pass >= 0 {
-				s.add(sample{u, pass, microseconds(took), microseconds(after)}, status, answer)
-			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
 }
 
+// order is whom a pass asks for.
+func (q question) order(pass int, subjects *[kinds][]*subject) (all []*subject) {
+	if pass < 0 {
+		for range warmUp {
+			all = append(all, &subject{kind: unknown, email: newAddress()})
+		}
+		return all
+	}
+	for _, k := range q.kinds {
+		all = append(all, subjects[k]...)
+	}
+	shuffle(all)
+	return all
+}
+
+// one asks once, and checks behind it.
+func (s *series) one(c *client, u *subject, pass int, token string) error {
+	took, err := c.exchange(c.post(s.path, load.NewNetwork(), s.form(u.email)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	status, answer, retry := c.status, string(c.answer), c.retry
+	after, err := c.exchange(c.get(checkPath, token))
+	if err != nil || c.status != http.StatusOK {
+		return fmt.Errorf("the check after %s: status %d, %w", s.name, c.status, err)
+	}
+	if pass >= 0 {
+		s.add(sample{u, pass, microseconds(took), microseconds(after), retry}, status, answer)
+	}
+	return nil
+}
+
 func (s *series) add(x sample, status int, answer string) {
-	if status == http.StatusServiceUnavailable {
-		s.refused[x.subject.kind]++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := &s.parts[x.subject.kind]
+	switch {
+	case slices.Contains(s.aside, status):
+		parts[2]++
+		return
+	case s.late > 0 && x.took > microseconds(s.late):
+		parts[1]++
 		return
 	}
+	parts[0]++
 	if s.answers[answer] == nil {
 		s.answers[answer] = make(map[kind]int)
 	}

@@ -16,6 +16,11 @@ import (
 // HTTP than the servers measured here send. It connects at the first request,
 // and again after an error. It is for one goroutine.
 type Conn struct {
+	// From is the address that Post and Get say they come from, as a proxy would
+	// (X-Forwarded-For); "": they say nothing. A server believes it that was
+	// started with [TrustClients].
+	From string
+
 	address string
 	ctx     context.Context // ends it: see NewConnContext
 	c       net.Conn        // nil before the first request and after an error
@@ -65,6 +70,10 @@ func (c *Conn) head(method, path, bearer string) {
 	c.request = append(append(c.request, ' '), path...)
 	c.request = append(append(c.request, " HTTP/1.1\r\nHost: "...), c.address...)
 	c.request = append(c.request, "\r\n"...)
+	if c.From != "" {
+		c.request = append(append(c.request, "X-Forwarded-For: "...), c.From...)
+		c.request = append(c.request, "\r\n"...)
+	}
 	if bearer != "" {
 		c.request = append(append(c.request, "Authorization: Bearer "...), bearer...)
 		c.request = append(c.request, "\r\n"...)
