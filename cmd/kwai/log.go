@@ -44,7 +44,7 @@ func (s *since) UnmarshalText(b []byte) error {
 	if days, is := strings.CutSuffix(text, "d"); is {
 		var n uint64
 		n, err = strconv.ParseUint(days, 10, 16)
-		s.ago = time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits
+		s.ago = time.Duration(n) * 24 * time.Hour
 	} else {
 		s.ago, err = time.ParseDuration(text)
 	}
