@@ -6,8 +6,9 @@ import (
 
 // What is recorded beside the events.
 const (
-	TraceLoginFailed = "login.failed"  // its reason says why, which the client isn't told
-	TraceUnlocked    = "user.unlocked" // an operator had an account's failures forgotten
+	TraceLoginFailed = "login.failed"          // its reason says why, which the client isn't told
+	TraceNotChanged  = "user.password-refused" // a session's user gave a wrong current password
+	TraceUnlocked    = "user.unlocked"         // an operator had an account's failures forgotten
 )
 
 // Why a login failed, in the trail.
@@ -21,9 +22,13 @@ const (
 
 // How a password was changed, in the trail.
 const (
-	reasonReset   = "by a recovery"
-	reasonCommand = "by a command"
+	ByRecovery = "by a recovery"
+	ByCommand  = "by a command"
+	ByUser     = "by the user"
 )
+
+// How a session was ended, in the trail; a logout has no reason.
+const reasonElsewhere = "by the user, from another session"
 
 // record adds to the trail, in the transaction of what it tells.
 func record(tx *store.Tx, id, kind, reason, userID, sessionID string, c Client) error {
