@@ -58,7 +58,9 @@ func TestMails(t *testing.T) {
 		},
 		{
 			"password changed", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
-			func() (mail.Message, error) { return short.PasswordChanged("a", user, there, mail.Change{By: mail.ByLink}, now) },
+			func() (mail.Message, error) {
+				return short.PasswordChanged("a", user, there, mail.Change{By: mail.ByLink}, now)
+			},
 			[]string{"was changed at 12:05 UTC on Monday 2 March 2026, by the link in a mail. " + where + " All sessions were ended; every device has", "If it was not you"}, false,
 		},
 		{
