@@ -31,14 +31,16 @@ type Settings struct {
 	Config configFile `env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
 
 	Listen        string        `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
-	PublicURL     string        `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN."`
+	PublicURL     string        `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
+	TLSCert       string        `env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
+	TLSKey        string        `env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
 	Data          string        `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
-	Database      string        `env:"KWAI_DATABASE" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
+	Database      string        `env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
 	MasterKeyFile string        `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
-	Bus           string        `env:"KWAI_BUS" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
+	Bus           string        `env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
 	BusKeep       time.Duration `env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
 
-	SMTP        string `env:"KWAI_SMTP" name:"smtp" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
+	SMTP        string `env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
 	MailFrom    string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
 	ServiceName string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
 
@@ -52,8 +54,10 @@ type Settings struct {
 	RecoveryLife   time.Duration `env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
 	InvitationLife time.Duration `env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
 
-	MaxConnections int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
+	TrustedProxies []string `env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
+	ProxyHeader    string   `env:"KWAI_PROXY_HEADER" default:"x-forwarded-for" enum:"x-forwarded-for,forwarded" help:"The header that they say it in, x-forwarded-for or forwarded (${default}); the other one is ignored."`
 
+	MaxConnections      int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
 	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
 
 	HashMemory  uint32        `env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
@@ -79,7 +83,8 @@ type Settings struct {
 	LogFormat        string        `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel         string        `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
-	publicURL *url.URL // nil where it must be made of the address listened on
+	publicURL   *url.URL          // nil where it must be made of the address listened on
+	secretFiles map[string]string // the @FILE that a secret was read from, by flag
 }
 
 const defaultData = "./kwai-data"
@@ -112,10 +117,14 @@ func settingDefaults() kong.Vars {
 
 // finish derives what depends on other settings and refuses what can't be.
 func (s *Settings) finish() error {
+	s.secretFiles = make(map[string]string)
 	for _, secret := range []struct {
 		flag  string
 		value *string
 	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}, {"--bus", &s.Bus}} {
+		if strings.HasPrefix(*secret.value, "@") {
+			s.secretFiles[secret.flag] = *secret.value
+		}
 		if err := fromFile(secret.flag, secret.value); err != nil {
 			return err
 		}
@@ -168,6 +177,9 @@ func (s *Settings) finish() error {
 	}
 	if s.MaxConnections < 1 {
 		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
+	}
+	if _, err := s.proxies(); err != nil {
+		return err
 	}
 	for _, o := range s.CORSOrigins {
 		if u, err := url.Parse(o); err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != o {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"container/list"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -75,6 +76,9 @@ func (c *connections) Accept() (net.Conn, error) {
 		gone := longest.Value.(net.Conn)
 		c.forget(gone)
 		c.displaced++
+		if t, ok := gone.(*tls.Conn); ok {
+			gone = t.NetConn() // whose Close waits for no client to read a farewell
+		}
 		_ = gone.Close()
 	}
 	c.open[conn] = c.idle.PushBack(conn)

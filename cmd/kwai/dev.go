@@ -29,6 +29,7 @@ func (s *Settings) forDev() error {
 	defaults := [...]struct{ flag, value, unset string }{
 		{"--data", s.Data, defaultData}, {"--database", s.Database, "sqlite://" + filepath.Join(s.Data, "kwai.db")},
 		{"--master-key-file", s.MasterKeyFile, ""}, {"--smtp", s.SMTP, ""}, {"--public-url", s.PublicURL, ""},
+		{"--tls-cert", s.TLSCert, ""}, {"--tls-key", s.TLSKey, ""},
 	}
 	for _, d := range defaults {
 		if d.value != d.unset {

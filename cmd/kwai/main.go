@@ -31,6 +31,7 @@ type cli struct {
 	Backup  backupCmd  `cmd:"" help:"Copy the SQLite database to a file."`
 	Restore restoreCmd `cmd:"" help:"Put a backup in the place of the SQLite database."`
 	Move    moveCmd    `cmd:"" help:"Move an SQLite database to PostgreSQL."`
+	Config  configCmd  `cmd:"" help:"Show the settings, and where they come from."`
 	Status  statusCmd  `cmd:"" help:"Show what the database holds, and what waits."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

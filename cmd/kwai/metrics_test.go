@@ -428,8 +428,11 @@ func TestFloodsOfScrapesAreBounded(t *testing.T) {
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	there := map[string]bool{}
+	a := newAuthority(t)
+	a.issue(1)
+	flags := append(slices.Clone(watched), append(a.flags(), "--public-url=https://auth.example.org")...)
 	for _, database := range []string{storetest.SQLite(t), storetest.Postgres(t)} {
-		for _, m := range regexp.MustCompile(`(?m)^# TYPE (kwai_\w+) `).FindAllStringSubmatch(start(t, database, watched...).scrape(), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^# TYPE (kwai_\w+) `).FindAllStringSubmatch(start(t, database, flags...).scrape(), -1) {
 			there[m[1]] = true
 		}
 	}

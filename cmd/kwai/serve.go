@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,6 +59,10 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		return err
 	}
 	log := s.logger(c)
+	certificate, err := s.certificate(log)
+	if err != nil {
+		return err
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -76,8 +81,9 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		defer stop()
 	}
 	if s.publicURL == nil {
-		s.publicURL = &url.URL{Scheme: "http", Host: listener.Addr().String()}
+		s.publicURL = &url.URL{Scheme: s.scheme(), Host: listener.Addr().String()}
 	}
+	s.warnOfPlain(log)
 	sender, err := s.sender()
 	if err != nil {
 		return err
@@ -153,7 +159,11 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if err := errors.Join(rules.RefreshCosts(ctx), rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, db, buses, log)); err != nil {
 		return err
 	}
-	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Log: log}
+	proxies, err := s.proxies()
+	if err != nil {
+		return err
+	}
+	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: log}
 	if cmd.Dev {
 		site.DevMail, _ = sender.(*mail.Files)
 	}
@@ -181,6 +191,15 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		background.Go(func() { b.Run(working) })
 	}
 
+	if certificate != nil {
+		listener = tls.NewListener(listener, certificate.config())
+		background.Go(func() { certificate.follow(working) })
+		watch(watched, certificate)
+		// Browsers would keep to it for all that is served on this machine.
+		if !isLoopback(s.publicURL.Hostname()) {
+			handler = hsts(handler)
+		}
+	}
 	server := newServer(handler, log)
 	clients := bound(listener, s.MaxConnections, log)
 	server.ConnState = clients.follow

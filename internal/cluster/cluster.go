@@ -112,7 +112,7 @@ func (c *Cluster) add(ctx context.Context, i int, o Options) (err error) {
 	// A server ends with its context: from here on, Stop ends it.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(ctx, end)()
-	server, err := c.Kwai.start(life, log, append([]string{"--metrics-listen=" + metrics}, o.Flags...)...)
+	server, err := c.Kwai.start(life, log, append([]string{"--metrics-listen=" + metrics, "--trusted-proxies=127.0.0.1"}, o.Flags...)...)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// certificateEvery is how often the files are looked at: whoever renews a
+	// certificate need not tell the server.
+	certificateEvery = 2 * time.Second
+	maxCertificate   = 1 << 20 // bytes of each file
+	// endsSoon is when somebody should have renewed it: earlier warnings would
+	// tell of certificates that are renewed in time. Those of a short life warn
+	// in its last third.
+	endsSoon      = 14 * 24 * time.Hour
+	warnOfEndEach = 24 * time.Hour
+)
+
+// certificate is what the server proves its name with, as the two files have it.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	current           atomic.Pointer[tls.Certificate]
+
+	// Of the follower alone.
+	seen     string // what the files held when they were last looked at
+	warnedAt time.Time
+}
+
+// certificate is that of --tls-cert and --tls-key, nil where they aren't set.
+func (s *Settings) certificate(log *slog.Logger) (*certificate, error) {
+	if s.TLSCert == "" && s.TLSKey == "" {
+		return nil, nil
+	}
+	if s.TLSCert == "" || s.TLSKey == "" {
+		return nil, &usageError{"--tls-cert, --tls-key", errors.New("one is of no use without the other")}
+	}
+	if s.publicURL != nil && s.publicURL.Scheme != "https" {
+		return nil, &usageError{"--public-url", errors.New("it must begin with https:// where TLS is served (--tls-cert)")}
+	}
+	c := &certificate{certFile: s.TLSCert, keyFile: s.TLSKey, log: log}
+	pair, seen, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.take(pair, seen)
+	return c, nil
+}
+
+// read reads the files. What it has seen tells two states of them apart, also
+// where they can't be used.
+func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
+	cert, err := readBounded(c.certFile, 0)
+	if err != nil {
+		err = &usageError{"--tls-cert", err}
+		return nil, err.Error(), err
+	}
+	key, err := readBounded(c.keyFile, 0o007)
+	if err != nil {
+		err = &usageError{"--tls-key", err}
+		return nil, err.Error(), err
+	}
+	seen = fmt.Sprint(sha256.Sum256(cert), sha256.Sum256(key))
+	read, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, seen, &usageError{"--tls-cert, --tls-key", fmt.Errorf("%s and %s: %w", c.certFile, c.keyFile, err)}
+	}
+	return &read, seen, nil
+}
+
+// readBounded reads a file that nobody may use in the ways of forbidden.
+func readBounded(path string, forbidden os.FileMode) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	if info.Mode().Perm()&forbidden != 0 {
+		return nil, fmt.Errorf("%s can be read by everyone: chmod 600 %s", path, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
+	if err == nil && len(text) > maxCertificate {
+		err = fmt.Errorf("%s is longer than any certificate or key", path)
+	}
+	return text, err
+}
+
+func (c *certificate) take(pair *tls.Certificate, seen string) {
+	c.current.Store(pair)
+	c.seen = seen
+	c.warnOfEnd()
+}
+
+// follow takes over what the files hold whenever that changes, until ctx ends.
+func (c *certificate) follow(ctx context.Context) {
+	tick := time.NewTicker(certificateEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			c.look()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *certificate) look() {
+	pair, seen, err := c.read()
+	switch {
+	case seen == c.seen:
+		if time.Since(c.warnedAt) >= warnOfEndEach {
+			c.warnOfEnd()
+		}
+	case err != nil:
+		// Perhaps one of the two files is still to be written.
+		c.seen = seen
+		c.log.Error("the new certificate can't be used: the old one stays (--tls-cert, --tls-key)", "error", err)
+	default:
+		c.take(pair, seen)
+		c.log.Info("took over a new certificate", "until", pair.Leaf.NotAfter)
+	}
+}
+
+// warnOfEnd warns of a certificate that clients refuse, or soon will. It is
+// served all the same: some know it by its key, and one that has just been made
+// may be ahead of a clock.
+func (c *certificate) warnOfEnd() {
+	now, leaf := time.Now(), c.current.Load().Leaf
+	c.warnedAt = now
+	switch left := leaf.NotAfter.Sub(now); {
+	case left < 0:
+		c.log.Warn("the certificate has expired: clients refuse it (--tls-cert)", "until", leaf.NotAfter)
+	case now.Before(leaf.NotBefore):
+		c.log.Warn("the certificate is not valid yet: clients refuse it (--tls-cert)", "from", leaf.NotBefore)
+	case left < min(endsSoon, leaf.NotAfter.Sub(leaf.NotBefore)/3):
+		c.log.Warn("the certificate expires soon, and nobody has renewed it (--tls-cert)", "until", leaf.NotAfter)
+	}
+}
+
+// config is how TLS is served. Without HTTP/2 a connection is at one request at
+// a time, so that --max-connections bounds what all clients take together.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+}
+
+// Metrics are what it tells those who watch the server.
+func (c *certificate) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kwai_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate that is served expires, in Unix time."},
+			func() float64 { return float64(c.current.Load().Leaf.NotAfter.Unix()) }),
+	}
+}
+
+// hsts has browsers keep to HTTPS for a month from their last visit (RFC 6797).
+// Not longer: whoever gives TLS up again must be able to. Not for subdomains or
+// preload lists, which are not this server's to speak for.
+func hsts(next http.Handler) http.Handler {
+	value := []string{"max-age=2592000"}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Strict-Transport-Security"] = value
+		next.ServeHTTP(w, r)
+	})
+}
+
+// warnOfPlain warns where passwords can be read on their way. They can't where
+// TLS ends at a proxy, which is what https in the public URL together with a
+// trusted proxy says.
+func (s *Settings) warnOfPlain(log *slog.Logger) {
+	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
+	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
+		log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
+	}
+}
+
+// scheme is that of the address listened on.
+func (s *Settings) scheme() string {
+	if s.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
