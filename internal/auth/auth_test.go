@@ -153,6 +153,12 @@ func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
 	return must(s.Renew(t.Context(), tokens.Refresh, s.Store.Now()))(t)
 }
 
+// caller is whoever bears the access token.
+func (s *server) caller(t *testing.T, tokens auth.Tokens) auth.Caller {
+	t.Helper()
+	return must(s.Check(t.Context(), tokens.Access))(t)
+}
+
 // session is the row that a refresh token belongs to.
 func (s *server) session(t *testing.T, tokens auth.Tokens) store.Session {
 	t.Helper()

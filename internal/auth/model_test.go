@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -95,10 +96,15 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"renew ahead":  func(t *rapid.T) { m.renewAhead(t, pick(t, m.sessions), rapid.IntRange(1, 3).Draw(t, "by")) },
 				"access":       func(t *rapid.T) { m.access(t, pick(t, m.tokens)) },
 				"logout":       func(t *rapid.T) { m.logout(t, email.Draw(t, "email"), pick(t, m.tokens)) },
-				"recover":      func(t *rapid.T) { m.recover(t, email.Draw(t, "email")) },
-				"take":         m.take,
-				"deliver":      func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
-				"reset":        func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
+				"change": func(t *rapid.T) {
+					m.change(t, pick(t, m.tokens), passwords.Draw(t, "current"), rapid.OneOf(passwords, weak).Draw(t, "password"))
+				},
+				"end":        func(t *rapid.T) { m.end(t, pick(t, m.tokens), pick(t, m.tokens).session) },
+				"end others": func(t *rapid.T) { m.endOthers(t, pick(t, m.tokens)) },
+				"recover":    func(t *rapid.T) { m.recover(t, email.Draw(t, "email")) },
+				"take":       m.take,
+				"deliver":    func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
+				"reset":      func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
 				// Seldom, or nobody would stay logged in for long.
 				"operate": func(t *rapid.T) {
 					rapid.SampledFrom([]func(*rapid.T, string){
@@ -368,7 +374,7 @@ func (m *model) reset(t *rapid.T, r *modelRecovery, password string) {
 		}
 	default:
 		ok(t, err)
-		m.passwordChanged(r.user, password)
+		m.passwordChanged(r.user, nil, password)
 	}
 }
 
@@ -379,14 +385,72 @@ func (m *model) setPassword(t *rapid.T, email, password string) {
 		return
 	}
 	ok(t, err)
-	m.passwordChanged(m.users[email], password)
+	m.passwordChanged(m.users[email], nil, password)
 }
 
-// passwordChanged is what follows from a new password.
-func (m *model) passwordChanged(user *modelUser, password string) {
+// caller is who bears an access token; false where it is none any more.
+func (m *model) caller(t *rapid.T, token *modelToken) (auth.Caller, bool) {
+	caller, err := m.s.Check(t.Context(), token.Access)
+	if !m.live(token.session) || !m.c.now().Before(token.ExpiresAt) {
+		wantErr(t, "check", err, auth.ErrNotLoggedIn)
+		return caller, false
+	}
+	ok(t, err)
+	return caller, true
+}
+
+func (m *model) change(t *rapid.T, token *modelToken, current, password string) {
+	caller, in := m.caller(t, token)
+	if !in {
+		return
+	}
+	err := m.s.ChangePassword(t.Context(), caller, current, password)
+	user := token.session.user
+	switch {
+	case len(password) < 10:
+		if auth.CodeOf(err) != auth.Invalid || errors.Is(err, auth.ErrPassword) {
+			t.Fatalf("a weak password: error %v", err)
+		}
+	case current != user.password:
+		wantErr(t, "change", err, auth.ErrPassword)
+	default:
+		ok(t, err)
+		m.passwordChanged(user, token.session, password)
+	}
+}
+
+func (m *model) end(t *rapid.T, token *modelToken, s *modelSession) {
+	caller, in := m.caller(t, token)
+	if !in {
+		return
+	}
+	err := m.s.EndSession(t.Context(), caller, s.id.String())
+	if !m.live(s) || s.user != token.session.user {
+		wantErr(t, "end", err, auth.ErrNotOwn)
+		return
+	}
+	ok(t, err)
+	s.over = true
+}
+
+func (m *model) endOthers(t *rapid.T, token *modelToken) {
+	caller, in := m.caller(t, token)
+	if !in {
+		return
+	}
+	ok(t, m.s.EndOtherSessions(t.Context(), caller))
+	m.endSessions(token.session.user, token.session)
+	found := must(m.s.Sessions(t.Context(), caller))(t)
+	if len(found) != 1 || found[0].ID != caller.SessionID {
+		t.Fatalf("the sessions afterwards are %v", found)
+	}
+}
+
+// passwordChanged is what follows from a new password; one session may go on.
+func (m *model) passwordChanged(user *modelUser, keep *modelSession, password string) {
 	user.password, user.changed = password, m.c.now()
 	user.notices[auth.EventPasswordChanged]++
-	m.endSessions(user)
+	m.endSessions(user, keep)
 	m.endRecoveries(user)
 }
 
@@ -404,13 +468,13 @@ func (m *model) revoke(t *rapid.T, email string, revoke bool) {
 	ok(t, err)
 	user.revoked = revoke
 	if revoke {
-		m.endSessions(user)
+		m.endSessions(user, nil)
 	}
 }
 
-func (m *model) endSessions(user *modelUser) {
+func (m *model) endSessions(user *modelUser, but *modelSession) {
 	for _, s := range m.sessions {
-		if s.user == user {
+		if s.user == user && s != but {
 			s.over = true
 		}
 	}
