@@ -113,7 +113,7 @@ func TestCORS(t *testing.T) {
 				t.Errorf("%s: %q", path, names)
 			}
 		}
-	}, "--cors-origins="+club+","+local)
+	}, "--cors-origins="+club+","+local, "--limits=off")
 }
 
 func TestPreflight(t *testing.T) {
