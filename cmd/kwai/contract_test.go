@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// endpoints are the five, each with a form that is well-formed and leads
+// endpoints are those that take a form, each with a form that is well-formed and leads
 // nowhere, and the answer that it gets.
 var endpoints = []struct {
 	name   string
@@ -20,6 +20,7 @@ var endpoints = []struct {
 	{"access_token", []string{"refresh_token", "unknown"}, 401},
 	{"recover", []string{"email", "nobody@example.org"}, 200},
 	{"reset", []string{"uuid", "unknown", "password", "a new password"}, 404},
+	{"password", []string{"password", "not the password", "new_password", "password"}, 422},
 }
 
 const good = "a long enough one" // a password
@@ -82,6 +83,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	for _, e := range endpoints {
 		allow["/api/v1/auth/"+e.name] = post
 	}
+	allow[sessionsPath], allow[sessionsPath+"/x"] = "DELETE, GET, HEAD", "DELETE"
 	each(t, func(t *testing.T, s *site) {
 		for path, want := range allow {
 			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "post"} {
@@ -105,7 +107,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 
 func TestHeadIsGetWithoutBody(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
-		for _, path := range []string{"/api/v1/auth/user", "/.well-known/jwks.json", "/healthz", "/recover", "/reset", "/reset?uuid=none", "/style.css"} {
+		for _, path := range []string{"/api/v1/auth/user", sessionsPath, "/.well-known/jwks.json", "/healthz", "/recover", "/reset", "/reset?uuid=none", "/style.css"} {
 			get, head := s.get(path, ""), s.send("HEAD", path, "", "", "")
 			if head.Status != get.Status || len(head.Body) > 0 || head.Header.Get("Content-Type") != get.Header.Get("Content-Type") {
 				t.Errorf("HEAD %s: %v, GET: %v", path, head, get)

@@ -55,6 +55,10 @@ var corsRequests = []struct {
 	{"POST", "/api/v1/auth/login", urlencoded, "username=x&password=x", 401},
 	{"POST", "/api/v1/auth/logout", urlencoded, "", 401},
 	{"GET", "/api/v1/auth/user", "", "", 401},
+	{"POST", "/api/v1/auth/password", urlencoded, "", 401},
+	{"GET", sessionsPath, "", "", 401},
+	{"DELETE", sessionsPath, "", "", 401},
+	{"DELETE", sessionsPath + "/x", "", "", 401},
 	{"GET", "/api/v1/auth/none", "", "", 404},
 	{"POST", "/api/v1/auth/reset", urlencoded, "uuid=x&password=x", 404},
 	{"DELETE", "/api/v1/auth/login", "", "", 405},
@@ -109,12 +113,15 @@ func TestCORS(t *testing.T) {
 				t.Errorf("%s: %q", path, names)
 			}
 		}
-	}, "--cors-origins="+club+","+local)
+	}, "--cors-origins="+club+","+local, "--limits=off")
 }
 
 func TestPreflight(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
-		methods := map[string]string{userPath: "GET, HEAD", "/.well-known/jwks.json": "GET, HEAD"}
+		methods := map[string]string{
+			userPath: "GET, HEAD", "/.well-known/jwks.json": "GET, HEAD",
+			sessionsPath: "DELETE, GET, HEAD", sessionsPath + "/x": "DELETE",
+		}
 		for _, e := range endpoints {
 			methods["/api/v1/auth/"+e.name] = "POST"
 		}

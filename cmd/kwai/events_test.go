@@ -100,13 +100,13 @@ func TestEveryEventIsDocumented(t *testing.T) {
 func TestEveryEventIsPublished(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, database string) {
 		mails, queue := mailtest.Serve(t), natstest.Serve(t)
-		s := start(t, database, "--public-url="+publicURL, "--smtp="+mails.URL(), "--bus="+queue.URL(), "--reuse-window=1s")
+		s := start(t, database, "--public-url="+publicURL, "--smtp="+mails.URL(), "--bus="+queue.URL(), "--reuse-window=1s", "--trusted-proxies=127.0.0.1")
 		var secrets []string
 		keep := func(a answer) answer {
 			secrets = append(secrets, a.field("access_token"), a.field("refresh_token"))
 			return a
 		}
-		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "enacted", "recovery", "password-changed"}
+		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "enacted", "recovery", "password-changed", "opened", "opened", "new-network"}
 		ann := s.user("ann@example.org", good)
 		in := keep(s.login("ann@example.org"))
 		if a := s.post("logout", in.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != http.StatusOK {
@@ -130,6 +130,10 @@ func TestEveryEventIsPublished(t *testing.T) {
 		recovery := s.recovery(mails, "ann@example.org")
 		if a := s.post("reset", "", "uuid", recovery, "password", "another good one"); a.Status != http.StatusOK {
 			t.Fatal(a)
+		}
+
+		for _, from := range []string{"192.0.2.1", "198.51.100.1"} {
+			keep(s.forClient(from, "POST", "/api/v1/auth/login", "", "username", "ann@example.org", "password", "another good one"))
 		}
 
 		js := queue.JetStream()

@@ -276,6 +276,24 @@ func (s *site) get(path, bearer string) answer {
 	return s.send("GET", path, bearer, "", "")
 }
 
+// forClient sends a request as a proxy does for a client with that address; with fields
+// it is a form.
+func (s *site) forClient(client, method, path, bearer string, fields ...string) answer {
+	s.tb.Helper()
+	r, err := http.NewRequestWithContext(s.tb.Context(), method, s.URL+path, strings.NewReader(encodeURL(fields...)))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	r.Header = http.Header{"X-Forwarded-For": {client}, "User-Agent": {"kwai-test of " + client}}
+	if len(fields) > 0 {
+		r.Header.Set("Content-Type", urlencoded)
+	}
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	return s.do(r)
+}
+
 func (s *site) send(method, path, bearer, contentType, body string) answer {
 	s.tb.Helper()
 	r, err := http.NewRequestWithContext(s.tb.Context(), method, s.URL+path, strings.NewReader(body))

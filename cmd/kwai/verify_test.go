@@ -47,7 +47,7 @@ func exampleProgram(t *testing.T, issuer string) string {
 }
 
 // show sends a token to a program and returns its answer.
-func show(t *testing.T, client *http.Client, url, token string) answer {
+func asked(t *testing.T, client *http.Client, url, token string) answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -79,7 +79,7 @@ func TestAnotherProgramChecksTokens(t *testing.T) {
 
 		wants := func(when, path, token string, status int) {
 			t.Helper()
-			a := show(t, http.DefaultClient, example+path, token)
+			a := asked(t, http.DefaultClient, example+path, token)
 			if a.Status != status || status == http.StatusOK && a.field("user") != id {
 				t.Errorf("%s: %s answers %v, want %d", when, path, a, status)
 			}
@@ -99,7 +99,7 @@ func TestAnotherProgramChecksTokens(t *testing.T) {
 		s.close()
 		wants("kwai is away", "/hello", token, http.StatusOK)
 		wants("kwai is away", "/secret", token, http.StatusServiceUnavailable)
-		if a := show(t, http.DefaultClient, example+"/readyz", ""); a.Status != http.StatusOK {
+		if a := asked(t, http.DefaultClient, example+"/readyz", ""); a.Status != http.StatusOK {
 			t.Errorf("with known keys /readyz answers %v", a)
 		}
 	})
@@ -129,10 +129,10 @@ func TestAnotherProgramChecksTokensThroughAProxy(t *testing.T) {
 			_, _ = fmt.Fprint(w, verify.FromContext(r.Context()).Subject)
 		})))
 		t.Cleanup(program.Close)
-		if a := show(t, http.DefaultClient, program.URL, login.field("access_token")); a.Status != http.StatusOK || string(a.Body) != id {
+		if a := asked(t, http.DefaultClient, program.URL, login.field("access_token")); a.Status != http.StatusOK || string(a.Body) != id {
 			t.Errorf("logged in: got %v, want the user %s", a, id)
 		}
 		s.mustCommand("", "user", "revoke", "ann@example.org")
-		show(t, http.DefaultClient, program.URL, login.field("access_token")).problem(t, http.StatusUnauthorized)
+		asked(t, http.DefaultClient, program.URL, login.field("access_token")).problem(t, http.StatusUnauthorized)
 	})
 }

@@ -2,8 +2,8 @@
 // a recovery is made and what ends what. It knows neither HTTP nor SQL.
 //
 // One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
-// reset.go; limit.go says how often a password may be tried, trail.go what is
-// recorded, purge.go what goes again; user.go has what an operator does to
+// reset.go, password.go, sessions.go; limit.go says how often a password may be
+// tried, trail.go what is recorded, purge.go what goes again; user.go has what an operator does to
 // accounts, email.go when two addresses are the same. The server's keys are in
 // keys.go, how they change in rotate.go, how they are sealed in reseal.go.
 //

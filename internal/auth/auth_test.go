@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -97,6 +98,14 @@ func (s *server) open(t *testing.T) {
 	}, s.Log)
 }
 
+// from is the context of a client at that address, or of a command where it is "".
+func from(ctx context.Context, address string) context.Context {
+	if address == "" {
+		return ctx
+	}
+	return auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address})
+}
+
 // each runs f on a server of its own on each kind of database.
 func each(t *testing.T, f func(t *testing.T, s *server, c *clock)) {
 	storetest.Each(t, func(t *testing.T, url string) {
@@ -151,6 +160,12 @@ func (s *server) login(t *testing.T, email, password string) auth.Tokens {
 func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
 	t.Helper()
 	return must(s.Renew(t.Context(), tokens.Refresh, s.Store.Now()))(t)
+}
+
+// caller is whoever bears the access token.
+func (s *server) caller(t *testing.T, tokens auth.Tokens) auth.Caller {
+	t.Helper()
+	return must(s.Check(t.Context(), tokens.Access))(t)
 }
 
 // session is the row that a refresh token belongs to.

@@ -11,20 +11,26 @@ import (
 	"kwai/verify"
 )
 
+// Caller is who bears an access token.
+type Caller struct {
+	store.Profile
+	SessionID string
+}
+
 // Check says whose access token it is. The signature alone isn't enough: the
 // session is read each time, so that a token dies with it. ErrNotLoggedIn
 // whatever the reason.
-func (s *Service) Check(ctx context.Context, access string) (store.Profile, error) {
+func (s *Service) Check(ctx context.Context, access string) (Caller, error) {
 	now := s.Store.Now()
 	said, err := s.verify(ctx, access, now)
 	if err != nil {
-		return store.Profile{}, err
+		return Caller{}, err
 	}
 	user, err := s.Store.Read(ctx).UserOfSession(said.session, now, s.Settings.lives())
 	if errors.Is(err, store.ErrNotFound) || err == nil && user.ID != said.user {
 		err = ErrNotLoggedIn
 	}
-	return user, err
+	return Caller{user, said.session}, err
 }
 
 // verify says what an access token of ours says. One that names a key which isn't

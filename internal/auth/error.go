@@ -58,6 +58,8 @@ var (
 	ErrCredentials = refuse(Unauthenticated, "The address or the password is wrong.")
 	ErrNotLoggedIn = refuse(Unauthenticated, "You are not logged in.")
 	ErrRefresh     = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
+	ErrPassword    = InvalidFields(Field{"password", "This is not your password."})
+	ErrNotOwn      = refuse(NotFound, "You have no such session.")
 	ErrNoSession   = refuse(NotFound, "The refresh token was not found.")
 	ErrNotLive     = refuse(NotFound, "There is no live session with that id.")
 	ErrRecovery    = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
@@ -81,11 +83,11 @@ func CodeOf(err error) Code {
 	return 0
 }
 
-// checkPassword says what is wrong with a password that u chooses.
-func checkPassword(pw string, u store.User) error {
+// checkPassword says what is wrong with a password that u chooses in a field.
+func checkPassword(field, pw string, u store.User) error {
 	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)
 	if policy, ok := errors.AsType[*password.PolicyError](err); ok {
-		return InvalidFields(Field{"password", policy.Message})
+		return InvalidFields(Field{field, policy.Message})
 	}
 	return err
 }

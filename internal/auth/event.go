@@ -15,10 +15,10 @@ const (
 	EventRevoked         = "user.revoked"          // the user can't log in any more; all sessions were ended
 	EventEnacted         = "user.enacted"          // the user can log in again
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
-	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended; mailed
+	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended but the one it names, if any; mailed
 	EventOpened          = "session.opened"        // a login
 	EventNewNetwork      = "session.new-network"   // it came from a network from which the user hadn't logged in; mailed, unless that is off
-	EventEnded           = "session.ended"         // a logout
+	EventEnded           = "session.ended"         // a logout, or another session's doing
 	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
 )
 

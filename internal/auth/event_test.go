@@ -67,6 +67,25 @@ func TestEverythingThatHappensIsToldOutside(t *testing.T) {
 			}, nil},
 			{"a reset", func() { ok(t, s.Reset(t.Context(), id, newPassword)) }, []string{auth.EventPasswordChanged}},
 			{"a password set", func() { ok(t, s.SetPassword(t.Context(), ann, oldPassword)) }, []string{auth.EventPasswordChanged}},
+			{"a change", func() {
+				s.login(t, ann, oldPassword)
+				other = s.login(t, ann, oldPassword)
+				ok(t, s.ChangePassword(t.Context(), s.caller(t, other), oldPassword, newPassword))
+			}, []string{auth.EventOpened, auth.EventOpened, auth.EventPasswordChanged}},
+			{"a change with a wrong password", func() {
+				wantErr(t, "a change", s.ChangePassword(t.Context(), s.caller(t, other), oldPassword, newPassword), auth.ErrPassword)
+			}, nil},
+			{"the end of another session", func() {
+				id := s.session(t, s.login(t, ann, newPassword)).ID
+				ok(t, s.EndSession(t.Context(), s.caller(t, other), id))
+				wantErr(t, "the end again", s.EndSession(t.Context(), s.caller(t, other), id), auth.ErrNotOwn)
+			}, []string{auth.EventOpened, auth.EventEnded}},
+			{"the end of all others", func() {
+				s.login(t, ann, newPassword)
+				s.login(t, ann, newPassword)
+				ok(t, s.EndOtherSessions(t.Context(), s.caller(t, other)))
+				ok(t, s.EndOtherSessions(t.Context(), s.caller(t, other)))
+			}, []string{auth.EventOpened, auth.EventOpened, auth.EventEnded, auth.EventEnded}},
 			{"a revocation", func() { ok(t, s.Revoke(t.Context(), ann)) }, []string{auth.EventRevoked}},
 			{"a revocation again", func() { ok(t, s.Revoke(t.Context(), ann)) }, nil},
 			{"an enactment", func() { ok(t, s.Enact(t.Context(), ann)) }, []string{auth.EventEnacted}},

@@ -24,13 +24,6 @@ const (
 	wrong  = "not the password"
 )
 
-// from is the context of a client there.
-func from(t *testing.T, address string) context.Context {
-	t.Helper()
-	c := auth.Client{Address: netip.MustParseAddr(address), Network: true}
-	return auth.WithClient(t.Context(), c)
-}
-
 // limited is each with the limits on, which set may change.
 func limited(t *testing.T, set func(*auth.Limits), f func(t *testing.T, s *server, c *clock)) {
 	each(t, func(t *testing.T, s *server, c *clock) {
@@ -46,7 +39,7 @@ func limited(t *testing.T, set func(*auth.Limits), f func(t *testing.T, s *serve
 // try logs in and says how that ended: "in", "wrong", or the wait.
 func (s *server) try(t *testing.T, address, email, password string) string {
 	t.Helper()
-	_, err := s.Login(from(t, address), email, password)
+	_, err := s.Login(from(t.Context(), address), email, password)
 	return outcome(t, err)
 }
 
@@ -145,7 +138,7 @@ func TestGuessesAtOnceDontPassEachOtherBy(t *testing.T) {
 			var looked atomic.Int64
 			var all sync.WaitGroup
 			for i := range 60 {
-				ctx := from(t, address(i))
+				ctx := from(t.Context(), address(i))
 				all.Go(func() {
 					if _, err := replicas[i%len(replicas)].Login(ctx, ann, wrong); errors.Is(err, auth.ErrCredentials) {
 						looked.Add(1)
@@ -199,7 +192,7 @@ func TestATravellerGetsInByAReset(t *testing.T) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
 		s.lock(t, c, ann)
 		s.wantTry(t, "elsewhere", cafe, ann, oldPassword, "1h0m0s")
-		ok(t, s.Reset(from(t, cafe), s.recover(t, ann), newPassword))
+		ok(t, s.Reset(from(t.Context(), cafe), s.recover(t, ann), newPassword))
 		s.lock(t, c, ann)
 		s.wantTry(t, "where it was reset", cafe, ann, newPassword, "in")
 		s.wantTry(t, "at home", home, ann, newPassword, "in")
@@ -311,12 +304,12 @@ func TestAnAttemptWithoutAVerdictIsNone(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
 		s.Passwords.Close()
-		gone, leave := context.WithCancel(from(t, cafe))
+		gone, leave := context.WithCancel(from(t.Context(), cafe))
 		leave()
 		for _, email := range []string{ann, nobody} {
 			for range 20 {
 				for _, address := range []string{home, cafe} {
-					_, err := s.Login(from(t, address), email, wrong)
+					_, err := s.Login(from(t.Context(), address), email, wrong)
 					if auth.CodeOf(err) != auth.Unavailable {
 						t.Fatalf("too busy: %v", err)
 					}
@@ -376,7 +369,7 @@ func TestRecoveryMailsAreBounded(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		mails := func(every time.Duration, asked int) (n int) {
 			for range asked {
-				ok(t, s.Recover(from(t, cafe), ann))
+				ok(t, s.Recover(from(t.Context(), cafe), ann))
 				must(s.TakeRecoveries(t.Context()))(t)
 				n += len(s.deliver(t))
 				c.advance(every)

@@ -101,19 +101,41 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		if err := tx.OpenSession(session.ID, user.ID); err != nil {
 			return err
 		}
+		strange, err := s.strange(tx, a, user)
+		if err != nil {
+			return err
+		}
 		if err := s.attemptSucceeded(tx, a); err != nil {
 			return err
 		}
-		if err := s.tell(ctx, tx, told{kind: EventOpened, user: user.ID, session: session.ID}); err != nil {
+		if err := s.tell(ctx, tx, told{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !strange {
 			return err
 		}
-		if s.Settings.LoginNotices && a.network != "" && !a.known && !user.LastLoginAt.IsZero() {
-			why.kind = EventNewNetwork
-			return s.tell(ctx, tx, told{kind: why.kind, user: user.ID, session: session.ID})
-		}
-		return nil
+		why.kind = EventNewNetwork
+		return s.tell(ctx, tx, told{kind: why.kind, user: user.ID, session: session.ID})
 	})
 	return session, why, err
+}
+
+// maxStrange bounds how many logins from new networks a user is told of within a
+// day. Who travels, or whose provider moves him about, shall not stop reading them.
+const maxStrange = 5
+
+// strange says whether the user is to be told of a login because it comes from a
+// network that is new. One who has logged in lately, yet has no known network, did
+// so before networks were remembered: then nothing is new. Who was away for longer
+// than they are remembered is told.
+func (s *Service) strange(tx *store.Tx, a attempt, user store.User) (bool, error) {
+	if !s.Settings.LoginNotices || a.network == "" || a.known || user.LastLoginAt.IsZero() {
+		return false, nil
+	}
+	if tx.Now.Sub(user.LastLoginAt) < s.Settings.Limits.Remember {
+		if knows, err := tx.KnowsNetworks(a.account); err != nil || !knows {
+			return false, err
+		}
+	}
+	n, err := tx.TracesOf(user.ID, EventNewNetwork, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
+	return n < maxStrange, err
 }
 
 // findUser finds a user by an address as it was typed.
@@ -135,11 +157,7 @@ func (s *Service) rehash(ctx context.Context, hash, password string) (store.Pass
 	if !s.Passwords.Stale(hash) {
 		return store.Password{}, nil
 	}
-	fresh, err := s.Passwords.Hash(ctx, password)
-	if err != nil {
-		return store.Password{}, err
-	}
-	return passwordOf(fresh)
+	return s.hash(ctx, password)
 }
 
 // pretendedCost is the cost of hashing for an address without a password: one

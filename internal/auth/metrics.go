@@ -60,6 +60,7 @@ const (
 	logouts
 	recoveries
 	resets
+	changes
 	operations
 )
 
@@ -69,9 +70,10 @@ var counted = [operations]struct {
 }{
 	logins:     {"kwai_logins_total", "Logins, by their outcome.", []outcome{done, refused, held, busy, unavailable, abandoned, failed}},
 	renewals:   {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, busy, unavailable, abandoned, failed}},
-	logouts:    {"kwai_logouts_total", "Logouts of clients that were logged in, by their outcome.", []outcome{done, refused, unavailable, abandoned, failed}},
+	logouts:    {"kwai_logouts_total", "Logouts of clients that were logged in, and ends of their other sessions, by their outcome.", []outcome{done, refused, unavailable, abandoned, failed}},
 	recoveries: {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{done, busy, unavailable, abandoned, failed}},
 	resets:     {"kwai_resets_total", "Resets of a password, by their outcome.", []outcome{done, refused, invalid, busy, unavailable, abandoned, failed}},
+	changes:    {"kwai_password_changes_total", "Changes of a password by who was logged in, by their outcome.", []outcome{done, refused, invalid, held, busy, unavailable, abandoned, failed}},
 }
 
 // counts is how often each ended in which way. The zero value is ready.

@@ -95,10 +95,15 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"renew ahead":  func(t *rapid.T) { m.renewAhead(t, pick(t, m.sessions), rapid.IntRange(1, 3).Draw(t, "by")) },
 				"access":       func(t *rapid.T) { m.access(t, pick(t, m.tokens)) },
 				"logout":       func(t *rapid.T) { m.logout(t, email.Draw(t, "email"), pick(t, m.tokens)) },
-				"recover":      func(t *rapid.T) { m.recover(t, email.Draw(t, "email")) },
-				"take":         m.take,
-				"deliver":      func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
-				"reset":        func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
+				"change": func(t *rapid.T) {
+					m.change(t, pick(t, m.tokens), passwords.Draw(t, "current"), rapid.OneOf(passwords, weak).Draw(t, "password"))
+				},
+				"end":        func(t *rapid.T) { m.end(t, pick(t, m.tokens), pick(t, m.tokens).session) },
+				"end others": func(t *rapid.T) { m.endOthers(t, pick(t, m.tokens)) },
+				"recover":    func(t *rapid.T) { m.recover(t, email.Draw(t, "email")) },
+				"take":       m.take,
+				"deliver":    func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
+				"reset":      func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
 				// Seldom, or nobody would stay logged in for long.
 				"operate": func(t *rapid.T) {
 					rapid.SampledFrom([]func(*rapid.T, string){
@@ -368,7 +373,7 @@ func (m *model) reset(t *rapid.T, r *modelRecovery, password string) {
 		}
 	default:
 		ok(t, err)
-		m.passwordChanged(r.user, password)
+		m.passwordChanged(r.user, nil, password)
 	}
 }
 
@@ -379,14 +384,14 @@ func (m *model) setPassword(t *rapid.T, email, password string) {
 		return
 	}
 	ok(t, err)
-	m.passwordChanged(m.users[email], password)
+	m.passwordChanged(m.users[email], nil, password)
 }
 
-// passwordChanged is what follows from a new password.
-func (m *model) passwordChanged(user *modelUser, password string) {
+// passwordChanged is what follows from a new password; one session may go on.
+func (m *model) passwordChanged(user *modelUser, keep *modelSession, password string) {
 	user.password, user.changed = password, m.c.now()
 	user.notices[auth.EventPasswordChanged]++
-	m.endSessions(user)
+	m.endSessions(user, keep)
 	m.endRecoveries(user)
 }
 
@@ -404,13 +409,13 @@ func (m *model) revoke(t *rapid.T, email string, revoke bool) {
 	ok(t, err)
 	user.revoked = revoke
 	if revoke {
-		m.endSessions(user)
+		m.endSessions(user, nil)
 	}
 }
 
-func (m *model) endSessions(user *modelUser) {
+func (m *model) endSessions(user *modelUser, but *modelSession) {
 	for _, s := range m.sessions {
-		if s.user == user {
+		if s.user == user && s != but {
 			s.over = true
 		}
 	}

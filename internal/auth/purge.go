@@ -96,7 +96,11 @@ func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
 		}
 		errs = append(errs, err) // a table that can't be purged keeps no other from it
 	}
-	if err := errors.Join(errs...); err != nil {
+	keys, err := p.PurgeKeys(ctx)
+	if keys > 0 {
+		removed = append(removed, "keys", keys)
+	}
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return false, err
 	}
 	took := time.Since(begun)

@@ -2,7 +2,6 @@ package auth_test
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -26,11 +25,6 @@ func (s *server) sweep(t *testing.T) {
 		t.Fatal("another replica purges")
 	}
 	p.Release(t.Context())
-}
-
-// from is a context of a client at that address.
-func from(ctx context.Context, address string) context.Context {
-	return auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "test"})
 }
 
 // Each kind of row goes once it is of no use for longer than any clock is wrong,

@@ -104,7 +104,20 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) func() error {
 		return func() error { return s.Logout(t.Context(), user.Profile, open.Refresh) }
 	}}
-	for _, end := range []end{reset, revoke, setPassword} {
+	// And what another session of the user's does.
+	change := end{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
+		caller := s.caller(t, s.login(t, user.Email, oldPassword))
+		return func() error { return s.ChangePassword(t.Context(), caller, oldPassword, newPassword) }
+	}}
+	endOne := end{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) func() error {
+		caller, id := s.caller(t, s.login(t, user.Email, oldPassword)), s.session(t, open).ID
+		return func() error { return s.EndSession(t.Context(), caller, id) }
+	}}
+	endOthers := end{"end the others", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
+		caller := s.caller(t, s.login(t, user.Email, oldPassword))
+		return func() error { return s.EndOtherSessions(t.Context(), caller) }
+	}}
+	for _, end := range []end{reset, revoke, setPassword, change} {
 		t.Run("login and "+end.name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
 				before := r.one.login(t, user.Email, oldPassword)
@@ -129,7 +142,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 			})
 		})
 	}
-	for _, end := range []end{reset, revoke, setPassword, logout} {
+	for _, end := range []end{reset, revoke, setPassword, logout, change, endOne, endOthers} {
 		t.Run("renew and "+end.name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
 				before := r.one.login(t, user.Email, oldPassword)

@@ -21,7 +21,7 @@ func TestRefusalsAreCountedByTheHour(t *testing.T) {
 		c.set(hour.Add(59*time.Minute + 50*time.Second))
 		try := func(address, email string, want auth.Code) {
 			t.Helper()
-			if _, err := s.Login(from(t, address), email, "wrong"); auth.CodeOf(err) != want {
+			if _, err := s.Login(from(t.Context(), address), email, "wrong"); auth.CodeOf(err) != want {
 				t.Fatalf("a login to %s from %s: %v", email, address, err)
 			}
 		}
@@ -82,7 +82,7 @@ func TestThrottledRecoveriesAreCounted(t *testing.T) {
 		began := c.now()
 		for range 3 {
 			c.advance(time.Second)
-			ok(t, s.Recover(from(t, "192.0.2.1"), ann))
+			ok(t, s.Recover(from(t.Context(), "192.0.2.1"), ann))
 			must(s.TakeRecoveries(t.Context()))(t)
 		}
 		ok(t, s.WriteRefusals(t.Context()))
@@ -103,10 +103,10 @@ func TestRefusalsThatWaitAreBounded(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits = auth.Defaults.Limits
 		s.Settings.Limits.NetworkBurst, s.Settings.Limits.NetworkHour = 1, 1
-		_, _ = s.Login(from(t, "192.0.2.1"), "first@example.org", "wrong")
+		_, _ = s.Login(from(t.Context(), "192.0.2.1"), "first@example.org", "wrong")
 		const more = 50
 		for i := range auth.MaxRefusals + more {
-			if _, err := s.Login(from(t, "192.0.2.1"), fmt.Sprintf("user%d@example.org", i), "wrong"); auth.CodeOf(err) != auth.Throttled {
+			if _, err := s.Login(from(t.Context(), "192.0.2.1"), fmt.Sprintf("user%d@example.org", i), "wrong"); auth.CodeOf(err) != auth.Throttled {
 				t.Fatal(err)
 			}
 		}

@@ -48,8 +48,11 @@ func (k *Keys) Reseal(ctx context.Context) (resealed int, err error) {
 			return resealed, err
 		}
 		done := false
-		err = k.db.One(ctx, func(tx *store.Tx) (err error) {
+		err = k.db.InTx(ctx, func(tx *store.Tx) (err error) {
 			done, err = tx.ResealKey(old.ID, old.Sealed, fresh.Sealed)
+			if err == nil && done {
+				err = recordKey(tx, TraceKeyResealed, string(old.Purpose), old.ID, "under the first master key")
+			}
 			return err
 		})
 		if err != nil {

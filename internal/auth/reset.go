@@ -36,7 +36,7 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 		} else if !used {
 			return ErrRecovery
 		}
-		return s.passwordChanged(ctx, tx, user, ByRecovery)
+		return s.passwordChanged(ctx, tx, user, "", ByRecovery)
 	})
 	if err == nil {
 		s.published(EventPasswordChanged)
@@ -65,10 +65,11 @@ func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, erro
 }
 
 // passwordChanged does what follows from a new password, in its transaction: it
-// ends the sessions and recoveries, nobody's failures count any more, and the
-// network that a user chose it from is known from now on.
-func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.User, how string) error {
-	if err := tx.EndSessions(user.ID, store.EndPassword); err != nil {
+// ends the recoveries and the sessions, but for one that it keeps unless that is
+// "", nobody's failures count any more, and the network that a user chose it from
+// is known from now on.
+func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.User, keep, how string) error {
+	if err := tx.EndSessionsBut(user.ID, keep, store.EndPassword); err != nil {
 		return err
 	}
 	if err := tx.EndRecoveries(user.ID); err != nil {
@@ -82,5 +83,5 @@ func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.
 	if err := s.knowNetwork(tx, a); err != nil {
 		return err
 	}
-	return s.tell(ctx, tx, told{kind: EventPasswordChanged, reason: how, user: user.ID})
+	return s.tell(ctx, tx, told{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
 }

@@ -45,7 +45,7 @@ func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, sett
 			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == purpose }) {
 				continue
 			}
-			key, err := k.makeKey(tx, all, purpose, tx.Now)
+			key, err := k.makeKey(tx, all, purpose, tx.Now, "at the start")
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ func lockKeys(tx *store.Tx) ([]token.Key, error) {
 
 // makeKey adds a key that becomes active then. However the clock was set
 // meanwhile, it is made later than all others: the oldest stays the oldest.
-func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, active time.Time) (token.Key, error) {
+func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, active time.Time, how string) (token.Key, error) {
 	created := tx.Now
 	for _, key := range all {
 		if !created.After(key.CreatedAt) {
@@ -104,7 +104,11 @@ func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, act
 			continue
 		}
 		key.ActiveAt = active
-		return key, tx.InsertKey(store.Key{ID: key.ID, Purpose: string(purpose), Sealed: key.Sealed, CreatedAt: created, ActiveAt: active})
+		err = tx.InsertKey(store.Key{ID: key.ID, Purpose: string(purpose), Sealed: key.Sealed, CreatedAt: created, ActiveAt: active})
+		if err == nil {
+			err = recordKey(tx, TraceKeyMade, string(purpose), key.ID, how)
+		}
+		return key, err
 	}
 }
 
@@ -124,7 +128,7 @@ func (s *Service) KeyStates(ctx context.Context) ([]token.Standing, error) {
 // RotateKeys makes the next key of each purpose, which becomes active once
 // everybody can know it (Settings.KeyLead). Conflict if there is one already.
 func (s *Service) RotateKeys(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
-	return s.makeNext(ctx, func(tx *store.Tx, purpose token.Purpose, all []token.Standing) (time.Time, bool, error) {
+	return s.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.Standing) (time.Time, bool, error) {
 		if !slices.Contains(of, purpose) {
 			return time.Time{}, false, nil
 		}
@@ -147,7 +151,7 @@ func later(a, b time.Time) time.Time {
 
 // makeNext makes a key of each purpose for which when says so, given its keys, the
 // latest first.
-func (s *Service) makeNext(ctx context.Context, when func(*store.Tx, token.Purpose, []token.Standing) (time.Time, bool, error)) (made []token.Key, err error) {
+func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.Standing) (time.Time, bool, error)) (made []token.Key, err error) {
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		made = nil
 		all, err := lockKeys(tx)
@@ -166,7 +170,7 @@ func (s *Service) makeNext(ctx context.Context, when func(*store.Tx, token.Purpo
 			if !due {
 				continue
 			}
-			key, err := s.Keys.makeKey(tx, all, purpose, at)
+			key, err := s.Keys.makeKey(tx, all, purpose, at, how)
 			if err != nil {
 				return err
 			}
@@ -225,7 +229,7 @@ func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
 		return nil, nil
 	}
 	// Another server may have made them meanwhile.
-	return s.makeNext(ctx, func(tx *store.Tx, _ token.Purpose, all []token.Standing) (time.Time, bool, error) {
+	return s.makeNext(ctx, "by the schedule", func(tx *store.Tx, _ token.Purpose, all []token.Standing) (time.Time, bool, error) {
 		at, due := s.due(all, tx.Now)
 		return at, due, nil
 	})
@@ -259,6 +263,9 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 		if err := tx.DeleteKey(id); err != nil {
 			return err
 		}
+		if err := recordKey(tx, TraceKeyRevoked, string(r.Purpose), id, ByCommand); err != nil {
+			return err
+		}
 		if r.State == token.Active {
 			if r.Instead, err = s.replace(tx, all, standing, at); err != nil {
 				return err
@@ -284,7 +291,7 @@ func (s *Service) replace(tx *store.Tx, all []token.Key, standing []token.Standi
 		next.ActiveAt = revoked.From()
 		return &next, tx.ActivateKey(next.ID, next.ActiveAt)
 	}
-	key, err := s.Keys.makeKey(tx, all, revoked.Purpose, revoked.From())
+	key, err := s.Keys.makeKey(tx, all, revoked.Purpose, revoked.From(), ByCommand)
 	return &key, err
 }
 

@@ -10,12 +10,13 @@ import (
 
 // What is recorded beside the events.
 const (
-	TraceLoginFailed = "login.failed"  // its reason says why, which the client isn't told
-	TraceUnlocked    = "user.unlocked" // an operator had an account's failures forgotten
-	TraceResent      = "mail.resent"   // an operator had an undelivered mail sent again
-	TraceKeyMade     = "key.made"      // a server key, which becomes active later
-	TraceKeyRevoked  = "key.revoked"   // what was made with it is refused from now on
-	TraceKeyResealed = "key.resealed"  // sealed under another master key
+	TraceLoginFailed = "login.failed"          // its reason says why, which the client isn't told
+	TraceNotChanged  = "user.password-refused" // a session's user gave a wrong current password
+	TraceUnlocked    = "user.unlocked"         // an operator had an account's failures forgotten
+	TraceResent      = "mail.resent"           // an operator had an undelivered mail sent again
+	TraceKeyMade     = "key.made"              // a server key, which becomes active later
+	TraceKeyRevoked  = "key.revoked"           // what was made with it is refused from now on
+	TraceKeyResealed = "key.resealed"          // sealed under another master key
 )
 
 // TraceThrottled is the kind of entries that count what throttling refused.
@@ -34,7 +35,11 @@ const (
 const (
 	ByRecovery = "by a recovery"
 	ByCommand  = "by a command" // of an operator: there is no client
+	ByUser     = "by the user"
 )
+
+// How a session was ended, in the trail; a logout has no reason.
+const reasonElsewhere = "by the user, from another session"
 
 // record adds to the trail, in the transaction of what it tells.
 func record(tx *store.Tx, id, kind, reason, userID, sessionID string, c Client) error {
@@ -50,10 +55,10 @@ func recordCommand(tx *store.Tx, kind, userID string) error {
 	return record(tx, newID(tx.Now), kind, ByCommand, userID, "", Client{})
 }
 
-// RecordKey records what became of a server key, in the transaction that did it.
+// recordKey records what became of a server key, in the transaction that did it.
 // The key is named by its purpose and id; how says who did it: "by a command",
 // "by the schedule".
-func RecordKey(tx *store.Tx, kind, purpose, id, how string) error {
+func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
 	return record(tx, newID(tx.Now), kind, how+": "+purpose+" "+id, "", "", Client{})
 }
 

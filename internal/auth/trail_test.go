@@ -1,9 +1,7 @@
 package auth_test
 
 import (
-	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -15,14 +13,6 @@ import (
 	"kwai/internal/store"
 	"kwai/internal/token"
 )
-
-// from is the context of a client at that address, or of a command where it is "".
-func from(t tb, address string) context.Context {
-	if address == "" {
-		return t.Context()
-	}
-	return auth.WithClient(t.Context(), auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address})
-}
 
 // trail is what is recorded from then on.
 func (s *server) trail(t tb, since time.Time, email string) (all []auth.Entry) {
@@ -56,7 +46,7 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 		var one, two, three auth.Tokens
 		id, recovery := func(tokens auth.Tokens) string { return s.session(t, tokens).ID }, ""
 		login := func(address, email, password string) (tokens auth.Tokens) {
-			tokens, _ = s.Login(from(t, address), email, password)
+			tokens, _ = s.Login(from(t.Context(), address), email, password)
 			return tokens
 		}
 		agent := func(address string) string { return address + "|agent of " + address }
@@ -91,21 +81,21 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 				return []string{"login.failed|no password is chosen yet|" + bob + "||" + agent(home)}
 			}},
 			{"a renewal", func() { one = s.renew(t, one) }, nil},
-			{"a logout", func() { ok(t, s.Logout(from(t, home), user.Profile, one.Refresh)) }, func() []string {
+			{"a logout", func() { ok(t, s.Logout(from(t.Context(), home), user.Profile, one.Refresh)) }, func() []string {
 				return []string{"session.ended||" + ann + "|" + id(one) + "|" + agent(home)}
 			}},
-			{"a logout again", func() { _ = s.Logout(from(t, home), user.Profile, one.Refresh) }, nil},
+			{"a logout again", func() { _ = s.Logout(from(t.Context(), home), user.Profile, one.Refresh) }, nil},
 			{"a replay", func() {
 				s.renew(t, two)
 				c.advance(time.Hour)
-				_, err := s.Renew(from(t, away), two.Refresh, c.now())
+				_, err := s.Renew(from(t.Context(), away), two.Refresh, c.now())
 				wantErr(t, "a replay", err, auth.ErrRefresh)
 			}, func() []string {
 				return []string{"session.replayed||" + ann + "|" + id(two) + "|" + agent(away)}
 			}},
-			{"the replay again", func() { _, _ = s.Renew(from(t, away), two.Refresh, c.now()) }, nil},
+			{"the replay again", func() { _, _ = s.Renew(from(t.Context(), away), two.Refresh, c.now()) }, nil},
 			{"a recovery", func() {
-				ok(t, s.Recover(from(t, away), ann))
+				ok(t, s.Recover(from(t.Context(), away), ann))
 				s.deliver(t)
 				must(s.TakeRecoveries(t.Context()))(t)
 				recovery = idIn(t, s.deliver(t)[0])
@@ -113,13 +103,13 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 				return []string{"user.recovery||" + ann + "||" + agent(away)}
 			}},
 			{"a recovery of nobody", func() {
-				ok(t, s.Recover(from(t, away), "nobody@example.org"))
+				ok(t, s.Recover(from(t.Context(), away), "nobody@example.org"))
 				must(s.TakeRecoveries(t.Context()))(t)
 			}, nil},
-			{"a reset", func() { ok(t, s.Reset(from(t, away), recovery, newPassword)) }, func() []string {
+			{"a reset", func() { ok(t, s.Reset(from(t.Context(), away), recovery, newPassword)) }, func() []string {
 				return []string{"user.password-changed|by a recovery|" + ann + "||" + agent(away)}
 			}},
-			{"the reset again", func() { _ = s.Reset(from(t, away), recovery, newPassword) }, nil},
+			{"the reset again", func() { _ = s.Reset(from(t.Context(), away), recovery, newPassword) }, nil},
 			{"a password set", func() { ok(t, s.SetPassword(t.Context(), ann, oldPassword)) }, func() []string {
 				return []string{"user.password-changed|by a command|" + ann + "|||"}
 			}},
@@ -338,7 +328,7 @@ func TestTheTrailHoldsNoSecret(t *testing.T) {
 		next := s.renew(t, first)
 		for _, email := range []string{ann, unknown} {
 			for range 4 {
-				_, _ = s.Login(from(t, "192.0.2.1"), email, wrong)
+				_, _ = s.Login(from(t.Context(), "192.0.2.1"), email, wrong)
 			}
 		}
 		c.advance(time.Hour)

@@ -71,9 +71,13 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 
 // choose checks a new password and hashes it.
 func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
-	if err := checkPassword(pw, user); err != nil {
+	if err := checkPassword("password", pw, user); err != nil {
 		return store.Password{}, err
 	}
+	return s.hash(ctx, pw)
+}
+
+func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
 	hash, err := s.Passwords.Hash(ctx, pw)
 	if err != nil {
 		return store.Password{}, err
@@ -205,7 +209,7 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		if _, err := tx.SetPassword(user.ID, stored); err != nil {
 			return err
 		}
-		return s.passwordChanged(ctx, tx, user, ByCommand)
+		return s.passwordChanged(ctx, tx, user, "", ByCommand)
 	})
 	if err == nil {
 		s.published(EventPasswordChanged)

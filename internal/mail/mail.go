@@ -2,7 +2,7 @@
 //
 // A [Writer] makes a [Message] for each thing that a user is told: a recovery,
 // an invitation, a changed password, a session that was ended because it was
-// used twice. A [Sender] takes it away: [SMTP] hands it to a mail server,
+// used twice, a login from a new network. A [Sender] takes it away: [SMTP] hands it to a mail server,
 // [Files] writes it into a folder for those who have none.
 //
 //	w := &mail.Writer{PublicURL: "https://auth.example.org"}
@@ -22,6 +22,9 @@
 //     and that only after a strict check. Display names of recipients are left
 //     out of To: they help nobody who reads his own mail, and are the one field
 //     in which a stranger's text would stand in a header.
+//   - Nothing that a stranger chose reads like a message or a link: of a name only
+//     what looks like one is shown, and of what a browser calls itself only names
+//     that stand in a list here.
 //   - Nothing of the machine is told: no host name in Message-ID or EHLO, no
 //     product name, no time zone.
 //   - Send returns nil once the server has taken the message, whatever happens

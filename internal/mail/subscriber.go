@@ -91,16 +91,27 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	if err != nil {
 		return m, false, err
 	}
+	// There is none for a mail that is sent again: it has a new id.
+	trace, err := s.Rules.Store.Read(ctx).TraceByID(event.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return m, false, err
+	}
+	o := Occasion{When: event.CreatedAt, Address: trace.Address, UserAgent: trace.UserAgent}
 	switch event.Type {
 	case auth.EventPasswordChanged:
-		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), event.CreatedAt, now)
+		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), o, Change{hands[trace.Reason], event.SessionID != ""}, now)
 	case auth.EventReplay:
-		m, err = s.Writer.SessionReplayed(event.ID, recipient(user), event.CreatedAt, now)
+		m, err = s.Writer.SessionReplayed(event.ID, recipient(user), o, now)
+	case auth.EventNewNetwork:
+		m, err = s.Writer.NewNetwork(event.ID, recipient(user), o, now)
 	default:
 		err = hopeless("there is no mail for events of type " + event.Type)
 	}
 	return m, true, err
 }
+
+// hands has whose doing the reasons tell of.
+var hands = map[string]Hand{auth.ByRecovery: ByLink, auth.ByCommand: ByOperator, auth.ByUser: ByUser}
 
 func recipient(u store.User) Recipient {
 	return Recipient{Email: u.Email, FirstName: u.FirstName, LastName: u.LastName}

@@ -43,15 +43,46 @@ func (w *Writer) Invitation(id string, to Recipient, uuid string, expires, now t
 	return w.link("invitation", id, to, uuid, expires, now)
 }
 
-// PasswordChanged tells that the password was set at when.
-func (w *Writer) PasswordChanged(id string, to Recipient, when, now time.Time) (Message, error) {
-	return w.compose("password_changed", id, to, content{When: utc(when)}, now)
+// Change is how a password was changed.
+type Change struct {
+	By   Hand
+	Kept bool // the session in which it was changed goes on
 }
 
-// SessionReplayed tells that a session was ended at when, because a token of it
-// that had long been replaced was used again.
-func (w *Writer) SessionReplayed(id string, to Recipient, when, now time.Time) (Message, error) {
-	return w.compose("session_replayed", id, to, content{When: utc(when)}, now)
+// Hand is whose doing a change was.
+type Hand int
+
+// The hands. The zero value is for where it isn't known.
+const (
+	ByLink     Hand = iota + 1 // of whoever has the link from a mail
+	ByOperator                 // of whoever runs the server
+	ByUser                     // of whoever was logged in and knew the old password
+)
+
+// PasswordChanged tells that the password was set.
+func (w *Writer) PasswordChanged(id string, to Recipient, o Occasion, how Change, now time.Time) (Message, error) {
+	c := o.content()
+	c.Kept = how.Kept
+	switch how.By {
+	case ByLink:
+		c.By = "by the link in a mail"
+	case ByOperator:
+		c.By, c.From = "by the operator", ""
+	case ByUser:
+		c.By = "in a session, by someone who knew the old password"
+	}
+	return w.compose("password_changed", id, to, c, now)
+}
+
+// SessionReplayed tells that a session was ended, because a token of it that had
+// long been replaced was used again.
+func (w *Writer) SessionReplayed(id string, to Recipient, o Occasion, now time.Time) (Message, error) {
+	return w.compose("session_replayed", id, to, o.content(), now)
+}
+
+// NewNetwork tells of a login from a network that the account didn't know.
+func (w *Writer) NewNetwork(id string, to Recipient, o Occasion, now time.Time) (Message, error) {
+	return w.compose("new_network", id, to, o.content(), now)
 }
 
 func (w *Writer) link(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
@@ -69,7 +100,9 @@ type content struct {
 	Name, Email, Service     string
 	Home, Recover, Reset     string // addresses of pages
 	Code, Link, Valid, Until string // of a recovery or invitation
-	When                     string // of a notice
+	When, From               string // of a notice; From is a sentence, or empty
+	By                       string // of a changed password; may be empty
+	Kept                     bool   // of a changed password
 }
 
 func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time) (Message, error) {
@@ -113,7 +146,7 @@ var templates embed.FS
 // program and not a mail. Each .txt defines its subject, each .html its body.
 var texts, htmls = func() (map[string]*texttemplate.Template, map[string]*htmltemplate.Template) {
 	t, h := map[string]*texttemplate.Template{}, map[string]*htmltemplate.Template{}
-	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed"} {
+	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed", "new_network"} {
 		t[kind] = texttemplate.Must(texttemplate.ParseFS(templates, "templates/layout.txt", "templates/"+kind+".txt"))
 		h[kind] = htmltemplate.Must(htmltemplate.ParseFS(templates, "templates/layout.html", "templates/"+kind+".html"))
 	}

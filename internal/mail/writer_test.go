@@ -16,7 +16,12 @@ const code = "5f0c3c7e-9a53-4f0a-8d6e-0d8a3c1b2e4f"
 var (
 	now  = time.Date(2026, 3, 2, 13, 5, 0, 0, time.FixedZone("CET", 3600))
 	user = mail.Recipient{Email: "jan@example.org", FirstName: "Jan", LastName: "Janssens"}
+
+	there = mail.Occasion{When: now, Address: "192.0.2.7", UserAgent: "Mozilla/5.0 (Windows NT 10.0; rv:140.0) Gecko/20100101 Firefox/140.0"}
 )
+
+// where is the sentence of there.
+const where = "The request came from the address 192.0.2.7, from what calls itself Firefox on Windows."
 
 func recovery(t *testing.T, to mail.Recipient) mail.Message {
 	t.Helper()
@@ -53,13 +58,41 @@ func TestMails(t *testing.T) {
 		},
 		{
 			"password changed", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
-			func() (mail.Message, error) { return short.PasswordChanged("a", user, now, now) },
-			[]string{"was changed at 12:05 UTC on Monday 2 March 2026", "If it was not you"}, false,
+			func() (mail.Message, error) {
+				return short.PasswordChanged("a", user, there, mail.Change{By: mail.ByLink}, now)
+			},
+			[]string{"was changed at 12:05 UTC on Monday 2 March 2026, by the link in a mail. " + where + " All sessions were ended; every device has", "If it was not you"}, false,
+		},
+		{
+			"password changed by the operator", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) {
+				return short.PasswordChanged("a", user, there, mail.Change{By: mail.ByOperator}, now)
+			},
+			[]string{"was changed at 12:05 UTC on Monday 2 March 2026, by the operator. All sessions were ended; every device has"}, false,
+		},
+		{
+			"password changed by the user", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) {
+				return short.PasswordChanged("a", user, there, mail.Change{By: mail.ByUser, Kept: true}, now)
+			},
+			[]string{"in a session, by someone who knew the old password. " + where + " All sessions were ended but the one in which it was changed; every other device has"}, false,
+		},
+		{
+			"password changed, nobody knows how", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) {
+				return short.PasswordChanged("a", user, mail.Occasion{When: now}, mail.Change{}, now)
+			},
+			[]string{"was changed at 12:05 UTC on Monday 2 March 2026. All sessions were ended; every device has"}, false,
+		},
+		{
+			"new network", "Someone logged in to " + longService + " from a new network", longService, long.PublicURL,
+			func() (mail.Message, error) { return long.NewNetwork("a", user, there, now) },
+			[]string{"at 12:05 UTC on Monday 2 March 2026, with your password", "hadn't logged in lately. " + where, "someone else knows your password"}, false,
 		},
 		{
 			"session replayed", "Your session at " + longService + " was used elsewhere", longService, long.PublicURL,
-			func() (mail.Message, error) { return long.SessionReplayed("a", user, now, now) },
-			[]string{"At 12:05 UTC on Monday 2 March 2026", "we ended that session", "What to do"}, false,
+			func() (mail.Message, error) { return long.SessionReplayed("a", user, there, now) },
+			[]string{"At 12:05 UTC on Monday 2 March 2026", "we ended that session. " + where, "What to do"}, false,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -135,6 +168,48 @@ func TestGreeting(t *testing.T) {
 		m := recovery(t, mail.Recipient{Email: user.Email, FirstName: tc.first, LastName: tc.last})
 		if got, _, _ := strings.Cut(m.Text, "\n"); got != tc.want {
 			t.Errorf("%q %q is greeted %q, want %q", tc.first, tc.last, got, tc.want)
+		}
+	}
+}
+
+// Nor must what a thief's browser calls itself, in the very mail that warns of him:
+// all that is shown of it are names that we know.
+func TestNoticesShowNothingOfAStrangersOwn(t *testing.T) {
+	t.Parallel()
+	const address = "The request came from the address 2001:db8::1"
+	for _, tc := range []struct{ address, agent, want string }{
+		{"2001:db8::1", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1", address + ", from what calls itself Safari on an iPhone."},
+		{"2001:db8::1", "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Mobile Safari/537.36", address + ", from what calls itself Chrome on Android."},
+		{"2001:db8::1", "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36 Edg/138.0.0.0", address + ", from what calls itself Edge on a Mac."},
+		{"2001:db8::1", "curl/8.5.0", address + ", from what calls itself curl."},
+		{"2001:db8::1", "Mozilla/5.0 (X11; Linux x86_64) Jigsaw/1", address + ", from what calls itself Linux."},
+		{"2001:db8::1", "", address + "."},
+		{"2001:db8::1", "JudoClub/2.1", address + "."},
+		{"2001:db8::1", "It was us. Confirm your account at https://evil.example/ or evil.example, call +32 2 555 01 23", address + "."},
+		{"2001:db8::1", "Firefox. Not you? Go to http://evil.example", address + ", from what calls itself Firefox."},
+		{"2001:db8::1", "<a href=//evil.example>Firefox</a>\r\nBcc: x@evil.example\r\n\r\n", address + ", from what calls itself Firefox."},
+		{"2001:db8::1", "\u202eFirefox\u2066 \x00 \xff", address + ", from what calls itself Firefox."},
+		{"2001:db8::1", "firefox EvilFirefox FirefoxHelp", address + "."},
+		{"evil.example", "Firefox", ""},
+		{"fe80::1%evil.example", "Firefox", ""},
+		{"", "Firefox", ""},
+	} {
+		o := mail.Occasion{When: now, Address: tc.address, UserAgent: tc.agent}
+		m, err := (&mail.Writer{PublicURL: "https://x"}).NewNetwork("a", user, o, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "hadn't logged in lately."
+		if tc.want != "" {
+			want += " " + tc.want
+		}
+		for part, text := range map[string]string{"text": strings.Join(strings.Fields(m.Text), " ") + "\n", "HTML": m.HTML} {
+			if _, after, found := strings.Cut(text, want); !found || !strings.HasPrefix(after, " If it was you") && !strings.HasPrefix(after, "</p>") {
+				t.Errorf("from %q, %q: the %s lacks %q alone:\n%s", tc.address, tc.agent, part, want, text)
+			}
+			if strings.Contains(text, "evil") {
+				t.Errorf("from %q, %q: the %s tells it:\n%s", tc.address, tc.agent, part, text)
+			}
 		}
 	}
 }

@@ -34,6 +34,12 @@ func (r Reader) AttemptsOf(account string) ([]Attempts, error) {
 	return list(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
 }
 
+// KnowsNetworks says whether an account knows any network.
+func (tx *Tx) KnowsNetworks(account string) (bool, error) {
+	return found(discard(one(tx.Reader, column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,
+		account, micros(tx.Now))))
+}
+
 // Waits say how failures in a row hold back the next attempt: not until there
 // are Free of them, then for First, then each time for twice as long, but for
 // Longest at most; and at Most of them for good.

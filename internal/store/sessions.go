@@ -130,8 +130,11 @@ func (tx *Tx) EndSession(id, userID, reason string, l Lives) (bool, error) {
 
 // EndSessions ends all of the user's sessions. The user's row is updated first,
 // in the same transaction, so that none is opened meanwhile.
-func (tx *Tx) EndSessions(userID, reason string) error {
-	_, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND ended_at IS NULL`,
-		micros(tx.Now), reason, userID)
+func (tx *Tx) EndSessions(userID, reason string) error { return tx.EndSessionsBut(userID, "", reason) }
+
+// EndSessionsBut is EndSessions for all but the one named.
+func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
+	_, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND id <> $4 AND ended_at IS NULL`,
+		micros(tx.Now), reason, userID, but)
 	return err
 }

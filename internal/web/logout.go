@@ -16,7 +16,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Logout(r.Context(), user, refresh); err != nil {
+	if err := s.Rules.Logout(r.Context(), user.Profile, refresh); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)

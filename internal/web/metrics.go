@@ -13,7 +13,7 @@ import (
 // The labels that a request can be counted under. The client chooses none of
 // them: its path becomes the route's pattern, and a method that it made up "other".
 var (
-	countedMethods  = [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, "other"}
+	countedMethods  = [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete, http.MethodOptions, "other"}
 	countedStatuses = [...]int{200, 204, 206, 303, 304, 400, 401, 403, 404, 405, 413, 415, 416, 422, 429, 500, 503, 0} // 0: any other
 )
 

@@ -6,19 +6,18 @@ import (
 	"time"
 
 	"kwai/internal/auth"
-	"kwai/internal/store"
 )
 
 // currentUser is the user whose access token the request bears (RFC 6750, 2.1).
 // A token in the query or the body is not looked at.
-func (s *Server) currentUser(w http.ResponseWriter, r *http.Request) (store.Profile, error) {
+func (s *Server) currentUser(w http.ResponseWriter, r *http.Request) (auth.Caller, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) != 1 {
-		return store.Profile{}, auth.ErrNotLoggedIn
+		return auth.Caller{}, auth.ErrNotLoggedIn
 	}
 	scheme, access, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return store.Profile{}, auth.ErrNotLoggedIn
+		return auth.Caller{}, auth.ErrNotLoggedIn
 	}
 	user, err := s.Rules.Check(r.Context(), strings.TrimLeft(access, " "))
 	if err == nil {

@@ -62,6 +62,10 @@ func (s *Server) routes() []route {
 		{"POST", "/api/v1/auth/recover", s.recover, false},
 		{"POST", "/api/v1/auth/reset", s.reset, false},
 		{"GET", "/api/v1/auth/user", s.user, false},
+		{"POST", "/api/v1/auth/password", s.password, false},
+		{"GET", "/api/v1/auth/sessions", s.sessions, false},
+		{"DELETE", "/api/v1/auth/sessions", s.endOtherSessions, false},
+		{"DELETE", "/api/v1/auth/sessions/{id}", s.endSession, false},
 
 		{"GET", "/.well-known/jwks.json", s.jwks, false},
 		{"GET", "/openapi.yaml", s.openAPI, false},

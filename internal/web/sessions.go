@@ -1,0 +1,78 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"kwai/internal/store"
+)
+
+type sessionSchema struct {
+	ID        string  `json:"id"` // the sid of its access tokens
+	CreatedAt string  `json:"created_at"`
+	LastUsed  string  `json:"last_used"` // its latest renewal
+	Current   bool    `json:"current"`
+	Address   *string `json:"address"`    // that the login came from
+	UserAgent *string `json:"user_agent"` // as the client wrote it: not to be trusted
+}
+
+// sessions answers GET /api/v1/auth/sessions.
+func (s *Server) sessions(w http.ResponseWriter, r *http.Request) error {
+	caller, err := s.currentUser(w, r)
+	if err != nil {
+		return err
+	}
+	found, err := s.Rules.Sessions(r.Context(), caller)
+	if err != nil {
+		return err
+	}
+	answer := make([]sessionSchema, len(found))
+	for i, f := range found {
+		answer[i] = sessionOf(f, f.ID == caller.SessionID)
+	}
+	w.Header()["Cache-Control"] = noStore
+	return writeJSON(w, answer)
+}
+
+func sessionOf(s store.OpenedSession, current bool) sessionSchema {
+	return sessionSchema{
+		ID:        s.ID,
+		CreatedAt: s.CreatedAt.Format(time.RFC3339),
+		LastUsed:  s.RenewedAt.Format(time.RFC3339),
+		Current:   current,
+		Address:   optional(s.Address),
+		UserAgent: optional(s.UserAgent),
+	}
+}
+
+// optional is null for "".
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// endSession answers DELETE /api/v1/auth/sessions/{id}.
+func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
+	caller, err := s.currentUser(w, r)
+	if err != nil {
+		return err
+	}
+	if err := s.Rules.EndSession(r.Context(), caller, r.PathValue("id")); err != nil {
+		return err
+	}
+	return writeJSON(w, empty)
+}
+
+// endOtherSessions answers DELETE /api/v1/auth/sessions.
+func (s *Server) endOtherSessions(w http.ResponseWriter, r *http.Request) error {
+	caller, err := s.currentUser(w, r)
+	if err != nil {
+		return err
+	}
+	if err := s.Rules.EndOtherSessions(r.Context(), caller); err != nil {
+		return err
+	}
+	return writeJSON(w, empty)
+}
