@@ -101,3 +101,23 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+// Each kind of entry that the trail can have, and each reason, is explained in
+// docs/operating.md.
+func TestTheTrailIsDocumented(t *testing.T) {
+	t.Parallel()
+	_, doc, _ := strings.Cut(readDoc(t, "docs/operating.md"), "## The trail")
+	doc, _, _ = strings.Cut(doc, "\n## ")
+	constant := regexp.MustCompile(`(?m)^(?:const)?\s+(?:Event|Trace|reason|By)\w+\s+= "([^"]+)"`)
+	found := 0
+	for _, file := range []string{"event.go", "trail.go"} {
+		for _, m := range constant.FindAllStringSubmatch(readDoc(t, "internal/auth/"+file), -1) {
+			if found++; !strings.Contains(doc, "`"+m[1]+"`") {
+				t.Errorf("docs/operating.md doesn't explain %q in the trail", m[1])
+			}
+		}
+	}
+	if found < 20 {
+		t.Fatalf("only %d kinds and reasons found", found)
+	}
+}

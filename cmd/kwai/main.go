@@ -26,6 +26,8 @@ type cli struct {
 
 	Serve   serveCmd   `cmd:"" help:"Serve requests."`
 	User    userCmd    `cmd:"" help:"Make, show and change accounts."`
+	Session sessionCmd `cmd:"" help:"Show and end sessions."`
+	Log     logCmd     `cmd:"" help:"Show what happened: logins, failures, changes, and what throttling refused."`
 	Mail    mailCmd    `cmd:"" help:"Show mail that wasn't delivered, and send it again."`
 	Key     keyCmd     `cmd:"" help:"Make, show and change keys."`
 	Backup  backupCmd  `cmd:"" help:"Copy the SQLite database to a file."`

@@ -23,6 +23,7 @@ type userCmd struct {
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
+	Unlock   userUnlockCmd   `cmd:"" help:"Forget an account's failed logins, so that all may try again."`
 }
 
 // withRules runs a command on the database, beside a running server or without
@@ -153,20 +154,59 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		if err != nil {
 			return err
 		}
+		throttling, err := rules.Throttling(ctx, user)
+		if err != nil {
+			return err
+		}
 		v := viewUser(user)
 		if cmd.JSON {
-			return writeJSON(c, v)
+			return writeJSON(c, struct {
+				userView
+				Throttling throttlingView `json:"throttling"`
+			}{v, viewThrottling(throttling)})
 		}
 		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		for _, line := range [][2]string{
 			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"state", v.State},
 			{"password", v.PasswordCost}, {"password set", when(v.PasswordSetAt)}, {"last login", when(v.LastLoginAt)},
 			{"revoked", when(v.RevokedAt)}, {"created", when(v.CreatedAt)},
+			{"failed logins", failed(throttling)}, {"known networks", knownNetworks(throttling)},
 		} {
 			fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
 		}
 		return t.Flush()
 	})
+}
+
+// throttlingView is what throttling holds against an account, as it is printed.
+type throttlingView struct {
+	Failures      int64      `json:"failures"`   // in a row, from networks that the account doesn't know
+	WaitUntil     *time.Time `json:"wait_until"` // null: they needn't wait, or not for a time
+	Locked        bool       `json:"locked"`     // they wait for a reset, an unlock, or a login from a known network
+	KnownNetworks int        `json:"known_networks"`
+	HeldNetworks  int        `json:"held_networks"` // known ones that wait for failures of their own
+}
+
+func viewThrottling(t auth.Throttling) throttlingView {
+	return throttlingView{t.Failures, orNull(t.Until), t.Locked, t.Networks, t.Held}
+}
+
+func failed(t auth.Throttling) string {
+	switch text := fmt.Sprintf("%d in a row from unknown networks", t.Failures); {
+	case t.Locked:
+		return text + ", locked until a reset or kwai user unlock"
+	case !t.Until.IsZero():
+		return text + ", which wait until " + when(&t.Until)
+	default:
+		return text
+	}
+}
+
+func knownNetworks(t auth.Throttling) string {
+	if t.Held > 0 {
+		return fmt.Sprintf("%d, of which %d must wait for failures of their own", t.Networks, t.Held)
+	}
+	return fmt.Sprint(t.Networks)
 }
 
 type userListCmd struct {
@@ -259,4 +299,12 @@ func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) err
 		return err
 	}
 	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.SetPassword(ctx, cmd.Email, pw) })
+}
+
+type userUnlockCmd struct {
+	Email string `arg:"" help:"The e-mail address."`
+}
+
+func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.Unlock(ctx, cmd.Email) })
 }

@@ -59,6 +59,7 @@ var (
 	ErrNotLoggedIn = refuse(Unauthenticated, "You are not logged in.")
 	ErrRefresh     = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
 	ErrNoSession   = refuse(NotFound, "The refresh token was not found.")
+	ErrNotLive     = refuse(NotFound, "There is no live session with that id.")
 	ErrRecovery    = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")

@@ -68,3 +68,16 @@ func (v *Verified) Recalls(token string, now time.Time) bool {
 
 // Len is how many are remembered.
 func (v *Verified) Len() int { return len(v.v.newer) + len(v.v.older) }
+
+// MaxRefusals is how many counts of refusals may wait to be written.
+const MaxRefusals = maxRefusals
+
+// WaitingRefusals is how many do.
+func (s *Service) WaitingRefusals() int {
+	s.refusals.mu.Lock()
+	defer s.refusals.mu.Unlock()
+	return len(s.refusals.counts)
+}
+
+// TrailPage is how many entries of the trail are read at once.
+const TrailPage = trailPage

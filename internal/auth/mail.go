@@ -63,6 +63,9 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
 			e.CreatedAt = d.CreatedAt // when it happened is what they tell
 		}
+		if err := recordCommand(tx, TraceResent, d.UserID); err != nil {
+			return err
+		}
 		return tx.Publish(e, SubscriberMail)
 	})
 }

@@ -62,8 +62,9 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		return 0, err
 	}
 	published := 0
+	var throttled []string // accounts
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		taken, published = 0, 0
+		taken, published, throttled = 0, 0, nil
 		// One replica at a time: PostgreSQL would let two wait for each
 		// other's rows.
 		if err := tx.Serialize("recovery requests"); err != nil {
@@ -84,6 +85,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				many, err = s.manyRecoveries(tx, user.ID, r.RequestedAt)
 			}
 			if err == nil && many {
+				throttled = append(throttled, accountOf(r.EmailKey))
 				continue
 			}
 			if err == nil {
@@ -96,10 +98,16 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		}
 		return nil
 	})
-	if err == nil && published > 0 {
+	if err != nil {
+		return taken, err
+	}
+	for _, account := range throttled {
+		s.refusals.add(s.Store.Now(), attempt{account: account}, true)
+	}
+	if published > 0 {
 		s.published(EventRecovery)
 	}
-	return taken, err
+	return taken, nil
 }
 
 // manyRecoveries says that an account has had enough recoveries for now. Nobody

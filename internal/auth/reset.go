@@ -36,7 +36,7 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 		} else if !used {
 			return ErrRecovery
 		}
-		return s.passwordChanged(ctx, tx, user, reasonReset)
+		return s.passwordChanged(ctx, tx, user, ByRecovery)
 	})
 	if err == nil {
 		s.published(EventPasswordChanged)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -56,10 +57,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if err := s.tell(ctx, tx, told{kind: EventCreated, user: user.ID}); err != nil || stored.Hash != "" {
+		if err := s.tell(ctx, tx, told{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
 			return err
 		}
-		return s.tell(ctx, tx, told{kind: EventInvitation, user: user.ID})
+		return s.tell(ctx, tx, told{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	if err != nil {
 		return "", err
@@ -148,7 +149,7 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
 			return err
 		}
-		return s.tell(ctx, tx, told{kind: EventRevoked, user: user.ID})
+		return s.tell(ctx, tx, told{kind: EventRevoked, reason: ByCommand, user: user.ID})
 	})
 	if err == nil {
 		s.published(EventRevoked)
@@ -167,7 +168,7 @@ func (s *Service) Enact(ctx context.Context, email string) error {
 		if err != nil || !changed {
 			return err
 		}
-		return s.tell(ctx, tx, told{kind: EventEnacted, user: user.ID})
+		return s.tell(ctx, tx, told{kind: EventEnacted, reason: ByCommand, user: user.ID})
 	})
 	if err == nil {
 		s.published(EventEnacted)
@@ -185,7 +186,7 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 		if err := tx.ForgetFailures(accountOf(user.EmailKey)); err != nil {
 			return err
 		}
-		return record(tx, newID(tx.Now), TraceUnlocked, "", user.ID, "", Client{})
+		return recordCommand(tx, TraceUnlocked, user.ID)
 	})
 }
 
@@ -204,10 +205,41 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		if _, err := tx.SetPassword(user.ID, stored); err != nil {
 			return err
 		}
-		return s.passwordChanged(ctx, tx, user, reasonCommand)
+		return s.passwordChanged(ctx, tx, user, ByCommand)
 	})
 	if err == nil {
 		s.published(EventPasswordChanged)
 	}
 	return err
+}
+
+// Throttling is what is counted of an account's failed logins.
+type Throttling struct {
+	Failures int64     // in a row, from networks that the account doesn't know
+	Until    time.Time // until then they must wait; zero: they needn't
+	Locked   bool      // they must wait for a login from a known network, a reset or an Unlock
+	Networks int       // that the account knows
+	Held     int       // of these, how many must wait for failures of their own
+}
+
+// Throttling says what throttling holds against logins to an account.
+func (s *Service) Throttling(ctx context.Context, user store.User) (t Throttling, err error) {
+	counts, err := s.Store.Read(ctx).AttemptsOf(accountOf(user.EmailKey))
+	now, limits := s.Store.Now(), s.Settings.Limits
+	for _, c := range counts {
+		wait := limits.wait(c, now)
+		switch {
+		case c.Network == "":
+			t.Failures, t.Locked = c.Failures, c.Failures >= int64(limits.Most)
+			if wait > 0 && !t.Locked {
+				t.Until = c.Until
+			}
+		case c.ExpiresAt.After(now):
+			t.Networks++
+			if wait > 0 {
+				t.Held++
+			}
+		}
+	}
+	return t, err
 }

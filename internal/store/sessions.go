@@ -116,6 +116,7 @@ const (
 	EndReplay   = "replay"
 	EndRevoked  = "revoked"
 	EndPassword = "password"
+	EndCommand  = "command"
 )
 
 // EndSession ends a user's live session; false if there is none such.

@@ -15,6 +15,8 @@ type Trace struct {
 	SessionID string // may be empty
 	Address   string // of the client; empty for a command
 	UserAgent string
+
+	Email string // of the user; only TrailAfter reads it
 }
 
 func scanTrace(scan scanFunc) (t Trace, err error) {
@@ -39,10 +41,16 @@ func (r Reader) TraceByID(id string) (Trace, error) {
 	return one(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.id = $1`, id)
 }
 
-// TrailAfter lists up to n traces in the order of their ids, beginning behind
-// the one given.
+// TrailAfter lists up to n traces, and whom they are about, in the order of their
+// ids, beginning behind the one given.
 func (r Reader) TrailAfter(id string, n int) ([]Trace, error) {
-	return list(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.id > $1 ORDER BY trail.id LIMIT $2`, id, n)
+	return list(r, func(scan scanFunc) (t Trace, err error) {
+		var email string
+		t, err = scanTrace(func(dest ...any) error { return scan(append(dest, &email)...) })
+		t.Email = email
+		return t, err
+	}, `SELECT `+trailColumns+`, COALESCE(users.email, '') FROM trail LEFT JOIN users ON users.id = trail.user_id
+		WHERE trail.id > $1 ORDER BY trail.id LIMIT $2`, id, n)
 }
 
 // TrailOfUserAfter is TrailAfter for those about a user.

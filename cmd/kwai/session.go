@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
+)
+
+type sessionCmd struct {
+	List sessionListCmd `cmd:"" help:"List a user's live sessions, the latest login first, 1000 at most."`
+	End  sessionEndCmd  `cmd:"" help:"End sessions at once, at every server."`
+}
+
+// sessionView is a session as it is printed.
+type sessionView struct {
+	ID         string     `json:"id"`
+	CreatedAt  *time.Time `json:"created_at"`
+	LastUsedAt *time.Time `json:"last_used_at"` // the login or the latest renewal
+	Address    string     `json:"address"`      // of the login; "" where the trail doesn't go back that far
+	UserAgent  string     `json:"user_agent"`
+}
+
+func viewSession(o store.OpenedSession) sessionView {
+	return sessionView{o.ID, orNull(o.CreatedAt), orNull(o.RenewedAt), o.Address, printable(o.UserAgent)}
+}
+
+type sessionListCmd struct {
+	Email string `arg:"" help:"The e-mail address."`
+	JSON  bool   `name:"json" help:"Print a JSON array."`
+}
+
+func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		found, err := rules.UserSessions(ctx, cmd.Email)
+		if err != nil {
+			return err
+		}
+		if cmd.JSON {
+			return writeArray(c.out, func(yield func(sessionView, error) bool) {
+				for _, o := range found {
+					if !yield(viewSession(o), nil) {
+						return
+					}
+				}
+			})
+		}
+		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "ID\tCREATED\tLAST USED\tADDRESS\tUSER AGENT")
+		for _, o := range found {
+			v := viewSession(o)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.ID, when(v.CreatedAt), when(v.LastUsedAt), orDash(v.Address), orDash(shorten(v.UserAgent)))
+		}
+		return t.Flush()
+	})
+}
+
+type sessionEndCmd struct {
+	IDs  []string `arg:"" optional:"" name:"id" help:"The sessions' ids, as list prints them."`
+	User string   `placeholder:"EMAIL" help:"All of this user's."`
+}
+
+func (cmd *sessionEndCmd) Help() string {
+	return "The user may log in again; kwai user revoke prevents that."
+}
+
+func (cmd *sessionEndCmd) Run(ctx context.Context, s *Settings, c console) error {
+	if (len(cmd.IDs) == 0) == (cmd.User == "") {
+		return &usageError{"session end", errors.New("give either ids or --user")}
+	}
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		if cmd.User != "" {
+			return rules.EndUserSessions(ctx, cmd.User)
+		}
+		// Each that can be ended is, whatever is wrong with another.
+		var failed []error
+		for _, id := range cmd.IDs {
+			if err := rules.EndUserSession(ctx, id); err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", id, err))
+			}
+		}
+		return errors.Join(failed...)
+	})
+}

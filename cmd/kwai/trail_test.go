@@ -1,0 +1,96 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// Whatever stands in the trail, what is printed is fit for a terminal, each entry
+// in a line of its own.
+func TestTheLogObeysNobodysEscapes(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		id := s.user("ann@example.org", "a rather long one")
+		db, err := store.Open(t.Context(), store.Options{URL: s.Database})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		err = db.InTx(t.Context(), func(tx *store.Tx) error {
+			return tx.Record(store.Trace{
+				ID: "ffffffff-ffff-7fff-bfff-ffffffffffff", At: tx.Now, Kind: "session.opened", UserID: id,
+				UserAgent: "\x1b[2J\u009b31m\t\u202e\r\nforged\u2028" + strings.Repeat("é", 100),
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range []string{"--since=1h", "--json"} {
+			out := s.mustCommand("", "log", flag)
+			if !strings.Contains(out, "?[2J?31m????") || !strings.Contains(out, "forged?") {
+				t.Errorf("kwai log %s lacks the entry: %q", flag, out)
+			}
+			for _, r := range strings.ReplaceAll(out, "\n", "") {
+				if !unicode.IsGraphic(r) {
+					t.Errorf("kwai log %s prints %q", flag, r)
+				}
+			}
+			if strings.Contains(out, "\nforged") {
+				t.Errorf("kwai log %s prints a forged line: %q", flag, out)
+			}
+		}
+	})
+}
+
+func TestSince(t *testing.T) {
+	t.Parallel()
+	at := func(text string) time.Time {
+		t, _ := time.Parse(time.RFC3339Nano, text)
+		return t
+	}
+	for text, want := range map[string]since{
+		"90m":                       {ago: 90 * time.Minute},
+		"0s":                        {},
+		"30d":                       {ago: 30 * 24 * time.Hour},
+		"65535d":                    {ago: 65535 * 24 * time.Hour},
+		"2026-11-23":                {at: at("2026-11-23T00:00:00Z")},
+		"2026-11-23 15:04":          {at: at("2026-11-23T15:04:00Z")},
+		"2026-11-23 15:04:05":       {at: at("2026-11-23T15:04:05Z")},
+		"2026-11-23T15:04:05.25Z":   {at: at("2026-11-23T15:04:05.25Z")},
+		"2026-11-23T15:04:05+01:00": {at: at("2026-11-23T14:04:05Z")},
+	} {
+		var got since
+		if err := got.UnmarshalText([]byte(text)); err != nil || got.ago != want.ago || !got.at.Equal(want.at) {
+			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "d", "-1h", "-1d", "1.5d", "65536d", "99999999999999999999h", "2026-13-01", "now"} {
+		var got since
+		if err := got.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is %v, want an error", text, got)
+		}
+	}
+}
+
+// A session that a command ends is over at every server at once.
+func TestACommandEndsASessionAtEachReplica(t *testing.T) {
+	t.Parallel()
+	database := storetest.Postgres(t)
+	one, two := start(t, database), start(t, database)
+	one.user("ann@example.org", "a rather long one")
+	a := one.post("login", "", "username", "ann@example.org", "password", "a rather long one")
+	for _, s := range []*site{one, two} {
+		if a := s.get(userPath, a.field("access_token")); a.Status != 200 {
+			t.Fatal(a)
+		}
+	}
+	one.mustCommand("", "session", "end", "--user=ann@example.org")
+	for _, s := range []*site{one, two} {
+		s.get(userPath, a.field("access_token")).problem(t, 401)
+		s.post("access_token", "", "refresh_token", a.field("refresh_token")).problem(t, 401)
+	}
+}

@@ -1,0 +1,366 @@
+package auth_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+// from is the context of a client at that address, or of a command where it is "".
+func from(t tb, address string) context.Context {
+	if address == "" {
+		return t.Context()
+	}
+	return auth.WithClient(t.Context(), auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address})
+}
+
+// trail is what is recorded from then on.
+func (s *server) trail(t tb, since time.Time, email string) (all []auth.Entry) {
+	t.Helper()
+	for e, err := range s.Trail(t.Context(), since, email) {
+		ok(t, err)
+		all = append(all, e)
+	}
+	return all
+}
+
+// brief is an entry without its id and time, in a line.
+func brief(e auth.Entry) string {
+	return strings.Join([]string{e.Kind, e.Reason, e.Email, e.SessionID, e.Address, e.UserAgent}, "|")
+}
+
+func briefs(all []auth.Entry) (lines []string) {
+	for _, e := range all {
+		lines = append(lines, brief(e))
+	}
+	slices.Sort(lines) // of one moment they have no order
+	return lines
+}
+
+// Each thing that happens is recorded once, with whose it was, why, the session
+// and the client; and what doesn't happen isn't.
+func TestTheTrailHasEachThingOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		const bob, carl, home, away = "bob@example.org", "carl@example.org", "192.0.2.1", "2001:db8::7"
+		var user store.User
+		var one, two, three auth.Tokens
+		id, recovery := func(tokens auth.Tokens) string { return s.session(t, tokens).ID }, ""
+		login := func(address, email, password string) (tokens auth.Tokens) {
+			tokens, _ = s.Login(from(t, address), email, password)
+			return tokens
+		}
+		agent := func(address string) string { return address + "|agent of " + address }
+		for _, step := range []struct {
+			what string
+			do   func()
+			want func() []string
+		}{
+			{"an account", func() { user = s.user(t, ann) }, func() []string {
+				return []string{"user.created|by a command|" + ann + "|||"}
+			}},
+			{"an invitation", func() { must(s.CreateUser(t.Context(), auth.NewUser{Email: bob}))(t) }, func() []string {
+				return []string{"user.created|by a command|" + bob + "|||", "user.invited|by a command|" + bob + "|||"}
+			}},
+			{"an account that is there", func() { _, _ = s.CreateUser(t.Context(), auth.NewUser{Email: ann}) }, nil},
+			{"a login", func() { one = login(home, ann, oldPassword) }, func() []string {
+				return []string{"session.opened||" + ann + "|" + id(one) + "|" + agent(home)}
+			}},
+			{"a login from a new network", func() { two = login(away, ann, oldPassword) }, func() []string {
+				return []string{"session.new-network||" + ann + "|" + id(two) + "|" + agent(away), "session.opened||" + ann + "|" + id(two) + "|" + agent(away)}
+			}},
+			{"a wrong password", func() { login(home, " ANN@example.org", "wrong") }, func() []string {
+				return []string{"login.failed|wrong password|" + ann + "||" + agent(home)}
+			}},
+			{"an unknown account", func() { login(home, "nobody@example.org", oldPassword) }, func() []string {
+				return []string{"login.failed|no such account|||" + agent(home)}
+			}},
+			{"a malformed address", func() { login(home, "nonsense", oldPassword) }, func() []string {
+				return []string{"login.failed|no such account|||" + agent(home)}
+			}},
+			{"an invited user", func() { login(home, bob, oldPassword) }, func() []string {
+				return []string{"login.failed|no password is chosen yet|" + bob + "||" + agent(home)}
+			}},
+			{"a renewal", func() { one = s.renew(t, one) }, nil},
+			{"a logout", func() { ok(t, s.Logout(from(t, home), user.Profile, one.Refresh)) }, func() []string {
+				return []string{"session.ended||" + ann + "|" + id(one) + "|" + agent(home)}
+			}},
+			{"a logout again", func() { _ = s.Logout(from(t, home), user.Profile, one.Refresh) }, nil},
+			{"a replay", func() {
+				s.renew(t, two)
+				c.advance(time.Hour)
+				_, err := s.Renew(from(t, away), two.Refresh, c.now())
+				wantErr(t, "a replay", err, auth.ErrRefresh)
+			}, func() []string {
+				return []string{"session.replayed||" + ann + "|" + id(two) + "|" + agent(away)}
+			}},
+			{"the replay again", func() { _, _ = s.Renew(from(t, away), two.Refresh, c.now()) }, nil},
+			{"a recovery", func() {
+				ok(t, s.Recover(from(t, away), ann))
+				s.deliver(t)
+				must(s.TakeRecoveries(t.Context()))(t)
+				recovery = idIn(t, s.deliver(t)[0])
+			}, func() []string {
+				return []string{"user.recovery||" + ann + "||" + agent(away)}
+			}},
+			{"a recovery of nobody", func() {
+				ok(t, s.Recover(from(t, away), "nobody@example.org"))
+				must(s.TakeRecoveries(t.Context()))(t)
+			}, nil},
+			{"a reset", func() { ok(t, s.Reset(from(t, away), recovery, newPassword)) }, func() []string {
+				return []string{"user.password-changed|by a recovery|" + ann + "||" + agent(away)}
+			}},
+			{"the reset again", func() { _ = s.Reset(from(t, away), recovery, newPassword) }, nil},
+			{"a password set", func() { ok(t, s.SetPassword(t.Context(), ann, oldPassword)) }, func() []string {
+				return []string{"user.password-changed|by a command|" + ann + "|||"}
+			}},
+			{"an unlocking", func() { ok(t, s.Unlock(t.Context(), ann)) }, func() []string {
+				return []string{"user.unlocked|by a command|" + ann + "|||"}
+			}},
+			{"logins", func() {
+				one, two, three = login(home, ann, oldPassword), login(home, ann, oldPassword), login(away, ann, oldPassword)
+			}, func() []string {
+				return []string{
+					"session.opened||" + ann + "|" + id(one) + "|" + agent(home), "session.opened||" + ann + "|" + id(two) + "|" + agent(home),
+					"session.opened||" + ann + "|" + id(three) + "|" + agent(away),
+				}
+			}},
+			{"a session ended", func() { ok(t, s.EndUserSession(t.Context(), id(one))) }, func() []string {
+				return []string{"session.ended|by a command|" + ann + "|" + id(one) + "||"}
+			}},
+			{"the session ended again", func() { wantErr(t, "again", s.EndUserSession(t.Context(), id(one)), auth.ErrNotLive) }, nil},
+			{"all sessions ended", func() { ok(t, s.EndUserSessions(t.Context(), ann)) }, func() []string {
+				return []string{"session.ended|by a command|" + ann + "|" + id(two) + "||", "session.ended|by a command|" + ann + "|" + id(three) + "||"}
+			}},
+			{"all sessions ended again", func() { ok(t, s.EndUserSessions(t.Context(), ann)) }, nil},
+			{"a revocation", func() { ok(t, s.Revoke(t.Context(), ann)) }, func() []string {
+				return []string{"user.revoked|by a command|" + ann + "|||"}
+			}},
+			{"a revocation again", func() { ok(t, s.Revoke(t.Context(), ann)) }, nil},
+			{"a revoked user", func() { login(home, ann, oldPassword) }, func() []string {
+				return []string{"login.failed|the user is revoked|" + ann + "||" + agent(home)}
+			}},
+			{"an enactment", func() { ok(t, s.Enact(t.Context(), ann)) }, func() []string {
+				return []string{"user.enacted|by a command|" + ann + "|||"}
+			}},
+			{"an enactment again", func() { ok(t, s.Enact(t.Context(), ann)) }, nil},
+			{"a mail sent again", func() {
+				must(s.CreateUser(t.Context(), auth.NewUser{Email: carl}))(t)
+				waiting := s.outbox(t)
+				ok(t, s.ResendMail(t.Context(), waiting[len(waiting)-1].ID))
+			}, func() []string {
+				return []string{"mail.resent|by a command|" + carl + "|||", "user.created|by a command|" + carl + "|||", "user.invited|by a command|" + carl + "|||"}
+			}},
+			{"a mail sent again that isn't there", func() {
+				wantErr(t, "a mail", s.ResendMail(t.Context(), "nonsense"), auth.ErrNoMail)
+			}, nil},
+			{"a key", func() {
+				ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+					return auth.RecordKey(tx, auth.TraceKeyMade, "sign", "abc", "by the schedule")
+				}))
+			}, func() []string { return []string{"key.made|by the schedule: sign abc||||"} }},
+		} {
+			c.advance(time.Minute)
+			began := c.now()
+			step.do()
+			var want []string
+			if step.want != nil {
+				want = step.want()
+			}
+			slices.Sort(want)
+			if diff := cmp.Diff(want, briefs(s.trail(t, began, ""))); diff != "" {
+				t.Errorf("%s is recorded as (-want +got):\n%s", step.what, diff)
+			}
+		}
+		all := s.trail(t, time.Time{}, "")
+		if !slices.IsSortedFunc(all, func(a, b auth.Entry) int { return a.At.Compare(b.At) }) {
+			t.Errorf("the trail isn't in order")
+		}
+		var want []string
+		for _, e := range all {
+			if e.Email == ann {
+				want = append(want, brief(e))
+			}
+		}
+		slices.Sort(want)
+		if diff := cmp.Diff(want, briefs(s.trail(t, time.Time{}, "ANN@example.org"))); diff != "" {
+			t.Errorf("one account's trail (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// An entry has the id of the event that tells the same.
+func TestATraceHasItsEventsID(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		s.subscribe(t)
+		user := s.user(t, ann)
+		ok(t, s.Logout(t.Context(), user.Profile, s.login(t, ann, oldPassword).Refresh))
+		ok(t, s.Recover(t.Context(), ann))
+		must(s.TakeRecoveries(t.Context()))(t)
+		recorded := make(map[string]string)
+		for _, e := range s.trail(t, time.Time{}, "") {
+			recorded[e.ID] = e.Kind
+		}
+		events := make(map[string]string)
+		for _, d := range must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t) {
+			events[d.ID] = d.Type
+		}
+		if diff := cmp.Diff(events, recorded); diff != "" || len(events) != 4 {
+			t.Errorf("events and what is recorded (-events +recorded):\n%s", diff)
+		}
+	})
+}
+
+// What can't be recorded doesn't happen, and what doesn't happen isn't recorded.
+func TestTheTrailIsWrittenWithWhatItTells(t *testing.T) {
+	for _, missing := range []string{"trail", "deliveries"} {
+		t.Run("without "+missing, func(t *testing.T) {
+			each(t, func(t *testing.T, s *server, c *clock) {
+				s.subscribe(t)
+				user := s.user(t, ann)
+				s.user(t, "revoked@example.org")
+				ok(t, s.Revoke(t.Context(), "revoked@example.org"))
+				session, replaced := s.login(t, ann, oldPassword), s.login(t, ann, oldPassword)
+				s.renew(t, replaced)
+				c.advance(time.Hour)
+				recovery := s.recovery(t, user)
+				ok(t, s.Recover(t.Context(), ann))
+				state := func() map[string]int {
+					counts := make(map[string]int)
+					for _, query := range []string{
+						`users`, `users WHERE revoked_at IS NULL`, `users WHERE password_set_at > created_at`, `sessions WHERE ended_at IS NULL`,
+						`recoveries WHERE ended_at IS NULL`, `recovery_requests`, `events`, `trail`, `deliveries`,
+					} {
+						counts[query] = s.count(t, `SELECT COUNT(*) FROM `+query)
+					}
+					return counts
+				}
+				before := state()
+				s.exec(t, `ALTER TABLE `+missing+` RENAME TO gone`)
+				for what, err := range map[string]error{
+					"a login":            second(s.Login(t.Context(), ann, oldPassword)),
+					"a logout":           s.Logout(t.Context(), user.Profile, session.Refresh),
+					"a replay":           second(s.Renew(t.Context(), replaced.Refresh, c.now())),
+					"a recovery":         second(s.TakeRecoveries(t.Context())),
+					"a reset":            s.Reset(t.Context(), recovery, newPassword),
+					"a session ended":    s.EndUserSession(t.Context(), s.session(t, session).ID),
+					"all sessions ended": s.EndUserSessions(t.Context(), ann),
+					"a revocation":       s.Revoke(t.Context(), ann),
+					"an enactment":       s.Enact(t.Context(), "revoked@example.org"),
+					"a password set":     s.SetPassword(t.Context(), ann, newPassword),
+					"an account":         second(s.CreateUser(t.Context(), auth.NewUser{Email: "new@example.org"})),
+				} {
+					if err == nil || auth.CodeOf(err) == auth.Unauthenticated {
+						t.Errorf("%s: error %v, want that of the database", what, err)
+					}
+				}
+				s.exec(t, `ALTER TABLE gone RENAME TO `+missing)
+				if diff := cmp.Diff(before, state()); diff != "" {
+					t.Errorf("what failed has left (-before +after):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func (s *server) exec(t *testing.T, statement string) {
+	t.Helper()
+	must(s.database(t).ExecContext(t.Context(), statement))(t)
+}
+
+// Entries are read in pages, from the very microsecond on that is asked for, in
+// the order of time.
+func TestTheTrailIsReadInPages(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		began := c.now().Add(time.Hour)
+		const pages, page = 3, auth.TrailPage
+		for i := range pages * page {
+			c.set(began.Add(time.Duration(i) * time.Microsecond))
+			ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+				if err := auth.RecordKey(tx, auth.TraceKeyMade, "sign", fmt.Sprint(i), "by a test"); err != nil {
+					return err
+				}
+				return tx.AddRefusals(store.Refusals{Hour: began, Account: fmt.Sprintf("account %d", i), Count: 1})
+			}))
+		}
+		for _, from := range []int{0, 1, page - 1, page, page + 1, pages*page - 1, pages * page} {
+			var reasons []string
+			refusals := 0
+			for _, e := range s.trail(t, began.Add(time.Duration(from)*time.Microsecond), "") {
+				if e.Kind == auth.TraceThrottled {
+					refusals++
+				} else {
+					reasons = append(reasons, e.Reason)
+				}
+			}
+			var want []string
+			for i := from; i < pages*page; i++ {
+				want = append(want, fmt.Sprintf("by a test: sign %d", i))
+			}
+			if diff := cmp.Diff(want, reasons); diff != "" {
+				t.Errorf("from the microsecond %d on (-want +got):\n%s", from, diff)
+			}
+			if refusals != pages*page {
+				t.Errorf("from the microsecond %d on: %d counts of refusals, want %d", from, refusals, pages*page)
+			}
+		}
+		for range s.Trail(t.Context(), time.Time{}, user.Email) {
+			break // that ends it
+		}
+		for e, err := range s.Trail(t.Context(), time.Time{}, "nobody@example.org") {
+			if wantErr(t, "nobody's trail", err, auth.ErrNoUser); e.ID != "" {
+				t.Errorf("nobody's trail: %v", e)
+			}
+		}
+	})
+}
+
+// What is recorded holds nothing that lets anybody in.
+func TestTheTrailHoldsNoSecret(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		const unknown, wrong = "unknown@example.org", "a wrong password"
+		s.Settings.Limits = auth.Defaults.Limits
+		s.Settings.Limits.Free = 3
+		user := s.user(t, ann)
+		first := s.login(t, ann, oldPassword)
+		next := s.renew(t, first)
+		for _, email := range []string{ann, unknown} {
+			for range 4 {
+				_, _ = s.Login(from(t, "192.0.2.1"), email, wrong)
+			}
+		}
+		c.advance(time.Hour)
+		_, _ = s.Renew(t.Context(), first.Refresh, c.now())
+		id := s.recover(t, ann)
+		ok(t, s.Reset(t.Context(), id, newPassword))
+		ok(t, s.WriteRefusals(t.Context()))
+		secrets := map[string]string{
+			"a password": oldPassword, "the new password": newPassword, "a wrong password": wrong, "an unknown address": unknown,
+			"an access token": first.Access, "a refresh token": first.Refresh, "another": next.Refresh, "a recovery's id": id,
+			"its hash": fmt.Sprintf("%x", token.HashRecoveryID(id)), "a hash": user.PasswordHash,
+		}
+		all := s.trail(t, time.Time{}, "")
+		if len(all) < 10 {
+			t.Fatalf("only %d entries", len(all))
+		}
+		for _, e := range all {
+			for what, secret := range secrets {
+				if strings.Contains(fmt.Sprintf("%+v", e), secret) {
+					t.Errorf("%+v holds %s", e, what)
+				}
+			}
+		}
+	})
+}
