@@ -219,7 +219,7 @@ func (s *site) dump(t *testing.T) (cells []cell) {
 		t.Fatalf("only these tables: %q", tables)
 	}
 	for _, table := range tables {
-		query(t, db, `SELECT * FROM "`+table+`"`, func(column string, value []byte) { cells = append(cells, cell{table, column, value}) })
+		query(t, db, `SELECT * FROM "`+table+`"`, func(column string, value []byte) { cells = append(cells, cell{table, column, value}) }) //nolint:unqueryvet // all there are
 	}
 	return cells
 }

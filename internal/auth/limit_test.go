@@ -27,8 +27,11 @@ const (
 // from is the context of a client there.
 func from(t *testing.T, address string) context.Context {
 	t.Helper()
-	c := auth.Client{Address: netip.MustParseAddr(address), Network: true}
-	return auth.WithClient(t.Context(), c)
+	return fromAddress(t.Context(), address)
+}
+
+func fromAddress(ctx context.Context, address string) context.Context {
+	return auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(address), Network: true})
 }
 
 // limited is each with the limits on, which set may change.
