@@ -40,6 +40,9 @@ func (s *Service) PretendedCost(email string) string { return s.pretendedCost(em
 // MaxRequests is how many recovery requests may wait.
 const MaxRequests = maxRequests
 
+// AccountOf is what an address is counted under.
+func AccountOf(email string) string { return accountOf(email) }
+
 // MaxRefusals is how many counts of refusals an hour has.
 const MaxRefusals = maxRefusals
 
