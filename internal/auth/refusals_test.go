@@ -97,16 +97,18 @@ func TestThrottledRecoveriesAreCounted(t *testing.T) {
 	})
 }
 
-// A flood on ever other accounts fills no memory: what is above the bound is
+// A flood from ever other networks fills no memory: what is above the bound is
 // counted together.
 func TestRefusalsThatWaitAreBounded(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits = auth.Defaults.Limits
 		s.Settings.Limits.NetworkBurst, s.Settings.Limits.NetworkHour = 1, 1
-		_, _ = s.Login(from(t.Context(), "192.0.2.1"), "first@example.org", "wrong")
 		const more = 50
 		for i := range auth.MaxRefusals + more {
-			if _, err := s.Login(from(t.Context(), "192.0.2.1"), fmt.Sprintf("user%d@example.org", i), "wrong"); auth.CodeOf(err) != auth.Throttled {
+			ctx := from(t.Context(), fmt.Sprintf("10.%d.%d.1", i/256, i%256))
+			_, err := s.Login(ctx, fmt.Sprintf("user%d@example.org", i), "wrong")
+			wantErr(t, "the one that is allowed", err, auth.ErrCredentials)
+			if _, err := s.Login(ctx, fmt.Sprintf("other%d@example.org", i), "wrong"); auth.CodeOf(err) != auth.Throttled {
 				t.Fatal(err)
 			}
 		}
