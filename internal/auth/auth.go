@@ -161,5 +161,5 @@ func firstID(at time.Time) string {
 // (RFC 9562, 5.7 and 6.2, method 3).
 func stamp(id *uuid.UUID, t time.Time) {
 	us := max(t.UnixMicro(), 0)
-	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000)) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000))
 }
