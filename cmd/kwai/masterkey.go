@@ -18,11 +18,11 @@ const masterKeyEvery = 2 * time.Second
 // followMasterKey takes over what the master key file holds when it changes, until
 // ctx ends: if it can be read and opens all keys, else those in use stay. What
 // has changed is taken once it stays the same, so that no half-written file is;
-// its text is compared, since its time tells too little.
-func (s *Settings) followMasterKey(ctx context.Context, keys *auth.Keys, log *slog.Logger) {
+// its text is compared, since its time tells too little. used is the digest of
+// what is in use.
+func (s *Settings) followMasterKey(ctx context.Context, keys *auth.Keys, used [32]byte, log *slog.Logger) {
 	file := s.masterKeyFile()
-	used := digest(file)
-	last := used
+	last := digest(file)
 	tick := time.NewTicker(masterKeyEvery)
 	defer tick.Stop()
 	for {

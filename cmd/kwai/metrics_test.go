@@ -234,8 +234,8 @@ func TestMetricsTellOfMailThatWaits(t *testing.T) {
 
 // allowed are the values that labels can have.
 var allowed = map[string]*regexp.Regexp{
-	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|reset|style\.css|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user)))$`),
-	"method":     regexp.MustCompile(`^(GET|HEAD|POST|OPTIONS|other)$`),
+	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|reset|style\.css|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user|password|sessions(/\{id\})?)))$`),
+	"method":     regexp.MustCompile(`^(GET|HEAD|POST|DELETE|OPTIONS|other)$`),
 	"status":     regexp.MustCompile(`^([2345]\d\d|other)$`),
 	"outcome":    regexp.MustCompile(`^[a-z]+$`),
 	"reason":     regexp.MustCompile(`^[a-z_]+$`),
@@ -243,6 +243,7 @@ var allowed = map[string]*regexp.Regexp{
 	"subscriber": regexp.MustCompile(`^(mail|nats)$`),
 	"state":      regexp.MustCompile(`^(in_use|idle)$`),
 	"purpose":    regexp.MustCompile(`^(sign|mac)$`),
+	"table":      regexp.MustCompile(`^[a-z_]+$`),
 	"engine":     regexp.MustCompile(`^(sqlite|postgres)$`),
 	"version":    regexp.MustCompile(``), "goversion": regexp.MustCompile(``), "revision": regexp.MustCompile(``),
 	"le": regexp.MustCompile(`^(\+Inf|[0-9.]+)$`),

@@ -103,6 +103,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if err != nil {
 		return &usageError{"--master-key-file", err}
 	}
+	masterDigest := digest(s.masterKeyFile())
 	if err := os.MkdirAll(s.Data, 0o700); err != nil {
 		return &usageError{"--data", err}
 	}
@@ -185,7 +186,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowRecoveries(working) })
 	background.Go(func() { rules.FollowCosts(working) })
 	background.Go(func() { rules.FollowKeys(working) })
-	background.Go(func() { s.followMasterKey(working, keys, log) })
+	background.Go(func() { s.followMasterKey(working, keys, masterDigest, log) })
 	background.Go(func() { rules.FollowSubscribers(working) })
 	background.Go(func() { rules.FollowRefusals(working) })
 	background.Go(func() { rules.FollowPurge(working) })

@@ -84,3 +84,6 @@ const TrailPage = trailPage
 
 // RecordKey records what became of a server key.
 var RecordKey = recordKey
+
+// MaxLiveSessions is how many sessions a user has at most.
+const MaxLiveSessions = maxLiveSessions

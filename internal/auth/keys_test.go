@@ -507,3 +507,31 @@ func TestMasterKeyChanges(t *testing.T) {
 		must(auth.EnsureKeys(t.Context(), s.Store, parse(fresh), s.Settings, s.Log))(t)
 	})
 }
+
+// How long a key is accepted follows from when the one after it became active: to
+// revoke that one must not bring it back.
+func TestARevocationRevivesNoExpiredKey(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		first := s.login(t, ann, oldPassword)
+		next := func() {
+			must(s.RotateKeys(t.Context(), token.MAC))(t)
+			c.advance(s.Settings.KeyLead() + time.Second)
+		}
+		next()
+		c.advance(40 * 24 * time.Hour)
+		next()
+		keys := s.keys(t, token.MAC)
+		if len(keys) != 3 || keys[1].State != token.Retired || keys[2].State != token.Expired {
+			t.Fatalf("the keys are %+v", keys)
+		}
+		must(s.RevokeKey(t.Context(), keys[1].ID))(t)
+		s.Age(auth.KeysFollow + time.Millisecond)
+		now := s.keys(t, token.MAC)
+		if last := now[len(now)-1]; last.ID != keys[2].ID || last.State != token.Expired || !last.Until.Equal(keys[2].Until) {
+			t.Errorf("the expired key is %+v, and was %+v", last, keys[2])
+		}
+		_, err := s.Renew(t.Context(), first.Refresh, c.now())
+		wantErr(t, "a renewal with the expired key's token", err, auth.ErrRefresh)
+	})
+}

@@ -105,6 +105,15 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		if err != nil {
 			return err
 		}
+		excess, err := tx.EndOldest(user.ID, maxLiveSessions)
+		if err != nil {
+			return err
+		}
+		for _, id := range excess {
+			if err := s.tell(ctx, tx, told{kind: EventEnded, reason: reasonExcess, user: user.ID, session: id}); err != nil {
+				return err
+			}
+		}
 		if err := s.attemptSucceeded(tx, a); err != nil {
 			return err
 		}
@@ -116,6 +125,10 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 	})
 	return session, why, err
 }
+
+// maxLiveSessions bounds a user's sessions: else whoever has the password could
+// open so many that they can't be ended in one transaction, as a reset must.
+const maxLiveSessions = 1000
 
 // maxStrange bounds how many logins from new networks a user is told of within a
 // day. Who travels, or whose provider moves him about, shall not stop reading them.

@@ -9,6 +9,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/password"
+	"kwai/internal/store"
 )
 
 func bcryptOf(t *testing.T, password string) string {
@@ -142,5 +143,28 @@ func TestALoginRenewsAnOldHash(t *testing.T) {
 		if mails := s.outbox(t); len(mails) != 0 {
 			t.Errorf("a new hash was told to the user: %v", mails)
 		}
+	})
+}
+
+// A user's sessions are bounded, or they couldn't be ended together.
+func TestAUsersSessionsAreBounded(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		first := s.login(t, ann, oldPassword)
+		c.advance(time.Second)
+		second := s.login(t, ann, oldPassword)
+		ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+			for range auth.MaxLiveSessions - 2 {
+				c.advance(time.Millisecond)
+				if err := tx.OpenSession(auth.NewID(c.now()), user.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		s.alive(t, first, second)
+		last := s.login(t, ann, oldPassword)
+		s.dead(t, user, first)
+		s.alive(t, second, last)
 	})
 }

@@ -266,10 +266,16 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 		if err := recordKey(tx, TraceKeyRevoked, string(r.Purpose), id, ByCommand); err != nil {
 			return err
 		}
-		if r.State == token.Active {
-			if r.Instead, err = s.replace(tx, all, standing, at); err != nil {
-				return err
-			}
+		switch {
+		case r.State == token.Active:
+			r.Instead, err = s.replace(tx, all, standing, at)
+		case r.State != token.Next && at+1 < len(standing) && standing[at+1].Purpose == r.Purpose:
+			// Until when the one before it is accepted follows from this one's time:
+			// another, with which nothing was made, keeps its place.
+			_, err = s.Keys.makeKey(tx, all, r.Purpose, r.From(), ByCommand)
+		}
+		if err != nil {
+			return err
 		}
 		if r.Purpose == token.MAC {
 			r.Recoveries, err = tx.EndRecoveriesUnder(id)

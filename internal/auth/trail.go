@@ -28,6 +28,7 @@ const (
 	reasonPassword = "wrong password"
 	reasonRevoked  = "the user is revoked"
 	reasonInvited  = "no password is chosen yet"
+	reasonExcess   = "too many sessions" // of a session that was ended by a login
 	reasonChanged  = "the password was changed meanwhile"
 )
 

@@ -116,6 +116,7 @@ const (
 	EndReplay   = "replay"
 	EndRevoked  = "revoked"
 	EndPassword = "password"
+	EndExcess   = "excess"
 	EndCommand  = "command"
 )
 
@@ -137,4 +138,12 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 	_, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND id <> $4 AND ended_at IS NULL`,
 		micros(tx.Now), reason, userID, but)
 	return err
+}
+
+// EndOldest ends the user's oldest live sessions beyond those to keep, a hundred
+// at most, and returns their ids. The user's row is updated first.
+func (tx *Tx) EndOldest(userID string, keep int) ([]string, error) {
+	return list(tx.Reader, column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
+		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
+		micros(tx.Now), EndExcess, userID, keep)
 }
