@@ -306,8 +306,8 @@ func TestCertificatesAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(t)
 		firstCert, firstKey := a.issue(1)
-		var log bytes.Buffer
-		c, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).certificate(slog.New(slog.NewTextHandler(&log, nil)))
+		log := newLogBuffer(t)
+		c, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).certificate(slog.New(slog.NewTextHandler(log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

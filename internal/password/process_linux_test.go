@@ -53,7 +53,7 @@ func workers(t *testing.T, before ...worker) (found []worker) {
 
 func TestWorkersInProcesses(t *testing.T) { // not parallel: it counts processes
 	var log bytes.Buffer
-	p := newPool(t, password.Options{Workers: 2, Processes: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	p := newPool(t, password.Options{Workers: 2, Processes: true, MaxWait: time.Minute, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if w := workers(t); w != nil {
 		t.Errorf("before the first hash there are processes: %v", w)
 	}
