@@ -60,6 +60,7 @@ type attempt struct {
 	network string // "" where it isn't known
 	known   bool   // the account knows the network
 	counted bool
+	until   time.Time // that the account's next attempt must wait
 }
 
 // accountOf is what an address is counted under. It needs no key: who has the
@@ -128,7 +129,7 @@ func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, by
 	limits := s.Settings.Limits
 	if a.known {
 		err = s.Store.One(ctx, func(tx *store.Tx) (err error) {
-			a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
+			a.until, a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
 			return err
 		})
 		byAccount = true
@@ -136,7 +137,7 @@ func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, by
 		err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 			a.counted, byAccount = true, false
 			if a.account != "" {
-				if a.counted, err = tx.CountStranger(a.account, limits.waits(), limits.Remember); err != nil || !a.counted {
+				if a.until, a.counted, err = tx.CountStranger(a.account, limits.waits(), limits.Remember); err != nil || !a.counted {
 					byAccount = true
 					return err
 				}
@@ -191,9 +192,9 @@ func (s *Service) attemptWasNone(ctx context.Context, a attempt) {
 	}
 	err := s.Store.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if a.known {
-			return tx.RefundAttempt(a.account, a.network)
+			return tx.RefundAttempt(a.account, a.network, a.until)
 		}
-		if err := tx.RefundAttempt(a.account, ""); err != nil || a.network == "" || ctx.Err() != nil {
+		if err := tx.RefundAttempt(a.account, "", a.until); err != nil || a.network == "" || ctx.Err() != nil {
 			return err
 		}
 		return tx.RefundNetwork(a.network, s.Settings.Limits.allowance())

@@ -82,27 +82,31 @@ const (
 )
 
 // CountStranger counts an attempt of a network that the account doesn't know as a
-// failure; false if it must wait. The count is forgotten once none was counted
-// for that long.
-func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (bool, error) {
+// failure, and returns how long the next one must wait; false if this one must.
+// The count is forgotten once none was counted for that long.
+func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (until time.Time, ok bool, err error) {
 	first := int64(0)
 	if w.Free <= 1 {
 		first = micros(tx.Now.Add(w.First))
 	}
-	n, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
+	return tx.counted(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
 		ON CONFLICT (account, network) DO UPDATE SET expires_at = excluded.expires_at, `+waitMore+`
-		WHERE `+waitOver,
+		WHERE `+waitOver+` RETURNING until`,
 		w.args(tx.Now, account, first, micros(tx.Now.Add(forget)))...)
-	return n == 1, err
 }
 
-// CountKnown counts an attempt of a network that the account knows as a failure;
-// false if it must wait, or isn't known any more.
-func (tx *Tx) CountKnown(account, network string, w Waits) (bool, error) {
-	n, err := tx.exec(`UPDATE attempts SET `+waitMore+`
-		WHERE account = $8 AND network = $9 AND expires_at > $1 AND `+waitOver,
+func (tx *Tx) counted(query string, args ...any) (until time.Time, ok bool, err error) {
+	at, err := one(tx.Reader, column[int64], query, args...)
+	ok, err = found(err)
+	return fromMicros(at), ok, err
+}
+
+// CountKnown is CountStranger for a network that the account knows; false, too,
+// if it isn't known any more.
+func (tx *Tx) CountKnown(account, network string, w Waits) (until time.Time, ok bool, err error) {
+	return tx.counted(`UPDATE attempts SET `+waitMore+`
+		WHERE account = $8 AND network = $9 AND expires_at > $1 AND `+waitOver+` RETURNING until`,
 		w.args(tx.Now, account, network)...)
-	return n == 1, err
 }
 
 // Allowance lets a network fail Burst times at once, and then once each Every.
@@ -135,8 +139,8 @@ func (tx *Tx) RefundNetwork(network string, a Allowance) error {
 }
 
 // RefundAttempt takes back a failure of an account that was none, and the wait
-// that it began.
-func (tx *Tx) RefundAttempt(account, network string) error {
+// until then, which it began; one that a later failure began stays.
+func (tx *Tx) RefundAttempt(account, network string, until time.Time) error {
 	if network == "" {
 		// With its only failure the row goes: who gives each attempt up must not
 		// be able to leave one for each address there could be.
@@ -145,8 +149,8 @@ func (tx *Tx) RefundAttempt(account, network string) error {
 			return err
 		}
 	}
-	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = 0 WHERE account = $1 AND network = $2 AND failures > 0`,
-		account, network)
+	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = CASE WHEN until = $3 THEN 0 ELSE until END
+		WHERE account = $1 AND network = $2 AND failures > 0`, account, network, micros(until))
 	return err
 }
 

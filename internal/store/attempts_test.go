@@ -21,14 +21,23 @@ var (
 	waits     = store.Waits{Free: 5, Most: 100, First: time.Second, Longest: time.Hour}
 	allowance = store.Allowance{Burst: 3, Every: time.Minute}
 	ninety    = 90 * 24 * time.Hour
+	noWait    = time.Unix(0, 0) // what an attempt below the fifth begins
 )
 
 // counters tries to count, and says whether it may.
 type counter func(tx *store.Tx) (bool, error)
 
-func stranger(tx *store.Tx) (bool, error) { return tx.CountStranger(account, waits, ninety) }
-func known(tx *store.Tx) (bool, error)    { return tx.CountKnown(account, near, waits) }
-func network(tx *store.Tx) (bool, error)  { return tx.CountNetwork(near, allowance) }
+func stranger(tx *store.Tx) (bool, error) {
+	_, ok, err := tx.CountStranger(account, waits, ninety)
+	return ok, err
+}
+
+func known(tx *store.Tx) (bool, error) {
+	_, ok, err := tx.CountKnown(account, near, waits)
+	return ok, err
+}
+
+func network(tx *store.Tx) (bool, error) { return tx.CountNetwork(near, allowance) }
 
 // wantCount tries to count at that time.
 func wantCount(t *testing.T, s *store.Store, what string, now time.Time, count counter, want bool) {
@@ -104,7 +113,8 @@ func TestWaitsOfOddSettings(t *testing.T) {
 		} {
 			now := epoch
 			count := func(tx *store.Tx) (bool, error) {
-				return tx.CountStranger(fmt.Sprint("odd", i), w.waits, ninety)
+				_, ok, err := tx.CountStranger(fmt.Sprint("odd", i), w.waits, ninety)
+				return ok, err
 			}
 			for n, wait := range w.after {
 				wantCount(t, s, fmt.Sprintf("%d: failure %d", i, n+1), now, count, true)
@@ -242,16 +252,19 @@ func TestRefunds(t *testing.T) {
 			count := ofAccount[name]
 			for range 50 { // none of which is more than the fifth
 				wantCount(t, s, name, epoch, count, true)
-				at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from) })
+				at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
 			}
 			for range 5 {
 				wantCount(t, s, name, epoch, count, true)
 			}
 			wantCount(t, s, name+": the sixth", epoch, count, false)
-			at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from) })
+			at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
+			wantCount(t, s, name+": the fourth was none", epoch, count, false)
+			until := counts(t, s)[from].Until
+			at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, until) })
 			wantCount(t, s, name+": once the fifth was none", epoch, count, true)
-			if got := counts(t, s)[from].Failures; got != 5 {
-				t.Errorf("%s: %d failures, want 5", name, got)
+			if got := counts(t, s)[from].Failures; got != 4 {
+				t.Errorf("%s: %d failures, want 4", name, got)
 			}
 		}
 		for range 50 {
@@ -271,7 +284,7 @@ func TestARefundLeavesNoRow(t *testing.T) {
 		at(t, s, epoch, func(tx *store.Tx) error {
 			for _, from := range []string{"", near} {
 				for range 2 { // once more than was counted
-					if err := tx.RefundAttempt(account, from); err != nil {
+					if err := tx.RefundAttempt(account, from, noWait); err != nil {
 						return err
 					}
 				}
