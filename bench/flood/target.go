@@ -19,7 +19,7 @@ import (
 // sessions: a login to an unknown address costs what a hash in use costs, in
 // the proportions of the costs, so there must be many more of the others.
 const (
-	sessionOwners = 8
+	sessionOwners = 32 // who may have ten thousand sessions each
 	honestOwners  = 256
 	victims       = 2048 // whose passwords the flood guesses
 )

@@ -44,9 +44,9 @@ const (
 	flush = 10 * time.Second
 )
 
-// gcPercent lets the heap grow to three times what is in use, some MiB, instead of
-// twice: memory for a few percent of the rate.
-const gcPercent = 200
+// gcPercent lets the heap grow to two and a half times what is in use, instead of
+// twice: some MiB for a few percent of the rate.
+const gcPercent = 150
 
 // Run serves until ctx ends.
 func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error) {

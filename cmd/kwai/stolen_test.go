@@ -58,7 +58,7 @@ func TestAStolenDatabase(t *testing.T) {
 			func() {
 				for what, password := range map[string]string{
 					"the password": good, "a wrong password": "Wrong \"Secret\" ü1", "a password typed as an address": "typed into the wrong field", "a client's secret": "client/Secret+4",
-					"a password chosen by a reset": "chosen Secret 5", "a password that is refused": "bad\x01Secret 6", "a password set by a command": "commanded Secret 7", "an imported password": "imported Secret 8",
+					"a password chosen by a reset": "chosen Secret 5", "a password chosen by its owner": "owned Secret 9", "a password that is refused": "bad\x01Secret 6", "a password set by a command": "commanded Secret 7", "an imported password": "imported Secret 8",
 				} {
 					hidden.text(what, password)
 				}
@@ -114,8 +114,25 @@ func TestAStolenDatabase(t *testing.T) {
 				command("", "mail", "list", "--json")
 				command("", "status", "--json")
 			},
+			func() { // the owner's own hand
+				in := do(200, login("ann@example.org", hidden.plant("a password chosen by a reset")))
+				hidden.tokens(t, "a login to change the password", in)
+				change := func(current string) answer {
+					return s.post("password", in.field("access_token"), "password", hidden.plant(current), "new_password", hidden.plant("a password chosen by its owner"))
+				}
+				do(422, change("a wrong password"))
+				do(200, change("a password chosen by a reset"))
+			},
+			func() { // keys come and go
+				for n := range 2 {
+					hidden.keys(t, s)
+					command("", "key", "rotate", "--master-key-file="+masterKeyOf(t, s.Database))
+					hidden.tokens(t, fmt.Sprint("a login after rotation ", n), do(200, login("ann@example.org", hidden.plant("a password chosen by its owner"))))
+				}
+				command("", "key", "list")
+			},
 			func() { // those that stay
-				hidden.tokens(t, "a session that goes on", do(200, login("ann@example.org", hidden.plant("a password chosen by a reset"))))
+				hidden.tokens(t, "a session that goes on", do(200, login("ann@example.org", hidden.plant("a password chosen by its owner"))))
 				hidden.id("a recovery that can be used", s.recoveryOf(mails, "ann@example.org"))
 			},
 			func() { // throttled

@@ -13,7 +13,7 @@ const (
 	// maxRequests bounds the recovery requests that a server takes from one look
 	// at them to the next. It counts what it took, not what waits: that would
 	// cost the more the worse the flood is.
-	maxRequests = 10_000
+	maxRequests = 1000
 	// requestBatch is how many are looked at in one transaction.
 	requestBatch = 100
 	// requestTick is when they are looked at: at fixed times, so that the work
