@@ -199,6 +199,28 @@ func TestATravellerGetsInByAReset(t *testing.T) {
 	})
 }
 
+// The folded form of an address may be longer than an address can be. It is an
+// account like others: what is forgotten is what was counted of it alone.
+func TestAnAddressThatGrowsByFolding(t *testing.T) {
+	long := strings.Repeat("\u0130", 22) + "@example.org" // 44 bytes become 66
+	limited(t, func(l *auth.Limits) { l.NetworkBurst = 2 }, func(t *testing.T, s *server, c *clock) {
+		s.user(t, long)
+		s.lock(t, c, long)
+		if h := must(s.Throttling(t.Context(), must(s.User(t.Context(), long))(t)))(t); !h.Locked {
+			t.Errorf("locked, and shown is %+v", h)
+		}
+		ok(t, s.Unlock(t.Context(), long))
+		s.wantTry(t, "unlocked", home, long, oldPassword, "in")
+		s.lock(t, c, long)
+		for range 2 {
+			s.wantTry(t, "a neighbour", cafe, nobody, wrong, "wrong")
+		}
+		ok(t, s.Reset(from(t.Context(), cafe), s.recover(t, long), newPassword))
+		s.wantTry(t, "the neighbour, whose network has used up its allowance", cafe, nobody, wrong, "18s")
+		s.wantTry(t, "where it was reset", cafe, long, newPassword, "in")
+	})
+}
+
 func TestNetworksAndFailuresAreForgotten(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		const life = 90 * 24 * time.Hour

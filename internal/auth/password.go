@@ -35,7 +35,7 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
-	a, err := s.attempt(ctx, user.Email)
+	a, err := s.attempt(ctx, accountOfKey(user.EmailKey))
 	if err != nil {
 		return err
 	}

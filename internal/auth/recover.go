@@ -85,7 +85,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				many, err = s.manyRecoveries(tx, user.ID, r.RequestedAt)
 			}
 			if err == nil && many {
-				throttled = append(throttled, accountOf(r.EmailKey))
+				throttled = append(throttled, accountOfKey(r.EmailKey))
 				continue
 			}
 			if err == nil {
