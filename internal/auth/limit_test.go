@@ -231,6 +231,9 @@ func TestNetworksAndFailuresAreForgotten(t *testing.T) {
 		c.set(last.Add(life - 2*time.Hour))
 		s.wantTry(t, "a stranger, long after", cafe, ann, wrong, "1h0m0s")
 		c.set(last.Add(life))
+		if held := must(s.Throttling(t.Context(), must(s.User(t.Context(), ann))(t)))(t); held != (auth.Throttling{}) {
+			t.Errorf("90 days after the last failure there is still %+v", held)
+		}
 		s.wantTry(t, "90 days after the last failure", cafe, ann, wrong, "wrong")
 		for range 4 {
 			s.wantTry(t, "at home, which counts as a stranger now", home, ann, wrong, "wrong")

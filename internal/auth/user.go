@@ -233,12 +233,13 @@ func (s *Service) Throttling(ctx context.Context, user store.User) (t Throttling
 	for _, c := range counts {
 		wait := limits.wait(c, now)
 		switch {
+		case !c.ExpiresAt.After(now): // it counts for nothing
 		case c.Network == "":
 			t.Failures, t.Locked = c.Failures, c.Failures >= int64(limits.Most)
 			if wait > 0 && !t.Locked {
 				t.Until = c.Until
 			}
-		case c.ExpiresAt.After(now):
+		default:
 			t.Networks++
 			if wait > 0 {
 				t.Held++
