@@ -421,3 +421,30 @@ func TestRecoveryMailsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// Who has somebody's password can't keep the owner from a new one by using up the
+// owner's mails and ending the links in them.
+func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		ask := func(what string) {
+			mails := 0
+			for range 20 {
+				ok(t, s.Recover(from(t.Context(), cafe), ann))
+				must(s.TakeRecoveries(t.Context()))(t)
+				mails += len(s.deliver(t))
+				c.advance(61 * time.Second)
+			}
+			if mails != 5 {
+				t.Errorf("%s: %d mails, want 5", what, mails)
+			}
+		}
+		thief := s.caller(t, s.login(t, ann, oldPassword))
+		ask("the thief")
+		ok(t, s.ChangePassword(from(t.Context(), cafe), thief, oldPassword, newPassword))
+		id := s.recover(t, ann)
+		c.advance(time.Second)
+		ok(t, s.Reset(from(t.Context(), home), id, oldPassword))
+		s.deliver(t)
+		ask("a stranger after that")
+	})
+}
