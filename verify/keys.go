@@ -130,8 +130,9 @@ func (s *issuer) begin(now time.Time) *fetch {
 	defer s.mu.Unlock()
 	last := s.last
 	if last != nil {
+		// Below 0 is one who looked at the clock before the one who began it.
 		age := now.Sub(last.begun)
-		if !last.ended() || 0 <= age && age < fetchPause {
+		if !last.ended() || -fetchPause < age && age < fetchPause {
 			return last
 		}
 	}

@@ -150,6 +150,28 @@ func TestForgedKeyIDsCostOneFetchInTwoSeconds(t *testing.T) {
 	})
 }
 
+// Of many at once some have looked at the clock before others have begun a fetch,
+// and come to it after its end.
+func TestWhoIsOvertakenByAFetchMakesNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKey("a")
+		s := newServer(t, publish(k))
+		v, token := s.verifier(), k.token(t)
+		var late time.Duration
+		v.Now = func() time.Time { return time.Now().Add(-late) }
+		wants(t, v, token, "valid", 0)
+		forged := key{k.PrivateKey, "forged"}.token(t)
+		for late = range 100 * time.Nanosecond {
+			wants(t, v, forged, "unknown key", 0)
+			wants(t, v, token, "valid", 0)
+		}
+		if n := s.fetches.Load(); n != 1 {
+			t.Errorf("%d fetches at one moment, want 1", n)
+		}
+	})
+}
+
 func TestOneFetchServesAllWhoWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -298,8 +298,9 @@ func (s Settings) keyLives() token.Lives {
 	return token.Lives{
 		Sign: s.AccessLife + keysLeeway,
 		// A refresh token lives as long as its session does without a renewal;
-		// replaced at the end of that, it is good for two reuse windows at most.
-		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + 2*s.ReuseWindow + keysLeeway,
+		// replaced at the end of that, it is good for two reuse windows at most, and
+		// not without its session. (More would overflow in the end.)
+		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
 	}
 }
 

@@ -122,6 +122,24 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 	})
 }
 
+// At the longest lives that can be set, too.
+func TestKeysOfTheLongestLives(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		const longest = 100 * 365 * 24 * time.Hour
+		l := &s.Settings
+		l.RefreshIdle, l.SessionLife, l.ReuseWindow = longest, longest, longest
+		l.AccessLife, l.RecoveryLife, l.InvitationLife = longest, longest, longest
+		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+		s.user(t, ann)
+		tokens := s.login(t, ann, oldPassword)
+		must(s.RotateKeys(t.Context(), token.Sign, token.MAC))(t)
+		c.advance(s.Settings.KeyLead() + 24*time.Hour)
+		follow(t, s)
+		must(s.Check(t.Context(), tokens.Access))(t)
+		s.renew(t, tokens)
+	})
+}
+
 // Three servers, eight clients and keys that change every few seconds of a time
 // that runs twenty times as fast.
 func TestKeysChangeWhileClientsRenew(t *testing.T) {

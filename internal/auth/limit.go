@@ -72,16 +72,22 @@ func accountOf(email string) string {
 	if err != nil {
 		return ""
 	}
+	return accountOfKey(key)
+}
+
+// accountOfKey is accountOf for an address that is folded. To fold it again would
+// not do: the form of a long one may be too long for an address.
+func accountOfKey(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// attempt counts a try of a password for an address as a failure, unless it is
+// attempt counts a try of a password for an account as a failure, unless it is
 // one too many: then the error is Throttled. It does the same for every address.
 // Who calls it says in the end that the attempt succeeded, or was none.
-func (s *Service) attempt(ctx context.Context, email string) (attempt, error) {
+func (s *Service) attempt(ctx context.Context, account string) (attempt, error) {
 	client, _ := clientOf(ctx)
-	a := attempt{account: accountOf(email), network: client.network()}
+	a := attempt{account: account, network: client.network()}
 	counts, err := s.Store.Read(ctx).Attempts(a.account, a.network)
 	if err != nil {
 		return a, err

@@ -199,6 +199,28 @@ func TestATravellerGetsInByAReset(t *testing.T) {
 	})
 }
 
+// The folded form of an address may be longer than an address can be. It is an
+// account like others: what is forgotten is what was counted of it alone.
+func TestAnAddressThatGrowsByFolding(t *testing.T) {
+	long := strings.Repeat("\u0130", 22) + "@example.org" // 44 bytes become 66
+	limited(t, func(l *auth.Limits) { l.NetworkBurst = 2 }, func(t *testing.T, s *server, c *clock) {
+		s.user(t, long)
+		s.lock(t, c, long)
+		if h := must(s.Throttling(t.Context(), must(s.User(t.Context(), long))(t)))(t); !h.Locked {
+			t.Errorf("locked, and shown is %+v", h)
+		}
+		ok(t, s.Unlock(t.Context(), long))
+		s.wantTry(t, "unlocked", home, long, oldPassword, "in")
+		s.lock(t, c, long)
+		for range 2 {
+			s.wantTry(t, "a neighbour", cafe, nobody, wrong, "wrong")
+		}
+		ok(t, s.Reset(from(t.Context(), cafe), s.recover(t, long), newPassword))
+		s.wantTry(t, "the neighbour, whose network has used up its allowance", cafe, nobody, wrong, "18s")
+		s.wantTry(t, "where it was reset", cafe, long, newPassword, "in")
+	})
+}
+
 func TestNetworksAndFailuresAreForgotten(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		const life = 90 * 24 * time.Hour
@@ -209,6 +231,9 @@ func TestNetworksAndFailuresAreForgotten(t *testing.T) {
 		c.set(last.Add(life - 2*time.Hour))
 		s.wantTry(t, "a stranger, long after", cafe, ann, wrong, "1h0m0s")
 		c.set(last.Add(life))
+		if held := must(s.Throttling(t.Context(), must(s.User(t.Context(), ann))(t)))(t); held != (auth.Throttling{}) {
+			t.Errorf("90 days after the last failure there is still %+v", held)
+		}
 		s.wantTry(t, "90 days after the last failure", cafe, ann, wrong, "wrong")
 		for range 4 {
 			s.wantTry(t, "at home, which counts as a stranger now", home, ann, wrong, "wrong")
@@ -394,5 +419,32 @@ func TestRecoveryMailsAreBounded(t *testing.T) {
 		if n := mails(0, 1); n != 1 {
 			t.Errorf("%d mails after a clock was put right, want 1", n)
 		}
+	})
+}
+
+// Who has somebody's password can't keep the owner from a new one by using up the
+// owner's mails and ending the links in them.
+func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		ask := func(what string) {
+			mails := 0
+			for range 20 {
+				ok(t, s.Recover(from(t.Context(), cafe), ann))
+				must(s.TakeRecoveries(t.Context()))(t)
+				mails += len(s.deliver(t))
+				c.advance(61 * time.Second)
+			}
+			if mails != 5 {
+				t.Errorf("%s: %d mails, want 5", what, mails)
+			}
+		}
+		thief := s.caller(t, s.login(t, ann, oldPassword))
+		ask("the thief")
+		ok(t, s.ChangePassword(from(t.Context(), cafe), thief, oldPassword, newPassword))
+		id := s.recover(t, ann)
+		c.advance(time.Second)
+		ok(t, s.Reset(from(t.Context(), home), id, oldPassword))
+		s.deliver(t)
+		ask("a stranger after that")
 	})
 }

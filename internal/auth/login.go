@@ -19,7 +19,7 @@ func (s *Service) Login(ctx context.Context, email, password string) (Tokens, er
 }
 
 func (s *Service) login(ctx context.Context, email, password string) (Tokens, error) {
-	a, err := s.attempt(ctx, email)
+	a, err := s.attempt(ctx, accountOf(email))
 	if err != nil {
 		return Tokens{}, err
 	}

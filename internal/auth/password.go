@@ -35,7 +35,7 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
-	a, err := s.attempt(ctx, user.Email)
+	a, err := s.attempt(ctx, accountOfKey(user.EmailKey))
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,8 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
 		client, _ := clientOf(ctx)
-		recorded := s.Store.One(ctx, func(tx *store.Tx) error {
+		// Who hangs up in time isn't spared the record.
+		recorded := s.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			return record(tx, newID(tx.Now), TraceNotChanged, reasonPassword, user.ID, caller.SessionID, client)
 		})
 		if recorded != nil {

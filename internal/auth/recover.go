@@ -82,10 +82,10 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 			}
 			many := false
 			if err == nil {
-				many, err = s.manyRecoveries(tx, user.ID, r.RequestedAt)
+				many, err = s.manyRecoveries(tx, user, r.RequestedAt)
 			}
 			if err == nil && many {
-				throttled = append(throttled, accountOf(r.EmailKey))
+				throttled = append(throttled, accountOfKey(r.EmailKey))
 				continue
 			}
 			if err == nil {
@@ -111,19 +111,25 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 }
 
 // manyRecoveries says that an account has had enough recoveries for now. Nobody
-// is told: the ones before it are as good.
-func (s *Service) manyRecoveries(tx *store.Tx, userID string, now time.Time) (bool, error) {
+// is told: the ones before it are as good. Those from before the password was
+// changed aren't: whoever has it could use them up, change it, and so keep the
+// owner from a link.
+func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (bool, error) {
 	l := s.Settings.Limits
 	if l.Off {
 		return false, nil
 	}
+	var changed time.Time
+	if !user.PasswordSetAt.After(now) {
+		changed = user.PasswordSetAt
+	}
 	// What lies ahead was requested while a clock was: it must not hold up now's.
 	ahead := firstID(now.Add(store.ClockSlack))
-	n, err := tx.TracesOf(userID, EventRecovery, firstID(now.Add(-time.Hour)), ahead)
+	n, err := tx.TracesOf(user.ID, EventRecovery, firstID(later(now.Add(-time.Hour), changed)), ahead)
 	if err != nil || n >= int64(l.MailHour) {
 		return true, err
 	}
-	n, err = tx.TracesOf(userID, EventRecovery, firstID(now.Add(-l.MailPause)), ahead)
+	n, err = tx.TracesOf(user.ID, EventRecovery, firstID(later(now.Add(-l.MailPause), changed)), ahead)
 	return n > 0, err
 }
 

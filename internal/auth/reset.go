@@ -76,7 +76,7 @@ func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.
 		return err
 	}
 	client, _ := clientOf(ctx)
-	a := attempt{account: accountOf(user.EmailKey), network: client.network()}
+	a := attempt{account: accountOfKey(user.EmailKey), network: client.network()}
 	if err := tx.ForgetFailures(a.account); err != nil {
 		return err
 	}

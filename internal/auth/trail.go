@@ -151,7 +151,7 @@ func (s *Service) happened(ctx context.Context, since, end time.Time, user store
 func (s *Service) refused(ctx context.Context, since, end time.Time, user store.User) iter.Seq2[Entry, error] {
 	account := ""
 	if user.ID != "" {
-		account = accountOf(user.EmailKey)
+		account = accountOfKey(user.EmailKey)
 	}
 	return func(yield func(Entry, error) bool) {
 		var known map[string]store.Profile
@@ -184,14 +184,14 @@ func (s *Service) refused(ctx context.Context, since, end time.Time, user store.
 // given.
 func (s *Service) accounts(ctx context.Context, one store.User) (map[string]store.Profile, error) {
 	if one.ID != "" {
-		return map[string]store.Profile{accountOf(one.EmailKey): one.Profile}, nil
+		return map[string]store.Profile{accountOfKey(one.EmailKey): one.Profile}, nil
 	}
 	known := make(map[string]store.Profile)
 	for user, err := range s.Users(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		known[accountOf(user.EmailKey)] = store.Profile{ID: user.ID, Email: user.Email}
+		known[accountOfKey(user.EmailKey)] = store.Profile{ID: user.ID, Email: user.Email}
 	}
 	return known, nil
 }

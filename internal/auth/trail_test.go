@@ -1,9 +1,11 @@
 package auth_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,6 +264,42 @@ func TestTheTrailIsWrittenWithWhatItTells(t *testing.T) {
 			})
 		})
 	}
+}
+
+// leaving is a client that hangs up as soon as it is looked at a second time: when
+// its failure, found out, is about to be recorded.
+type leaving struct {
+	context.Context
+	looks *atomic.Int64
+	leave func()
+}
+
+func (l leaving) Value(key any) any {
+	value := l.Context.Value(key)
+	if _, is := value.(auth.Client); is && l.looks.Add(1) == 2 {
+		l.leave()
+	}
+	return value
+}
+
+func TestWhoHangsUpIsNotSparedTheRecord(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		user := s.user(t, ann)
+		caller := s.caller(t, s.login(t, ann, oldPassword))
+		for kind, guess := range map[string]func(context.Context) error{
+			auth.TraceLoginFailed: func(ctx context.Context) error { return second(s.Login(ctx, ann, wrong)) },
+			auth.TraceNotChanged:  func(ctx context.Context) error { return s.ChangePassword(ctx, caller, wrong, newPassword) },
+		} {
+			ctx, leave := context.WithCancel(from(t.Context(), cafe))
+			_ = guess(leaving{ctx, new(atomic.Int64), leave})
+			if ctx.Err() == nil {
+				t.Fatalf("%s: the client never left", kind)
+			}
+			if n := s.count(t, `SELECT COUNT(*) FROM trail WHERE kind = '`+kind+`' AND user_id = '`+user.ID+`'`); n != 1 {
+				t.Errorf("%d traces of %s, want 1", n, kind)
+			}
+		}
+	})
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -187,7 +187,7 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 		return err
 	}
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.ForgetFailures(accountOf(user.EmailKey)); err != nil {
+		if err := tx.ForgetFailures(accountOfKey(user.EmailKey)); err != nil {
 			return err
 		}
 		return recordCommand(tx, TraceUnlocked, user.ID)
@@ -228,17 +228,18 @@ type Throttling struct {
 
 // Throttling says what throttling holds against logins to an account.
 func (s *Service) Throttling(ctx context.Context, user store.User) (t Throttling, err error) {
-	counts, err := s.Store.Read(ctx).AttemptsOf(accountOf(user.EmailKey))
+	counts, err := s.Store.Read(ctx).AttemptsOf(accountOfKey(user.EmailKey))
 	now, limits := s.Store.Now(), s.Settings.Limits
 	for _, c := range counts {
 		wait := limits.wait(c, now)
 		switch {
+		case !c.ExpiresAt.After(now): // it counts for nothing
 		case c.Network == "":
 			t.Failures, t.Locked = c.Failures, c.Failures >= int64(limits.Most)
 			if wait > 0 && !t.Locked {
 				t.Until = c.Until
 			}
-		case c.ExpiresAt.After(now):
+		default:
 			t.Networks++
 			if wait > 0 {
 				t.Held++
