@@ -226,12 +226,18 @@ func (s *Settings) checkLimits() error {
 			return &usageError{n.flag, fmt.Errorf("%d is not between 1 and %d", n.value, n.most)}
 		}
 	}
+	if s.LimitMost < s.LimitFree {
+		return &usageError{"--limit-most", fmt.Errorf("%d is less than --limit-free, %d", s.LimitMost, s.LimitFree)}
+	}
+	if s.LimitFirstWait > s.LimitLongestWait {
+		return &usageError{"--limit-first-wait", fmt.Errorf("%v is more than --limit-longest-wait, %v", s.LimitFirstWait, s.LimitLongestWait)}
+	}
 	for _, d := range []struct {
 		flag        string
 		value       time.Duration
 		least, most time.Duration
 	}{
-		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, s.LimitLongestWait},
+		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
 		{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
 		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
 	} {
