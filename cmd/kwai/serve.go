@@ -125,7 +125,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		}
 		log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
 	}
-	if s.PublicURL == "" && !cmd.Dev {
+	if s.SMTP != "" && s.PublicURL == "" {
 		log.Warn("no public URL is set (--public-url): links in mails lead to this machine only", "public_url", s.publicURL.String())
 	}
 	if s.Limits == "off" {
