@@ -82,7 +82,7 @@ const (
 )
 
 // CountStranger counts an attempt of a network that the account doesn't know as a
-// failure, and returns how long the next one must wait; false if this one must.
+// failure, and returns until when the next one must wait; false if this one must.
 // The count is forgotten once none was counted for that long.
 func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (until time.Time, ok bool, err error) {
 	first := int64(0)
