@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
+
+	"kwai/internal/testing/need"
 )
 
 // Machines that run tests can be slow.
@@ -30,17 +31,11 @@ const (
 
 // startBrowser starts a Chromium without windows, until the end of the test.
 // Each name below example.org leads it to loopback, and no other name anywhere.
-// Where there is no Chromium the test is skipped, or fails if
-// KWAI_TEST_ENGINES=all.
+// Where there is no Chromium the test is skipped, or fails if every test was
+// asked for.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("KWAI_TEST_ENGINES") == "all" {
-			t.Fatal("no chromium: install it, or leave KWAI_TEST_ENGINES unset")
-		}
-		t.Skip("no chromium: what browsers do is not tested")
-	}
+	path := need.Program(t, "chromium")
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.NoSandbox, // it can't have one as root

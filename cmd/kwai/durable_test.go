@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/need"
 )
 
 // What is answered was on the disk before: between the arrival of each request
@@ -70,18 +71,14 @@ func TestAnswersAreDurable(t *testing.T) {
 }
 
 // requireStrace skips the test where no program can be traced, or fails it if
-// KWAI_TEST_ENGINES is "all".
+// every test was asked for.
 func requireStrace(t *testing.T) {
 	t.Helper()
 	out, err := exec.Command("strace", "--output="+os.DevNull, "true").CombinedOutput()
 	if err == nil {
 		return
 	}
-	why := fmt.Sprintf("strace can't be used here (is it installed, and is ptrace allowed?): %v %s", err, bytes.TrimSpace(out))
-	if os.Getenv("KWAI_TEST_ENGINES") == "all" {
-		t.Fatal(why + "; KWAI_TEST_ENGINES=all asks for it")
-	}
-	t.Skip(why)
+	need.Missing(t, fmt.Errorf("strace can't be used here (is it installed, and is ptrace allowed?): %w %s", err, bytes.TrimSpace(out)))
 }
 
 // signalTraced signals the traced program, unless it has ended: to kill its

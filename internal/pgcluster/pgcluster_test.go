@@ -1,22 +1,19 @@
 package pgcluster_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"kwai/internal/pgcluster"
+	"kwai/internal/testing/need"
 )
 
 // requirePostgres is pgtest.Require, whose package builds on this one.
 func requirePostgres(t *testing.T) {
 	t.Helper()
 	if err := pgcluster.Available(); err != nil {
-		if os.Getenv("KWAI_TEST_ENGINES") == "all" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		need.Missing(t, err)
 	}
 }
 

@@ -37,7 +37,7 @@
 // passing package prints when it is given a list of packages, and there is no
 // way round that: the line and the skips show with "go test -v", and with a
 // plain "go test" in the package's own folder. Where PostgreSQL must not be
-// missed, set KWAI_TEST_ENGINES=all: then these tests fail instead. Results
+// missed, set KWAI_TEST=all: then these tests fail instead. Results
 // are cached: after installing PostgreSQL, run once with -count=1.
 package pgtest
 
@@ -49,6 +49,7 @@ import (
 	"testing"
 
 	"kwai/internal/pgcluster"
+	"kwai/internal/testing/need"
 )
 
 // Cluster is one running PostgreSQL server.
@@ -113,7 +114,7 @@ func Main(m *testing.M) int {
 }
 
 // Require skips the test if this machine cannot run PostgreSQL, or fails it if
-// KWAI_TEST_ENGINES is "all". [Database], [Template] and [FromTemplate] call it.
+// every test was asked for (package need). [Database], [Template] and [FromTemplate] call it.
 func Require(tb testing.TB) {
 	tb.Helper()
 	if err := pgcluster.Available(); err != nil {
@@ -125,11 +126,8 @@ var sayOnce sync.Once
 
 func refuse(tb testing.TB, why error) {
 	tb.Helper()
-	if os.Getenv("KWAI_TEST_ENGINES") == "all" {
-		tb.Fatalf("%v; KWAI_TEST_ENGINES=all asks for it", why)
-	}
-	sayOnce.Do(func() { fmt.Fprintln(os.Stderr, "PostgreSQL tests skipped:", why) })
-	tb.Skip(why)
+	sayOnce.Do(func() { fmt.Fprintln(os.Stderr, "Tests on PostgreSQL can't run:", why) })
+	need.Missing(tb, why)
 }
 
 // Database makes an empty database and returns its URL, of the form

@@ -8,7 +8,7 @@
 //	}
 //
 // PostgreSQL is a private cluster; where its programs are missing, its tests
-// are skipped, or fail if KWAI_TEST_ENGINES=all.
+// are skipped, or fail if KWAI_TEST=all (package need).
 package storetest
 
 import (
