@@ -27,8 +27,9 @@
 //   - Each database is new, the test's own, and dropped at the test's end. All
 //     functions may be called by parallel tests.
 //
-// It is made for speed, not for keeping: fsync and autovacuum are off. A test
-// about durability, or one that stops the server, starts its own with [Start].
+// It is made for speed, not for keeping: fsync and autovacuum are off, and what
+// Main runs has its temporary files in memory, if there is room (package memory).
+// A test about durability, or one that stops the server, starts its own with [Start].
 //
 // # Without the server's programs
 //
@@ -42,13 +43,14 @@
 package pgtest
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"testing"
 
 	"kwai/internal/pgcluster"
+	"kwai/internal/testing/memory"
 	"kwai/internal/testing/need"
 )
 
@@ -88,6 +90,7 @@ var shared struct {
 	sync.Mutex
 	hasMain   bool
 	cluster   *Cluster
+	admin     *admin
 	err       error
 	templates map[string]func() (database string, err error) // prepares it once
 }
@@ -95,6 +98,7 @@ var shared struct {
 // Main runs the tests, then ends the cluster if one was started, and returns
 // the code to exit with. It is for TestMain.
 func Main(m *testing.M) int {
+	defer memory.TempDir()()
 	shared.Lock()
 	shared.hasMain = true
 	shared.Unlock()
@@ -106,7 +110,7 @@ func Main(m *testing.M) int {
 	if shared.cluster == nil {
 		return code
 	}
-	if err := shared.cluster.Stop(); err != nil {
+	if err := errors.Join(shared.admin.close(), shared.cluster.Stop()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return max(code, 1)
 	}
@@ -136,7 +140,8 @@ func refuse(tb testing.TB, why error) {
 func Database(tb testing.TB) (url string) {
 	tb.Helper()
 	// template0, since nothing can be connected to it, nor can have changed it.
-	return database(tb, start(tb), "template0")
+	start(tb)
+	return database(tb, "template0")
 }
 
 // Template makes a database for [FromTemplate] to copy, and has prepare fill
@@ -144,10 +149,10 @@ func Database(tb testing.TB) (url string) {
 // it failed. Connections that prepare leaves open are closed by the server.
 func Template(tb testing.TB, name string, prepare func(url string) error) {
 	tb.Helper()
-	c := start(tb)
+	start(tb)
 	shared.Lock()
 	if shared.templates[name] == nil {
-		shared.templates[name] = sync.OnceValues(func() (string, error) { return template(c, prepare) })
+		shared.templates[name] = sync.OnceValues(func() (string, error) { return template(prepare) })
 	}
 	shared.Unlock()
 	prepared(tb, name)
@@ -157,8 +162,8 @@ func Template(tb testing.TB, name string, prepare func(url string) error) {
 // name, and returns its URL. It is as [Database] in all else.
 func FromTemplate(tb testing.TB, name string) (url string) {
 	tb.Helper()
-	c := start(tb)
-	return database(tb, c, prepared(tb, name))
+	start(tb)
+	return database(tb, prepared(tb, name))
 }
 
 // prepared returns the database behind a template's name.
@@ -177,8 +182,8 @@ func prepared(tb testing.TB, name string) (database string) {
 	return database
 }
 
-// start returns the process's cluster, and starts it at the first call.
-func start(tb testing.TB) *Cluster {
+// start starts the process's cluster at the first call.
+func start(tb testing.TB) {
 	tb.Helper()
 	Require(tb)
 	shared.Lock()
@@ -187,44 +192,42 @@ func start(tb testing.TB) *Cluster {
 		tb.Fatal("pgtest: the package needs: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
 	}
 	if shared.cluster == nil && shared.err == nil {
-		shared.cluster, shared.err = Start(Options{})
+		if shared.cluster, shared.err = Start(Options{}); shared.err == nil {
+			shared.admin = &admin{url: shared.cluster.URL("postgres")}
+		}
 		shared.templates = make(map[string]func() (string, error))
 	}
 	if shared.err != nil {
 		tb.Fatal(shared.err)
 	}
-	return shared.cluster
 }
 
 // database makes a database for one test.
-func database(tb testing.TB, c *Cluster, template string) string {
+func database(tb testing.TB, template string) (url string) {
 	tb.Helper()
-	name, err := c.Create(tb.Context(), template)
+	name, err := shared.admin.create(template)
 	if err != nil {
 		tb.Fatalf("pgtest: create a database: %v", err)
 	}
 	tb.Cleanup(func() {
-		// Not tb.Context(), which has ended by now.
-		if err := c.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := shared.admin.exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
 			tb.Errorf("pgtest: drop the test's database: %v", err)
 		}
 	})
-	return c.URL(name)
+	return shared.cluster.URL(name)
 }
 
 // template makes a database, has it prepared, and closes it to connections, for
 // one that is being used cannot be copied.
-func template(c *Cluster, prepare func(url string) error) (name string, err error) {
-	ctx := context.Background() // it outlives the test that happens to be first
-	if name, err = c.Create(ctx, "template0"); err != nil {
+func template(prepare func(url string) error) (name string, err error) {
+	if name, err = shared.admin.create("template0"); err != nil {
 		return "", err
 	}
-	if err := prepare(c.URL(name)); err != nil {
+	if err := prepare(shared.cluster.URL(name)); err != nil {
 		return "", err
 	}
-	if err := c.Exec(ctx, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false"); err != nil {
+	if err := shared.admin.exec("ALTER DATABASE " + name + " ALLOW_CONNECTIONS false"); err != nil {
 		return "", err
 	}
-	// The second argument waits, up to so many ms, until each has really gone.
-	return name, c.Exec(ctx, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '"+name+"'")
+	return name, shared.admin.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'")
 }

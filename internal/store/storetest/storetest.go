@@ -13,7 +13,9 @@ package storetest
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,12 +42,31 @@ func Each(t *testing.T, f func(t *testing.T, url string)) {
 
 // SQLite is the URL of a new SQLite database.
 func SQLite(tb testing.TB) string {
-	url := "sqlite://" + filepath.Join(tb.TempDir(), "kwai.db")
-	if err := migrate(url); err != nil {
+	content, err := migrated()
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return url
+	path := filepath.Join(tb.TempDir(), "kwai.db")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return "sqlite://" + path
 }
+
+// migrated returns the file of a new SQLite database, which is made once. Nobody
+// has it open any more when it is read, for that would drop SQLite's locks.
+var migrated = sync.OnceValues(func() (content []byte, err error) {
+	dir, err := os.MkdirTemp("", "kwai-storetest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "kwai.db")
+	if err := migrate("sqlite://" + path); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
 
 // Postgres is the URL of a new PostgreSQL database.
 func Postgres(tb testing.TB) string {
