@@ -15,6 +15,7 @@ import (
 // TestRecoverTellsNothing: every address has the same answer.
 func TestRecoverTellsNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
+		s = s.listen()
 		s.user("ann@example.org", good)
 		s.user("revoked@example.org", good)
 		s.revoke("revoked@example.org")

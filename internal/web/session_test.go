@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // bytes, status and headers.
 func TestLoginTellsNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
+		s = s.listen()
 		s.user("ann@example.org", good)
 		s.user("revoked@example.org", good)
 		s.revoke("revoked@example.org")
@@ -258,9 +260,13 @@ func TestTokensOfAnotherServer(t *testing.T) {
 		other := start(t, storetest.SQLite(t))
 		other.user("ann@example.org", good)
 		theirs := other.login("ann@example.org")
-		s.get(userPath, theirs.field("access_token")).notLoggedIn(t, "another server's")
-		s.post("access_token", "", "refresh_token", theirs.field("refresh_token")).problem(t, 401)
-		s.post("logout", in.field("access_token"), "refresh_token", theirs.field("refresh_token")).problem(t, 404)
+		var asking sync.WaitGroup // at once, as each waits a second for another look at the keys
+		asking.Go(func() { s.get(userPath, theirs.field("access_token")).notLoggedIn(t, "another server's") })
+		asking.Go(func() { s.post("access_token", "", "refresh_token", theirs.field("refresh_token")).problem(t, 401) })
+		asking.Go(func() {
+			s.post("logout", in.field("access_token"), "refresh_token", theirs.field("refresh_token")).problem(t, 404)
+		})
+		asking.Wait()
 	})
 }
 
