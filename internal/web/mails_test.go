@@ -69,18 +69,6 @@ func TestNamesDoNotReachHeadersAndCarryNoAdvertisement(t *testing.T) {
 	})
 }
 
-func TestInvitationLeadsToAPassword(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site) {
-		s.create(auth.NewUser{Email: "ann@example.org", FirstName: "Ann", LastName: "Other"})
-		invitation := s.sent(1)[0]
-		same(t, "to whom the invitation goes", invitation.To, "ann@example.org")
-		same(t, "its subject", invitation.Subject, "Your account at auth.example.org")
-		s.post("login", "", "username", "ann@example.org", "password", good).problem(t, 401)
-		s.post("reset", "", "uuid", invitation.RecoveryID(), "password", good).done(t, "the link in the invitation")
-		s.login("ann@example.org")
-	})
-}
-
 func TestEachChangeOfAPasswordIsToldByMail(t *testing.T) {
 	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)

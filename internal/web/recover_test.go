@@ -140,8 +140,12 @@ func TestReset(t *testing.T) {
 // TestInvitation: an account without a password chooses one by its mail.
 func TestInvitation(t *testing.T) {
 	withMail(t, func(t *testing.T, s *site) {
-		s.create(auth.NewUser{Email: "ann@example.org"})
-		s.postMultipart("reset", "", "uuid", s.sent(1)[0].RecoveryID(), "password", good).done(t, "a reset")
+		s.create(auth.NewUser{Email: "ann@example.org", FirstName: "Ann", LastName: "Other"})
+		invitation := s.sent(1)[0]
+		same(t, "to whom the invitation goes", invitation.To, "ann@example.org")
+		same(t, "its subject", invitation.Subject, "Your account at auth.example.org")
+		s.post("login", "", "username", "ann@example.org", "password", good).problem(t, 401)
+		s.postMultipart("reset", "", "uuid", invitation.RecoveryID(), "password", good).done(t, "the link in the invitation")
 		s.login("ann@example.org")
 	})
 }
