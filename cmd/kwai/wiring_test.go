@@ -101,5 +101,8 @@ func TestSettingsReachTheSite(t *testing.T) {
 		a := send("POST", "/api/v1/auth/login", wrong, http.Header{"Forwarded": {"for=203.0.113.9"}, "X-Forwarded-For": {"198.51.100.1"}})
 		a.problem(t, want)
 	}
-	s.log.wait(t, 2, `"client":"203.0.113.9"`)
+	s.log.wait(t, 2, `"route":"/api/v1/auth/login"`)
+	if n := strings.Count(s.log.String(), `"client":"203.0.113.9"`); n != 2 {
+		t.Errorf("%d of 2 requests are of the client that the proxy names:\n%s", n, s.log)
+	}
 }

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -131,3 +132,25 @@ func TestUnknownPathsAreProblems(t *testing.T) {
 		}
 	}
 }
+
+// A fault of ours is answered and logged; behind half an answer the connection
+// is cut, so that it doesn't look whole.
+func TestAFaultIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	s := bare(t) // whose rules are missing
+	s.get(userPath, "some token").problem(t, 500)
+	contains(t, "the log", s.log.String(), `"level":"ERROR","msg":"a request panicked","route":"`+userPath+`"`)
+	contains(t, "the log", s.log.String(), `"route":"`+userPath+`","status":500`)
+
+	defer func() {
+		if fault := recover(); fault != http.ErrAbortHandler { //nolint:errorlint // it is passed on as it is
+			t.Errorf("half an answer ends with %v", fault)
+		}
+	}()
+	s.handler.ServeHTTP(torn{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+}
+
+// torn is an answer that can't be written.
+type torn struct{ http.ResponseWriter }
+
+func (torn) Write([]byte) (int, error) { panic("it is torn") }

@@ -170,6 +170,7 @@ func TestResetPage(t *testing.T) {
 			p := a.page(t, 422)
 			contains(t, what+": its error", p.errors["password"], why)
 			p.input(t, what, "uuid", "value", id)
+			p.input(t, what, "uuid", "type", "hidden") // it was good: it isn't typed again
 			p.input(t, what, "password", "value", "")
 			if password != "" && bytes.Contains(a.Body, []byte(password)) {
 				t.Errorf("the page has the password:\n%s", a.Body)
