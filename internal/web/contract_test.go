@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -143,8 +144,8 @@ func TestAFaultIsNoAnswer(t *testing.T) {
 	contains(t, "the log", s.log.String(), `"route":"`+userPath+`","status":500`)
 
 	defer func() {
-		if fault := recover(); fault != http.ErrAbortHandler { //nolint:errorlint // it is passed on as it is
-			t.Errorf("half an answer ends with %v", fault)
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("half an answer ends with %v", err)
 		}
 	}()
 	s.handler.ServeHTTP(torn{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/healthz", nil))
