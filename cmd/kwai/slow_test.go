@@ -173,27 +173,6 @@ func TestStalledClientsHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// TestClientThatHangsUpDuringALogin is not logged in, and is no error.
-func TestClientThatHangsUpDuringALogin(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
-		s.user("ann@example.org", good)
-		body := encodeURL("username", "ann@example.org", "password", good)
-		for range 3 { // one is being hashed, two wait
-			conn := s.dial()
-			fmt.Fprintf(conn, "POST /api/v1/auth/login HTTP/1.1\r\nHost: kwai\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", urlencoded, len(body), body)
-			conn.Close()
-		}
-		s.log.wait(t, 3, `"route":"/api/v1/auth/login","status":503`)
-		if text := s.log.String(); strings.Contains(text, `"level":"ERROR"`) || strings.Contains(text, `"error"`) {
-			t.Errorf("the log has an error:\n%s", text)
-		}
-		if shown := s.mustCommand("", "user", "show", "ann@example.org", "--json"); !strings.Contains(shown, `"last_login_at": null`) {
-			t.Errorf("the user was logged in: %s", shown)
-		}
-		s.login("ann@example.org")
-	}, "--hash-workers=1", "--hash-memory=65536", "--hash-time=4")
-}
-
 // TestStrangeRequests: what HTTP leaves to doubt is refused or taken in one way,
 // and never a fault.
 func TestStrangeRequests(t *testing.T) {

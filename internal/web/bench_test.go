@@ -5,46 +5,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
-	"kwai/internal/auth"
-	"kwai/internal/password"
 	"kwai/internal/store/storetest"
-	"kwai/internal/token"
-	"kwai/internal/web"
 )
-
-// site is all of kwai behind its handler, on SQLite, with one account.
-func site(b *testing.B) http.Handler {
-	b.Helper()
-	db := storetest.Open(b, storetest.SQLite(b), nil)
-	master, err := token.ParseMaster([]byte(token.NewMasterKey()))
-	if err != nil {
-		b.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	keys, err := auth.EnsureKeys(b.Context(), db, master, auth.Defaults, log)
-	if err != nil {
-		b.Fatal(err)
-	}
-	pool := password.NewPool(password.Options{Params: password.Params{MemoryKiB: 8, Time: 1, Threads: 1}, Workers: 1})
-	b.Cleanup(pool.Close)
-	rules := &auth.Service{Store: db, Passwords: pool, Keys: keys, Settings: auth.Defaults, Log: log}
-	rules.Settings.Issuer = "https://auth.example.org"
-	rules.Settings.Limits.Off = true // so many clients log in to the one account at once
-	if _, err := rules.CreateUser(b.Context(), auth.NewUser{Email: "ann@example.org", Password: "correct horse battery"}); err != nil {
-		b.Fatal(err)
-	}
-	s := &web.Server{Rules: rules, PublicURL: &url.URL{Scheme: "https", Host: "auth.example.org"}, Log: log}
-	handler, err := s.Handler()
-	if err != nil {
-		b.Fatal(err)
-	}
-	return handler
-}
 
 // exchange has the handler answer a request. The request and the recorder are
 // part of the figures: some 20 allocations.
@@ -76,13 +42,17 @@ func read(tb testing.TB, answer []byte) (t tokens) {
 	return t
 }
 
-const login = "username=ann%40example.org&password=correct+horse+battery"
+var login = encodeURL("username", "ann@example.org", "password", good)
 
 // benchmark has many clients at once, as group commit wants: each logs in, and
 // then does step again and again.
 func benchmark(b *testing.B, step func(h http.Handler, t tokens) tokens) {
 	b.Helper()
-	h := site(b)
+	s := start(b, storetest.SQLite(b), limitsOff, func(o *setup) { // so many clients log in to the one account at once
+		o.level = slog.LevelError + 1
+	})
+	s.user("ann@example.org", good)
+	h := s.handler
 	clients := sync.Pool{New: func() any { return read(b, exchange(b, h, "POST", "login", "", login)) }}
 	b.ReportAllocs()
 	b.SetParallelism(32)

@@ -1,4 +1,4 @@
-package main
+package web_test
 
 import (
 	"encoding/json"
@@ -10,13 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"kwai/internal/mail/mailtest"
-)
-
-const (
-	sessionsPath = "/api/v1/auth/sessions"
-	better       = "a tatami by the sea" // another good password
 )
 
 // listed is a session as its user sees it.
@@ -32,9 +25,10 @@ type listed struct {
 func (s *site) sessions(access string) (all []listed) {
 	s.tb.Helper()
 	a := s.get(sessionsPath, access)
-	if a.Status != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" || json.Unmarshal(a.Body, &all) != nil {
+	if a.Status != http.StatusOK || json.Unmarshal(a.Body, &all) != nil {
 		s.tb.Fatal(a)
 	}
+	same(s.tb, "Cache-Control of the list", a.Header.Get("Cache-Control"), "no-store")
 	return all
 }
 
@@ -48,20 +42,13 @@ func (s *site) alive(tokens answer) bool {
 	return access
 }
 
-func done(t *testing.T, what string, a answer) {
-	t.Helper()
-	if a.Status != http.StatusOK || string(a.Body) != "{}\n" {
-		t.Fatal(what, a)
-	}
-}
-
 func TestAUserChangesThePassword(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, m *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)
 		old := good
 		for i, kind := range []string{urlencoded, multipartForm} {
-			recovery := s.recovery(m, "ann@example.org")
+			recovery := s.recovery("ann@example.org")
 			in := s.post("login", "", "username", "ann@example.org", "password", old)
 			other, bob := s.post("login", "", "username", "ann@example.org", "password", old), s.login("bob@example.org")
 			access, chosen := in.field("access_token"), fmt.Sprint(better, i)
@@ -82,26 +69,23 @@ func TestAUserChangesThePassword(t *testing.T) {
 			if !s.alive(other) {
 				t.Fatal("a refused change ended a session")
 			}
-			done(t, kind, change(access, "password", old, "new_password", chosen))
-			if !s.alive(in) || s.alive(other) || !s.alive(bob) {
-				t.Errorf("alive are: the session itself %t, another one %t, another user's %t", s.alive(in), s.alive(other), s.alive(bob))
-			}
+			change(access, "password", old, "new_password", chosen).done(t, kind)
+			same(t, "that the session itself is alive", s.alive(in), true)
+			same(t, "that another session is alive", s.alive(other), false)
+			same(t, "that another user's session is alive", s.alive(bob), true)
 			s.post("reset", "", "uuid", recovery, "password", good).problem(t, 404)
 			s.post("login", "", "username", "ann@example.org", "password", old).problem(t, 401)
-			mails := wait(t, m, 2*i+2)
-			notice := strings.Join(strings.Fields(mails[2*i+1].Text), " ")
+			notice := strings.Join(strings.Fields(s.sent(2*i + 2)[2*i+1].Text), " ")
 			for _, want := range []string{
 				"in a session, by someone who knew the old password. The request came from the address 127.0.0.1.",
 				"All sessions were ended but the one in which it was changed", publicURL + "/recover",
 			} {
-				if !strings.Contains(notice, want) {
-					t.Errorf("the notice lacks %q: %s", want, notice)
-				}
+				contains(t, "the notice", notice, want)
 			}
 			old = chosen
 		}
 		s.post("logout", s.post("login", "", "username", "ann@example.org", "password", old).field("access_token"), "refresh_token", "x").problem(t, 404)
-	}, "--limit-mail-pause=0s")
+	}, noMailPause)
 }
 
 // A thief with an access token guesses no faster than one without, at a login or
@@ -113,9 +97,7 @@ func TestAPasswordChangeIsThrottledLikeALogin(t *testing.T) {
 		refused := func(a answer) {
 			t.Helper()
 			a.problem(t, 429)
-			if a.Header.Get("Retry-After") != "3600" {
-				t.Errorf("Retry-After is %q", a.Header.Get("Retry-After"))
-			}
+			same(t, "Retry-After", a.Header.Get("Retry-After"), "3600")
 		}
 		s.post("password", access, "password", "wrong", "new_password", better).problem(t, 422, "password")
 		s.post("login", "", "username", "ann@example.org", "password", "wrong").problem(t, 401)
@@ -128,35 +110,39 @@ func TestAPasswordChangeIsThrottledLikeALogin(t *testing.T) {
 		if n := len(s.sessions(access)); n != 1 {
 			t.Errorf("%d sessions are listed while throttled, want 1", n)
 		}
-	}, "--limit-free=3", "--limit-first-wait=1h")
+	}, func(o *setup) { o.rules.Limits.Free, o.rules.Limits.FirstWait = 3, time.Hour })
 }
 
 func TestAUserSeesTheOwnSessions(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)
-		login := func(from, email string) answer {
-			return s.forClient(from, "POST", "/api/v1/auth/login", "", "username", email, "password", good)
-		}
-		first, second := login("192.0.2.1", "ann@example.org"), login("2001:db8::1", "ann@example.org")
-		bob := login("192.0.2.1", "bob@example.org")
+		begun := s.clock.now().Truncate(time.Second)
+		s.clock.advance(time.Minute)
+		first := s.loginFrom("192.0.2.1", "ann@example.org")
+		s.clock.advance(time.Minute)
+		second := s.loginFrom("2001:db8::1", "ann@example.org")
+		bob := s.loginFrom("192.0.2.1", "bob@example.org")
+		s.clock.advance(time.Minute)
 		second = s.post("access_token", "", "refresh_token", second.field("refresh_token"))
 		for _, tokens := range []answer{first, second} {
 			all := s.sessions(tokens.field("access_token"))
 			if len(all) != 2 {
 				t.Fatalf("%d sessions, want 2: %+v", len(all), all)
 			}
-			for i, address := range []string{"2001:db8::1", "192.0.2.1"} { // the newest first
+			for i, want := range []struct { // the newest first
+				address           string
+				created, lastUsed time.Duration
+			}{{"2001:db8::1", 2 * time.Minute, 3 * time.Minute}, {"192.0.2.1", time.Minute, time.Minute}} {
 				l := all[i]
-				if l.Address == nil || *l.Address != address || l.Agent == nil || *l.Agent != "kwai-test of "+address {
-					t.Errorf("session %d is %+v, want from %s", i, l, address)
+				if l.Address == nil || l.Agent == nil {
+					t.Fatalf("session %d is %+v, want from %s", i, l, want.address)
 				}
-				if l.Current != (i == 0 == (tokens.field("access_token") == second.field("access_token"))) {
-					t.Errorf("session %d is the current one: %t", i, l.Current)
-				}
-				if l.LastUsed.Before(l.Created) || time.Since(l.Created) > time.Hour {
-					t.Errorf("session %d is of %s and was used at %s", i, l.Created, l.LastUsed)
-				}
+				same(t, "the address", *l.Address, want.address)
+				same(t, "the user agent", *l.Agent, "kwai-test of "+want.address)
+				same(t, fmt.Sprintf("that session %d is the current one", i), l.Current, i == 0 == (tokens.field("access_token") == second.field("access_token")))
+				same(t, fmt.Sprintf("when session %d began", i), l.Created.Sub(begun), want.created)
+				same(t, fmt.Sprintf("when session %d was used", i), l.LastUsed.Sub(begun), want.lastUsed)
 			}
 		}
 		if all := s.sessions(bob.field("access_token")); len(all) != 1 || !all[0].Current {
@@ -164,7 +150,7 @@ func TestAUserSeesTheOwnSessions(t *testing.T) {
 		}
 		s.get(sessionsPath, "").notLoggedIn(t, "the list")
 		s.get(sessionsPath, bob.field("refresh_token")).notLoggedIn(t, "the list")
-	}, "--trusted-proxies=127.0.0.1")
+	}, behindProxy)
 }
 
 func TestAUserEndsTheOwnSessions(t *testing.T) {
@@ -190,16 +176,15 @@ func TestAUserEndsTheOwnSessions(t *testing.T) {
 			others[0] + "%00", others[0] + "%20", others[0] + "%2F", "/" + strings.ReplaceAll(others[0][1:], "-", ""), "/%ff", "/..%2fuser", "/" + strings.Repeat("0", 7000),
 		} {
 			a := end(access, id)
-			if a.problem(t, 404); string(a.Body) != string(first.Body) {
-				t.Errorf("%s: %v", id, a)
-			}
+			a.problem(t, 404)
+			same(t, "the answer to "+id, string(a.Body), string(first.Body))
 		}
 		for _, id := range append(others, own, "", "/x") {
 			end("", id).notLoggedIn(t, id)
 			end(ann[0].field("refresh_token"), id).notLoggedIn(t, id)
 		}
 		// The newest first; the query and a body are not looked at.
-		done(t, "one", s.send("DELETE", sessionsPath+others[0]+"?id=x", access, "application/json", "{"))
+		s.send("DELETE", sessionsPath+others[0]+"?id=x", access, "application/json", "{").done(t, "one")
 		end(access, others[0]).problem(t, 404)
 		want := []bool{true, true, true, true, false}
 		for i, tokens := range ann {
@@ -212,17 +197,16 @@ func TestAUserEndsTheOwnSessions(t *testing.T) {
 		if n := len(s.sessions(access)); n != 4 {
 			t.Errorf("%d sessions are listed, want 4", n)
 		}
-		done(t, "the others", end(access, ""))
-		done(t, "the others again", end(access, ""))
+		end(access, "").done(t, "the others")
+		end(access, "").done(t, "the others again")
 		for i, tokens := range ann {
 			if s.alive(tokens) != (i == 0) {
 				t.Errorf("session %d is alive: %t", i, i != 0)
 			}
 		}
-		done(t, "the current one", end(access, own))
-		if s.alive(ann[0]) || !s.alive(bob) {
-			t.Error("the current session goes on, or another user's doesn't")
-		}
+		end(access, own).done(t, "the current one")
+		same(t, "that the current session is alive", s.alive(ann[0]), false)
+		same(t, "that another user's is alive", s.alive(bob), true)
 	})
 }
 
@@ -233,59 +217,57 @@ func TestSessionsAcrossOrigins(t *testing.T) {
 		in := s.login("ann@example.org")
 		bearer := []string{"Authorization", "Bearer " + in.field("access_token")}
 		for _, r := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"DELETE", "/" + s.sessions(in.field("access_token"))[0].ID}} {
+			what := r[0] + " " + sessionsPath + r[1]
 			a := s.from(club, "OPTIONS", sessionsPath+r[1], "", "", "Access-Control-Request-Method", r[0], "Access-Control-Request-Headers", "authorization")
-			methods := strings.Split(a.Header.Get("Access-Control-Allow-Methods"), ", ")
-			if a.Status != 204 || !a.allowed(club) || !slices.Contains(methods, r[0]) || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "Authorization") {
-				t.Errorf("preflight of %s %s: %v %v", r[0], r[1], a, a.Header)
+			a.allows(t, "preflight of "+what, club)
+			same(t, "preflight of "+what+": the status", a.Status, 204)
+			if methods := strings.Split(a.Header.Get("Access-Control-Allow-Methods"), ", "); !slices.Contains(methods, r[0]) {
+				t.Errorf("preflight of %s: the methods are %q", what, methods)
 			}
-			if a := s.from(club, r[0], sessionsPath+r[1], "", "", bearer...); a.Status != 200 || !a.allowed(club) {
-				t.Errorf("%s %s: %v %v", r[0], r[1], a, a.Header)
-			}
+			contains(t, "preflight of "+what+": the headers", a.Header.Get("Access-Control-Allow-Headers"), "Authorization")
+			a = s.from(club, r[0], sessionsPath+r[1], "", "", bearer...)
+			a.allows(t, what, club)
+			same(t, what+": the status", a.Status, 200)
 		}
-	}, "--cors-origins="+club)
+	}, corsOf(club))
 }
 
 func TestALoginFromANewNetworkIsToldByMail(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, m *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		login := func(from string) {
 			t.Helper()
-			if a := s.forClient(from, "POST", "/api/v1/auth/login", "", "username", "ann@example.org", "password", good); a.Status != http.StatusOK {
-				t.Fatal(a)
-			}
+			s.loginFrom(from, "ann@example.org")
 		}
 		login("192.0.2.1")   // the first one: whoever has the account is there
 		login("192.0.2.200") // the same network
+		s.sent(0)
 		login("2001:db8:0:1::1")
 		login("2001:db8:0:fe::1") // the same /56
 		login("192.0.2.1")
-		notice := wait(t, m, 1)[0]
+		notice := s.sent(1)[0]
 		text := strings.Join(strings.Fields(notice.Text), " ")
-		if notice.To != "ann@example.org" || notice.Subject != "Someone logged in to auth.example.org from a new network" || notice.RecoveryID() != "" ||
-			!strings.Contains(text, "The request came from the address 2001:db8:0:1::1. ") || !strings.Contains(text, publicURL+"/recover ") || strings.Contains(notice.Text+notice.HTML, "kwai-test") {
-			t.Errorf("the notice is %+v", notice)
+		same(t, "to whom the notice goes", notice.To, "ann@example.org")
+		same(t, "its subject", notice.Subject, "Someone logged in to auth.example.org from a new network")
+		same(t, "the recovery's id in it", notice.RecoveryID(), "")
+		contains(t, "it", text, "The request came from the address 2001:db8:0:1::1. ")
+		contains(t, "it", text, publicURL+"/recover ")
+		if strings.Contains(notice.Text+notice.HTML, "kwai-test") {
+			t.Errorf("it tells what the client calls itself: %+v", notice)
 		}
 		for i := range 10 {
 			login(fmt.Sprintf("198.51.%d.1", i))
 		}
-		s.endsWithNothingLeft()
-		if n := len(m.Mails()); n != 5 {
-			t.Errorf("%d mails came within a day, want 5", n)
-		}
-	}, "--trusted-proxies=127.0.0.1")
+		s.sent(5) // within a day
+	}, behindProxy)
 }
 
 func TestNoticesOfLoginsCanBeSwitchedOff(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, m *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		for _, from := range []string{"192.0.2.1", "198.51.100.1", "203.0.113.1"} {
-			if a := s.forClient(from, "POST", "/api/v1/auth/login", "", "username", "ann@example.org", "password", good); a.Status != http.StatusOK {
-				t.Fatal(a)
-			}
+			s.loginFrom(from, "ann@example.org")
 		}
-		s.endsWithNothingLeft()
-		if mails := m.Mails(); len(mails) != 0 {
-			t.Errorf("mails came: %+v", mails)
-		}
-	}, "--trusted-proxies=127.0.0.1", "--login-notices=off")
+		s.sent(0)
+	}, behindProxy, func(o *setup) { o.rules.LoginNotices = false })
 }

@@ -1,4 +1,4 @@
-package main
+package web_test
 
 import (
 	"crypto/ecdsa"
@@ -11,26 +11,24 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"maps"
-	"net/http"
-	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/uuid"
 
-	"kwai/internal/store"
 	"kwai/internal/token"
 	"kwai/verify"
 )
 
-func decode(t testing.TB, part string) []byte {
-	t.Helper()
+func decode(tb testing.TB, part string) []byte {
+	tb.Helper()
 	b, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -47,14 +45,14 @@ func encode(v any) string {
 type object = map[string]any
 
 // partsOf are an access token's header and claims, unchecked.
-func partsOf(t testing.TB, access string) (header, claims object) {
-	t.Helper()
+func partsOf(tb testing.TB, access string) (header, claims object) {
+	tb.Helper()
 	parts := strings.Split(access, ".")
 	if len(parts) != 3 {
-		t.Fatalf("not a JWT: %s", access)
+		tb.Fatalf("not a JWT: %s", access)
 	}
-	if json.Unmarshal(decode(t, parts[0]), &header) != nil || json.Unmarshal(decode(t, parts[1]), &claims) != nil {
-		t.Fatalf("not a JWT: %s", access)
+	if json.Unmarshal(decode(tb, parts[0]), &header) != nil || json.Unmarshal(decode(tb, parts[1]), &claims) != nil {
+		tb.Fatalf("not a JWT: %s", access)
 	}
 	return header, claims
 }
@@ -77,43 +75,18 @@ func signHS256(secret []byte, header, claims string) string {
 	return header + "." + claims + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// master is the site's master key.
-func (s *site) master() *token.Master {
-	s.tb.Helper()
-	text, err := os.ReadFile(masterKeyOf(s.tb, s.Database))
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	master, err := token.ParseMaster(text)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	return master
-}
-
 // signingKey is the site's own, as a thief of both the database and the master
 // key has it: what it signs is wrong in nothing but what a test makes so.
 func (s *site) signingKey() *ecdsa.PrivateKey {
 	s.tb.Helper()
-	db, err := store.Open(s.tb.Context(), store.Options{URL: s.Database})
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	defer db.Close()
-	keys, err := db.Read(s.tb.Context()).Keys()
-	if err != nil {
-		s.tb.Fatal(err)
-	}
+	keys, err := s.rules.Store.Read(s.tb.Context()).Keys()
+	s.ok(err)
 	for _, k := range keys {
 		if k.Purpose == string(token.Sign) {
-			plain, err := s.master().Open(k.Sealed, "kwai server key/sign/"+k.ID)
-			if err != nil {
-				s.tb.Fatal(err)
-			}
+			plain, err := s.master.Open(k.Sealed, "kwai server key/sign/"+k.ID)
+			s.ok(err)
 			key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), plain)
-			if err != nil {
-				s.tb.Fatal(err)
-			}
+			s.ok(err)
 			return key
 		}
 	}
@@ -121,14 +94,12 @@ func (s *site) signingKey() *ecdsa.PrivateKey {
 	return nil
 }
 
-const userPath = "/api/v1/auth/user"
-
 // notLoggedIn holds an answer against the one that each wrong access token gets.
-func (a answer) notLoggedIn(t testing.TB, why string) {
-	t.Helper()
-	detail := a.problem(t, 401)
-	if got := a.Header.Values("WWW-Authenticate"); !slices.Equal(got, []string{"Bearer"}) || detail != "You are not logged in." {
-		t.Errorf("%s: %v, WWW-Authenticate %q", why, a, got)
+func (a answer) notLoggedIn(tb testing.TB, why string) {
+	tb.Helper()
+	same(tb, why+": the detail", a.problem(tb, 401), "You are not logged in.")
+	if got := a.Header.Values("WWW-Authenticate"); !slices.Equal(got, []string{"Bearer"}) {
+		tb.Errorf("%s: WWW-Authenticate is %q", why, got)
 	}
 }
 
@@ -157,7 +128,7 @@ func TestForgedAccessTokens(t *testing.T) {
 			return encode(o)
 		}
 		h, c := encode(header), encode(claims)
-		now := time.Now().Unix()
+		now := s.clock.now().Unix()
 		public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 		if err != nil {
 			t.Fatal(err)
@@ -171,7 +142,7 @@ func TestForgedAccessTokens(t *testing.T) {
 		if a := s.get(userPath, signES256(key, h, c)); a.Status != 200 {
 			t.Fatalf("an honest token signed by this test: %v: the others would prove nothing", a)
 		}
-		for what, forged := range map[string]string{
+		forgeries := map[string]string{
 			"another's signature":              parts[0] + "." + parts[1] + "." + strings.Split(other.field("access_token"), ".")[2],
 			"another's claims":                 parts[0] + "." + strings.Split(other.field("access_token"), ".")[1] + "." + signature,
 			"no signature":                     h + "." + c + ".",
@@ -197,7 +168,7 @@ func TestForgedAccessTokens(t *testing.T) {
 			"a kid that is a number":           signES256(key, with(header, "kid", 1), c),
 			"typ JWT":                          signES256(key, with(header, "typ", "JWT"), c),
 			"no typ":                           signES256(key, with(header, "typ", nil), c),
-			"jku":                              signES256(key, with(header, "jku", s.URL+"/.well-known/jwks.json"), c),
+			"jku":                              signES256(key, with(header, "jku", s.URL+keySetPath), c),
 			"x5u":                              signES256(key, with(header, "x5u", s.URL), c),
 			"crit":                             signES256(key, with(header, "crit", []string{"exp"}), c),
 			"zip":                              signES256(key, with(header, "zip", "DEF"), c),
@@ -228,10 +199,15 @@ func TestForgedAccessTokens(t *testing.T) {
 			"JSON":                             `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + signature + `"}`,
 			"a refresh token":                  in.field("refresh_token"),
 			"garbage":                          "garbage",
-		} {
-			s.get(userPath, forged).notLoggedIn(t, what)
-			s.post("logout", forged, "refresh_token", in.field("refresh_token")).notLoggedIn(t, what)
 		}
+		// At once, as tokens with unknown keys wait a second for the next look at
+		// the keys, all for the same one.
+		var asking sync.WaitGroup
+		for what, forged := range forgeries {
+			asking.Go(func() { s.get(userPath, forged).notLoggedIn(t, what) })
+			asking.Go(func() { s.post("logout", forged, "refresh_token", in.field("refresh_token")).notLoggedIn(t, what) })
+		}
+		asking.Wait()
 		if a := s.get(userPath, access); a.Status != 200 {
 			t.Errorf("the true token afterwards: %v", a)
 		}
@@ -249,11 +225,9 @@ func TestBearer(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		access := s.login("ann@example.org").field("access_token")
+		s = s.listen()
 		ask := func(method, path, body string, headers ...string) answer {
-			r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := s.request(method, path, strings.NewReader(body))
 			r.Header["Authorization"] = headers
 			if body != "" {
 				r.Header.Set("Content-Type", urlencoded)
@@ -275,10 +249,7 @@ func TestBearer(t *testing.T) {
 		// RFC 6750's other two ways, and a cookie.
 		ask("GET", userPath+"?access_token="+access, "").notLoggedIn(t, "in the query")
 		ask("POST", "/api/v1/auth/logout", encodeURL("access_token", access, "refresh_token", "x")).notLoggedIn(t, "in the body")
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+userPath, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := s.request("GET", userPath, nil)
 		r.Header.Set("Cookie", "access_token="+access)
 		s.do(r).notLoggedIn(t, "in a cookie")
 	})
@@ -289,7 +260,7 @@ func TestKeySet(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		id := s.user("ann@example.org", good)
 		in := s.login("ann@example.org")
-		a := s.get("/.well-known/jwks.json", "")
+		a := s.get(keySetPath, "")
 		var keys jose.JSONWebKeySet
 		if err := json.Unmarshal(a.Body, &keys); err != nil || a.Status != 200 {
 			t.Fatal(a, err)
@@ -303,36 +274,33 @@ func TestKeySet(t *testing.T) {
 				t.Errorf("a key has the members %q", got)
 			}
 		}
-		v := verify.Verifier{Issuer: publicURL, Audience: "kwai", Keys: keys}
+		v := verify.Verifier{Issuer: publicURL, Audience: "kwai", Keys: keys, Now: s.clock.now}
 		claims, err := v.Verify(in.field("access_token"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if claims.Subject != id || claims.ClientID != "kwai" {
-			t.Errorf("got %+v, want the subject %s", claims, id)
-		}
-		if got, want := in.field("expiration"), claims.ExpiresAt.UTC().Format("2006-01-02 15:04:05"); got != want {
-			t.Errorf("expiration is %q, the token's end %q", got, want)
-		}
-		if life := claims.ExpiresAt.Sub(claims.IssuedAt); life != time.Hour || in.field("expires_in") != "3600" {
-			t.Errorf("the token lives for %v, expires_in is %s", life, in.field("expires_in"))
-		}
+		same(t, "the subject", claims.Subject, id)
+		same(t, "the client", claims.ClientID, "kwai")
+		same(t, "expiration", in.field("expiration"), claims.ExpiresAt.UTC().Format("2006-01-02 15:04:05"))
+		same(t, "expires_in", in.field("expires_in"), "3600")
+		same(t, "the token's life", claims.ExpiresAt.Sub(claims.IssuedAt), time.Hour)
+		s.clock.advance(time.Minute)
 		next := s.post("access_token", "", "refresh_token", in.field("refresh_token"))
 		renewed, err := v.Verify(next.field("access_token"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if renewed.SessionID != claims.SessionID || renewed.ID == claims.ID || !renewed.AuthTime.Equal(claims.AuthTime) {
-			t.Errorf("renewed: %+v, before: %+v", renewed, claims)
-		}
+		same(t, "a renewed token's session", renewed.SessionID, claims.SessionID)
+		same(t, "that its id is the same", renewed.ID == claims.ID, false)
+		same(t, "that its auth_time is the same", renewed.AuthTime.Equal(claims.AuthTime), true)
 		if again := s.login("ann@example.org"); partSid(t, again) == claims.SessionID {
 			t.Error("two logins share a session")
 		}
-	}, "--public-url="+publicURL)
+	})
 }
 
-func partSid(t testing.TB, in answer) string {
-	t.Helper()
-	_, claims := partsOf(t, in.field("access_token"))
+func partSid(tb testing.TB, in answer) string {
+	tb.Helper()
+	_, claims := partsOf(tb, in.field("access_token"))
 	return claims["sid"].(string)
 }

@@ -1,15 +1,14 @@
-package main
+package web_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/net/html"
-
-	"kwai/internal/mail/mailtest"
 )
 
 // page is what a person gets of an answer.
@@ -22,10 +21,10 @@ type page struct {
 }
 
 // page holds an answer against what every page has and reads it.
-func (a answer) page(t testing.TB, status int) page {
-	t.Helper()
+func (a answer) page(tb testing.TB, status int) page {
+	tb.Helper()
 	if a.Status != status {
-		t.Errorf("got %v, want %d", a, status)
+		tb.Errorf("got %v, want %d", a, status)
 	}
 	for name, want := range map[string]string{
 		"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Referrer-Policy": "same-origin", "X-Frame-Options": "DENY",
@@ -33,15 +32,15 @@ func (a answer) page(t testing.TB, status int) page {
 		"Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 	} {
 		if got := a.Header.Values(name); !slices.Equal(got, []string{want}) {
-			t.Errorf("%s is %q, want %q", name, got, want)
+			tb.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 	if a.Header.Get("Set-Cookie") != "" {
-		t.Error("a page sets a cookie")
+		tb.Error("a page sets a cookie")
 	}
 	doc, err := html.Parse(bytes.NewReader(a.Body))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p := page{inputs: map[string]map[string]string{}, errors: map[string]string{}}
 	for n := range doc.Descendants() {
@@ -62,7 +61,7 @@ func (a answer) page(t testing.TB, status int) page {
 		case "a":
 			p.links = append(p.links, attrs["href"])
 		case "script":
-			t.Error("a page has a script")
+			tb.Error("a page has a script")
 		}
 		if name, ok := strings.CutSuffix(attrs["id"], "-error"); ok {
 			p.errors[name] = text(n)
@@ -81,6 +80,16 @@ func text(n *html.Node) string {
 	return b.String()
 }
 
+// input holds an attribute of the field with that name.
+func (p page) input(tb testing.TB, what, name, attribute, want string) {
+	tb.Helper()
+	if p.inputs[name] == nil {
+		tb.Errorf("%s: there is no field %s: %+v", what, name, p)
+		return
+	}
+	same(tb, fmt.Sprintf("%s: the %s of the field %s", what, attribute, name), p.inputs[name][attribute], want)
+}
+
 // submit sends a page's form.
 func (s *site) submit(path string, fields ...string) answer {
 	s.tb.Helper()
@@ -88,73 +97,81 @@ func (s *site) submit(path string, fields ...string) answer {
 }
 
 func TestRecoverPage(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		empty := s.get("/recover?email=x@example.org", "").page(t, 200)
-		if in := empty.inputs["email"]; empty.form != "post recover" || in == nil || in["value"] != "" || len(empty.errors) > 0 {
-			t.Errorf("got %+v", empty)
-		}
+		same(t, "the form", empty.form, "post recover")
+		same(t, "how many errors it has", len(empty.errors), 0)
+		empty.input(t, "the empty form", "email", "value", "")
 		for _, email := range []string{"", "ann", "ann@", "\"><script>alert(1)</script>", "ann@example.org\x00", strings.Repeat("x", 1000)} {
+			what := fmt.Sprintf("with %.50q", email)
 			p := s.submit("/recover", "email", email).page(t, 422)
-			want := strings.ReplaceAll(email, "\x00", "\ufffd") // which HTML doesn't have
-			if p.inputs["email"]["value"] != want || p.errors["email"] == "" || !strings.HasPrefix(p.title, "Error:") {
-				t.Errorf("with %.50q: %+v", email, p)
+			p.input(t, what, "email", "value", strings.ReplaceAll(email, "\x00", "\ufffd")) // as HTML has no NUL
+			if p.errors["email"] == "" || !strings.HasPrefix(p.title, "Error:") {
+				t.Errorf("%s: the title is %q, the errors are %q", what, p.title, p.errors)
 			}
 		}
 		s.submit("/recover").page(t, 422)
 		s.submit("/recover", "email", "a@b.org", "email", "a@b.org").page(t, 422)
 		known := s.submit("/recover", "email", " Ann@example.org ")
 		unknown := s.submit("/recover", "email", "nobody@example.org")
-		if known.page(t, 200).title != "Look into your mail" || !bytes.Equal(known.Body, unknown.Body) {
-			t.Errorf("known: %v, unknown: %v", known, unknown)
-		}
-		if m := wait(t, mails, 1)[0]; m.To != "ann@example.org" || m.RecoveryID() == "" {
+		same(t, "the title", known.page(t, 200).title, "Look into your mail")
+		same(t, "the page for an unknown address", string(unknown.Body), string(known.Body))
+		if m := s.sent(1)[0]; m.To != "ann@example.org" || m.RecoveryID() == "" {
 			t.Errorf("got a mail to %s:\n%s", m.To, m.Text)
 		}
 	})
 }
 
 func TestResetPage(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		in := s.login("ann@example.org")
-		id := s.recovery(mails, "ann@example.org")
+		id := s.recovery("ann@example.org")
 		link := "/reset?uuid=" + id
 		const chosen = "quite another one"
 
 		// Opening, by scanners too, changes nothing.
 		for range 3 {
 			p := s.get(link, "").page(t, 200)
-			if uuid := p.inputs["uuid"]; p.form != "post reset" || uuid["type"] != "hidden" || uuid["value"] != id || p.inputs["password"]["type"] != "password" {
-				t.Errorf("got %+v", p)
-			}
+			same(t, "the form", p.form, "post reset")
+			p.input(t, "by link", "uuid", "type", "hidden")
+			p.input(t, "by link", "uuid", "value", id)
+			p.input(t, "by link", "password", "type", "password")
 			if head := s.send("HEAD", link, "", "", ""); head.Status != 200 || len(head.Body) > 0 {
 				t.Error(head)
 			}
 		}
-		if p := s.get("/reset", "").page(t, 200); p.inputs["uuid"]["type"] != "text" || len(p.errors) > 0 {
-			t.Errorf("without an id: %+v", p)
-		}
+		p := s.get("/reset", "").page(t, 200)
+		p.input(t, "without an id", "uuid", "type", "text")
+		same(t, "how many errors it has", len(p.errors), 0)
 		for _, wrong := range []string{"x", strings.ToUpper(id), `"><script>`, id + "x"} {
+			what := fmt.Sprintf("with %q", wrong)
 			p := s.get("/reset?"+encodeURL("uuid", wrong), "").page(t, 404)
-			if uuid := p.inputs["uuid"]; p.errors["uuid"] == "" || uuid["value"] != wrong || uuid["type"] != "text" {
-				t.Errorf("with %q: %+v", wrong, p)
+			p.input(t, what, "uuid", "value", wrong)
+			p.input(t, what, "uuid", "type", "text")
+			if p.errors["uuid"] == "" {
+				t.Errorf("%s: no error beside it", what)
 			}
 		}
 		const unknown = "00000000-0000-4000-8000-000000000000"
 		for _, a := range []answer{s.get("/reset?uuid="+unknown, ""), s.submit("/reset", "uuid", unknown, "password", chosen)} {
-			if p := a.page(t, 404); p.title != "This link is no longer valid" || !slices.Contains(p.links, "recover") {
-				t.Errorf("unknown: %+v", p)
+			p := a.page(t, 404)
+			same(t, "the title", p.title, "This link is no longer valid")
+			if !slices.Contains(p.links, "recover") {
+				t.Errorf("the links are %q", p.links)
 			}
 		}
 
 		// A wrong password is told beside its field and never sent back.
 		for password, why := range map[string]string{"": "Type the new password", "hj5!kQ": "too short", "password123": "most used", "hj5!kQ\nhj5!kQ": "can't be typed"} {
+			what := fmt.Sprintf("the password %q", password)
 			a := s.submit("/reset", "uuid", id, "password", password)
 			p := a.page(t, 422)
-			if !strings.Contains(p.errors["password"], why) || p.inputs["uuid"]["value"] != id || p.inputs["password"]["value"] != "" {
-				t.Errorf("%q: %+v", password, p)
-			}
+			contains(t, what+": its error", p.errors["password"], why)
+			p.input(t, what, "uuid", "value", id)
+			p.input(t, what, "uuid", "type", "hidden") // it was good: it isn't typed again
+			p.input(t, what, "password", "value", "")
 			if password != "" && bytes.Contains(a.Body, []byte(password)) {
 				t.Errorf("the page has the password:\n%s", a.Body)
 			}
@@ -165,17 +182,13 @@ func TestResetPage(t *testing.T) {
 		s.send("POST", "/reset", "", urlencoded, "%").page(t, 400)
 		s.send("POST", "/reset", "", urlencoded, strings.Repeat("x", maxBody+1)).page(t, 413)
 
-		s.mustCommand("", "user", "revoke", "ann@example.org")
+		s.revoke("ann@example.org")
 		for _, a := range []answer{s.get(link, ""), s.submit("/reset", "uuid", id, "password", chosen)} {
-			if p := a.page(t, 403); p.title != "This account is blocked" {
-				t.Errorf("revoked: %+v", p)
-			}
+			same(t, "the title", a.page(t, 403).title, "This account is blocked")
 		}
-		s.mustCommand("", "user", "enact", "ann@example.org")
+		s.reinstate("ann@example.org")
 
-		if p := s.submit("/reset", "uuid", " "+id+"\n", "password", chosen).page(t, 200); p.title != "Your password is changed" {
-			t.Errorf("got %+v", p)
-		}
+		same(t, "the title", s.submit("/reset", "uuid", " "+id+"\n", "password", chosen).page(t, 200).title, "Your password is changed")
 		s.get(link, "").page(t, 404)
 		s.submit("/reset", "uuid", id, "password", chosen).page(t, 404)
 		s.get(userPath, in.field("access_token")).notLoggedIn(t, "a session before the reset")
@@ -216,12 +229,16 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 				if test.refused {
 					want = http.StatusForbidden
 				}
-				s.from("", "POST", path, urlencoded, body, test.headers...).page(t, want)
+				if a := s.from("", "POST", path, urlencoded, body, test.headers...); a.Status != want {
+					t.Errorf("%s with %q: %d, want %d", path, test.headers, a.Status, want)
+				} else {
+					a.page(t, want)
+				}
 				s.from("", "GET", path, "", "", test.headers...).page(t, 200) // a link on another site
 			}
 		}
 		if a := s.from("https://evil.example", "POST", "/api/v1/auth/recover", urlencoded, "email=x", site, "cross-site"); a.Status != 200 {
 			t.Errorf("the API: %v", a)
 		}
-	}, "--public-url="+publicURL, "--cors-origins="+club)
+	}, corsOf(club))
 }

@@ -1,50 +1,24 @@
-package main
+package web_test
 
 import (
-	"context"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/auth"
 )
-
-// wait returns the mails once there are n.
-func wait(t testing.TB, mails *mailtest.Server, n int) []mailtest.Mail {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	all, err := mails.Wait(ctx, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// recovery asks for a mail and returns the unique id in it.
-func (s *site) recovery(mails *mailtest.Server, email string) string {
-	s.tb.Helper()
-	n := len(mails.Mails())
-	if a := s.post("recover", "", "email", email); a.Status != 200 {
-		s.tb.Fatal(a)
-	}
-	id := wait(s.tb, mails, n+1)[n].RecoveryID()
-	if id == "" {
-		s.tb.Fatalf("the mail has no unique id: %s", mails.Mails()[n].Text)
-	}
-	return id
-}
 
 // TestRecoverTellsNothing: every address has the same answer.
 func TestRecoverTellsNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
+		s = s.listen()
 		s.user("ann@example.org", good)
 		s.user("revoked@example.org", good)
-		s.mustCommand("", "user", "revoke", "revoked@example.org")
+		s.revoke("revoked@example.org")
 		var first answer
 		for i, email := range []string{
 			"ann@example.org", "ann@example.org", "ANN@example.org", "nobody@example.org", "nobody@example.org", "revoked@example.org", "malformed", " ",
@@ -56,7 +30,8 @@ func TestRecoverTellsNothing(t *testing.T) {
 				if i == 0 {
 					first = a
 				}
-				if diff := cmp.Diff(first, a); diff != "" || a.Status != 200 || string(a.Body) != "{}\n" {
+				a.done(t, fmt.Sprintf("%.99q", email))
+				if diff := cmp.Diff(first, a); diff != "" {
 					t.Errorf("%.99q is answered otherwise:\n%s", email, diff)
 				}
 			}
@@ -69,46 +44,40 @@ func TestRecoverTellsNothing(t *testing.T) {
 // TestRecoverMailsTheAccountAlone: one mail, to the stored address, with a link
 // that the request has no part in.
 func TestRecoverMailsTheAccountAlone(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("Ann@example.org", good)
 		s.user("revoked@example.org", good)
-		s.mustCommand("", "user", "revoke", "revoked@example.org")
+		s.revoke("revoked@example.org")
 		for _, email := range []string{"revoked@example.org", "nobody@example.org", "malformed", "ann@example.org, eve@example.org", "\u0430nn@example.org"} {
 			if a := s.post("recover", "", "email", email); a.Status != 200 {
 				t.Error(a)
 			}
 		}
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/auth/recover?email=eve@example.org", strings.NewReader(encodeURL("email", "aNN@EXAMPLE.org")))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := s.request("POST", "/api/v1/auth/recover?email=eve@example.org", strings.NewReader(encodeURL("email", "aNN@EXAMPLE.org")))
 		r.Host = "evil.example"
 		r.Header = http.Header{"Content-Type": {urlencoded}, "X-Forwarded-Host": {"evil.example"}, "Forwarded": {"host=evil.example"}, "Origin": {"https://evil.example"}}
 		if a := s.do(r); a.Status != 200 {
 			t.Fatal(a)
 		}
-		m := wait(t, mails, 1)[0]
+		m := s.sent(1)[0]
 		uuid := regexp.MustCompile(`^` + regexp.QuoteMeta(publicURL) + `/reset\?uuid=[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-		if m.To != "Ann@example.org" || !uuid.MatchString(m.RecoveryLink()) || strings.Contains(string(m.Raw), "evil") {
-			t.Errorf("got a mail to %s:\n%s", m.To, m.Raw)
+		same(t, "to whom the mail goes", m.To, "Ann@example.org")
+		if !uuid.MatchString(m.RecoveryLink()) {
+			t.Errorf("the link is %q", m.RecoveryLink())
 		}
-		// Shutting down sends all that waits.
-		if code := s.close(); code != 0 {
-			t.Errorf("exit code %d", code)
-		}
-		if all := mails.Mails(); len(all) != 1 {
-			t.Errorf("%d mails, the last to %s", len(all), all[len(all)-1].To)
+		if strings.Contains(string(m.Raw), "evil") {
+			t.Errorf("the mail has something of the request:\n%s", m.Raw)
 		}
 	})
 }
 
 func TestReset(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)
 		in, bob := s.login("ann@example.org"), s.login("bob@example.org")
-		replaced := s.recovery(mails, "ann@example.org")
-		id := s.recovery(mails, "ann@example.org")
+		replaced := s.recovery("ann@example.org")
+		id := s.recovery("ann@example.org")
 		const chosen = "quite another one"
 
 		// The id comes first, whatever the password; only its one spelling counts.
@@ -136,16 +105,14 @@ func TestReset(t *testing.T) {
 			t.Errorf("the session after refused resets: %v", a)
 		}
 
-		s.mustCommand("", "user", "revoke", "ann@example.org")
+		s.revoke("ann@example.org")
 		s.post("reset", "", "uuid", id, "password", chosen).problem(t, 403)
 		s.post("reset", "", "uuid", id, "password", "short").problem(t, 403)
-		s.mustCommand("", "user", "enact", "ann@example.org")
+		s.reinstate("ann@example.org")
 		in = s.login("ann@example.org")
 
-		sent := len(mails.Mails())
-		if a := s.post("reset", "", "uuid", id, "password", chosen); a.Status != 200 || string(a.Body) != "{}\n" {
-			t.Fatal(a)
-		}
+		s.sent(2)
+		s.post("reset", "", "uuid", id, "password", chosen).done(t, "a reset")
 		s.post("reset", "", "uuid", id, "password", "yet another one").problem(t, 404)
 		s.post("login", "", "username", "ann@example.org", "password", good).problem(t, 401)
 		s.get(userPath, in.field("access_token")).notLoggedIn(t, "a session before the reset")
@@ -156,25 +123,29 @@ func TestReset(t *testing.T) {
 		if a := s.post("login", "", "username", "ann@example.org", "password", chosen); a.Status != 200 {
 			t.Errorf("with the new password: %v", a)
 		}
-		notice := wait(t, mails, sent+1)[sent]
-		if notice.To != "ann@example.org" || notice.RecoveryID() != "" || !strings.Contains(notice.Subject, "was changed") || strings.Contains(string(notice.Raw), chosen) {
-			t.Errorf("the notice:\n%s", notice.Raw)
+		notice := s.sent(3)[2]
+		same(t, "to whom the notice goes", notice.To, "ann@example.org")
+		same(t, "the recovery's id in it", notice.RecoveryID(), "")
+		contains(t, "its subject", notice.Subject, "was changed")
+		if strings.Contains(string(notice.Raw), chosen) {
+			t.Errorf("it has the password:\n%s", notice.Raw)
 		}
 		// The next recovery has another id.
-		if again := s.recovery(mails, "ann@example.org"); again == id {
+		if again := s.recovery("ann@example.org"); again == id {
 			t.Error("an id came twice")
 		}
-	}, "--limit-mail-pause=0s")
+	}, noMailPause)
 }
 
 // TestInvitation: an account without a password chooses one by its mail.
 func TestInvitation(t *testing.T) {
-	withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
-		s.mustCommand("", "user", "create", "ann@example.org")
-		id := wait(t, mails, 1)[0].RecoveryID()
-		if a := s.postMultipart("reset", "", "uuid", id, "password", good); a.Status != 200 {
-			t.Fatal(a)
-		}
+	withMail(t, func(t *testing.T, s *site) {
+		s.create(auth.NewUser{Email: "ann@example.org", FirstName: "Ann", LastName: "Other"})
+		invitation := s.sent(1)[0]
+		same(t, "to whom the invitation goes", invitation.To, "ann@example.org")
+		same(t, "its subject", invitation.Subject, "Your account at auth.example.org")
+		s.post("login", "", "username", "ann@example.org", "password", good).problem(t, 401)
+		s.postMultipart("reset", "", "uuid", invitation.RecoveryID(), "password", good).done(t, "the link in the invitation")
 		s.login("ann@example.org")
 	})
 }

@@ -1,26 +1,31 @@
-package main
+package web_test
 
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"kwai/internal/auth"
+	"kwai/internal/store/storetest"
 )
 
 // TestLoginTellsNothing: whatever the reason, a refused login has the same
 // bytes, status and headers.
 func TestLoginTellsNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
+		s = s.listen()
 		s.user("ann@example.org", good)
 		s.user("revoked@example.org", good)
-		s.mustCommand("", "user", "revoke", "revoked@example.org")
-		s.mustCommand("", "user", "create", "invited@example.org")
+		s.revoke("revoked@example.org")
+		s.create(auth.NewUser{Email: "invited@example.org"})
 		var first answer
 		for i, try := range []struct{ why, username, password string }{
 			{"a wrong password", "ann@example.org", "not the password"},
@@ -49,7 +54,7 @@ func TestLoginTellsNothing(t *testing.T) {
 				t.Errorf("%s is answered otherwise:\n%s", try.why, diff)
 			}
 		}
-	}, "--limits=off")
+	}, limitsOff)
 }
 
 func TestLoginFindsTheAddress(t *testing.T) {
@@ -88,9 +93,10 @@ func TestLoginTakesOAuth2PasswordForms(t *testing.T) {
 			if got := slices.Sorted(maps.Keys(fields)); !slices.Equal(got, []string{"access_token", "expiration", "expires_in", "refresh_token", "token_type"}) {
 				t.Errorf("the members are %q", got)
 			}
-			if fields["token_type"] != "bearer" || fields["expires_in"] != 3600.0 || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Content-Type") != "application/json" {
-				t.Errorf("%v %v", a, a.Header)
-			}
+			same[any](t, "token_type", fields["token_type"], "bearer")
+			same[any](t, "expires_in", fields["expires_in"], 3600.0)
+			same(t, "Cache-Control", a.Header.Get("Cache-Control"), "no-store")
+			same(t, "Content-Type", a.Header.Get("Content-Type"), "application/json")
 		}
 		for _, grant := range []string{"Password", "refresh_token", "authorization_code", "client_credentials", " password"} {
 			s.post("login", "", "username", "ann@example.org", "password", good, "grant_type", grant).problem(t, 422, "grant_type")
@@ -101,11 +107,7 @@ func TestLoginTakesOAuth2PasswordForms(t *testing.T) {
 		s.post("login", "", "grant_type", "x", "scope", "a", "scope", "b").problem(t, 422, "username", "password", "grant_type", "scope")
 
 		// OAuth 2 libraries first try to name their client in a header.
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/auth/login",
-			strings.NewReader(encodeURL("grant_type", "password", "username", "ann@example.org", "password", good)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := s.request("POST", "/api/v1/auth/login", strings.NewReader(encodeURL("grant_type", "password", "username", "ann@example.org", "password", good)))
 		r.Header = http.Header{"Content-Type": {urlencoded}, "Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("web:secret"))}}
 		in := s.do(r)
 		if in.Status != 200 {
@@ -165,9 +167,7 @@ func TestLogout(t *testing.T) {
 		for what, refresh := range unknown {
 			a := s.post("logout", access, "refresh_token", refresh)
 			a.problem(t, 404)
-			if string(a.Body) != string(first.Body) {
-				t.Errorf("%s: %v", what, a)
-			}
+			same(t, what+": the body", string(a.Body), string(first.Body))
 		}
 
 		// A token that was replaced, twice, ends its session all the same, and
@@ -176,9 +176,7 @@ func TestLogout(t *testing.T) {
 		for range 2 {
 			latest = s.post("access_token", "", "refresh_token", latest.field("refresh_token"))
 		}
-		if a := s.post("logout", second.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != 200 || string(a.Body) != "{}\n" {
-			t.Fatal(a)
-		}
+		s.post("logout", second.field("access_token"), "refresh_token", in.field("refresh_token")).done(t, "a logout")
 		for what, dead := range map[string]answer{"first": in, "latest": latest} {
 			s.get(userPath, dead.field("access_token")).notLoggedIn(t, what)
 			s.post("logout", dead.field("access_token"), "refresh_token", second.field("refresh_token")).notLoggedIn(t, what)
@@ -204,9 +202,10 @@ func TestRenewal(t *testing.T) {
 		chain := []answer{in}
 		for i := range 4 {
 			next := renew(chain[i].field("refresh_token"))
-			if next.Status != 200 || next.Header.Get("Cache-Control") != "no-store" {
+			if next.Status != 200 {
 				t.Fatal(next)
 			}
+			same(t, "Cache-Control", next.Header.Get("Cache-Control"), "no-store")
 			for _, earlier := range chain {
 				for _, name := range []string{"access_token", "refresh_token"} {
 					if earlier.field(name) == next.field(name) {
@@ -235,22 +234,20 @@ func TestRenewal(t *testing.T) {
 		for what, refresh := range forged {
 			a := renew(refresh)
 			a.problem(t, 401)
-			if string(a.Body) != string(first.Body) {
-				t.Errorf("%s: %v", what, a)
-			}
+			same(t, what+": the body", string(a.Body), string(first.Body))
 		}
 		if a := renew(current); a.Status != 200 {
 			t.Errorf("the true token after the forged ones: %v", a)
 		}
 
 		// What ends sessions.
-		s.mustCommand("", "user", "revoke", "ann@example.org")
+		s.revoke("ann@example.org")
 		renew(current).problem(t, 401)
 		s.get(userPath, in.field("access_token")).notLoggedIn(t, "revoked")
-		s.mustCommand("", "user", "enact", "ann@example.org")
+		s.reinstate("ann@example.org")
 		renew(current).problem(t, 401)
 		again := s.login("ann@example.org")
-		s.mustCommand("quite another one", "user", "password", "ann@example.org", "--password-stdin")
+		s.setPassword("ann@example.org", "quite another one")
 		renew(again.field("refresh_token")).problem(t, 401)
 		s.get(userPath, again.field("access_token")).notLoggedIn(t, "a new password")
 	})
@@ -260,22 +257,29 @@ func TestTokensOfAnotherServer(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		in := s.login("ann@example.org")
-		other := start(t, "sqlite://"+t.TempDir()+"/kwai.db", "--public-url="+publicURL)
+		other := start(t, storetest.SQLite(t))
 		other.user("ann@example.org", good)
 		theirs := other.login("ann@example.org")
-		s.get(userPath, theirs.field("access_token")).notLoggedIn(t, "another server's")
-		s.post("access_token", "", "refresh_token", theirs.field("refresh_token")).problem(t, 401)
-		s.post("logout", in.field("access_token"), "refresh_token", theirs.field("refresh_token")).problem(t, 404)
-	}, "--public-url="+publicURL)
+		var asking sync.WaitGroup // at once, as each waits a second for another look at the keys
+		asking.Go(func() { s.get(userPath, theirs.field("access_token")).notLoggedIn(t, "another server's") })
+		asking.Go(func() { s.post("access_token", "", "refresh_token", theirs.field("refresh_token")).problem(t, 401) })
+		asking.Go(func() {
+			s.post("logout", in.field("access_token"), "refresh_token", theirs.field("refresh_token")).problem(t, 404)
+		})
+		asking.Wait()
+	})
 }
 
 func TestUser(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
-		id := strings.TrimSpace(s.mustCommand(good, "user", "create", "Ann@Example.org", "--first-name=Ann <b>\"&", "--last-name=Ó Brádaigh\u2028", "--password-stdin"))
+		id := s.create(auth.NewUser{Email: "Ann@Example.org", FirstName: "Ann <b>\"&", LastName: "Ó Brádaigh\u2028", Password: good})
+		s.clock.advance(30 * time.Minute)
 		a := s.get(userPath, s.login("ann@example.org").field("access_token"))
-		got := fmt.Sprint(a.field("id"), a.field("email"), a.field("first_name"), a.field("last_name"))
-		if want := fmt.Sprint(id, "Ann@Example.org", "Ann <b>\"&", "Ó Brádaigh"); got != want || a.field("last_login") == "" {
-			t.Errorf("got %s, want %s: %v", got, want, a)
+		for name, want := range map[string]string{
+			"id": id, "email": "Ann@Example.org", "first_name": "Ann <b>\"&", "last_name": "Ó Brádaigh",
+			"created_at": "2026-03-01T12:00:00Z", "last_login": "2026-03-01T12:30:00Z",
+		} {
+			same(t, name, a.field(name), want)
 		}
 	})
 }

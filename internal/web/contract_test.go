@@ -1,0 +1,157 @@
+package web_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	userPath     = "/api/v1/auth/user"
+	sessionsPath = "/api/v1/auth/sessions"
+	keySetPath   = "/.well-known/jwks.json"
+)
+
+// endpoints are those that take a form, each with a form that is well-formed and leads
+// nowhere, and the answer that it gets.
+var endpoints = []struct {
+	name   string
+	form   []string // name, value, …: all that is required
+	status int
+}{
+	{"login", []string{"username", "nobody@example.org", "password", "not the password"}, 401},
+	{"logout", []string{"refresh_token", "unknown"}, 404},
+	{"access_token", []string{"refresh_token", "unknown"}, 401},
+	{"recover", []string{"email", "nobody@example.org"}, 200},
+	{"reset", []string{"uuid", "unknown", "password", "a new password"}, 404},
+	{"password", []string{"password", "not the password", "new_password", "password"}, 422},
+}
+
+// TestWholeWay goes over a connection, and with both kinds of forms.
+func TestWholeWay(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s = s.listen()
+		id := s.user("ann@example.org", good)
+		for kind, post := range map[string]func(endpoint, bearer string, fields ...string) answer{
+			"urlencoded": s.post, "multipart": s.postMultipart,
+		} {
+			in := post("login", "", "username", "ann@example.org", "password", good)
+			if in.Status != 200 {
+				t.Fatal(kind, in)
+			}
+			again := post("access_token", "", "refresh_token", in.field("refresh_token"))
+			if again.Status != 200 {
+				t.Fatal(kind, again)
+			}
+			for _, name := range []string{"access_token", "refresh_token"} {
+				if again.field(name) == in.field(name) {
+					t.Errorf("%s: a renewal yields the same %s: %v", kind, name, again)
+				}
+			}
+			a := s.get(userPath, again.field("access_token"))
+			same(t, kind+": the status", a.Status, 200)
+			same(t, kind+": the address", a.field("email"), "ann@example.org")
+			same(t, kind+": the id", a.field("id"), id)
+			same(t, kind+": Cache-Control", a.Header.Get("Cache-Control"), "no-store")
+			post("logout", again.field("access_token"), "refresh_token", in.field("refresh_token")).done(t, kind)
+			s.get(userPath, in.field("access_token")).problem(t, 401)
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		for path, want := range map[string]string{"/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ready"}`} {
+			if a := s.get(path, ""); a.Status != 200 || strings.TrimSpace(string(a.Body)) != want {
+				t.Errorf("%s: %v", path, a)
+			}
+		}
+		if a := s.get("/openapi.yaml", ""); a.Status != 200 || !strings.HasPrefix(string(a.Body), "openapi: 3.1") {
+			t.Error(a)
+		}
+	})
+}
+
+func TestOtherMethodsAreRefused(t *testing.T) {
+	t.Parallel()
+	const get, post = "GET, HEAD", "POST"
+	allow := map[string]string{
+		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
+		"/style.css": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+	}
+	for _, e := range endpoints {
+		allow["/api/v1/auth/"+e.name] = post
+	}
+	allow[sessionsPath], allow[sessionsPath+"/x"] = "DELETE, GET, HEAD", "DELETE"
+	s := bare(t).listen() // no method leads to the rules
+	for path, want := range allow {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "post"} {
+			if slices.Contains(strings.Split(want, ", "), method) {
+				continue
+			}
+			// What it bears must not be looked at.
+			a := s.send(method, path+"?username=a&password=b", "", urlencoded, "username=a")
+			same(t, method+" "+path+": Allow", a.Header.Get("Allow"), want)
+			if method != "HEAD" {
+				a.problem(t, 405)
+				continue
+			}
+			same(t, "HEAD "+path+": the status", a.Status, 405)
+			same(t, "HEAD "+path+": the body", string(a.Body), "")
+		}
+	}
+}
+
+func TestHeadIsGetWithoutBody(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s = s.listen()
+		for _, path := range []string{userPath, sessionsPath, keySetPath, "/healthz", "/recover", "/reset", "/reset?uuid=none", "/style.css"} {
+			get, head := s.get(path, ""), s.send("HEAD", path, "", "", "")
+			same(t, "HEAD "+path+": the status", head.Status, get.Status)
+			same(t, "HEAD "+path+": the body", string(head.Body), "")
+			same(t, "HEAD "+path+": the Content-Type", head.Header.Get("Content-Type"), get.Header.Get("Content-Type"))
+		}
+	})
+}
+
+func TestUnknownPathsAreProblems(t *testing.T) {
+	t.Parallel()
+	s := bare(t).listen()
+	for _, path := range []string{
+		"/", "/api", "/api/v1/auth", "/api/v1/auth/", "/api/v1/auth/login/", "/api/v1/auth/Login", "/api/v1/auth/login%00",
+		"/api/v1/auth/login%2f", "/api/v1/auth/users", "/dev/mail", "/dev/uuid", "/.env", "/pages/layout.html", "/favicon.ico",
+		"/%ff%fe", "/" + strings.Repeat("x", 8000),
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			a := s.send(method, path, "", "", "")
+			if detail := a.problem(t, 404); strings.Contains(detail, path) && path != "/" {
+				t.Errorf("%s echoes the path: %s", path, detail)
+			}
+		}
+	}
+}
+
+// A fault of ours is answered and logged; behind half an answer the connection
+// is cut, so that it doesn't look whole.
+func TestAFaultIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	s := bare(t) // whose rules are missing
+	s.get(userPath, "some token").problem(t, 500)
+	contains(t, "the log", s.log.String(), `"level":"ERROR","msg":"a request panicked","route":"`+userPath+`"`)
+	contains(t, "the log", s.log.String(), `"route":"`+userPath+`","status":500`)
+
+	defer func() {
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("half an answer ends with %v", err)
+		}
+	}()
+	s.handler.ServeHTTP(torn{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+}
+
+// torn is an answer that can't be written.
+type torn struct{ http.ResponseWriter }
+
+func (torn) Write([]byte) (int, error) { panic("it is torn") }
