@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	checkEvery   = 500 * time.Millisecond
-	checkTimeout = time.Second
-	dialTimeout  = time.Second
+	checkEvery  = 500 * time.Millisecond
+	dialTimeout = time.Second
 	// answerTimeout is longer than kwai itself takes for any answer (30 s).
 	answerTimeout = 35 * time.Second
 )
@@ -32,6 +31,10 @@ const (
 // Servers find the client's address in X-Forwarded-For, and nothing else there:
 // what the client says in it is dropped.
 type Balancer struct {
+	// CheckTimeout is how long a server may take to say that it is ready: a
+	// second, unless it is set before the first check.
+	CheckTimeout time.Duration
+
 	proxy     *httputil.ReverseProxy
 	transport *http.Transport
 	targets   []*target
@@ -46,7 +49,7 @@ type target struct {
 // NewBalancer returns a balancer over servers at these addresses, host:port. It
 // knows of none that it is ready: see Watch and Check.
 func NewBalancer(addresses ...string) *Balancer {
-	b := &Balancer{transport: &http.Transport{
+	b := &Balancer{CheckTimeout: time.Second, transport: &http.Transport{
 		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		// A connection that is kept may be closing when it is used again; then
 		// nobody can tell whether the request arrived. A new one is refused.
@@ -90,10 +93,10 @@ func (b *Balancer) Watch(ctx context.Context) {
 	}
 }
 
-// Check asks all servers whether they are ready, for a second at most, and
+// Check asks all servers whether they are ready, for CheckTimeout at most, and
 // returns how many are.
 func (b *Balancer) Check(ctx context.Context) (ready int) {
-	client := http.Client{Transport: b.transport, Timeout: checkTimeout}
+	client := http.Client{Transport: b.transport, Timeout: b.CheckTimeout}
 	var all sync.WaitGroup
 	for _, t := range b.targets {
 		all.Go(func() { t.ready.Store(answers(ctx, &client, "http://"+t.address+"/readyz")) })

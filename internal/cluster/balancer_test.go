@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kwai/internal/cluster"
 )
@@ -17,9 +20,10 @@ import (
 // backends are servers to balance between. They note what they get.
 type backends struct {
 	*cluster.Balancer
-	servers []*httptest.Server
 	unready [3]atomic.Bool
 	broken  [3]atomic.Bool // closes the connection instead of answering
+	down    [3]atomic.Bool // refuses connections
+	hangs   [3]atomic.Bool // never says whether it is ready
 
 	mu  sync.Mutex
 	got []string // per request: the server's number, what it got
@@ -32,6 +36,9 @@ func startBackends(t *testing.T) *backends {
 	for i := range b.unready {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/readyz" {
+				if b.hangs[i].Load() {
+					<-r.Context().Done()
+				}
 				if b.unready[i].Load() {
 					w.WriteHeader(http.StatusServiceUnavailable)
 				}
@@ -50,10 +57,16 @@ func startBackends(t *testing.T) *backends {
 			w.WriteHeader(http.StatusAccepted)
 		}))
 		t.Cleanup(s.Close)
-		b.servers = append(b.servers, s)
 		addresses = append(addresses, s.Listener.Addr().String())
 	}
 	b.Balancer = cluster.NewBalancer(addresses...)
+	b.CheckTimeout = time.Hour
+	b.DialWith(func(ctx context.Context, network, address string) (net.Conn, error) {
+		if b.down[slices.Index(addresses, address)].Load() {
+			address = "127.0.0.1:1" // where nobody listens: a port that was given back, others may get
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	})
 	return b
 }
 
@@ -86,7 +99,7 @@ func TestBalancer(t *testing.T) {
 			ready:  2, want: map[int]int{202: 6}, got: map[string]int{"0" + whole: 3, "2" + whole: 3},
 		},
 		"tries another where the connection is refused": {
-			after: func(b *backends) { b.servers[0].Close(); b.servers[2].Close() },
+			after: func(b *backends) { b.down[0].Store(true); b.down[2].Store(true) },
 			ready: 3, want: map[int]int{202: 6}, got: map[string]int{"1" + whole: 6},
 		},
 		"sends nothing twice": {
@@ -95,8 +108,8 @@ func TestBalancer(t *testing.T) {
 		},
 		"refuses where none is ready": {
 			after: func(b *backends) {
-				for _, s := range b.servers {
-					s.Close()
+				for i := range b.down {
+					b.down[i].Store(true)
 				}
 			},
 			ready: 3, want: map[int]int{503: 6}, got: map[string]int{},
@@ -131,8 +144,11 @@ func TestBalancer(t *testing.T) {
 			for _, r := range b.got {
 				got[r]++
 			}
-			if fmt.Sprint(answers) != fmt.Sprint(c.want) || fmt.Sprint(got) != fmt.Sprint(c.got) {
-				t.Errorf("six requests: answers %v, want %v\narrived %v\nwant    %v", answers, c.want, got, c.got)
+			if fmt.Sprint(answers) != fmt.Sprint(c.want) {
+				t.Errorf("six requests are answered by %v, want %v", answers, c.want)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(c.got) {
+				t.Errorf("of six requests arrived %v\nwant %v", got, c.got)
 			}
 		})
 	}
@@ -157,5 +173,17 @@ func TestBalancerTakesServersBack(t *testing.T) {
 	}
 	if slices.Sort(by); string(by) != "01" {
 		t.Errorf("servers %q answered, want one request each at 0 and 1", by)
+	}
+}
+
+func TestBalancerLeavesOutWhatHangs(t *testing.T) {
+	t.Parallel()
+	b := startBackends(t)
+	for i := range b.hangs {
+		b.hangs[i].Store(true)
+	}
+	b.CheckTimeout = 50 * time.Millisecond
+	if got := b.Check(t.Context()); got != 0 {
+		t.Errorf("%d servers are ready, though none says so", got)
 	}
 }

@@ -15,11 +15,6 @@ import (
 	"time"
 )
 
-const (
-	startPatience = 30 * time.Second
-	stopPatience  = 40 * time.Second // kwai gives requests 20 s, mail 10 s
-)
-
 // Command is a program that serves.
 type Command struct {
 	Program string
@@ -46,10 +41,11 @@ type Server struct {
 	done chan struct{} // closed when it has ended
 }
 
-// StartServer starts a program and waits until it is ready. It is told to end
-// when ctx ends; the caller calls Stop all the same. If the caller's process is
-// killed, Linux ends the program with it. Where it can't be started or isn't
-// ready in half a minute, the error holds the end of its log.
+// StartServer starts a program and waits until it is ready, for as long as ctx
+// lives: on a busy machine that may take long. The program is told to end when
+// ctx ends; the caller calls Stop all the same. If the caller's process is
+// killed, Linux ends the program with it. Where it can't be started, or ends
+// before it is ready, the error holds the end of its log.
 func StartServer(ctx context.Context, command Command) (*Server, error) {
 	s := &Server{Address: command.Address, command: command}
 	begin := time.Now()
@@ -69,7 +65,7 @@ func (s *Server) run(ctx context.Context) error {
 		cmd.Stderr = io.MultiWriter(&s.log, s.command.Log)
 	}
 	cmd.SysProcAttr = procAttr()
-	cmd.WaitDelay = time.Second // for a descendant that holds the log
+	cmd.WaitDelay = 10 * time.Second // for a descendant that holds the log, after a hash perhaps
 	done, started := make(chan struct{}), make(chan error)
 	go func() {
 		// The parent-death signal is sent when the thread ends that started the
@@ -101,8 +97,15 @@ func (s *Server) run(ctx context.Context) error {
 
 // await asks for the path in short turns until the answer is 200.
 func (s *Server) await(ctx context.Context, done <-chan struct{}) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, errors.New("it doesn't answer"))
-	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		select {
+		case <-done:
+			end(errors.New("it has ended"))
+		case <-ctx.Done():
+		}
+	}()
 	client := http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(time.Millisecond)
@@ -114,8 +117,6 @@ func (s *Server) await(ctx context.Context, done <-chan struct{}) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-done:
-			return errors.New("it has ended")
 		case <-tick.C:
 		}
 	}
@@ -137,16 +138,13 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 }
 
 // Stop ends the server in good order, also one that is paused, and returns when
-// it has gone. It may be called again.
+// it has gone: kwai sees to that itself (20 s for requests, 10 s for mail). It
+// may be called again.
 func (s *Server) Stop() {
 	process, done := s.current()
 	interrupt(process)
 	_ = s.Continue() // or it wouldn't notice
-	select {
-	case <-done:
-	case <-time.After(stopPatience):
-		s.Kill()
-	}
+	<-done
 }
 
 // Kill ends the server at once, without any order, and returns when it has gone.

@@ -45,6 +45,7 @@ type options struct {
 	listen   string
 	folder   string
 	localBus bool
+	check    time.Duration
 }
 
 func parse(args []string) (o options, err error) {
@@ -53,11 +54,15 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the load balancer, on loopback")
 	flags.StringVar(&o.folder, "folder", "", "an empty folder, into which all goes, and which is removed at the end; default: a new one")
 	flags.BoolVar(&o.localBus, "local-bus", false, "without NATS")
+	flags.DurationVar(&o.check, "check-timeout", time.Second, "how long a replica may take to say that it is ready; longer on a busy machine")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("%q is too much: see --help", flags.Arg(0))
+	}
+	if o.check <= 0 {
+		return o, fmt.Errorf("--check-timeout: %v is not above 0", o.check)
 	}
 	if o.replicas < 1 || o.replicas > 32 {
 		return o, fmt.Errorf("--replicas: %d is not between 1 and 32", o.replicas)
@@ -165,6 +170,7 @@ func (s *site) log(i int) string { return filepath.Join(s.folder, fmt.Sprintf("r
 // serve balances requests until ctx ends, and says which part ends before.
 func (s *site) serve(ctx context.Context, listener net.Listener) error {
 	balancer := cluster.NewBalancer(s.cluster.Addresses()...)
+	balancer.CheckTimeout = s.check
 	balancer.Check(ctx)
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
