@@ -10,7 +10,9 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,12 +25,13 @@ import (
 	"kwai/internal/password"
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 	"kwai/internal/token"
 )
 
 func TestMain(m *testing.M) {
 	// Few long histories tell more of the rules than many short ones.
-	_, _ = flag.Set("rapid.checks", "40"), flag.Set("rapid.steps", "100")
+	_, _ = flag.Set("rapid.checks", strconv.Itoa(need.Rounds(25, 40))), flag.Set("rapid.steps", "100")
 	os.Exit(storetest.Main(m))
 }
 
@@ -57,24 +60,31 @@ func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 // server is all of kwai but HTTP.
 type server struct {
 	*auth.Service
+	test   *testing.T // which it ends with
 	url    string
 	master *token.Master
 	now    func() time.Time
 	bus    *bus.Bus
 	files  *mail.Files
 	read   map[string]bool // the mails seen already
+	gate   *gate           // nil: none
+
+	beside struct {
+		sync.Mutex
+		db *sql.DB
+	}
 }
 
 // start makes a server on a database; one that joins another is its replica.
 func start(t *testing.T, url string, now func() time.Time, join *server) *server {
 	t.Helper()
-	s := &server{url: url, now: now, read: make(map[string]bool)}
+	s := &server{test: t, url: url, now: now, read: make(map[string]bool)}
 	if join != nil {
 		s.master = join.master
 	} else {
 		s.master = must(token.ParseMaster([]byte(token.NewMasterKey())))(t)
 	}
-	pool := password.NewPool(password.Options{Params: cheap, Workers: 2})
+	pool := password.NewPool(password.Options{Params: cheap, Workers: 2, MaxWait: time.Hour}) // however slow the machine is
 	t.Cleanup(pool.Close)
 	settings := auth.Defaults
 	settings.Issuer = "https://auth.example.org"
@@ -88,7 +98,7 @@ func start(t *testing.T, url string, now func() time.Time, join *server) *server
 // open opens the database; after a close, it is a restart.
 func (s *server) open(t *testing.T) {
 	t.Helper()
-	s.Store = storetest.Open(t, s.url, s.now)
+	s.Store = open(t, s.url, s.now)
 	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
 	s.bus = bus.New(s.Store, &mail.Subscriber{
 		Rules:  s.Service,
@@ -108,7 +118,7 @@ func from(ctx context.Context, address string) context.Context {
 
 // each runs f on a server of its own on each kind of database.
 func each(t *testing.T, f func(t *testing.T, s *server, c *clock)) {
-	storetest.Each(t, func(t *testing.T, url string) {
+	databases(t, func(t *testing.T, url string) {
 		c := newClock()
 		f(t, start(t, url, c.now, nil), c)
 	})
@@ -264,16 +274,21 @@ func idIn(t *testing.T, m mail.Message) string {
 	return found[1]
 }
 
-// database opens the server's database beside it, for what kwai never does.
+// database is the server's database beside it, for what kwai never does.
 func (s *server) database(t *testing.T) *sql.DB {
 	t.Helper()
-	driver, source := "pgx", s.url
-	if path, is := strings.CutPrefix(s.url, "sqlite://"); is {
-		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+	s.beside.Lock()
+	defer s.beside.Unlock()
+	if s.beside.db == nil {
+		driver, source := "pgx", s.url
+		if path, is := strings.CutPrefix(s.url, "sqlite://"); is {
+			driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(3600000)"
+		}
+		db := must(sql.Open(driver, source))(t)
+		s.beside.db = db
+		s.test.Cleanup(func() { db.Close() })
 	}
-	db := must(sql.Open(driver, source))(t)
-	t.Cleanup(func() { db.Close() })
-	return db
+	return s.beside.db
 }
 
 // count runs a query for one number.

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -28,8 +29,8 @@ func TestAPasswordChangeAndAResetMeet(t *testing.T) {
 		in := r.one.login(t, user.Email, oldPassword)
 		caller, id := r.one.caller(t, in), r.other.recovery(t, user)
 		return contest{
-			one:   func() error { return r.one.ChangePassword(t.Context(), caller, oldPassword, newPassword) },
-			other: func() error { return r.other.Reset(t.Context(), id, third) },
+			one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
+			other: func(ctx context.Context) error { return r.other.Reset(ctx, id, third) },
 			judge: func(change, reset error) bool {
 				if change == nil {
 					wantErr(t, "a reset that came too late", reset, auth.ErrRecovery)
@@ -52,13 +53,13 @@ func TestAPasswordChangeAndAResetMeet(t *testing.T) {
 func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 	for _, end := range []struct {
 		name string
-		end  func(t *testing.T, s *server, user store.User, in auth.Tokens) error
+		end  func(ctx context.Context, s *server, user store.User, in auth.Tokens) error
 	}{
-		{"logout", func(t *testing.T, s *server, user store.User, in auth.Tokens) error {
-			return s.Logout(t.Context(), user.Profile, in.Refresh)
+		{"logout", func(ctx context.Context, s *server, user store.User, in auth.Tokens) error {
+			return s.Logout(ctx, user.Profile, in.Refresh)
 		}},
-		{"revoke", func(t *testing.T, s *server, user store.User, _ auth.Tokens) error {
-			return s.Revoke(t.Context(), user.Email)
+		{"revoke", func(ctx context.Context, s *server, user store.User, _ auth.Tokens) error {
+			return s.Revoke(ctx, user.Email)
 		}},
 	} {
 		t.Run(end.name, func(t *testing.T) {
@@ -66,8 +67,8 @@ func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 				in := r.one.login(t, user.Email, oldPassword)
 				caller := r.one.caller(t, in)
 				return contest{
-					one:   func() error { return r.one.ChangePassword(t.Context(), caller, oldPassword, newPassword) },
-					other: func() error { return end.end(t, r.other, user, in) },
+					one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
+					other: func(ctx context.Context) error { return end.end(ctx, r.other, user, in) },
 					judge: func(change, ended error) bool {
 						ok(t, ended)
 						r.one.dead(t, user, in)
@@ -91,8 +92,8 @@ func TestOneOfTwoPasswordChangesSucceeds(t *testing.T) {
 		first, second := r.one.login(t, user.Email, oldPassword), r.other.login(t, user.Email, oldPassword)
 		one, other := r.one.caller(t, first), r.other.caller(t, second)
 		return contest{
-			one:   func() error { return r.one.ChangePassword(t.Context(), one, oldPassword, newPassword) },
-			other: func() error { return r.other.ChangePassword(t.Context(), other, oldPassword, third) },
+			one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, one, oldPassword, newPassword) },
+			other: func(ctx context.Context) error { return r.other.ChangePassword(ctx, other, oldPassword, third) },
 			judge: func(oneErr, otherErr error) bool {
 				won, lost, lostErr, password := first, second, otherErr, newPassword
 				if oneErr != nil {
@@ -115,8 +116,8 @@ func TestOfTwoSessionsThatEndEachOtherOneStays(t *testing.T) {
 		first, second := r.one.login(t, user.Email, oldPassword), r.other.login(t, user.Email, oldPassword)
 		one, other := r.one.caller(t, first), r.other.caller(t, second)
 		return contest{
-			one:   func() error { return r.one.EndOtherSessions(t.Context(), one) },
-			other: func() error { return r.other.EndOtherSessions(t.Context(), other) },
+			one:   func(ctx context.Context) error { return r.one.EndOtherSessions(ctx, one) },
+			other: func(ctx context.Context) error { return r.other.EndOtherSessions(ctx, other) },
 			judge: func(oneErr, otherErr error) bool {
 				if oneErr == nil {
 					wantErr(t, "the second end", otherErr, auth.ErrNotLoggedIn)

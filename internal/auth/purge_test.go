@@ -12,7 +12,6 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 )
 
 const day = 24 * time.Hour
@@ -337,7 +336,7 @@ func TestNobodyLosesASessionToThePurge(t *testing.T) {
 
 // A server begins by itself, soon after its start, and again each hour.
 func TestServersPurgeEachHour(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, url string) {
+	databases(t, func(t *testing.T, url string) {
 		synctest.Test(t, func(t *testing.T) {
 			s := start(t, url, time.Now, nil)
 			user := s.user(t, ann)

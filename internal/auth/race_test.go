@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,71 +13,102 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 // rivals are two replicas on one database; on SQLite, which has one server,
 // they are the same.
 type rivals struct{ one, other *server }
 
+// operation is what may meet another one.
+type operation func(ctx context.Context) error
+
 // contest is one try: two operations, and who came first by what they left
-// behind; judge fails the test if that must not be.
+// behind; judge fails the test if that must not be. The one is the server one's.
 type contest struct {
-	one, other func() error
+	one, other operation
 	judge      func(one, other error) (oneFirst bool)
 }
 
-// race has two operations meet two hundred times on each kind of database,
-// each time for another user, several at a time. The one that came first has
-// to begin later the next time, so that the two meet in every way.
+// race has two operations meet on each kind of database, each time for another
+// user: first all that the one does comes before each step of the other, and the
+// other way round; then both begin at the same time, again and again.
 func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) contest) {
-	const lanes, tries, step = 4, 50, 200 * time.Microsecond
-	storetest.Each(t, func(t *testing.T, url string) {
-		r := rivals{one: start(t, url, time.Now, nil)}
-		if r.other = r.one; strings.HasPrefix(url, "postgres") {
-			r.other = start(t, url, time.Now, r.one)
+	databases(t, func(t *testing.T, url string) {
+		var r rivals
+		if onSQLite(url) {
+			r.one = start(t, url, time.Now, nil)
+			r.other = r.one
+		} else {
+			r.one, r.other = startGated(t, url, nil), nil
+			r.other = startGated(t, url, r.one)
 		}
-		var mu sync.Mutex
-		first := map[bool]int{}
-		t.Run("tries", func(t *testing.T) {
-			for lane := range lanes {
+		for _, oneIsInterrupted := range []bool{true, false} {
+			steps := 0
+			for more := true; more; steps++ {
+				c := prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%v@example.org", steps, oneIsInterrupted)))
+				var one, other error
+				if oneIsInterrupted {
+					one, other, more = r.one.interrupt(t, steps+1, c.one, c.other)
+				} else {
+					other, one, more = r.other.interrupt(t, steps+1, c.other, c.one)
+				}
+				if oneFirst := c.judge(one, other); !more && oneFirst != oneIsInterrupted {
+					t.Error("the second came first")
+				}
+			}
+			t.Logf("%d steps, the one interrupted: %v", steps-1, oneIsInterrupted)
+		}
+		t.Run("at once", func(t *testing.T) {
+			for lane := range need.Rounds(1, 4) {
 				t.Run(fmt.Sprint(lane), func(t *testing.T) {
 					t.Parallel()
-					delay := time.Duration(0) // of the one; of the other if negative
-					for try := range tries {
-						c := prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%d@example.org", lane, try)))
-						oneFirst := c.judge(meet(c.one, c.other, delay))
-						if oneFirst {
-							delay += rand.N(step)
-						} else {
-							delay -= rand.N(step)
-						}
-						mu.Lock()
-						first[oneFirst]++
-						mu.Unlock()
-					}
+					atOnce(t, need.Rounds(6, 50), func(try int) contest {
+						return prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%d@example.org", lane, try)))
+					})
 				})
 			}
 		})
-		t.Logf("the one came first %d times, the other %d times", first[true], first[false])
-		if first[true] == 0 || first[false] == 0 {
-			t.Error("they did not race")
-		}
 	})
 }
 
+// atOnce has the operations of so many contests begin at the same time, and of
+// more until each has come first. The one that did has to begin later the next
+// time, by more and more as long as it goes on to: so they meet in every way.
+func atOnce(t *testing.T, tries int, prepare func(try int) contest) {
+	t.Helper()
+	const least = 100 * time.Microsecond
+	step, last := least, false
+	var delay time.Duration // of the one; of the other if negative
+	first := map[bool]int{}
+	for try := 0; try < tries || first[true] == 0 || first[false] == 0; try++ {
+		c := prepare(try)
+		oneFirst := c.judge(meet(t.Context(), c.one, c.other, delay))
+		first[oneFirst]++
+		if step *= 2; oneFirst != last {
+			step, last = least, oneFirst
+		}
+		if oneFirst {
+			delay += rand.N(step)
+		} else {
+			delay -= rand.N(step)
+		}
+	}
+	t.Logf("the one came first %d times, the other %d times", first[true], first[false])
+}
+
 // meet runs both at the same time, but for the delay.
-func meet(one, other func() error, delay time.Duration) (oneErr, otherErr error) {
+func meet(ctx context.Context, one, other operation, delay time.Duration) (oneErr, otherErr error) {
 	var wg sync.WaitGroup
 	var ready sync.WaitGroup
 	ready.Add(2)
-	run := func(err *error, f func() error, delay time.Duration) {
+	run := func(err *error, f operation, delay time.Duration) {
 		ready.Done()
 		ready.Wait()
 		for begin := time.Now(); time.Since(begin) < delay; {
 			runtime.Gosched() // a timer is too coarse
 		}
-		*err = f()
+		*err = f(ctx)
 	}
 	wg.Go(func() { run(&oneErr, one, delay) })
 	wg.Go(func() { run(&otherErr, other, -delay) })
@@ -89,33 +121,33 @@ func meet(one, other func() error, delay time.Duration) (oneErr, otherErr error)
 func TestAnAnsweredEndIsFinal(t *testing.T) {
 	type end struct {
 		name    string
-		prepare func(t *testing.T, s *server, user store.User, open auth.Tokens) (run func() error)
+		prepare func(t *testing.T, s *server, user store.User, open auth.Tokens) operation
 	}
-	reset := end{"reset", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
+	reset := end{"reset", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		id := s.recovery(t, user)
-		return func() error { return s.Reset(t.Context(), id, newPassword) }
+		return func(ctx context.Context) error { return s.Reset(ctx, id, newPassword) }
 	}}
-	revoke := end{"revoke", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
-		return func() error { return s.Revoke(t.Context(), user.Email) }
+	revoke := end{"revoke", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+		return func(ctx context.Context) error { return s.Revoke(ctx, user.Email) }
 	}}
-	setPassword := end{"set password", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
-		return func() error { return s.SetPassword(t.Context(), user.Email, newPassword) }
+	setPassword := end{"set password", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+		return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
 	}}
-	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) func() error {
-		return func() error { return s.Logout(t.Context(), user.Profile, open.Refresh) }
+	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
+		return func(ctx context.Context) error { return s.Logout(ctx, user.Profile, open.Refresh) }
 	}}
 	// And what another session of the user's does.
-	change := end{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
+	change := end{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
-		return func() error { return s.ChangePassword(t.Context(), caller, oldPassword, newPassword) }
+		return func(ctx context.Context) error { return s.ChangePassword(ctx, caller, oldPassword, newPassword) }
 	}}
-	endOne := end{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) func() error {
+	endOne := end{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
 		caller, id := s.caller(t, s.login(t, user.Email, oldPassword)), s.session(t, open).ID
-		return func() error { return s.EndSession(t.Context(), caller, id) }
+		return func(ctx context.Context) error { return s.EndSession(ctx, caller, id) }
 	}}
-	endOthers := end{"end the others", func(t *testing.T, s *server, user store.User, _ auth.Tokens) func() error {
+	endOthers := end{"end the others", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
-		return func() error { return s.EndOtherSessions(t.Context(), caller) }
+		return func(ctx context.Context) error { return s.EndOtherSessions(ctx, caller) }
 	}}
 	for _, end := range []end{reset, revoke, setPassword, change} {
 		t.Run("login and "+end.name, func(t *testing.T) {
@@ -123,8 +155,8 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 				before := r.one.login(t, user.Email, oldPassword)
 				var tokens auth.Tokens
 				return contest{
-					one: func() (err error) {
-						tokens, err = r.one.Login(t.Context(), user.Email, oldPassword)
+					one: func(ctx context.Context) (err error) {
+						tokens, err = r.one.Login(ctx, user.Email, oldPassword)
 						return err
 					},
 					other: end.prepare(t, r.other, user, before),
@@ -148,8 +180,8 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 				before := r.one.login(t, user.Email, oldPassword)
 				var tokens auth.Tokens
 				return contest{
-					one: func() (err error) {
-						tokens, err = r.one.Renew(t.Context(), before.Refresh, time.Now())
+					one: func(ctx context.Context) (err error) {
+						tokens, err = r.one.Renew(ctx, before.Refresh, time.Now())
 						return err
 					},
 					other: end.prepare(t, r.other, user, before),
@@ -178,11 +210,11 @@ func TestARecoveryAndAResetMeet(t *testing.T) {
 		var m auth.RecoveryMail
 		var made bool
 		return contest{
-			one: func() (err error) {
-				m, made, err = r.one.MakeRecovery(t.Context(), next)
+			one: func(ctx context.Context) (err error) {
+				m, made, err = r.one.MakeRecovery(ctx, next)
 				return err
 			},
-			other: func() error { return r.other.Reset(t.Context(), first, newPassword) },
+			other: func(ctx context.Context) error { return r.other.Reset(ctx, first, newPassword) },
 			judge: func(making, reset error) bool {
 				ok(t, making)
 				wantErr(t, "the first id afterwards", r.one.Reset(t.Context(), first, newPassword), auth.ErrRecovery)
@@ -205,8 +237,8 @@ func TestAResetAndARevocationMeet(t *testing.T) {
 		r.one.login(t, user.Email, oldPassword)
 		id := r.one.recovery(t, user)
 		return contest{
-			one:   func() error { return r.one.Reset(t.Context(), id, newPassword) },
-			other: func() error { return r.other.Revoke(t.Context(), user.Email) },
+			one:   func(ctx context.Context) error { return r.one.Reset(ctx, id, newPassword) },
+			other: func(ctx context.Context) error { return r.other.Revoke(ctx, user.Email) },
 			judge: func(reset, revocation error) bool {
 				ok(t, revocation)
 				var first string // the one that ended the session
@@ -231,8 +263,8 @@ func TestOneOfTwoResetsSucceeds(t *testing.T) {
 		id := r.other.recovery(t, user)
 		passwords := [2]string{"first come, first served", "two is company, three"}
 		return contest{
-			one:   func() error { return r.one.Reset(t.Context(), id, passwords[0]) },
-			other: func() error { return r.other.Reset(t.Context(), id, passwords[1]) },
+			one:   func(ctx context.Context) error { return r.one.Reset(ctx, id, passwords[0]) },
+			other: func(ctx context.Context) error { return r.other.Reset(ctx, id, passwords[1]) },
 			judge: func(one, other error) bool {
 				if one == nil {
 					wantErr(t, "the second reset", other, auth.ErrRecovery)
@@ -253,9 +285,9 @@ func TestTwoDeliveriesOfOneRecoveryMailTheSameID(t *testing.T) {
 		event := r.one.request(user)
 		var ids [2]string
 		var ends [2]time.Time
-		deliver := func(s *server, i int) func() error {
-			return func() error {
-				m, made, err := s.MakeRecovery(t.Context(), event)
+		deliver := func(s *server, i int) operation {
+			return func(ctx context.Context) error {
+				m, made, err := s.MakeRecovery(ctx, event)
 				if err == nil && !made {
 					err = errors.New("it was dropped")
 				}
@@ -281,9 +313,9 @@ func TestTwoDeliveriesOfOneRecoveryMailTheSameID(t *testing.T) {
 func TestOneOfTwoAccountsIsMade(t *testing.T) {
 	race(t, func(t *testing.T, r rivals, user store.User) contest {
 		email := "new-" + user.Email
-		create := func(s *server, email string) func() error {
-			return func() error {
-				_, err := s.CreateUser(t.Context(), auth.NewUser{Email: email, FirstName: "Ann", LastName: "Other", Password: oldPassword})
+		create := func(s *server, email string) operation {
+			return func(ctx context.Context) error {
+				_, err := s.CreateUser(ctx, auth.NewUser{Email: email, FirstName: "Ann", LastName: "Other", Password: oldPassword})
 				return err
 			}
 		}
@@ -310,12 +342,12 @@ func TestLoginsThatMeetAtAnImportedHashSucceed(t *testing.T) {
 		email := "imported-" + user.Email
 		must(r.one.CreateUser(t.Context(), auth.NewUser{Email: email, FirstName: "Ann", LastName: "Other", Hash: hash}))(t)
 		var ends [2]time.Time
-		login := func(s *server, i int) func() error {
-			return func() error {
-				tokens, err := s.Login(t.Context(), email, oldPassword)
+		login := func(s *server, i int) operation {
+			return func(ctx context.Context) error {
+				tokens, err := s.Login(ctx, email, oldPassword)
 				ends[i] = time.Now()
 				if err == nil {
-					_, err = s.Check(t.Context(), tokens.Access)
+					_, err = s.Check(ctx, tokens.Access)
 				}
 				return err
 			}

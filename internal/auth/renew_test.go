@@ -205,7 +205,7 @@ func TestTokensAheadOfARestoredDatabaseAreAccepted(t *testing.T) {
 					c.advance(20 * time.Minute)
 					tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
 				}
-				for _, restore := range []string{`DELETE FROM sessions`, `INSERT INTO sessions SELECT * FROM backup`} {
+				for _, restore := range []string{`DELETE FROM sessions`, `INSERT INTO sessions SELECT * FROM backup`, `DROP TABLE backup`} {
 					must(db.ExecContext(t.Context(), restore))(t)
 				}
 				c.advance(10 * time.Second)
