@@ -36,10 +36,7 @@ func (run mainRun) Run() int { return run() }
 func TestMain(m *testing.M) {
 	password.RunWorker()
 	// Scripts run this test binary as the command kwai.
-	testscript.Main(mainRun(func() int {
-		defer removeProgram()
-		return storetest.Main(m)
-	}), map[string]func(){"kwai": main})
+	testscript.Main(mainRun(func() int { return storetest.Main(m) }), map[string]func(){"kwai": main})
 }
 
 // quick are settings for tests: hashes that cost next to nothing.

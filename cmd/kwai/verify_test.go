@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"kwai/internal/cluster"
 	"kwai/internal/store/storetest"
 	"kwai/verify"
 )
@@ -70,7 +71,10 @@ func asked(t *testing.T, client *http.Client, url, token string) answer {
 
 func TestAnotherProgramChecksTokens(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, database string) {
-		listen := freeAddress(t)
+		listen, err := cluster.FreeAddress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		s := start(t, database, "--listen="+listen, "--public-url=http://"+listen)
 		id := s.user("ann@example.org", "a long password")
 		example := exampleProgram(t, s.URL)

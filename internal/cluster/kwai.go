@@ -13,11 +13,17 @@ import (
 )
 
 // Build builds kwai as it is released, into the folder, and returns the
-// program's path. It must run within the module.
-func Build(ctx context.Context, folder string) (program string, err error) {
+// program's path. Flags are more of the go command's, such as -race. It must run
+// within the module.
+func Build(ctx context.Context, folder string, flags ...string) (program string, err error) {
 	program = filepath.Join(folder, "kwai")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", program, "kwai/cmd/kwai") //nolint:gosec // a folder of its own
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	args := append([]string{"build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", program}, flags...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "kwai/cmd/kwai")...) //nolint:gosec // a folder of its own
+	cgo := "CGO_ENABLED=0"
+	if slices.Contains(flags, "-race") {
+		cgo = "CGO_ENABLED=1" // the race detector needs it
+	}
+	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build (run this within the module): %w\n%s", err, out)
 	}
@@ -49,15 +55,30 @@ func (k Kwai) Start(ctx context.Context, flags ...string) (*Server, error) {
 }
 
 func (k Kwai) start(ctx context.Context, log io.Writer, flags ...string) (*Server, error) {
-	key, err := k.masterKey(ctx)
+	command, err := k.Serve(ctx, flags...)
 	if err != nil {
 		return nil, err
+	}
+	command.Log = log
+	s, err := StartServer(ctx, command)
+	if err != nil {
+		return nil, fmt.Errorf("kwai serve: %w", err)
+	}
+	return s, nil
+}
+
+// Serve is what Start has [StartServer] run, on an address where nobody listens:
+// for who wants its log, say, or has it run under another program.
+func (k Kwai) Serve(ctx context.Context, flags ...string) (Command, error) {
+	key, err := k.MasterKey(ctx)
+	if err != nil {
+		return Command{}, err
 	}
 	address, err := FreeAddress(ctx)
 	if err != nil {
-		return nil, err
+		return Command{}, err
 	}
-	s, err := StartServer(ctx, Command{
+	return Command{
 		Program: k.Program,
 		Args: append([]string{
 			"serve", "--listen=" + address, "--master-key-file=" + key,
@@ -67,12 +88,7 @@ func (k Kwai) start(ctx context.Context, log io.Writer, flags ...string) (*Serve
 		Env:     k.env(),
 		Address: address,
 		Ready:   "/readyz",
-		Log:     log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("kwai serve: %w", err)
-	}
-	return s, nil
+	}, nil
 }
 
 // Command runs another of kwai's commands on the same data, as
@@ -91,9 +107,15 @@ func (k Kwai) CreateUser(ctx context.Context, email, first, last, password strin
 	return strings.TrimSpace(out), err
 }
 
-func (k Kwai) command(ctx context.Context, stdin string, args ...string) (out string, err error) {
+// Cmd is what Command runs, for who wants more of it than what it prints.
+func (k Kwai) Cmd(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, k.Program, args...) //nolint:gosec // kwai as just built
 	cmd.Env = k.env()
+	return cmd
+}
+
+func (k Kwai) command(ctx context.Context, stdin string, args ...string) (out string, err error) {
+	cmd := k.Cmd(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var log bytes.Buffer
 	cmd.Stderr = &log
@@ -116,9 +138,10 @@ func (k Kwai) env() []string {
 	return env
 }
 
-// masterKey is the path of the key that seals the server's keys. On SQLite kwai
-// makes one itself, on PostgreSQL it wants to be given one: so it always is.
-func (k Kwai) masterKey(ctx context.Context) (path string, err error) {
+// MasterKey is the path of the key that seals the server's keys, made at the first
+// call. On SQLite kwai makes one itself, on PostgreSQL it wants to be given one: so
+// it always is.
+func (k Kwai) MasterKey(ctx context.Context) (path string, err error) {
 	path = filepath.Join(k.Folder, "master.key")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil

@@ -168,6 +168,14 @@ func (s *Server) Done() <-chan struct{} {
 	return done
 }
 
+// ExitCode is what the program has ended with, once Done is closed; -1 where a
+// signal ended it.
+func (s *Server) ExitCode() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.ProcessState.ExitCode()
+}
+
 // PID is the process's number.
 func (s *Server) PID() int {
 	process, _ := s.current()

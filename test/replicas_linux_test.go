@@ -1,18 +1,17 @@
-package main
+package test
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	netmail "net/mail"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,17 +19,27 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus/natstest"
+	"kwai/internal/cluster"
 	"kwai/internal/pgtest"
+	"kwai/internal/testing/need"
 )
 
 const (
-	// back is how long after a part's return all must go on.
-	back = 5 * time.Second
-	// calm is how long everything runs undisturbed before something fails.
-	calm = 1500 * time.Millisecond
+	// calm is how long everything runs undisturbed before and after something
+	// fails, and calmly how many operations of each client are answered in a row
+	// until it counts as over.
+	calm   = 1500 * time.Millisecond
+	calmly = 20
 	// think is what each client waits between operations: the test is about what
 	// happens, not about rates.
 	think = 10 * time.Millisecond
+	// long is longer than all that a server or others wait for: a delivery (30 s),
+	// an answer (30 s), NATS (20 s), the leases (10 s), transactions and statements
+	// (10 s), packets (4 s), the keys (3 s).
+	long = 35 * time.Second
+	// brief is shorter than what a lease has left at least (7 s): meanwhile no
+	// other replica delivers.
+	brief = 5 * time.Second
 )
 
 // Three replicas on one PostgreSQL, their clocks 30 s apart, each by a way of its
@@ -39,58 +48,46 @@ const (
 // it is back none may. What was answered must hold on every replica.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
+	need.Time(t)
 	pgtest.Require(t)
 	f := newFleet(t)
-	// Which replica delivers mail is chance: all have their turn at failing.
-	for i, s := range f.servers {
-		f.disturb(fmt.Sprintf("replica %d is killed", i+1), disturbance{
-			isCut: f.lostBy(i),
-			begin: func() { s.kill() },
-			end:   s.start,
-			twice: true,
-		})
-	}
+	// Which replica delivers mail, and which one events, is chance: each is among
+	// those that fail.
+	f.disturb("two replicas are killed", disturbance{
+		isCut: f.lost(0, 1),
+		begin: func() { f.servers[0].server.Kill(); f.servers[1].server.Kill() },
+		end:   func() { f.servers[0].restart(); f.servers[1].restart() },
+		twice: true,
+	})
 	f.disturb("a replica stands still", disturbance{
-		isCut: f.lostBy(0),
+		isCut: f.lost(0),
 		still: f.urls[0],
-		begin: func() { f.signal(0, syscall.SIGSTOP) },
-		away:  5 * time.Second,
-		end:   func() { f.signal(0, syscall.SIGCONT) },
+		begin: func() { f.must(f.servers[0].server.Pause()) },
+		away:  3 * time.Second,
+		end:   func() { f.must(f.servers[0].server.Continue()) },
 	})
 	f.disturb("a replica stands still for long", disturbance{
-		isCut: f.lostBy(1),
+		isCut: f.lost(1),
 		still: f.urls[1],
-		begin: func() { f.signal(1, syscall.SIGSTOP) },
-		away:  f.long(90 * time.Second),
-		end:   func() { f.signal(1, syscall.SIGCONT) },
+		begin: func() { f.must(f.servers[1].server.Pause()) },
+		away:  long,
+		end:   func() { f.must(f.servers[1].server.Continue()) },
 		twice: true,
 	})
 	f.disturb("PostgreSQL is restarted", disturbance{
 		isCut: unavailable,
-		begin: func() {
-			if err := f.cluster.Restart(); err != nil {
-				t.Error(err)
-			}
-		},
+		begin: func() { f.must(f.postgres.Restart()) },
 	})
 	f.disturb("PostgreSQL is killed", disturbance{
 		isCut: unavailable,
-		begin: func() {
-			if err := f.cluster.Kill(); err != nil {
-				t.Error(err)
-			}
-		},
-		away: 3 * time.Second,
-		end: func() {
-			if err := f.cluster.Restart(); err != nil {
-				t.Error(err)
-			}
-		},
+		begin: func() { f.must(f.postgres.Kill()) },
+		away:  3 * time.Second,
+		end:   func() { f.must(f.postgres.Restart()) },
 	})
 	f.disturb("a replica is cut from PostgreSQL", disturbance{
 		isCut: unavailable,
 		begin: f.ways[2].Cut,
-		away:  15 * time.Second,
+		away:  12 * time.Second, // longer than the leases
 		end:   f.ways[2].Mend,
 		twice: true, // it can't note what it mailed, and another one delivers
 	})
@@ -119,41 +116,44 @@ func unavailable(_ string, a answer, err error) bool {
 // fleet is several replicas and their clients.
 type fleet struct {
 	*crash
-	cluster *pgtest.Cluster
-	ways    []*pgtest.Path
-	queue   *natstest.Server
+	postgres *pgtest.Cluster
+	ways     []*pgtest.Path
+	queue    *natstest.Server
 
 	last atomic.Int64 // when something was last cut off, in Unix nanoseconds
 }
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	cluster, err := pgtest.Start(pgtest.Options{Fsync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	database := cluster.URL("postgres")
-	f := &fleet{crash: newStage(t, database), cluster: cluster, queue: natstest.Serve(t)}
-	folder := t.TempDir()
-	var servers []*process
-	for i, skew := range []string{"-30s", "0s", "30s"} {
-		program := filepath.Join(folder, fmt.Sprint("kwai", i))
-		if err := build(program, "-ldflags=-X kwai/internal/store.clockSkew="+skew); err != nil {
+	postgres := durable(t)
+	database := postgres.URL("postgres")
+	kwai := install(t, database)
+	f := &fleet{crash: newStage(t, kwai), postgres: postgres, queue: natstest.Serve(t)}
+	var servers []*site
+	for _, skew := range []string{"-30s", "0s", "30s"} {
+		replica := kwai
+		var err error
+		replica.Program, err = cluster.Build(t.Context(), t.TempDir(), append(buildFlags, "-ldflags=-X kwai/internal/store.clockSkew="+skew)...)
+		if err != nil {
 			t.Fatal(err)
 		}
 		way := pgtest.NewPath(t, database)
 		f.ways = append(f.ways, way)
-		servers = append(servers, launchProgram(t, []string{program},
-			append(f.flags(way.URL(database)), "--bus="+f.queue.URL())...))
+		replica.Database = way.URL(database)
+		s := start(t, replica, append(f.flags(), "--bus="+f.queue.URL())...)
+		s.kwai = kwai // commands take the straight way, and the time
+		servers = append(servers, s)
 	}
 	f.serve(servers...)
 	f.populate()
 	return f
+}
+
+func (f *fleet) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Error(err)
+	}
 }
 
 // disturbance is something that fails.
@@ -166,18 +166,15 @@ type disturbance struct {
 	twice bool // mails may come twice
 }
 
-// lostBy says that a request to one replica wasn't answered, or that another one
-// says that it can't: it may have to wait for what the lost one holds.
-func (f *fleet) lostBy(i int) func(string, answer, error) bool {
-	lost := f.urls[i]
-	return func(url string, a answer, err error) bool {
-		return url == lost && err != nil || unavailable(url, a, err)
+// lost says that a request to one of the replicas wasn't answered, or that another
+// one says that it can't: it may have to wait for what the lost one holds.
+func (f *fleet) lost(which ...int) func(string, answer, error) bool {
+	var lost []string
+	for _, i := range which {
+		lost = append(lost, f.urls[i])
 	}
-}
-
-func (f *fleet) signal(i int, s syscall.Signal) {
-	if err := f.servers[i].cmd.Process.Signal(s); err != nil {
-		f.t.Error(err)
+	return func(url string, a answer, err error) bool {
+		return err != nil && slices.Contains(lost, url) || unavailable(url, a, err)
 	}
 }
 
@@ -185,14 +182,6 @@ func (f *fleet) lose(every int) {
 	for _, w := range f.ways {
 		w.LoseAnswers(every)
 	}
-}
-
-// long is a time that a short run of the tests has no patience for.
-func (f *fleet) long(d time.Duration) time.Duration {
-	if testing.Short() {
-		return d / 5
-	}
-	return d
 }
 
 // disturb has the clients do everything while something fails, and verifies what
@@ -208,22 +197,29 @@ func (f *fleet) disturb(what string, d disturbance) {
 		if !d.isCut(url, a, err) {
 			return false
 		}
-		f.last.Store(time.Now().UnixNano())
+		f.stirred()
 		return true
 	}
-	f.still = d.still
 	f.last.Store(0)
 	answered := f.total()
 	running := f.start(ctx)
 	pass(ctx, calm)
 	f.down.Store(true)
+	if d.still != "" {
+		f.still.Store(&d.still)
+	}
+	failed := time.Now()
 	d.begin()
 	pass(ctx, d.away)
 	if d.end != nil {
 		d.end()
 	}
+	f.still.Store(nil)
 	returned := time.Now()
-	f.settleDown(ctx, returned)
+	f.stirred()
+	for f.stirring() && ctx.Err() == nil && !t.Failed() {
+		pass(ctx, 10*time.Millisecond)
+	}
 	f.down.Store(false)
 	pass(ctx, calm) // in which nothing may be cut off
 	stop()
@@ -231,11 +227,12 @@ func (f *fleet) disturb(what string, d disturbance) {
 	if t.Failed() {
 		t.Fatalf("%s: the servers warned: %s", what, f.warnings())
 	}
-	f.each(func(_ context.Context, k *client) error { return k.verify() })
+	f.each((*client).verify)
 	if t.Failed() {
 		t.Fatalf("after this: %s", what)
 	}
-	f.once(what, mails, d.twice)
+	// On a slow machine it may have been away for longer than a lease.
+	f.once(what, mails, d.twice || returned.Sub(failed) > brief)
 	slowest := "nothing was cut off"
 	if last := f.last.Load(); last != 0 {
 		slowest = fmt.Sprintf("the last request was cut off %v after the return", time.Unix(0, last).Sub(returned).Round(time.Millisecond))
@@ -243,16 +240,18 @@ func (f *fleet) disturb(what string, d disturbance) {
 	t.Logf("%s: %d operations answered in %v; %s", what, f.total()-answered, time.Since(begun).Round(time.Second), slowest)
 }
 
-// settleDown returns once nothing has been cut off for a second, and at the latest
-// when nothing may be any more.
-func (f *fleet) settleDown(ctx context.Context, returned time.Time) {
-	for time.Since(returned) < back {
-		pass(ctx, 100*time.Millisecond)
-		quiet := max(f.last.Load(), returned.UnixNano())
-		if time.Since(time.Unix(0, quiet)) > time.Second {
-			return
-		}
+// stirred notes that something was cut off, or has just returned.
+func (f *fleet) stirred() {
+	f.last.Store(time.Now().UnixNano())
+	for _, k := range f.clients {
+		k.calm.Store(0)
 	}
+}
+
+// stirring says whether all may not yet be as before: some client has not had
+// enough answers in a row.
+func (f *fleet) stirring() bool {
+	return slices.ContainsFunc(f.clients, func(k *client) bool { return k.calm.Load() < calmly })
 }
 
 func (f *fleet) total() (n int) {
@@ -279,7 +278,10 @@ func (f *fleet) start(ctx context.Context) *sync.WaitGroup {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				pass(ctx, think)
-				if err := f.next(k); err != nil && !errors.Is(err, errCut) {
+				switch err := f.next(k); {
+				case err == nil:
+					k.calm.Add(1)
+				case !errors.Is(err, errCut):
 					f.t.Errorf("%s: %v", k.email, err)
 					return
 				}
@@ -292,9 +294,6 @@ func (f *fleet) start(ctx context.Context) *sync.WaitGroup {
 func (f *fleet) next(k *client) error {
 	if k.settle == nil {
 		return k.step()
-	}
-	if k.late && f.down.Load() {
-		return nil
 	}
 	settle := k.settle
 	k.settle = nil
@@ -324,7 +323,7 @@ func (f *fleet) once(what string, since int, twice bool) {
 }
 
 func (f *fleet) finish() {
-	f.each(func(ctx context.Context, k *client) error { return k.finish(ctx) })
+	f.each((*client).finish)
 	var unused []string
 	for _, op := range []string{opLogin, opRenew, opLogout, opRecover, opReset, opCheck} {
 		f.t.Logf("%-12s answered %6d, cut off %4d, found in force %6d", op, f.answered[op], f.cut[op], f.checked[op])
@@ -342,8 +341,6 @@ func (f *fleet) finish() {
 func (f *fleet) published() {
 	t := f.t
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), crashWait)
-	defer cancel()
 	missing := map[string]bool{}
 	for _, k := range f.clients {
 		for _, s := range k.live {
@@ -357,17 +354,28 @@ func (f *fleet) published() {
 		}
 	}
 	expected := len(missing)
-	consumer, err := f.queue.JetStream().OrderedConsumer(ctx, "KWAI", jetstream.OrderedConsumerConfig{})
+	consumer, err := f.queue.JetStream().OrderedConsumer(t.Context(), "KWAI", jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	messages, err := consumer.Messages(jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer messages.Stop()
 	seen := map[string]bool{}
 	for len(missing) > 0 {
-		m, err := consumer.Next(jetstream.FetchContext(ctx))
+		m, err := messages.Next() // it waits for those that come yet
 		if err != nil {
 			t.Fatalf("%d of %d events are missing in the stream: %v", len(missing), expected, err)
 		}
-		e := readEvent(t, m.Data())
+		var e struct {
+			ID, Type string
+			Data     struct{ Session string }
+		}
+		if err := json.Unmarshal(m.Data(), &e); err != nil {
+			t.Fatal(err)
+		}
 		what := strings.TrimPrefix(e.Type, "kwai.") + " " + e.Data.Session
 		if seen[e.ID] {
 			t.Errorf("%s is in the stream twice", what)
@@ -379,11 +387,4 @@ func (f *fleet) published() {
 		delete(missing, what)
 	}
 	t.Logf("the %d logins and logouts are all among the first %d events of the stream", expected, len(seen))
-}
-
-// sessionOf is the session that an access token belongs to.
-func sessionOf(t *testing.T, access string) string {
-	t.Helper()
-	_, claims := partsOf(t, access)
-	return fmt.Sprint(claims["sid"])
 }

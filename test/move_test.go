@@ -1,16 +1,14 @@
-package main
+package test
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +20,16 @@ import (
 // printed.
 func (s *site) moveTo(to string) string {
 	s.tb.Helper()
-	return s.mustCommand("", "move", "--to="+to, "--master-key-file="+masterKeyOf(s.tb, s.Database), "--public-url="+publicURL)
+	return s.mustCommand("", "move", "--to="+to, "--master-key-file="+s.masterKey(), "--public-url="+publicURL)
+}
+
+func (s *site) masterKey() string {
+	s.tb.Helper()
+	path, err := s.kwai.MasterKey(s.tb.Context())
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return path
 }
 
 // TestMoveKeepsEverythingGoing: whoever had to do with the server on SQLite can't
@@ -31,36 +38,32 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 	t.Parallel()
 	pgtest.Require(t)
 	mails := mailtest.Serve(t)
-	down := freeAddress(t) // of a mail server that is away
-	old := start(t, "sqlite://"+t.TempDir()+"/kwai.db", "--public-url="+publicURL, "--smtp="+mails.URL())
+	k := install(t, "")
+	old := start(t, k, "--public-url="+publicURL, "--smtp="+mails.URL())
 	for _, name := range []string{"ann", "bob", "revoked"} {
 		old.user(name+"@example.org", good)
 	}
 	live, left, revoked := old.login("ann@example.org"), old.login("ann@example.org"), old.login("revoked@example.org")
 	replaced := live
 	live = old.post("access_token", "", "refresh_token", live.field("refresh_token"))
-	if a := old.post("logout", left.field("access_token"), "refresh_token", left.field("refresh_token")); a.Status != 200 {
-		t.Fatal(a)
-	}
+	old.post("logout", left.field("access_token"), "refresh_token", left.field("refresh_token")).wants(t, 200, "a logout")
 	old.mustCommand("", "user", "revoke", "revoked@example.org")
 	recovery := old.recovery(mails, "bob@example.org")
 	keys := old.get("/.well-known/jwks.json", "")
-	old.close()
 	// While the mail server is away, somebody is invited.
-	old = start(t, old.Database, "--public-url="+publicURL, "--smtp=smtp://"+down)
+	mails.Stop()
 	old.mustCommand("", "user", "create", "invited@example.org")
-	old.log.wait(t, 2, "an event could not be delivered; it is tried again")
+	old.waitLog(1, "an event could not be delivered; it is tried again")
+	old.stop()
 	waiting := old.mustCommand("", "mail", "list", "--json")
-	old.close()
 
 	to := pgtest.Database(t)
 	secret := t.TempDir() + "/to"
 	if err := os.WriteFile(secret, []byte(to+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	key := masterKeyOf(t, old.Database)
 	printed := old.moveTo("@" + secret)
-	for _, want := range []string{"users 4", "sessions 3", "recoveries 2", "events 1", "--database=@" + secret, "--master-key-file=" + key, "--public-url=" + publicURL, "delete"} {
+	for _, want := range []string{"users 4", "sessions 3", "recoveries 2", "events 1", "--database=@" + secret, "--master-key-file=" + old.masterKey(), "--public-url=" + publicURL, "delete"} {
 		if !strings.Contains(printed, want) {
 			t.Errorf("it doesn't print %q:\n%s", want, printed)
 		}
@@ -68,49 +71,43 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 	if again := old.moveTo(to); !strings.Contains(again, "already") {
 		t.Errorf("the second move prints:\n%s", again)
 	}
-	if _, stderr, code := old.command("", "user", "list"); code != exitUsage || !strings.Contains(stderr, "moved to PostgreSQL (127.0.0.1:") {
+	if _, stderr, code := old.command("", "user", "list"); code != 2 || !strings.Contains(stderr, "moved to PostgreSQL (127.0.0.1:") {
 		t.Errorf("the old database: exit code %d: %s", code, stderr)
 	}
 
-	moved := &site{tb: t, Database: to, flags: append([]string{"--database=" + to}, quick...)}
+	k.Database = to
+	mails.Restart()
+	moved := &site{tb: t, kwai: k}
 	if now := moved.mustCommand("", "mail", "list", "--json"); now != waiting {
 		t.Errorf("the mail that waits:\n%s\nwas\n%s", now, waiting)
 	}
-	masterKeys.Store(to, key)
-	s := start(t, to, "--public-url="+publicURL, "--smtp="+mails.URL())
+	s := start(t, k, "--public-url="+publicURL, "--smtp="+mails.URL())
 	if now := s.get("/.well-known/jwks.json", ""); !bytes.Equal(now.Body, keys.Body) {
 		t.Errorf("the key set is %v, was %v", now, keys)
 	}
 	for what, tokens := range map[string]answer{"newest": live, "one before": replaced} {
-		if a := s.get(userPath, tokens.field("access_token")); a.Status != 200 {
-			t.Errorf("the %s access token: %v", what, a)
-		}
+		s.get(userPath, tokens.field("access_token")).wants(t, 200, "the "+what+" access token")
 	}
-	if a := s.post("access_token", "", "refresh_token", replaced.field("refresh_token")); a.Status != 200 || a.field("refresh_token") != live.field("refresh_token") {
+	a := s.post("access_token", "", "refresh_token", replaced.field("refresh_token")).wants(t, 200, "the refresh token replaced just before")
+	if a.field("refresh_token") != live.field("refresh_token") {
 		t.Errorf("the refresh token replaced just before: %v, want the current one", a)
 	}
-	if a := s.post("access_token", "", "refresh_token", live.field("refresh_token")); a.Status != 200 {
-		t.Errorf("the current refresh token: %v", a)
-	}
+	s.post("access_token", "", "refresh_token", live.field("refresh_token")).wants(t, 200, "the current refresh token")
 	for what, tokens := range map[string]answer{"logged out": left, "revoked": revoked} {
-		s.get(userPath, tokens.field("access_token")).notLoggedIn(t, what)
-		s.post("access_token", "", "refresh_token", tokens.field("refresh_token")).problem(t, 401)
+		s.get(userPath, tokens.field("access_token")).wants(t, 401, "an access token: "+what)
+		s.post("access_token", "", "refresh_token", tokens.field("refresh_token")).wants(t, 401, "a refresh token: "+what)
 	}
-	s.post("login", "", "username", "revoked@example.org", "password", good).problem(t, 401)
+	s.post("login", "", "username", "revoked@example.org", "password", good).wants(t, 401, "a revoked user")
 	s.login("ann@example.org")
-	if a := s.post("reset", "", "uuid", recovery, "password", "a password of PostgreSQL"); a.Status != 200 {
-		t.Errorf("the link mailed before: %v", a)
-	}
+	s.post("reset", "", "uuid", recovery, "password", "a password of PostgreSQL").wants(t, 200, "the link mailed before")
 	// bob's recovery before; the invitation that waited, and bob's notice.
 	invitation := ""
-	for _, m := range wait(t, mails, 3)[1:] {
+	for _, m := range waitMails(t, mails, 3)[1:] {
 		if m.To == "invited@example.org" {
 			invitation = m.RecoveryID()
 		}
 	}
-	if a := s.post("reset", "", "uuid", invitation, "password", good); a.Status != 200 {
-		t.Errorf("the link whose mail waited: %v", a)
-	}
+	s.post("reset", "", "uuid", invitation, "password", good).wants(t, 200, "the link whose mail waited")
 }
 
 // TestClientsRenewThroughAMove: who tries again while nothing listens loses
@@ -118,26 +115,22 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 func TestClientsRenewThroughAMove(t *testing.T) {
 	t.Parallel()
 	pgtest.Require(t)
-	listen := freeAddress(t)
-	old := start(t, "sqlite://"+t.TempDir()+"/kwai.db", "--listen="+listen, "--public-url="+publicURL)
+	k := install(t, "")
+	old := start(t, k)
 	const clients = 4
 	ctx, over := context.WithCancel(t.Context())
 	defer over()
 	var group sync.WaitGroup
-	var renewed [clients]chan struct{}
+	var renewed [clients]atomic.Int64
 	for i := range clients {
 		email := fmt.Sprintf("client%d@example.org", i)
 		old.user(email, good)
 		tokens := old.login(email)
-		renewed[i] = make(chan struct{}, 1000)
 		group.Go(func() {
 			refresh, err := tokens.field("refresh_token"), error(nil)
 			for ctx.Err() == nil && err == nil {
 				if refresh, err = renewWhenItListens(ctx, old.URL, refresh); err == nil && ctx.Err() == nil {
-					select {
-					case renewed[i] <- struct{}{}:
-					default:
-					}
+					renewed[i].Add(1)
 				}
 			}
 			if err != nil {
@@ -147,27 +140,24 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 	}
 	all := func() {
 		t.Helper()
-		for _, r := range renewed {
-			for range 3 {
-				select {
-				case <-r:
-				case <-time.After(time.Minute):
-					t.Fatal("nobody renews")
-				}
+		for i := range renewed {
+			for n := renewed[i].Load(); renewed[i].Load() < n+3 && !t.Failed(); {
+				pass(ctx, time.Millisecond)
 			}
 		}
 	}
 	all()
-	old.close()
+	old.stop()
 	to := pgtest.Database(t)
 	old.moveTo(to)
-	for _, r := range renewed {
-		for len(r) > 0 {
-			<-r
-		}
+	k.Database = to
+	command, err := k.Serve(t.Context(), quick...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	masterKeys.Store(to, masterKeyOf(t, old.Database))
-	start(t, to, "--listen="+listen, "--public-url="+publicURL)
+	command.Args = append(command.Args, "--listen="+strings.TrimPrefix(old.URL, "http://"))
+	command.Address = strings.TrimPrefix(old.URL, "http://")
+	startCommand(t, k, command)
 	all()
 	over()
 	group.Wait()
@@ -177,28 +167,16 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 // tries again with the same token.
 func renewWhenItListens(ctx context.Context, site, refresh string) (string, error) {
 	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, site+"/api/v1/auth/access_token", strings.NewReader(url.Values{"refresh_token": {refresh}}.Encode()))
-		if err != nil {
-			return "", err
-		}
-		r.Header.Set("Content-Type", urlencoded)
-		res, err := http.DefaultTransport.RoundTrip(r)
-		if err != nil {
-			select {
-			case <-ctx.Done():
-				return refresh, nil
-			case <-time.After(10 * time.Millisecond):
-				continue
-			}
-		}
-		body, err := io.ReadAll(res.Body)
-		if err = errors.Join(err, res.Body.Close()); err != nil {
-			continue
-		}
-		a := answer{res.StatusCode, res.Header, body}
-		if a.Status != http.StatusOK {
+		a, err := request(ctx, transport, site+api+"access_token", "", form("refresh_token", refresh))
+		switch {
+		case ctx.Err() != nil:
+			return refresh, nil
+		case err != nil:
+			pass(ctx, 10*time.Millisecond)
+		case a.Status != http.StatusOK:
 			return "", fmt.Errorf("a renewal was answered %v", a)
+		default:
+			return a.field("refresh_token"), nil
 		}
-		return a.field("refresh_token"), nil
 	}
 }

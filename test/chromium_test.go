@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"context"
@@ -23,12 +23,6 @@ import (
 	"kwai/internal/testing/need"
 )
 
-// Machines that run tests can be slow.
-const (
-	browserStart = time.Minute
-	browserVisit = 2 * time.Minute // of one test
-)
-
 // startBrowser starts a Chromium without windows, until the end of the test.
 // Each name below example.org leads it to loopback, and no other name anywhere.
 // Where there is no Chromium the test is skipped, or fails if every test was
@@ -40,7 +34,7 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.ExecPath(path),
 		chromedp.NoSandbox, // it can't have one as root
 		chromedp.DisableGPU,
-		chromedp.WSURLReadTimeout(browserStart),
+		chromedp.WSURLReadTimeout(time.Hour), // machines that run tests can be slow
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.example.org 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
@@ -72,9 +66,7 @@ type tab struct {
 func openTab(t *testing.T, browser context.Context, home string) *tab {
 	t.Helper()
 	b := &tab{t: t, home: home, origins: []string{home}}
-	limited, cancel := context.WithTimeout(browser, browserVisit)
-	t.Cleanup(cancel)
-	ctx, closeTab := chromedp.NewContext(limited, chromedp.WithNewBrowserContext())
+	ctx, closeTab := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(closeTab)
 	b.ctx = ctx
 	if err := chromedp.Listen(ctx, b.hear); err != nil {

@@ -1,13 +1,11 @@
-package main
+package test
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -18,9 +16,10 @@ import (
 	"github.com/google/uuid"
 
 	"kwai/internal/bus/natstest"
+	"kwai/internal/cluster"
 	"kwai/internal/mail/mailtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 	"kwai/internal/token"
 	"kwai/verify"
 )
@@ -29,10 +28,18 @@ import (
 // it in the database, the logs, the events and the metrics; then it tries to get
 // in with what the database does hold.
 func TestAStolenDatabase(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, database string) {
+	each(t, func(t *testing.T, k cluster.Kwai) {
+		if k.Database != "" {
+			need.Time(t) // what is written is the same on both
+		}
 		mails, queue := mailtest.Serve(t), natstest.Serve(t)
-		s := start(t, database, "--public-url="+publicURL, "--smtp="+mails.URL(), "--bus="+queue.URL(), "--metrics-listen=127.0.0.1:0",
-			"--log-level=debug", "--limit-mail-pause=0s", "--reuse-window=1s")
+		metrics, err := cluster.FreeAddress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, k, "--public-url="+publicURL, "--smtp="+mails.URL(), "--bus="+queue.URL(), "--metrics-listen="+metrics,
+			"--log-level=debug", "--limits=on", "--limit-mail-pause=0s", "--reuse-window=1s")
+		s.flags = []string{"--master-key-file=" + s.masterKey()}
 		hidden := secrets{}
 		var said bytes.Buffer // by commands
 		command := func(stdin string, args ...string) {
@@ -88,8 +95,8 @@ func TestAStolenDatabase(t *testing.T) {
 			},
 			func() { // while mail is away
 				mails.Stop()
-				s.recover("ann@example.org")
-				s.log.wait(t, 1, triedAgain)
+				do(200, s.post("recover", "", "email", "ann@example.org"))
+				s.waitLog(1, "it is tried again")
 				mails.Restart()
 				n := 0
 				for id := ""; id == ""; n++ {
@@ -124,18 +131,18 @@ func TestAStolenDatabase(t *testing.T) {
 				do(200, change("a password chosen by a reset"))
 			},
 			func() { // keys come and go
-				keys := s.keys(t)
+				keys := s.keys()
 				active := keys[slices.IndexFunc(keys, func(k store.Key) bool { return k.Purpose == string(token.Sign) })]
 				hidden.keys(t, s)
-				command("", "key", "rotate", "--master-key-file="+masterKeyOf(t, s.Database))
+				command("", "key", "rotate")
 				hidden.keys(t, s)
-				command("", "key", "revoke", active.ID, "--master-key-file="+masterKeyOf(t, s.Database)) // the next takes its place
+				command("", "key", "revoke", active.ID) // the next takes its place
 				hidden.tokens(t, "a login after the rotation", do(200, login("ann@example.org", hidden.plant("a password chosen by its owner"))))
 				command("", "key", "list")
 			},
 			func() { // those that stay
 				hidden.tokens(t, "a session that goes on", do(200, login("ann@example.org", hidden.plant("a password chosen by its owner"))))
-				hidden.id("a recovery that can be used", s.recoveryOf(mails, "ann@example.org"))
+				hidden.id("a recovery that can be used", s.recovery(mails, "ann@example.org"))
 			},
 			func() { // throttled
 				for s.post("login", "", "username", "nobody@example.org", "password", hidden.plant("a wrong password")).Status != http.StatusTooManyRequests {
@@ -149,31 +156,34 @@ func TestAStolenDatabase(t *testing.T) {
 		for _, m := range natstest.Messages(t, queue.JetStream(), "KWAI", 12) {
 			fmt.Fprintln(events, m.Subject(), m.Headers(), string(m.Data()))
 		}
-		places := map[string][]byte{"the events": events.Bytes(), "the metrics": []byte(s.scrape()), "what commands say": said.Bytes()}
-		if path, is := sqlitePath(database); is { // what was deleted, too
+		scraped, err := request(t.Context(), transport, "http://"+metrics+"/metrics", "", "")
+		if err != nil || scraped.Status != http.StatusOK {
+			t.Fatal(scraped, err)
+		}
+		places := map[string][]byte{"the events": events.Bytes(), "the metrics": scraped.Body, "what commands say": said.Bytes()}
+		if path, is := sqlitePath(k.DatabaseURL()); is { // what was deleted, too
 			for _, file := range []string{path, path + "-wal"} {
-				places[file[strings.LastIndexByte(file, '/')+1:]] = readAll(t, file)
+				places[file[strings.LastIndexByte(file, '/')+1:]] = readFile(t, file)
 			}
 		}
-		if code := s.close(); code != 0 { // which writes what waits
-			t.Errorf("exit code %d", code)
-		}
+		s.stop() // which writes what waits
 		rows := s.dump(t)
 		for _, r := range rows {
 			places[r.table+"."+r.column] = append(append(places[r.table+"."+r.column], r.value...), 0)
 		}
 		places["the log"] = []byte(s.log.String())
+		written := hidden.written()
 		for place, text := range places {
-			if found := hidden.in(text); len(found) > 0 {
+			if found := search(text, written); len(found) > 0 {
 				t.Errorf("%s has %q", place, found)
 			}
 		}
-		for _, place := range []string{"users.password_hash", "keys.sealed", "recoveries.id_hash", "trail.kind", "attempts.account", "refusals.account", "the events", "the log"} {
+		for _, place := range []string{"users.password_hash", "keys.sealed", "recoveries.id_hash", "trail.kind", "attempts.account", "refusals.account", "the events", "the metrics", "the log"} {
 			if len(places[place]) == 0 {
 				t.Errorf("nothing was looked at in %s", place)
 			}
 		}
-		s = start(t, database, "--public-url="+publicURL, "--limits=off")
+		s = start(t, k, "--public-url="+publicURL)
 		s.nothingLetsIn(t, rows)
 		s.anotherMasterKeyLetsNobodyIn(t)
 	})
@@ -181,40 +191,22 @@ func TestAStolenDatabase(t *testing.T) {
 
 func sealedFor(purpose, id string) string { return "kwai server key/" + purpose + "/" + id }
 
-func (s *site) keys(t *testing.T) []store.Key {
-	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{URL: s.Database})
-	if err != nil {
-		t.Fatal(err)
+// forgetReplaced makes a replay of each token that was replaced so far.
+func (s *site) forgetReplaced() {
+	s.tb.Helper()
+	db := rawDatabase(s.tb, s.kwai.DatabaseURL())
+	if _, err := db.ExecContext(s.tb.Context(), `UPDATE sessions SET mark = counter, floor = counter, prior = counter`); err != nil {
+		s.tb.Fatal(err)
 	}
-	defer db.Close()
-	keys, err := db.Read(t.Context()).Keys()
+}
+
+func (s *site) keys() []store.Key {
+	s.tb.Helper()
+	keys, err := s.open().Read(s.tb.Context()).Keys()
 	if err != nil {
-		t.Fatal(err)
+		s.tb.Fatal(err)
 	}
 	return keys
-}
-
-// recoveryOf asks for a recovery and returns the id in the next mail to that
-// address that has one.
-func (s *site) recoveryOf(mails *mailtest.Server, email string) string {
-	s.tb.Helper()
-	n := len(mails.Mails())
-	s.recover(email)
-	for ; ; n++ {
-		if m := waitMails(s.tb, mails, n+1)[n]; m.To == email && m.RecoveryID() != "" {
-			return m.RecoveryID()
-		}
-	}
-}
-
-func readAll(t *testing.T, path string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
 
 // cell is a value of the database, as bytes.
@@ -226,9 +218,9 @@ type cell struct {
 // dump reads all columns of all tables that the database says it has.
 func (s *site) dump(t *testing.T) (cells []cell) {
 	t.Helper()
-	db := s.rawDatabase(t)
+	db := rawDatabase(t, s.kwai.DatabaseURL())
 	list := `SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1`
-	if _, is := sqlitePath(s.Database); is {
+	if _, is := sqlitePath(s.kwai.DatabaseURL()); is {
 		list = `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1`
 	}
 	var tables []string
@@ -318,25 +310,21 @@ func (s *site) nothingLetsIn(t *testing.T, rows []cell) {
 // is taken by nobody.
 func (s *site) anotherMasterKeyLetsNobodyIn(t *testing.T) {
 	t.Helper()
-	file := t.TempDir() + "/master.key"
 	text := token.NewMasterKey()
-	if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
+	thief := s.kwai
+	thief.Folder = t.TempDir()
+	if err := os.WriteFile(thief.Folder+"/master.key", []byte(text+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stolen := s.Database
-	if _, is := sqlitePath(stolen); is { // one server serves it: a copy
-		copied := t.TempDir() + "/stolen.db"
-		s.mustCommand("", "backup", copied)
-		stolen = "sqlite://" + copied
+	if thief.Database == "" { // one server serves it: a copy
+		s.mustCommand("", "backup", thief.Folder+"/kwai.db")
 	}
-	said := new(bytes.Buffer)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	code := run(ctx, []string{
-		"serve", "--listen=127.0.0.1:0", "--public-url=" + publicURL, "--data=" + t.TempDir(), "--database=" + stolen, "--master-key-file=" + file,
-	}, console{strings.NewReader(""), io.Discard, said})
-	if code == 0 || !strings.Contains(said.String(), "master key") {
-		t.Errorf("a server with another master key ended with %d: %s", code, said)
+	command, err := thief.Serve(t.Context(), quick...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := thief.Cmd(t.Context(), command.Args...).CombinedOutput(); err == nil || !strings.Contains(string(out), "master key") {
+		t.Errorf("a server with another master key ended with %v: %s", err, out)
 	}
 
 	master, err := token.ParseMaster([]byte(text))
@@ -344,7 +332,7 @@ func (s *site) anotherMasterKeyLetsNobodyIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var own []token.Key
-	for _, k := range s.keys(t) {
+	for _, k := range s.keys() {
 		key, err := master.NewKey(token.Purpose(k.Purpose), k.CreatedAt)
 		if err != nil {
 			t.Fatal(err)
@@ -363,7 +351,7 @@ func (s *site) anotherMasterKeyLetsNobodyIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db := s.rawDatabase(t)
+	db := rawDatabase(t, s.kwai.DatabaseURL())
 	var session, user, request string
 	var counter uint64
 	if err := db.QueryRowContext(t.Context(), `SELECT id, user_id, counter FROM sessions WHERE ended_at IS NULL`).Scan(&session, &user, &counter); err != nil {

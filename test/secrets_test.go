@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"kwai/internal/token"
 )
 
 // The searcher of TestAStolenDatabase.
@@ -47,6 +49,17 @@ func encodings(secret []byte) map[string][]byte {
 // secrets are what must be found nowhere, by what they are.
 type secrets map[string][]byte
 
+// written are the secrets in all encodings, by what they are and how.
+func (s secrets) written() map[string][]byte {
+	all := make(map[string][]byte)
+	for what, secret := range s {
+		for how, written := range encodings(secret) {
+			all[what+", "+how] = written
+		}
+	}
+	return all
+}
+
 // text adds a secret, and the hash of it that anybody could reverse by guessing.
 func (s secrets) text(what, secret string) {
 	s[what] = []byte(secret)
@@ -74,13 +87,11 @@ func (s secrets) tokens(t *testing.T, what string, a answer) {
 	s.key(what+": the refresh token's MAC", plain[len(plain)-16:])
 }
 
-// in looks for the secrets and says which are there, and how they are written.
-func (s secrets) in(text []byte) (found []string) {
-	for what, secret := range s {
-		for how, written := range encodings(secret) {
-			if bytes.Contains(text, written) {
-				found = append(found, what+", "+how)
-			}
+// search looks for what is written and says what is there.
+func search(text []byte, all map[string][]byte) (found []string) {
+	for what, written := range all {
+		if bytes.Contains(text, written) {
+			found = append(found, what)
 		}
 	}
 	slices.Sort(found)
@@ -101,11 +112,11 @@ func TestSecretsAreFoundInEachEncoding(t *testing.T) {
 		"a URL": url.QueryEscape(all.plant("a text")), "a path": url.PathEscape(all.plant("a text")), "JSON": fmt.Sprintf("%q", all.plant("a text")),
 		"base32": base32.StdEncoding.EncodeToString([]byte(all.plant("a text"))), "PHC, badly": "$sha256$" + base64.RawStdEncoding.EncodeToString(all["a text, its SHA-256"]),
 	} {
-		if len(all.in([]byte("some text\x00"+planted+"and more"))) == 0 {
+		if len(search([]byte("some text\x00"+planted+"and more"), all.written())) == 0 {
 			t.Errorf("%s isn't found", what)
 		}
 	}
-	if found := all.in([]byte("nothing of it: pass word, key material")); len(found) > 0 {
+	if found := search([]byte("nothing of it: pass word, key material"), all.written()); len(found) > 0 {
 		t.Errorf("found in nothing: %q", found)
 	}
 }
@@ -121,14 +132,18 @@ func (s secrets) id(what, id string) {
 // keys adds the master key and the server's.
 func (s secrets) keys(t *testing.T, of *site) {
 	t.Helper()
-	for line := range bytes.Lines(readAll(t, masterKeyOf(t, of.Database))) {
+	for line := range bytes.Lines(readFile(t, of.masterKey())) {
 		if key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(line))); err == nil && len(key) > 0 {
 			s.key("the master key", key)
 		}
 	}
+	master, err := token.ParseMaster(readFile(t, of.masterKey()))
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := len(s)
-	for _, k := range of.keys(t) {
-		plain, err := of.master().Open(k.Sealed, sealedFor(k.Purpose, k.ID))
+	for _, k := range of.keys() {
+		plain, err := master.Open(k.Sealed, sealedFor(k.Purpose, k.ID))
 		if err != nil {
 			t.Fatal(err)
 		}

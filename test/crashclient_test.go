@@ -1,13 +1,11 @@
-package main
+package test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -46,41 +44,25 @@ var errCut = errors.New("cut off")
 
 // wire is how the clients reach the servers, all of which are one to them.
 type wire struct {
-	http *http.Client
+	via  *http.Transport
 	urls []string
 	*tally
 	// down is set before something is killed. From then on, until it is back,
 	// requests may end as isCut says; before, none may.
 	down   atomic.Bool
 	isCut  func(url string, a answer, err error) bool
-	finale atomic.Bool // something is about to be killed
-	still  string      // the server that stands still, or "": clients give it a second
+	finale atomic.Bool            // something is about to be killed
+	still  atomic.Pointer[string] // the server that stands still: clients give it a second
 }
 
-func (w *wire) send(method, url, bearer, form string) (answer, error) {
+func (w *wire) send(url, bearer, form string) (answer, error) {
 	ctx := context.Background()
-	if w.still != "" && strings.HasPrefix(url, w.still) {
+	if still := w.still.Load(); still != nil && strings.HasPrefix(url, *still) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Second)
 		defer cancel()
 	}
-	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(form))
-	if err != nil {
-		return answer{}, err
-	}
-	if method == http.MethodPost {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	if bearer != "" {
-		r.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	res, err := w.http.Do(r)
-	if err != nil {
-		return answer{}, err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, body}, err
+	return request(ctx, w.via, url, bearer, form)
 }
 
 // ask does an operation that must be answered with one of the statuses, or cut
@@ -102,14 +84,7 @@ func (w *wire) ask(op, bearer string, want []int, fields ...string) (answer, err
 }
 
 func (w *wire) askOne(server, op, bearer string, want []int, fields ...string) (answer, error) {
-	method, form := http.MethodPost, url.Values{}
-	if op == opCheck {
-		method = http.MethodGet
-	}
-	for i := 0; i < len(fields); i += 2 {
-		form.Add(fields[i], fields[i+1])
-	}
-	a, err := w.send(method, server+"/api/v1/auth/"+op, bearer, form.Encode())
+	a, err := w.send(server+api+op, bearer, form(fields...))
 	switch {
 	case w.down.Load() && w.isCut(server, a, err):
 		w.add(w.cut, op)
@@ -142,6 +117,7 @@ type session struct {
 // what was answered.
 type client struct {
 	*wire
+	operator *site // whose commands run beside the servers
 	inbox    inbox
 	rng      *rand.Rand
 	email    string
@@ -155,9 +131,7 @@ type client struct {
 	notices  int      // mails that say that the password was changed, at least
 	// settle finds out what became of the operation that was cut off, or nil.
 	settle func() error
-	// late says that it was a reset, which may happen yet where a server merely
-	// stands still: it is settled once the server goes on.
-	late bool
+	calm   atomic.Int64 // operations answered since anybody's was cut off
 }
 
 const maxLive = 6
@@ -251,7 +225,10 @@ func (c *client) reset() error {
 	a, err := c.ask(opReset, "", []int{http.StatusOK, http.StatusNotFound}, "uuid", id, "password", password)
 	switch {
 	case err != nil:
-		c.settle, c.late = func() error { return c.settleReset(password) }, true
+		c.settle = func() error { return c.settleReset(password) }
+		if c.still.Load() != nil {
+			c.settle = func() error { return c.overtake(password) }
+		}
 		return err
 	case a.Status == http.StatusNotFound:
 		c.ids = c.ids[:len(c.ids)-1]
@@ -264,7 +241,6 @@ func (c *client) reset() error {
 // settleReset finds out whether the password was set. What PostgreSQL had been
 // given when kwai was killed may take until the old one was tried.
 func (c *client) settleReset(password string) error {
-	c.late = true
 	for _, p := range []string{password, c.password, password} {
 		a, err := c.ask(opLogin, "", acceptedOrRefused, "username", c.email, "password", p)
 		if err != nil {
@@ -276,11 +252,28 @@ func (c *client) settleReset(password string) error {
 				c.changed(password)
 			}
 			c.open(a)
-			c.late = false
 			return nil
 		}
 	}
 	return errors.New("after a reset was cut off neither password logs in")
+}
+
+// overtake settles a reset that a server may have in its hands which merely stands
+// still: it could happen at any time. A password set by a command ends the recovery;
+// from then on the one of the reset must be as wrong as the one before.
+func (c *client) overtake(password string) error {
+	next := fmt.Sprintf("a password numbered %d", len(c.retired)+2)
+	_, log, code := c.operator.command(next, "user", "password", c.email, "--password-stdin")
+	switch {
+	case code == 0:
+		c.retired = append(c.retired, password)
+		c.changed(next)
+		return nil
+	case !strings.Contains(log, "can't do this now"): // the server holds the user's row
+		return fmt.Errorf("kwai user password: exit code %d: %s", code, log)
+	}
+	c.settle = func() error { return c.overtake(password) }
+	return errCut
 }
 
 func (c *client) changed(password string) {

@@ -1,6 +1,7 @@
-package main
+package test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -10,17 +11,16 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 	"kwai/verify"
 )
 
@@ -28,55 +28,38 @@ import (
 // the least that there is.
 var rotating = []string{
 	"--key-rotation=5s", "--jwks-max-age=1s", "--access-life=10s", "--refresh-idle=30s",
-	"--public-url=" + publicURL, "--limits=off", "--log-level=info",
+	"--public-url=" + publicURL,
 }
 
-// Keys change every five seconds on three replicas, for 20 seconds
-// (KWAI_TEST_ROTATE=1m: for a minute). Clients of kwai, and programs that check
-// tokens by themselves with package verify, see no token refused. Then one of each kind of keys is revoked, while a replica
-// stands still: when the command has ended no replica accepts a token of it, also
-// not that one's first answer, and programs neither once their public keys are old;
-// and all goes on.
+// Keys change every five seconds on three replicas, for 15 seconds. Clients of
+// kwai, and programs that check tokens by themselves with package verify, see no
+// token refused. Then one of each kind of keys is revoked, while a replica stands
+// still: when the command has ended no replica accepts a token of it, also not that
+// one's first answer, and programs neither once they have fetched the public keys
+// anew; and all goes on.
 func TestKeysRotateUnderLoad(t *testing.T) {
 	t.Parallel()
+	need.Time(t)
 	f := newRotation(t)
-	f.run(rotateFor(t), nil)
-	if made := f.kids(); made < 3 {
-		t.Errorf("only %d keys signed", made)
-	}
+	f.run(func() bool { return f.kids() >= 3 && time.Since(f.begun) > 15*time.Second })
 	for _, purpose := range []string{"sign", "mac"} {
 		f.revoke(purpose)
-		f.run(3*time.Second, nil) // longer than a program keeps public keys
-		for _, token := range f.stolen {
-			for _, p := range f.programs {
-				if _, err := p.v.Verify(token); !errors.Is(err, verify.ErrUnknownKey) {
-					t.Errorf("a program that checks a revoked key's token says %v", err)
-				}
-			}
+		begun := time.Now()
+		f.run(func() bool { return f.refused() && time.Since(begun) > 3*time.Second })
+		if !f.refused() {
+			t.Error("programs take a revoked key's tokens again")
 		}
 	}
 	t.Logf("%d renewals, %d checks by kwai, %d by programs, %d logins; %d keys signed",
 		f.renewals.Load(), f.checks.Load(), f.verified.Load(), f.logins.Load(), f.kids())
 }
 
-func rotateFor(t *testing.T) time.Duration {
-	if text := os.Getenv("KWAI_TEST_ROTATE"); text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	return 20 * time.Second
-}
-
 // rotation is a fleet and its clients.
 type rotation struct {
 	t        *testing.T
-	database string
-	key      string // the master key file
-	servers  []*process
-	up       atomic.Pointer[[]*process] // those that clients come to
+	begun    time.Time
+	servers  []*site
+	up       atomic.Pointer[[]*site] // those that clients come to
 	clients  []*holder
 	programs []*checker
 
@@ -103,13 +86,17 @@ type heldToken struct {
 
 func newRotation(t *testing.T) *rotation {
 	t.Helper()
-	f := &rotation{t: t, database: storetest.Postgres(t), signers: map[string]bool{}}
-	f.key = masterKeyOf(t, f.database)
-	flags := append([]string{"--database=" + f.database, "--master-key-file=" + f.key}, rotating...)
+	f := &rotation{t: t, signers: map[string]bool{}}
+	k := install(t, storetest.Postgres(t))
 	for range 3 {
-		f.servers = append(f.servers, launch(t, nil, append([]string{"--data=" + t.TempDir()}, flags...)...))
+		f.servers = append(f.servers, start(t, k, rotating...))
 	}
 	f.up.Store(&f.servers)
+	key, err := k.MasterKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.servers[1].flags = []string{"--master-key-file=" + key, "--jwks-max-age=1s", "--log-level=error"}
 	for i := range 6 {
 		k := &holder{email: fmt.Sprintf("ann%d@example.org", i), every: 50 * time.Millisecond}
 		if i == 0 {
@@ -120,16 +107,18 @@ func newRotation(t *testing.T) *rotation {
 		f.login(k)
 	}
 	for range 3 {
-		f.programs = append(f.programs, &checker{f: f, v: verify.Verifier{Issuer: publicURL, Audience: "kwai", Transport: f}})
+		p := &checker{f: f}
+		p.v = verify.Verifier{Issuer: publicURL, Audience: "kwai", Transport: p}
+		f.programs = append(f.programs, p)
 	}
+	f.begun = time.Now()
 	return f
 }
 
 // command runs a command of kwai beside the fleet.
 func (f *rotation) command(stdin string, args ...string) string {
 	f.t.Helper()
-	s := &site{tb: f.t, flags: append([]string{"--data=" + f.t.TempDir(), "--database=" + f.database, "--master-key-file=" + f.key, "--jwks-max-age=1s", "--log-level=error"}, quick...)}
-	return s.mustCommand(stdin, args...)
+	return f.servers[1].mustCommand(stdin, args...)
 }
 
 // any is the URL of one of the replicas.
@@ -138,44 +127,25 @@ func (f *rotation) any() string {
 	return up[rand.IntN(len(up))].URL
 }
 
-// ask sends a request; an empty form makes it a GET.
-func ask(url, path, bearer string, form url.Values) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	method, body := http.MethodGet, ""
-	if form != nil {
-		method, body = http.MethodPost, form.Encode()
-	}
-	r, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(body))
-	if err != nil {
-		return answer{}, err
-	}
-	r.Header.Set("Content-Type", urlencoded)
-	if bearer != "" {
-		r.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	res, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		return answer{}, err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, text}, err
+// ask sends a request to one of the replicas.
+func (f *rotation) ask(path, bearer string, fields ...string) (answer, error) {
+	return request(f.t.Context(), transport, f.any()+path, bearer, form(fields...))
 }
 
 func (f *rotation) login(k *holder) {
-	a, err := ask(f.any(), "/api/v1/auth/login", "", url.Values{"username": {k.email}, "password": {good}})
+	begun := time.Now()
+	a, err := f.ask(api+"login", "", "username", k.email, "password", good)
 	if err != nil || a.Status != http.StatusOK {
 		f.t.Errorf("a login: %v %v", a, err)
 		return
 	}
 	f.logins.Add(1)
 	k.held = nil
-	f.take(k, a)
+	f.take(k, a, begun)
 }
 
-// take notes the tokens of an answer.
-func (f *rotation) take(k *holder, a answer) {
+// take notes the tokens of an answer to a request that began then.
+func (f *rotation) take(k *holder, a answer, begun time.Time) {
 	seconds, err := strconv.Atoi(a.field("expires_in"))
 	if err != nil {
 		f.t.Errorf("%v: %v", a, err)
@@ -183,7 +153,7 @@ func (f *rotation) take(k *holder, a answer) {
 	k.refresh, k.renewed = a.field("refresh_token"), time.Now()
 	access := a.field("access_token")
 	// Whole seconds: up to one less than it says.
-	k.held = append(k.held, heldToken{access, time.Now().Add(time.Duration(seconds)*time.Second - 2*time.Second)})
+	k.held = append(k.held, heldToken{access, begun.Add(time.Duration(seconds-1) * time.Second)})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.signers[kidOf(access)] = true
@@ -211,14 +181,22 @@ func macOf(refresh string) string {
 	return hex.EncodeToString(raw[1:5])
 }
 
-// run has all clients do everything for a while. Those whose key the test revokes
-// meanwhile may be refused: forgiven says so of a token.
-func (f *rotation) run(d time.Duration, forgiven func(token string) bool) {
-	ctx, stop := context.WithTimeout(f.t.Context(), d)
-	defer stop()
-	f.start(ctx, forgiven).Wait()
+// run has all clients do everything until it is enough.
+func (f *rotation) run(enough func() bool) {
+	ctx, stop := context.WithCancel(f.t.Context())
+	running := f.start(ctx, nil)
+	for !enough() && !f.t.Failed() {
+		pass(ctx, 10*time.Millisecond)
+	}
+	stop()
+	running.Wait()
+	if f.t.Failed() {
+		f.t.FailNow()
+	}
 }
 
+// start has all clients do everything until ctx ends. Those whose key the test
+// revokes meanwhile may be refused: forgiven says so of a token.
 func (f *rotation) start(ctx context.Context, forgiven func(token string) bool) *sync.WaitGroup {
 	all := new(sync.WaitGroup)
 	for _, k := range f.clients {
@@ -242,12 +220,12 @@ func (f *rotation) start(ctx context.Context, forgiven func(token string) bool) 
 
 func (f *rotation) step(k *holder, forgiven func(string) bool) {
 	if time.Since(k.renewed) >= k.every {
-		refresh := k.refresh
-		a, err := ask(f.any(), "/api/v1/auth/access_token", "", url.Values{"refresh_token": {refresh}})
+		refresh, begun := k.refresh, time.Now()
+		a, err := f.ask(api+"access_token", "", "refresh_token", refresh)
 		switch {
 		case err == nil && a.Status == http.StatusOK:
 			f.renewals.Add(1)
-			f.take(k, a)
+			f.take(k, a, begun)
 		case err == nil && a.Status == http.StatusUnauthorized && forgiven != nil && forgiven(refresh):
 			f.login(k)
 		default:
@@ -266,7 +244,7 @@ func (f *rotation) step(k *holder, forgiven func(string) bool) {
 		at = 0 // the oldest
 	}
 	held := k.held[at]
-	a, err := ask(f.any(), userPath, held.access, nil)
+	a, err := f.ask(userPath, held.access)
 	switch {
 	case err == nil && a.Status == http.StatusOK:
 		f.checks.Add(1)
@@ -288,19 +266,37 @@ type checker struct {
 	f *rotation
 	v verify.Verifier
 
-	mu   sync.Mutex
-	next *heldToken
+	mu    sync.Mutex
+	next  *heldToken
+	known []string // ids of the keys that it fetched last
 }
 
-// RoundTrip brings what a program asks the issuer to one of the replicas.
-func (f *rotation) RoundTrip(r *http.Request) (*http.Response, error) {
-	to, err := url.Parse(f.any())
+// RoundTrip brings what a program asks the issuer to one of the replicas, and
+// notes which keys it is told.
+func (p *checker) RoundTrip(r *http.Request) (*http.Response, error) {
+	a, err := request(r.Context(), transport, p.f.any()+r.URL.Path, "", "")
 	if err != nil {
 		return nil, err
 	}
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host = to.Scheme, to.Host
-	return http.DefaultTransport.RoundTrip(r)
+	var set struct{ Keys []struct{ Kid string } }
+	if json.Unmarshal(a.Body, &set) == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.known = nil
+		for _, key := range set.Keys {
+			p.known = append(p.known, key.Kid)
+		}
+	}
+	return &http.Response{StatusCode: a.Status, Header: a.Header, Body: io.NopCloser(bytes.NewReader(a.Body)), Request: r}, nil
+}
+
+// known says whether all programs have been told of a key.
+func (f *rotation) known(kid string) bool {
+	return !slices.ContainsFunc(f.programs, func(p *checker) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return !slices.Contains(p.known, kid)
+	})
 }
 
 // hand gives it a token to check, if it has none.
@@ -328,20 +324,48 @@ func (p *checker) step(forgiven func(string) bool) {
 	}
 }
 
+// refused says whether all programs refuse all stolen tokens, as those of a key
+// that they don't know.
+func (f *rotation) refused() bool {
+	for _, token := range f.stolen {
+		for _, p := range f.programs {
+			if _, err := p.v.Verify(token); !errors.Is(err, verify.ErrUnknownKey) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// key is the id of a purpose's key in that state, "" for none.
+func (f *rotation) key(purpose, state string) string {
+	f.t.Helper()
+	var keys []struct{ ID, Purpose, State string }
+	if err := json.Unmarshal([]byte(f.command("", "key", "list", "--json")), &keys); err != nil {
+		f.t.Fatal(err)
+	}
+	for _, k := range keys {
+		if k.Purpose == purpose && k.State == state {
+			return k.ID
+		}
+	}
+	return ""
+}
+
 // revoke revokes the active key of a purpose while clients go on and a replica
 // stands still.
 func (f *rotation) revoke(purpose string) {
 	f.t.Helper()
-	var keys []serverKeyView
-	if err := json.Unmarshal([]byte(f.command("", "key", "list", "--json")), &keys); err != nil {
-		f.t.Fatal(err)
+	// The next key takes its place at once. A program knows that one if it was
+	// published for as long as the schedule has it.
+	next := ""
+	for next == "" {
+		next = f.key(purpose, "next")
 	}
-	id := ""
-	for _, k := range keys {
-		if k.Purpose == purpose && k.State == "active" {
-			id = k.ID
-		}
+	if purpose == "sign" {
+		f.run(func() bool { return f.known(next) })
 	}
+	id := f.key(purpose, "active")
 	of := func(token string) bool {
 		return purpose == "sign" && kidOf(token) == id || purpose == "mac" && macOf(token) == id
 	}
@@ -351,11 +375,14 @@ func (f *rotation) revoke(purpose string) {
 	var stolen []string
 	for _, k := range f.clients {
 		f.login(k)
+		if f.t.Failed() {
+			f.t.FailNow()
+		}
 		if token := map[string]string{"sign": k.held[0].access, "mac": k.refresh}[purpose]; of(token) {
 			stolen = append(stolen, token)
 		}
 	}
-	if len(stolen) == 0 {
+	if id == next || len(stolen) == 0 {
 		f.revoke(purpose) // the next one has just become active
 		return
 	}
@@ -370,13 +397,13 @@ func (f *rotation) revoke(purpose string) {
 	}
 	others := f.servers[1:]
 	f.up.Store(&others)
-	if err := still.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := still.server.Pause(); err != nil {
 		f.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(f.t.Context())
 	running := f.start(ctx, of)
 	f.command("", "key", "revoke", id)
-	if err := still.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := still.server.Continue(); err != nil {
 		f.t.Fatal(err)
 	}
 	for _, token := range stolen {
@@ -407,15 +434,10 @@ func (f *rotation) revoke(purpose string) {
 }
 
 // use sends a stolen token to a replica.
-func (f *rotation) use(s *process, purpose, token string) (a answer) {
-	var err error
+func (f *rotation) use(s *site, purpose, token string) answer {
+	f.t.Helper()
 	if purpose == "sign" {
-		a, err = ask(s.URL, userPath, token, nil)
-	} else {
-		a, err = ask(s.URL, "/api/v1/auth/access_token", "", url.Values{"refresh_token": {token}})
+		return s.get(userPath, token)
 	}
-	if err != nil {
-		f.t.Error(err)
-	}
-	return a
+	return s.post("access_token", "", "refresh_token", token)
 }

@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,18 +22,22 @@ import (
 // written and then synced, as the system calls of the true program show.
 func TestAnswersAreDurable(t *testing.T) {
 	t.Parallel()
-	requireStrace(t)
-	folder := t.TempDir()
-	trace := filepath.Join(folder, "trace")
+	strace := requireStrace(t)
 	smtp := mailtest.Serve(t)
-	p := launch(t, []string{
-		"strace", "--follow-forks", "--decode-fds=path", "--string-limit=64", "--output=" + trace,
-		"--trace=read,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync",
-	}, "--data="+folder, "--smtp="+smtp.URL())
+	k := install(t, "")
+	command, err := k.Serve(t.Context(), append(slices.Clone(quick), "--smtp="+smtp.URL())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	command.Args = slices.Concat([]string{
+		"--follow-forks", "--decode-fds=path", "--string-limit=64", "--output=" + trace,
+		"--trace=read,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync", command.Program,
+	}, command.Args)
+	command.Program = strace
+	s := startCommand(t, k, command)
 	t.Cleanup(func() { signalTraced(t, trace, os.Kill) })
 
-	s := &site{tb: t, URL: p.URL, Database: "sqlite://" + folder + "/kwai.db"}
-	s.flags = append([]string{"--data=" + folder}, quick...)
 	s.user("ann@example.org", "a long password")
 	login := s.post("login", "", "username", "ann@example.org", "password", "a long password")
 	access, refresh := login.field("access_token"), login.field("refresh_token")
@@ -50,7 +55,7 @@ func TestAnswersAreDurable(t *testing.T) {
 	answers["reset"] = s.post("reset", "", "uuid", mails[0].RecoveryID(), "password", "another long password")
 	// With the program ends its tracer, which has written everything then.
 	signalTraced(t, trace, os.Interrupt)
-	<-p.gone
+	<-s.server.Done()
 
 	calls := readTrace(t, trace)
 	for endpoint, a := range answers {
@@ -58,7 +63,7 @@ func TestAnswersAreDurable(t *testing.T) {
 			t.Errorf("%s answered %v", endpoint, a)
 			continue
 		}
-		synced, err := syncedBefore(calls, "/api/v1/auth/"+endpoint, filepath.Join(folder, "kwai.db-wal"))
+		synced, err := syncedBefore(calls, "/api/v1/auth/"+endpoint, filepath.Join(k.Folder, "kwai.db-wal"))
 		if err != nil {
 			t.Errorf("%s: %v", endpoint, err)
 			continue
@@ -70,15 +75,16 @@ func TestAnswersAreDurable(t *testing.T) {
 	}
 }
 
-// requireStrace skips the test where no program can be traced, or fails it if
-// every test was asked for.
-func requireStrace(t *testing.T) {
+// requireStrace returns the path of strace. It skips the test where no program can
+// be traced, or fails it if every test was asked for.
+func requireStrace(t *testing.T) (path string) {
 	t.Helper()
+	path = need.Program(t, "strace")
 	out, err := exec.Command("strace", "--output="+os.DevNull, "true").CombinedOutput()
-	if err == nil {
-		return
+	if err != nil {
+		need.Missing(t, fmt.Errorf("strace can't be used here (is ptrace allowed?): %w %s", err, bytes.TrimSpace(out)))
 	}
-	need.Missing(t, fmt.Errorf("strace can't be used here (is it installed, and is ptrace allowed?): %w %s", err, bytes.TrimSpace(out)))
+	return path
 }
 
 // signalTraced signals the traced program, unless it has ended: to kill its

@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"context"
@@ -117,14 +117,10 @@ func pick(rng *rand.Rand, tokens []string) string { return tokens[rng.IntN(len(t
 
 // ask sends an operation to any replica.
 func (h *history) ask(client int, rng *rand.Rand, op, bearer string, want []int, fields ...string) (answer, moment) {
-	method, form := http.MethodPost, encodeURL(fields...)
-	if op == opCheck {
-		method, form = http.MethodGet, ""
-	}
+	body := form(fields...)
 	replica := rng.IntN(len(h.replicas))
 	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
-	r := h.replicas[replica]
-	a, err := r.send(method, r.urls[0]+"/api/v1/auth/"+op, bearer, form)
+	a, err := request(h.t.Context(), transport, h.replicas[replica].URL+api+op, bearer, body)
 	m.end = time.Since(h.start)
 	if err != nil || !slices.Contains(want, a.Status) {
 		h.t.Errorf("%s: %s answered %v, %v, want one of %v", h.email, op, a, err, want)

@@ -1,4 +1,4 @@
-package main
+package test
 
 import (
 	"fmt"
@@ -11,8 +11,9 @@ import (
 
 	"github.com/chromedp/chromedp/kb"
 
+	"kwai/internal/cluster"
 	"kwai/internal/mail/mailtest"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 // Names under which a browser reaches a site. To one that is not on loopback
@@ -24,6 +25,7 @@ const (
 
 func TestInBrowser(t *testing.T) {
 	t.Parallel()
+	need.Time(t)
 	browser := startBrowser(t)
 	for _, tt := range []struct {
 		promise, host string
@@ -36,9 +38,9 @@ func TestInBrowser(t *testing.T) {
 		{"forms of another site are refused over plain HTTP", publicName, postFromElsewhere},
 	} {
 		t.Run(tt.promise, func(t *testing.T) {
-			storetest.Each(t, func(t *testing.T, database string) {
+			each(t, func(t *testing.T, k cluster.Kwai) {
 				m := mailtest.Serve(t)
-				s, public := startBehind(t, tt.host, database, "--smtp="+m.URL())
+				s, public := startBehind(t, tt.host, k, "--smtp="+m.URL())
 				s.user("ann@example.org", "the old password")
 				tt.test(t, openTab(t, browser, public), s, m)
 			})
@@ -156,17 +158,13 @@ func postFromElsewhere(t *testing.T, b *tab, _ *site, _ *mailtest.Server) {
 // checkPassword says whether this is ann's password and the old one is not.
 func (s *site) checkPassword(t *testing.T, password string) {
 	t.Helper()
-	if a := s.post("login", "", "username", "ann@example.org", "password", password); a.Status != http.StatusOK {
-		t.Errorf("login with the new password: %v", a)
-	}
-	if a := s.post("login", "", "username", "ann@example.org", "password", "the old password"); a.Status != http.StatusUnauthorized {
-		t.Errorf("login with the old password: %v", a)
-	}
+	s.post("login", "", "username", "ann@example.org", "password", password).wants(t, 200, "login with the new password")
+	s.post("login", "", "username", "ann@example.org", "password", "the old password").wants(t, 401, "login with the old password")
 }
 
-// startBehind runs `kwai serve` behind a reverse proxy that browsers reach under
-// a host name, and returns its public URL too.
-func startBehind(t *testing.T, host, database string, flags ...string) (s *site, public string) {
+// startBehind starts a server behind a reverse proxy that browsers reach under a
+// host name, and returns its public URL too.
+func startBehind(t *testing.T, host string, k cluster.Kwai, flags ...string) (s *site, public string) {
 	t.Helper()
 	inside := make(chan *url.URL, 1)
 	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -177,7 +175,7 @@ func startBehind(t *testing.T, host, database string, flags ...string) (s *site,
 	}})
 	t.Cleanup(proxy.Close)
 	public = strings.Replace(proxy.URL, loopbackName, host, 1)
-	s = start(t, database, append(flags, "--public-url="+public)...)
+	s = start(t, k, append(flags, "--public-url="+public)...)
 	u, err := url.Parse(s.URL)
 	if err != nil {
 		t.Fatal(err)
