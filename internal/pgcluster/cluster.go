@@ -40,20 +40,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-const (
-	superuser = "kwai"
-
-	// Generous, for a loaded machine: a start takes about a second, a
-	// statement some milliseconds.
-	startTimeout = time.Minute
-	stopTimeout  = 30 * time.Second
-	adminTimeout = time.Minute
-)
+const superuser = "kwai"
 
 // Options are the ways in which clusters differ. The zero value will do.
 type Options struct {
@@ -224,11 +215,9 @@ func (c *Cluster) initialise() error {
 
 // fill runs a program that makes the data.
 func (c *Cluster) fill(program string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
 	runtime.LockOSThread() // as in launch
 	defer runtime.UnlockOSThread()
-	if out, err := c.programs.command(ctx, c.dir, program, args...).CombinedOutput(); err != nil {
+	if out, err := c.programs.command(context.Background(), c.dir, program, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", program, err, out)
 	}
 	return nil
@@ -253,16 +242,13 @@ func (c *Cluster) up() error {
 	case <-server.log.ready:
 		return nil
 	case <-server.done:
-		err = server.err
-	case <-time.After(startTimeout):
-		err = errors.New("not ready in time")
+		c.server = nil
 	}
-	err = errors.Join(err, c.down(syscall.SIGKILL))
 	log := server.log.String()
 	if strings.Contains(log, "could not bind") {
 		return errPortTaken
 	}
-	return fmt.Errorf("%w\n%s", err, log)
+	return fmt.Errorf("%w\n%s", server.err, log)
 }
 
 // down ends the server by a signal. The caller holds c.mu.
@@ -287,8 +273,6 @@ func (c *Cluster) Create(ctx context.Context, template string) (name string, err
 // Exec runs a statement as superuser in database postgres, on a connection of
 // its own, by the socket, where there is no password to be checked.
 func (c *Cluster) Exec(ctx context.Context, sql string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
 	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable", c.dir, c.port, superuser))
 	if err != nil {
 		return err

@@ -6,8 +6,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"kwai/internal/pgcluster"
+	"kwai/internal/testing/memory"
 	"kwai/internal/testing/need"
 )
+
+func TestMain(m *testing.M) {
+	defer memory.TempDir()()
+	m.Run()
+}
 
 // requirePostgres is pgtest.Require, whose package builds on this one.
 func requirePostgres(t *testing.T) {

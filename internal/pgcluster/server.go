@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
-	"syscall"
-	"time"
 )
 
 // server is one run of the postgres program and of the processes it forks.
@@ -25,7 +23,6 @@ func launch(cmd *exec.Cmd) (*server, error) {
 	// Every process of the server holds this pipe, so Wait, which reads it to
 	// its end, waits for all of them.
 	cmd.Stderr = s.log
-	cmd.WaitDelay = stopTimeout
 	started := make(chan error)
 	go func() {
 		// The parent-death signal is sent when the *thread* that started the
@@ -47,16 +44,7 @@ func (s *server) end(signal os.Signal) error {
 	if err := s.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("pgcluster: stop PostgreSQL: %w", err)
 	}
-	select {
-	case <-s.done:
-	case <-time.After(stopTimeout):
-		_ = s.cmd.Process.Signal(syscall.SIGKILL)
-		<-s.done // cmd.WaitDelay bounds it
-		return fmt.Errorf("pgcluster: PostgreSQL did not stop in %v and was killed\n%s", stopTimeout, s.log)
-	}
-	if errors.Is(s.err, exec.ErrWaitDelay) {
-		return fmt.Errorf("pgcluster: PostgreSQL stopped, but a process of it was left\n%s", s.log)
-	}
+	<-s.done
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (a *admin) create(template string) (name string, err error) {
 		return "", err
 	}
 	a.count++
-	name = fmt.Sprintf("test_%d", a.count)
+	name = fmt.Sprintf("db_%d", a.count)
 	return name, a.run("CREATE DATABASE " + name + " TEMPLATE " + template + a.copy)
 }
 

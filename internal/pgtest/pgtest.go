@@ -75,7 +75,7 @@ func Start(options Options) (*Cluster, error) {
 	return pgcluster.Start(pgcluster.Options{Settings: []string{
 		"fsync=" + durable,
 		"full_page_writes=" + durable,
-		"max_connections=300", // parallel tests, each with pools of its own
+		"max_connections=1000", // parallel tests, each with pools of its own
 		"shared_buffers=16MB",
 		"wal_level=minimal",
 		"max_wal_senders=0",

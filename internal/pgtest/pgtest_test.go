@@ -68,7 +68,7 @@ func TestSettings(t *testing.T) {
 		"fsync":              "off",
 		"synchronous_commit": "on",
 		"server_encoding":    "UTF8",
-		"max_connections":    "300",
+		"max_connections":    "1000",
 	} {
 		if got := query(t, url, "SHOW "+setting); got != want {
 			t.Errorf("%s is %s, want %s", setting, got, want)
