@@ -194,7 +194,7 @@ func TestNATSLogsIn(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	withTLS := func(o *server.Options) {
-		o.TLS, o.TLSTimeout, o.TLSConfig = true, 5, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+		o.TLS, o.TLSConfig = true, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	withClients := func(o *server.Options) {
 		withTLS(o)
