@@ -18,19 +18,58 @@ import (
 	"go.uber.org/goleak"
 
 	"kwai/internal/bus"
+	"kwai/internal/pgtest"
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 func TestMain(m *testing.M) {
+	need.ShareCores()
 	code := storetest.Main(m)
-	// Every bus and store has ended, and so has the cluster.
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
+	// Every bus and store ends, and so does the cluster: soon, not at once.
+	for err := goleak.Find(); err != nil; err = goleak.Find() {
+		fmt.Fprintln(os.Stderr, "waiting for goroutines to end: ", err)
 	}
 	os.Exit(code)
 }
+
+// eachDatabase is storetest.Each with few databases on PostgreSQL, where to make
+// one takes longer than most tests here: a test gets one that others are done
+// with, without what the bus wrote.
+func eachDatabase(t *testing.T, f func(t *testing.T, url string)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, storetest.SQLite(t))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		pgtest.Require(t)
+		url := <-databases
+		if url == "" {
+			url = storetest.Postgres(lasting{t})
+		} else {
+			exec(t, url, `DELETE FROM deliveries`, `DELETE FROM events`, `DELETE FROM leases`, `DELETE FROM subscribers`)
+		}
+		t.Cleanup(func() { databases <- url })
+		f(t, url)
+	})
+}
+
+// databases are those that no test uses; "" is one to be made.
+var databases = func() chan string {
+	all := make(chan string, 4)
+	for range cap(all) {
+		all <- ""
+	}
+	return all
+}()
+
+// lasting is a test at whose end nothing is undone: the cluster's end does it.
+type lasting struct{ testing.TB }
+
+func (lasting) Cleanup(func()) {}
 
 // bundle is a database in a bubble of synctest, whose clock the store follows:
 // waits pass at once, and a delivery takes no time.
@@ -42,7 +81,7 @@ type bundle struct {
 }
 
 func each(t *testing.T, f func(t *testing.T, b *bundle)) {
-	storetest.Each(t, func(t *testing.T, url string) {
+	eachDatabase(t, func(t *testing.T, url string) {
 		synctest.Test(t, func(t *testing.T) {
 			f(t, &bundle{t: t, url: url, store: storetest.Open(t, url, time.Now), start: time.Now()})
 		})
@@ -81,18 +120,23 @@ func (b *bundle) run(on *bus.Bus) (stop func()) {
 // exec runs statements past the store.
 func (b *bundle) exec(statements ...string) {
 	b.t.Helper()
-	driver, dsn := "pgx", b.url
-	if path, ok := strings.CutPrefix(b.url, "sqlite://"); ok {
+	exec(b.t, b.url, statements...)
+}
+
+func exec(t *testing.T, url string, statements ...string) {
+	t.Helper()
+	driver, dsn := "pgx", url
+	if path, ok := strings.CutPrefix(url, "sqlite://"); ok {
 		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)"
 	}
 	db, err := sql.Open(driver, dsn)
 	for _, s := range statements {
 		if err == nil {
-			_, err = db.ExecContext(b.t.Context(), s)
+			_, err = db.ExecContext(t.Context(), s)
 		}
 	}
 	if err := errors.Join(err, db.Close()); err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -100,8 +144,19 @@ func (b *bundle) exec(statements ...string) {
 func (b *bundle) wantDelivery(id string, attempts int, dead bool, reason string) {
 	b.t.Helper()
 	d, err := b.store.Read(b.t.Context()).DeliveryByID("subscriber", id)
-	if err != nil || d.Attempts != attempts || d.DeadAt.IsZero() == dead || !strings.Contains(d.LastError, reason) {
-		b.t.Errorf("after %v: attempts %d, dead at %v, error %q (%v)", time.Since(b.start), d.Attempts, d.DeadAt, d.LastError, err)
+	if err != nil {
+		b.t.Errorf("the delivery of %s: %v", id, err)
+		return
+	}
+	after := time.Since(b.start)
+	if d.Attempts != attempts {
+		b.t.Errorf("after %v %s was tried %d times, want %d", after, id, d.Attempts, attempts)
+	}
+	if got := !d.DeadAt.IsZero(); got != dead {
+		b.t.Errorf("after %v %s is dead: %v, want %v", after, id, got, dead)
+	}
+	if !strings.Contains(d.LastError, reason) {
+		b.t.Errorf("after %v the last error of %s is %q, want %q", after, id, d.LastError, reason)
 	}
 }
 

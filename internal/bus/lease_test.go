@@ -147,6 +147,7 @@ func TestOutcomeThatCannotBeWrittenIsNotDeliveredAgain(t *testing.T) {
 				t.Errorf("told %d times of %s", s.told(id), id)
 			}
 		}
+		b.exec(`DROP TABLE keeps`)
 	})
 }
 

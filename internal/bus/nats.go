@@ -19,12 +19,15 @@ import (
 	"kwai/internal/store"
 )
 
-const (
-	natsTimeout = 5 * time.Second // for one answer of NATS
-	natsConnect = 2 * time.Second // to one server
-	natsRetry   = time.Second     // between two attempts to connect
-	natsPing    = 10 * time.Second
-)
+// natsTimes are how long a NATS waits.
+type natsTimes struct {
+	answer  time.Duration // for one answer of NATS
+	connect time.Duration // to one server
+	retry   time.Duration // between two attempts to connect
+	ping    time.Duration
+}
+
+var defaultNATSTimes = natsTimes{answer: 5 * time.Second, connect: 2 * time.Second, retry: time.Second, ping: 10 * time.Second}
 
 var errAway = errors.New("there is no connection to NATS")
 
@@ -36,6 +39,7 @@ var errAway = errors.New("there is no connection to NATS")
 type NATS struct {
 	setting *natsSetting
 	prefix  string // of subjects
+	times   natsTimes
 	o       NATSOptions
 	log     *slog.Logger
 	wake    func()
@@ -84,7 +88,7 @@ func NewNATS(setting string, o NATSOptions) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &NATS{setting: parsed, prefix: strings.ToLower(parsed.stream), o: o, log: o.Log, wake: func() {}, first: make(chan error, 1)}
+	n := &NATS{setting: parsed, prefix: strings.ToLower(parsed.stream), times: defaultNATSTimes, o: o, log: o.Log, wake: func() {}, first: make(chan error, 1)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	if n.setting.remote && !n.setting.tls {
 		n.log.Warn("events go to NATS without TLS: on their way they tell who logs in when", "servers", n.Servers())
@@ -110,10 +114,10 @@ func (n *NATS) Connect(ctx context.Context, wake func()) error {
 	options := append(n.setting.login(),
 		nats.Name("kwai"),
 		nats.NoReconnect(),
-		nats.Timeout(natsConnect),
-		nats.SetCustomDialer(dialer{n.ctx}),
+		nats.Timeout(n.times.connect),
+		nats.SetCustomDialer(dialer{n.ctx, n.times.connect}),
 		nats.SkipHostLookup(),
-		nats.PingInterval(natsPing),
+		nats.PingInterval(n.times.ping),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
 				n.denied.Store(&err)
@@ -151,7 +155,7 @@ func (n *NATS) Deliver(ctx context.Context, e store.Event) error {
 	if l == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.times.answer)
 	defer cancel()
 	err = n.publish(ctx, l, e)
 	n.complain(err)
@@ -234,7 +238,7 @@ func (n *NATS) stay(options []nats.Option) {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-time.After(natsRetry + rand.N(natsRetry/4)): //nolint:gosec // no secret
+		case <-time.After(n.times.retry + rand.N(n.times.retry/4)): //nolint:gosec // no secret
 		}
 	}
 }
@@ -272,7 +276,7 @@ func (n *NATS) use(conn *nats.Conn) {
 // welcome looks at the stream, which may be another one than before, and has
 // events published.
 func (n *NATS) welcome(l *link, conn *nats.Conn) {
-	ctx, cancel := context.WithTimeout(l.ctx, natsTimeout)
+	ctx, cancel := context.WithTimeout(l.ctx, n.times.answer)
 	defer cancel()
 	n.denied.Store(nil)
 	if err := n.check(ctx, l, false); err != nil {
@@ -320,10 +324,13 @@ func (n *NATS) linked() (*link, error) {
 	return nil, fmt.Errorf("%w: %w", errAway, n.away)
 }
 
-// dialer connects within natsConnect, the look-up of names included, and not
-// after Close.
-type dialer struct{ ctx context.Context }
+// dialer connects within a time, the look-up of names included, and not after
+// Close.
+type dialer struct {
+	ctx    context.Context
+	within time.Duration
+}
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: natsConnect}).DialContext(d.ctx, network, address)
+	return (&net.Dialer{Timeout: d.within}).DialContext(d.ctx, network, address)
 }

@@ -168,8 +168,15 @@ func TestNATSSettingsThatCannotBe(t *testing.T) {
 		if err == nil {
 			n.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "spoken") || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q: %v", setting, err)
+		if err == nil {
+			t.Errorf("%q is taken", setting)
+			continue
+		}
+		if text := err.Error(); !strings.Contains(text, want) {
+			t.Errorf("%q: %q, want %q", setting, text, want)
+		}
+		if text := err.Error(); strings.Contains(text, "spoken") || strings.Contains(text, "\n") {
+			t.Errorf("%q: %q tells a secret or has two lines", setting, text)
 		}
 	}
 }
@@ -194,7 +201,7 @@ func TestNATSLogsIn(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	withTLS := func(o *server.Options) {
-		o.TLS, o.TLSTimeout, o.TLSConfig = true, 5, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+		o.TLS, o.TLSConfig = true, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	withClients := func(o *server.Options) {
 		withTLS(o)

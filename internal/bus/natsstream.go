@@ -144,7 +144,7 @@ func (n *NATS) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("NATS has not answered within %v", natsTimeout)
+		return fmt.Errorf("NATS has not answered within %v", n.times.answer)
 	case errors.Is(err, context.Canceled), errors.Is(err, nats.ErrConnectionClosed):
 		return errAway
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):

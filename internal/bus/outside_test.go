@@ -122,7 +122,7 @@ func TestBusyServerThatCannotPublishLetsAnotherOne(t *testing.T) {
 // A server that stood still while it told an event tells no other: another server
 // may have told them meanwhile.
 func TestServerThatStoodStillTellsNoMoreOutside(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, url string) {
+	eachDatabase(t, func(t *testing.T, url string) {
 		var ahead atomic.Int64
 		db := storetest.Open(t, url, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 		b := &bundle{t: t, url: url, store: db}

@@ -2,7 +2,15 @@ package password
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // DefaultWorkers is under test with made-up machines.
@@ -28,12 +36,26 @@ func (p *Pool) Occupy(ctx context.Context, work func()) error {
 	return p.do(ctx, func(*worker) { work() })
 }
 
-// SetPatience replaces the time after which a process counts as stuck, until it is
-// given back.
-func SetPatience(d time.Duration) (restore func()) {
-	before := patience
-	patience = d
-	return func() { patience = before }
+// Hurry has the processes that there are count as stuck after d, in a pool of that
+// many workers, of which none is at work. Those that come after them have time.
+func (p *Pool) Hurry(ctx context.Context, workers int, d time.Duration) error {
+	var all sync.WaitGroup
+	all.Add(workers)
+	errs := make(chan error, workers)
+	for range workers {
+		go func() {
+			errs <- p.do(ctx, func(w *worker) {
+				w.process.patience = d
+				all.Done()
+				all.Wait() // so that each worker takes one
+			})
+		}()
+	}
+	var err error
+	for range workers {
+		err = errors.Join(err, <-errs)
+	}
+	return err
 }
 
 // HashTook hashes and returns the time that the worker holds against its share.
@@ -49,3 +71,38 @@ func (p *Pool) HashTook(ctx context.Context) (took time.Duration, err error) {
 	}
 	return took, err
 }
+
+// NewWatchedPool is a pool of one worker, and note is told of each task that is
+// done: all on which it depends how long that takes.
+func NewWatchedPool(o Options, note func(work string)) *Pool {
+	p := &Pool{params: o.Params, maxWait: time.Hour, maxQueue: 1, jobs: make(chan job), closed: make(chan struct{}), metrics: newMetrics(1)}
+	tasks, in := io.Pipe()
+	by, out := io.Pipe()
+	w := &worker{processes: true, share: 1, process: &process{
+		cmd: new(exec.Cmd), in: in, to: json.NewEncoder(in), by: json.NewDecoder(by), patience: time.Hour,
+	}}
+	p.workers.Go(func() { p.serve(w) })
+	go func() {
+		from, to := json.NewDecoder(tasks), json.NewEncoder(out)
+		for {
+			var t task
+			if from.Decode(&t) != nil {
+				return
+			}
+			work := fmt.Sprintf("argon2id %+v, key of %d bytes", t.Params, t.Size)
+			if t.Bcrypt != "" {
+				// Whatever it says but that there is no match, it has not computed.
+				err := bcrypt.CompareHashAndPassword([]byte(t.Bcrypt), nil)
+				work = fmt.Sprintf("bcrypt %s: %v", t.Bcrypt[4:6], err)
+			}
+			note(fmt.Sprintf("%s, password of %d bytes, or %d", work, len(t.Password), len(t.Or)))
+			if to.Encode(t.compute()) != nil {
+				return
+			}
+		}
+	}()
+	return p
+}
+
+// ProcessorTime is what this process has used so far.
+var ProcessorTime = processorTime

@@ -3,6 +3,7 @@ package password_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"kwai/internal/password"
+	"kwai/internal/testing/need"
 )
 
 // tiny is the least argon2id there is.
@@ -137,27 +139,67 @@ func TestUnusableHashIsNoWork(t *testing.T) {
 	}
 }
 
-// Each case costs as much as a wrong password on a hash of the same cost. The
-// least of some rounds counts, and of more while they differ: noise goes away in
-// time, but work that is left undone, or done twice, doesn't.
-func TestPretendCostsAsMuch(t *testing.T) { // not parallel: it measures time
-	p := newPool(t, password.Options{Params: password.Params{MemoryKiB: 512, Time: 1, Threads: 1}})
+// unmatched are a hash of each kind, all at which Pretend must do what Verify does.
+func unmatched(t *testing.T, p *password.Pool) (hashes map[string]string) {
+	t.Helper()
 	own, err := p.Hash(t.Context(), "the right one")
 	if err != nil {
 		t.Fatal(err)
 	}
-	hashes := map[string]string{
+	return map[string]string{
 		"the pool's": own,
 		"dearer":     strings.Replace(own, "t=1", "t=4", 1),
 		"bcrypt":     "$2b$04$" + bcryptUU[7:],
 	}
-	passwords := map[string]string{
-		"plain":      "a wrong password",
-		"decomposed": "e\u0301 is a wrong password",
-		"too long":   strings.Repeat("e\u0301", 20*password.MaxBytes),
+}
+
+var wrongPasswords = map[string]string{
+	"plain":      "a wrong password",
+	"decomposed": "e\u0301 is a wrong password",
+	"too long":   strings.Repeat("e\u0301", 20*password.MaxBytes),
+}
+
+// Each case has the same work done as a wrong password on a hash of the same cost.
+func TestPretendDoesTheSameWork(t *testing.T) {
+	t.Parallel()
+	var work []string
+	p := password.NewWatchedPool(password.Options{Params: tiny}, func(w string) { work = append(work, w) })
+	t.Cleanup(p.Close)
+	seen := map[string]bool{}
+	for hashName, hash := range unmatched(t, p) {
+		for pwName, pw := range wrongPasswords {
+			cost, err := password.Cost(hash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			work = nil
+			if verify(t, p, hash, pw) {
+				t.Fatalf("%s, %s: a wrong password was accepted", hashName, pwName)
+			}
+			known := work
+			work = nil
+			if err := p.Pretend(t.Context(), cost, pw); err != nil {
+				t.Fatal(err)
+			}
+			if len(known) != 1 || !slices.Equal(work, known) {
+				t.Errorf("%s, %s: Verify does %q, Pretend %q, want the same once", hashName, pwName, known, work)
+			}
+			seen[work[0]] = true
+		}
 	}
-	for hashName, hash := range hashes {
-		for pwName, pw := range passwords {
+	if len(seen) != 9 { // or the test doesn't see what makes the difference
+		t.Errorf("nine cases are different work, not these: %v", slices.Collect(maps.Keys(seen)))
+	}
+}
+
+// So each case takes as long. The least of some rounds counts, and of more while
+// they differ: noise goes away in time, but work that is left undone, or done
+// twice, doesn't.
+func TestPretendCostsAsMuch(t *testing.T) { // not parallel: it measures time
+	need.Time(t)
+	p := newPool(t, password.Options{Params: password.Params{MemoryKiB: 512, Time: 1, Threads: 1}})
+	for hashName, hash := range unmatched(t, p) {
+		for pwName, pw := range wrongPasswords {
 			cost, err := password.Cost(hash)
 			if err != nil {
 				t.Fatal(err)
@@ -185,13 +227,13 @@ func TestPretendCostsAsMuch(t *testing.T) { // not parallel: it measures time
 }
 
 // timed runs f several times, so that the collector's work, which comes in
-// beats, falls on all alike.
+// beats, falls on all alike. It counts processor time: others don't change it.
 func timed(f func()) time.Duration {
-	start := time.Now()
+	start := password.ProcessorTime()
 	for range 4 {
 		f()
 	}
-	return time.Since(start)
+	return password.ProcessorTime() - start
 }
 
 // occupy has one worker of p busy until release is called.

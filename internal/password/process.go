@@ -69,10 +69,11 @@ func work(in io.Reader, out io.Writer) error {
 
 // process is a worker's process, seen from the server.
 type process struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	to  *json.Encoder
-	by  *json.Decoder
+	cmd      *exec.Cmd
+	in       io.WriteCloser
+	to       *json.Encoder
+	by       *json.Decoder
+	patience time.Duration // one that takes longer is stuck
 }
 
 // startProcess starts one that gives way by that much (see startNice).
@@ -96,15 +97,14 @@ func startProcess(nice int) (*process, error) {
 	if err := startNice(cmd, nice); err != nil {
 		return nil, err
 	}
-	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(out)}, nil
+	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(out), patience}, nil
 }
 
-// patience is more than the dearest hash takes at the lowest priority. A process
-// that takes longer is stuck.
-var patience = time.Minute
+// patience is more than the dearest hash takes at the lowest priority.
+const patience = time.Minute
 
 func (p *process) compute(t task) (r result, err error) {
-	defer p.killAfter(patience).Stop()
+	defer p.killAfter(p.patience).Stop()
 	if err := p.to.Encode(t); err != nil { //nolint:gosec // to a process of ours
 		return r, err
 	}
@@ -113,7 +113,7 @@ func (p *process) compute(t task) (r result, err error) {
 
 // stop lets the process end by itself, which it does when it isn't at work.
 func (p *process) stop() {
-	defer p.killAfter(patience / 10).Stop()
+	defer p.killAfter(p.patience / 10).Stop()
 	_ = p.in.Close()
 	_ = p.cmd.Wait() // how it ended tells nothing new
 }

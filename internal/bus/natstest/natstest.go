@@ -3,10 +3,12 @@
 package natstest
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,6 +42,7 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	s := &Server{tb: tb, Options: &server.Options{
 		Host: "127.0.0.1", Port: freePort(tb), NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: tb.TempDir(), JetStreamMaxMemory: 16 << 20, JetStreamMaxStore: 256 << 20,
+		AuthTimeout: patience.Seconds(), TLSTimeout: patience.Seconds(),
 	}}
 	for _, c := range change {
 		c(s.Options)
@@ -48,6 +51,9 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	return s
 }
 
+// patience is longer than any test: a busy machine is no reason to give up.
+const patience = time.Hour
+
 // Start starts it, again after Stop.
 func (s *Server) Start() {
 	s.tb.Helper()
@@ -55,14 +61,41 @@ func (s *Server) Start() {
 	if err != nil {
 		s.tb.Fatal(err)
 	}
+	var log failures
+	running.SetLoggerV2(&log, false, false, false)
 	s.mu.Lock()
 	s.running = running
 	s.mu.Unlock()
-	go running.Start()
-	if !running.ReadyForConnections(time.Minute) {
-		s.tb.Fatal("the NATS server doesn't start")
+	running.Start()
+	if running.Addr() == nil {
+		s.tb.Fatalf("the NATS server doesn't start: %s", log.text())
 	}
 }
+
+// failures is a log of what keeps a server from starting, which it tells in no
+// other way.
+type failures struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func (f *failures) Fatalf(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.said = append(f.said, fmt.Sprintf(format, args...))
+}
+
+func (f *failures) text() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.said, "; ")
+}
+
+func (*failures) Errorf(string, ...any)  {}
+func (*failures) Warnf(string, ...any)   {}
+func (*failures) Noticef(string, ...any) {}
+func (*failures) Debugf(string, ...any)  {}
+func (*failures) Tracef(string, ...any)  {}
 
 // Stop ends it.
 func (s *Server) Stop() {
@@ -96,7 +129,7 @@ func (s *Server) URL() string { return "nats://" + s.Address() }
 // JetStream is a client of the server until the end of the test.
 func (s *Server) JetStream(options ...nats.Option) jetstream.JetStream {
 	s.tb.Helper()
-	options = append(options, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.IgnoreAuthErrorAbort(),
+	options = append(options, nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.IgnoreAuthErrorAbort(),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if s.Options.TLSConfig != nil {
 		options = append(options, nats.Secure(&tls.Config{InsecureSkipVerify: true})) //nolint:gosec // a test's own server
@@ -106,7 +139,7 @@ func (s *Server) JetStream(options ...nats.Option) jetstream.JetStream {
 		s.tb.Fatal(err)
 	}
 	s.tb.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		s.tb.Fatal(err)
 	}
@@ -116,25 +149,35 @@ func (s *Server) JetStream(options ...nats.Option) jetstream.JetStream {
 // Messages are the first n messages of a stream, in its order, waited for.
 func Messages(tb testing.TB, js jetstream.JetStream, stream string, n int) []jetstream.Msg {
 	tb.Helper()
-	var messages []jetstream.Msg
-	for deadline := time.Now().Add(time.Minute); len(messages) < n; {
-		// Begun anew after any error: NATS may be away for a time.
-		consumer, err := js.OrderedConsumer(tb.Context(), stream, jetstream.OrderedConsumerConfig{})
-		if err == nil {
-			messages = messages[:0]
-			for len(messages) < n && err == nil {
-				var m jetstream.Msg
-				if m, err = consumer.Next(jetstream.FetchMaxWait(5 * time.Second)); err == nil {
-					messages = append(messages, m)
-				}
-			}
+	// Begun anew after any error, for NATS may be away for a time, and with
+	// twice the time, for the machine may be busy.
+	for wait := time.Second; ; wait *= 2 {
+		messages, err := firstMessages(tb.Context(), js, stream, n, wait)
+		if err == nil && len(messages) == n {
+			return messages
 		}
-		if err != nil && time.Now().After(deadline) {
-			tb.Fatalf("%d of %d messages: %v", len(messages), n, err)
-		}
+		tb.Logf("%d of %d messages within %v (%v)", len(messages), n, wait, err)
 	}
-	return messages
 }
+
+func firstMessages(ctx context.Context, js jetstream.JetStream, stream string, n int, wait time.Duration) (messages []jetstream.Msg, err error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	consumer, err := js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return nil, err
+	}
+	batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(wait))
+	if err != nil {
+		return nil, err
+	}
+	for m := range batch.Messages() {
+		messages = append(messages, m)
+	}
+	return messages, batch.Error()
+}
+
+var given sync.Map // ports that servers of this process have
 
 // freePort is a port on loopback below those that Linux gives to outgoing
 // connections: one of these could take it while the server is down.
@@ -143,8 +186,11 @@ func freePort(tb testing.TB) int {
 	for range 100 {
 		port := 10_000 + rand.IntN(22_000) //nolint:gosec // any will do
 		l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", fmt.Sprint("127.0.0.1:", port))
-		if err == nil {
-			l.Close()
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if _, taken := given.LoadOrStore(port, true); !taken {
 			return port
 		}
 	}
