@@ -90,7 +90,7 @@ func start(t *testing.T, url string, now func() time.Time, join *server) *server
 	settings.Issuer = "https://auth.example.org"
 	settings.Limits.Off = true // limit_test.go switches them on
 	s.Service = &auth.Service{Passwords: pool, Settings: settings, Log: slog.New(slog.DiscardHandler)}
-	s.files = must(mail.NewFiles(t.TempDir(), mail.Options{From: "noreply@example.org"}))(t)
+	s.files = must(mail.NewFiles(folder(t), mail.Options{From: "noreply@example.org"}))(t)
 	s.open(t)
 	return s
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"kwai/internal/auth"
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
 )
@@ -47,9 +48,21 @@ func sqlite(t *testing.T) string {
 	if blank.file == nil {
 		t.Fatal("there is no blank database")
 	}
-	path := filepath.Join(t.TempDir(), "kwai.db")
+	path := filepath.Join(folder(t), "kwai.db")
 	ok(t, os.WriteFile(path, blank.file, 0o600))
 	return "sqlite://" + path
+}
+
+// folder is an empty one, in memory if possible: half of what these tests would
+// do on SQLite is to wait for the disk.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "kwai-auth-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { ok(t, os.RemoveAll(dir)) })
+	return dir
 }
 
 // spare are the databases of PostgreSQL that no test uses now.
@@ -124,3 +137,23 @@ func open(t *testing.T, url string, now func() time.Time) *store.Store {
 }
 
 func onSQLite(url string) bool { return strings.HasPrefix(url, "sqlite:") }
+
+// insertSessions is a statement for insert.
+const insertSessions = `INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) SELECT id, user_id, 0, 0, 0, 0, at, at FROM made`
+
+// insert runs statements that insert n rows from the table made: each has an id of
+// that time, as the rules make them, in order; the time; its number; and the user's id.
+func (s *server) insert(t *testing.T, at time.Time, userID string, n int, statements ...string) {
+	t.Helper()
+	id := auth.NewID(at)
+	tx := must(s.database(t).BeginTx(t.Context(), nil))(t)
+	defer func() { _ = tx.Rollback() }() // unless it is committed
+	for _, statement := range statements {
+		must(tx.ExecContext(t.Context(), `WITH RECURSIVE numbers (number) AS
+				(SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < CAST($1 AS INTEGER)),
+			made (id, at, number, user_id) AS
+				(SELECT $2 || substr(CAST(1000000000000 + number AS TEXT), 2), CAST($3 AS BIGINT), number, CAST($4 AS TEXT) FROM numbers) `+statement,
+			n, id[:24], at.UnixMicro(), userID))(t)
+	}
+	ok(t, tx.Commit())
+}

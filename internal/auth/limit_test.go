@@ -13,6 +13,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
+	"kwai/internal/testing/need"
 )
 
 // Where logins come from.
@@ -23,10 +24,11 @@ const (
 	wrong  = "not the password"
 )
 
-// limited is each with the limits on, which set may change.
+// limited is each with the limits on, which set may change. After twenty failures
+// nobody may try, and not a hundred, unless every test is asked for.
 func limited(t *testing.T, set func(*auth.Limits), f func(t *testing.T, s *server, c *clock)) {
 	each(t, func(t *testing.T, s *server, c *clock) {
-		s.Settings.Limits.Off = false
+		s.Settings.Limits.Off, s.Settings.Limits.Most = false, need.Rounds(20, s.Settings.Limits.Most)
 		if set != nil {
 			set(&s.Settings.Limits)
 		}
@@ -64,7 +66,7 @@ func (s *server) wantTry(t *testing.T, what, address, email, password, want stri
 	}
 }
 
-// lock has strangers fail a hundred times, each as soon as it may.
+// lock has strangers fail as often as they may, each as soon as it may.
 func (s *server) lock(t *testing.T, c *clock, email string) {
 	t.Helper()
 	for n := 0; n < s.Settings.Limits.Most; {
@@ -80,7 +82,7 @@ func (s *server) lock(t *testing.T, c *clock, email string) {
 // A known and an unknown address are answered alike, wait by wait, and leave the
 // same rows.
 func TestGuessesWaitLongerAndLonger(t *testing.T) {
-	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+	limited(t, func(l *auth.Limits) { *l = auth.Defaults.Limits }, func(t *testing.T, s *server, c *clock) {
 		for n := 1; n <= 100; n++ {
 			for _, email := range []string{ann, nobody} {
 				s.wantTry(t, fmt.Sprint(email, ": failure ", n), fmt.Sprintf("203.0.%d.1", n), email, wrong, "wrong")
@@ -171,7 +173,7 @@ func TestStrangersDontHoldBackAKnownNetwork(t *testing.T) {
 		c.advance(time.Second)
 		s.wantTry(t, "a second later", home, ann, oldPassword, "in")
 		s.wantTry(t, "and begin anew", home, ann, wrong, "wrong")
-		for n := 1; n < 100; {
+		for n := 1; n < s.Settings.Limits.Most; {
 			if s.try(t, home, ann, wrong) == "wrong" {
 				n++
 			} else {
@@ -179,7 +181,7 @@ func TestStrangersDontHoldBackAKnownNetwork(t *testing.T) {
 			}
 		}
 		c.advance(24 * time.Hour)
-		s.wantTry(t, "a hundred of its own", home, ann, oldPassword, "1h0m0s")
+		s.wantTry(t, "as many of its own", home, ann, oldPassword, "1h0m0s")
 		ok(t, s.Unlock(t.Context(), ann))
 		s.wantTry(t, "at home, unlocked", home, ann, oldPassword, "in")
 		s.wantTry(t, "elsewhere, unlocked", cafe, ann, oldPassword, "in")
@@ -351,19 +353,22 @@ func TestAnAttemptWithoutAVerdictIsNone(t *testing.T) {
 // One address that tries all the names there are leaves so many rows as its
 // allowance has failures.
 func TestRowsOfAFloodAreBounded(t *testing.T) {
-	limited(t, nil, func(t *testing.T, s *server, c *clock) {
-		for i := range 1000 {
+	few := func(l *auth.Limits) { l.NetworkBurst = need.Rounds(30, l.NetworkBurst) }
+	limited(t, few, func(t *testing.T, s *server, c *clock) {
+		burst := s.Settings.Limits.NetworkBurst
+		for i := range 3 * burst {
 			s.try(t, home, fmt.Sprint("nobody", i, "@example.org"), wrong)
 		}
 		ok(t, s.WriteRefusals(t.Context()))
-		for table, want := range map[string]int{"attempts": 301, "trail WHERE kind = 'login.failed'": 300, "refusals": 1} {
+		for table, want := range map[string]int{"attempts": burst + 1, "trail WHERE kind = 'login.failed'": burst, "refusals": 1} {
 			if n := s.count(t, `SELECT COUNT(*) FROM `+table); n != want {
 				t.Errorf("%d rows of %s, want %d", n, table, want)
 			}
 		}
 		// From everywhere at one account: a row for each network, but not for ever.
 		s.lock(t, c, nobody)
-		for i := range 3000 {
+		refused := need.Rounds(auth.MaxRefusals+500, 3000)
+		for i := range refused {
 			s.try(t, fmt.Sprintf("2001:db8:%x::1", i), nobody, wrong)
 			if i%500 == 0 {
 				ok(t, s.WriteRefusals(t.Context()))
@@ -373,8 +378,8 @@ func TestRowsOfAFloodAreBounded(t *testing.T) {
 		if n := s.count(t, `SELECT COUNT(*) FROM refusals WHERE hour = (SELECT MAX(hour) FROM refusals)`); n > auth.MaxRefusals+1 {
 			t.Errorf("%d rows of refusals within an hour", n)
 		}
-		if n := s.count(t, `SELECT SUM(count) FROM refusals WHERE hour = (SELECT MAX(hour) FROM refusals)`); n < 3000 {
-			t.Errorf("%d refusals were counted of 3000", n)
+		if n := s.count(t, `SELECT SUM(count) FROM refusals WHERE hour = (SELECT MAX(hour) FROM refusals)`); n < refused {
+			t.Errorf("%d refusals were counted of %d", n, refused)
 		}
 	})
 }

@@ -178,38 +178,18 @@ func TestAClockThatJumpsMakesNothingGo(t *testing.T) {
 // rows writes n of each kind that are over now.
 func (s *server) rows(t *testing.T, user store.User, n int) {
 	t.Helper()
-	long := s.Store.Now().Add(-1000 * day)
-	ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
-		now := tx.Now
-		tx.Now = long
-		defer func() { tx.Now = now }()
-		for i := range n {
-			id := auth.NewID(long)
-			err := tx.OpenSession(id, user.ID)
-			if err == nil {
-				err = tx.InsertRecovery(store.Recovery{RequestID: id, IDHash: []byte(id), UserID: user.ID, ExpiresAt: long})
-			}
-			if err == nil {
-				err = tx.KnowNetwork(id, "n", false, long)
-			}
-			if err == nil {
-				err = tx.Record(store.Trace{ID: id, At: long})
-			}
-			if err == nil {
-				err = tx.AddRefusals(store.Refusals{Hour: long, Account: id, Count: int64(i)})
-			}
-			if err == nil {
-				err = tx.Publish(store.Event{ID: id, CreatedAt: long, ExpiresAt: long}, auth.SubscriberMail)
-			}
-			if err == nil {
-				err = tx.DeliveryFailed(auth.SubscriberMail, id, "refused", time.Time{})
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
+	hash := "CAST(id AS BYTEA)"
+	if onSQLite(s.url) {
+		hash = "CAST(id AS BLOB)"
+	}
+	s.insert(t, s.Store.Now().Add(-1000*day), user.ID, n, insertSessions,
+		`INSERT INTO recoveries (request_id, mac_key, id_hash, user_id, expires_at) SELECT id, '', `+hash+`, user_id, at FROM made`,
+		`INSERT INTO attempts (account, network, failures, until, expires_at) SELECT id, 'n', 0, 0, at FROM made`,
+		`INSERT INTO trail (id, at, kind, reason, address, user_agent) SELECT id, at, '', '', '', '' FROM made`,
+		`INSERT INTO refusals (hour, account, network, count) SELECT at, id, '', number FROM made`,
+		`INSERT INTO events (id, type, user_id, created_at, expires_at) SELECT id, '', '', at, at FROM made`,
+		`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, dead_at, last_error, position)
+			SELECT id, '`+auth.SubscriberMail+`', 1, at, at, 'refused', number FROM made`)
 }
 
 // left counts the rows of all tables that are purged.

@@ -167,11 +167,11 @@ func (g *gate) untilHeldUp(ended <-chan struct{}) {
 		select {
 		case <-ended:
 			return
-		default:
+		case <-time.After(time.Millisecond):
 		}
 		var waits bool
-		err := g.beside.QueryRow(g.t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		err := g.beside.QueryRow(g.t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_get_activity(NULL)
+			WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND wait_event_type = 'Lock')`).Scan(&waits)
 		if err != nil {
 			g.t.Error(err)
 		}

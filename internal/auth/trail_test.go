@@ -316,15 +316,21 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 		user := s.user(t, ann)
 		began := c.now().Add(time.Hour)
 		const pages, page = 3, auth.TrailPage
-		for i := range pages * page {
-			c.set(began.Add(time.Duration(i) * time.Microsecond))
-			ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+		c.set(began.Add(pages * page * time.Microsecond))
+		ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+			now := tx.Now
+			defer func() { tx.Now = now }()
+			for i := range pages * page {
+				tx.Now = began.Add(time.Duration(i) * time.Microsecond)
 				if err := auth.RecordKey(tx, auth.TraceKeyMade, "sign", fmt.Sprint(i), "by a test"); err != nil {
 					return err
 				}
-				return tx.AddRefusals(store.Refusals{Hour: began, Account: fmt.Sprintf("account %d", i), Count: 1})
-			}))
-		}
+				if err := tx.AddRefusals(store.Refusals{Hour: began, Account: fmt.Sprintf("account %d", i), Count: 1}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
 		for _, from := range []int{0, 1, page - 1, page, page + 1, pages*page - 1, pages * page} {
 			var reasons []string
 			refusals := 0
