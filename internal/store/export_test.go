@@ -1,6 +1,26 @@
 package store
 
-import "database/sql"
+import (
+	"database/sql"
+	"time"
+)
+
+// WaitAtMost replaces, and returns, what bounds a read from PostgreSQL or SQLite's
+// wait for another process. Nothing uses the store yet.
+func (s *Store) WaitAtMost(d time.Duration) (was time.Duration) {
+	bound := &s.timeout
+	if e, ok := s.engine.(*sqliteEngine); ok {
+		bound = &e.writer.patience
+	}
+	was, *bound = *bound, d
+	return was
+}
+
+// DeadAfter are the options with a connection given up so soon.
+func (o Options) DeadAfter(d time.Duration) Options {
+	o.deadAfter = d
+	return o
+}
 
 // Exec runs any statement in the transaction.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) { return tx.exec(query, args...) }

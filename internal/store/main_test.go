@@ -15,9 +15,11 @@ import (
 
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 func TestMain(m *testing.M) {
+	need.ShareCores()
 	code := storetest.Main(m)
 	// Every store has been closed and the cluster has ended: nothing may go on.
 	// pgx closes a connection that was cut off in the background, for 15 seconds.

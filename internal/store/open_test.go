@@ -9,13 +9,15 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"kwai/internal/pgtest"
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
 )
 
-// wantRefused says that Open fails with one line that holds all the words.
+// wantRefused says that Open fails with one line that holds all the words and no
+// password.
 func wantRefused(t *testing.T, o store.Options, words ...string) {
 	t.Helper()
 	s, err := store.Open(t.Context(), o)
@@ -31,6 +33,9 @@ func wantRefused(t *testing.T, o store.Options, words ...string) {
 	}
 	if strings.Contains(err.Error(), "\n") {
 		t.Errorf("the error has several lines:\n%v", err)
+	}
+	if strings.Contains(err.Error(), secret) {
+		t.Errorf("the error shows the password: %v", err)
 	}
 }
 
@@ -269,18 +274,31 @@ func TestForeignWriterIsWaitedForThenUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		url := storetest.SQLite(t)
 		s := storetest.Open(t, url, nil)
+		const patience = 50 * time.Millisecond // of the bubble; each has SQLite look once more, for five real ones
+		if was := s.WaitAtMost(patience); was < patience || was > 10*time.Second {
+			t.Errorf("a server waits for %v", was)
+		}
 		foreign, err := raw(t, url).Conn(t.Context())
 		check(t, err)
 		defer foreign.Close()
-		_, err = foreign.ExecContext(t.Context(), `BEGIN IMMEDIATE`)
-		check(t, err)
+		foreignly := func(statement string) {
+			_, err := foreign.ExecContext(context.Background(), statement)
+			check(t, err)
+		}
+		foreignly(`BEGIN IMMEDIATE`)
+		start := time.Now()
 		if err := s.InTx(t.Context(), adding("a")); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("while it is locked: %v", err)
 		}
+		if waited := time.Since(start); waited < patience || waited > 2*patience {
+			t.Errorf("it was waited for %v", waited)
+		}
 		wantUsers(t, s)
-		_, err = foreign.ExecContext(context.Background(), `COMMIT`)
-		check(t, err)
-		check(t, s.InTx(t.Context(), adding("b")))
+		waits := begin(t.Context(), s, adding("b"))
+		foreignly(`COMMIT`)
+		if <-waits.done; waits.err != nil {
+			t.Errorf("what waited when the lock was given back: %v", waits.err)
+		}
 		wantUsers(t, s, "b")
 	})
 }

@@ -1,11 +1,10 @@
 package store_test
 
 import (
-	"database/sql"
+	"context"
 	"errors"
 	"net/url"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,74 +21,48 @@ func TestACutIsNoticedAndMended(t *testing.T) {
 	s := small(t, p.URL(address), 4)
 	idle(t, s, 4)
 	p.Cut()
-	since := time.Now()
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if err := s.InTx(t.Context(), adding("lost")); !errors.Is(err, store.ErrUnavailable) {
+			err := s.InTx(t.Context(), adding("lost"))
+			if !errors.Is(err, store.ErrUnavailable) {
 				t.Errorf("while it is cut: %v", err)
 			}
-			if took := time.Since(since); took > 7*time.Second {
-				t.Errorf("noticed after %v", took)
+			if errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the cut wasn't noticed before the transaction's own time was over: %v", err)
 			}
 		})
 	}
 	all.Wait()
-	t.Logf("noticed after %v", time.Since(since))
 	p.Mend()
-	took := until(t, s, "a")
-	t.Logf("back after %v", took)
-	if took > 5*time.Second {
-		t.Errorf("back after %v", took)
-	}
+	until(t, s, "a", 4)
 	wantUsers(t, s, "a")
 }
 
 // What the database works on longer than a dead path is borne is not cut off.
 func TestASlowStatementIsNoCut(t *testing.T) {
 	t.Parallel()
-	s := small(t, storetest.Postgres(t), 2)
-	check(t, s.InTx(t.Context(), func(tx *store.Tx) error { return discard(tx.Exec(`SELECT pg_sleep(4.8)`)) }))
+	s, err := store.Open(t.Context(), store.Options{URL: storetest.Postgres(t)}.DeadAfter(500*time.Millisecond))
+	check(t, err)
+	defer s.Close()
+	check(t, s.InTx(t.Context(), func(tx *store.Tx) error { return discard(tx.Exec(`SELECT pg_sleep(1.5)`)) }))
 }
 
 // A database that stops reading for a while, as its disk does under a copy, is
 // no dead path either: the move goes on.
 func TestAMoveOutlastsAStall(t *testing.T) {
 	t.Parallel()
-	from, to := storetest.SQLite(t), pgtest.Database(t)
+	from, to := storetest.SQLite(t), storetest.Postgres(t)
 	withUser(t, from)
 	// Far more than the sockets in between hold.
 	exec(t, raw(t, from), `INSERT INTO events (id, type, user_id, created_at, expires_at) VALUES ('e', '', '', 0, 0)`,
-		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 64)
+		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 24)
 			INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error) SELECT 'e', i, 0, 0, hex(zeroblob(1 << 19)) FROM n`)
-	stalled := make(chan bool)
-	db := raw(t, to)
-	_, err := store.Move(t.Context(), store.MoveOptions{From: from, To: to, Progress: func(step string) {
-		if step == "copied 1 rows of events" {
-			go func() { stalled <- stall(t, db, 6*time.Second) }()
-		}
-	}})
-	if !<-stalled {
-		t.Error("it was copied before it could be stalled")
-	}
+	// Longer than a path that isn't copied over may be dead.
+	exec(t, raw(t, to), `CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6); RETURN NEW; END $$`,
+		`CREATE TRIGGER stall BEFORE INSERT ON deliveries FOR EACH ROW WHEN (NEW.subscriber = '2') EXECUTE FUNCTION stall()`)
+	_, err := store.Move(t.Context(), store.MoveOptions{From: from, To: to})
 	check(t, err)
-}
-
-// stall stops the server's process that copies, in the middle of it.
-func stall(t *testing.T, db *sql.DB, d time.Duration) bool {
-	t.Helper()
-	var pid, busy int
-	for pid == 0 {
-		if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*), (SELECT COALESCE(MAX(pid), 0) FROM pg_stat_progress_copy WHERE datname = current_database() AND bytes_processed > 1000000)
-			FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL`).Scan(&busy, &pid); err != nil || busy == 0 {
-			return false
-		}
-	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Error(err)
-	}
-	<-time.After(d)
-	return syscall.Kill(pid, syscall.SIGCONT) == nil
 }
 
 func TestAStandbyIsRefusedUntilItIsThePrimary(t *testing.T) {
@@ -124,9 +97,7 @@ func TestAStandbyIsRefusedUntilItIsThePrimary(t *testing.T) {
 		}
 	}
 	check(t, standby.Exec(t.Context(), `SELECT pg_promote()`))
-	if took := until(t, s, "after"); took > 5*time.Second {
-		t.Errorf("back after %v", took)
-	}
+	until(t, s, "after", 4)
 	wantUsers(t, s, "after", "before")
 	check(t, s.Close())
 }
