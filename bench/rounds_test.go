@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kwai/bench/internal/load"
 )
 
@@ -29,9 +31,8 @@ func TestMiddleStandsOneDisturbance(t *testing.T) {
 		{Operations: 110, Errors: 1, FirstError: "cut off", Seconds: 1, PerSecond: 110, P50: 1.5, P99: 2.5, Max: 4},
 	})
 	want := load.Figures{Operations: 220, Errors: 3, FirstError: "refused", Seconds: 4, PerSecond: 100, P50: 1.5, P99: 2.5, Max: 70}
-	if got.Operations != want.Operations || got.Errors != want.Errors || got.FirstError != want.FirstError || got.Seconds != want.Seconds ||
-		got.PerSecond != want.PerSecond || got.P50 != want.P50 || got.P99 != want.P99 || got.Max != want.Max {
-		t.Errorf("got %+v, want %+v", got, want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -329,8 +329,14 @@ func TestOutagesAreLoggedOnce(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		wants(t, v, token, "valid", 0)
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
-		if len(lines) != 2 || !strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "answered 502") || !strings.Contains(lines[1], "again") {
-			t.Errorf("the log is %q, want one line for the outage and one for its end", lines)
+		if len(lines) != 2 {
+			t.Fatalf("the log is %q, want one line for the outage and one for its end", lines)
+		}
+		if !strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "answered 502") {
+			t.Errorf("of the outage it says %q", lines[0])
+		}
+		if !strings.Contains(lines[1], "again") {
+			t.Errorf("of its end it says %q", lines[1])
 		}
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kwai/bench/internal/load"
 )
 
@@ -87,8 +89,8 @@ func TestBackAt(t *testing.T) {
 func TestSum(t *testing.T) {
 	t.Parallel()
 	f := sum(append(steady(0, time.Second), sample{1100 * time.Millisecond, time.Second, http.StatusServiceUnavailable}), 100*time.Millisecond)
-	if f.PerSecond != 91 || f.P50 != 5 || f.P99 != 5 || f.Answers[200] != 100 || f.Answers[503] != 1 {
-		t.Errorf("got %+v", f)
+	if diff := cmp.Diff(figures{PerSecond: 91, P50: 5, P99: 5, Answers: map[int]int{200: 100, 503: 1}}, f); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if f := sum([]sample{{time.Second, 0, brokenOff}}, 0); f.PerSecond != 0 || f.Answers[brokenOff] != 1 {
 		t.Errorf("of failures only: %+v", f)

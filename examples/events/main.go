@@ -25,6 +25,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// pause lies before it tries again what failed.
+var pause = time.Second
+
 // event is what this program needs of a CloudEvent.
 type event struct {
 	ID   string
@@ -57,7 +60,7 @@ func main() {
 // run prints events until ctx ends. It connects for as long as it takes.
 func run(ctx context.Context, server, credentials, stream, name string) error {
 	options := []nats.Option{
-		nats.Name(name), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(time.Second),
+		nats.Name(name), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(pause),
 	}
 	if credentials != "" {
 		options = append(options, nats.UserCredentials(credentials))
@@ -76,7 +79,7 @@ func run(ctx context.Context, server, credentials, stream, name string) error {
 			log.Print("trying again: ", err) // NATS is away, or there is no stream yet
 			select {
 			case <-ctx.Done():
-			case <-time.After(time.Second):
+			case <-time.After(pause):
 			}
 		}
 	}

@@ -50,8 +50,14 @@ func TestDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := one(t, server)
-	if got.From != "noreply@example.org" || got.To != user.Email || got.Helo != "auth.example.org" || got.UTF8 {
-		t.Errorf("envelope is %+v", got)
+	if got.From != "noreply@example.org" || got.To != user.Email {
+		t.Errorf("the envelope goes from %q to %q", got.From, got.To)
+	}
+	if got.Helo != "auth.example.org" {
+		t.Errorf("EHLO is %q", got.Helo)
+	}
+	if got.UTF8 {
+		t.Error("SMTPUTF8 was asked for")
 	}
 	if host, err := os.Hostname(); err == nil && bytes.Contains(got.Raw, []byte(host)) {
 		t.Errorf("the mail tells the machine's name %s:\n%s", host, got.Raw)
@@ -165,8 +171,11 @@ func TestInjection(t *testing.T) {
 				t.Errorf("headers are %v, want %v", keys, headers)
 			}
 			to, err := netmail.ParseAddressList(parsed.Header.Get("To"))
-			if err != nil || len(to) != 1 || to[0].Address != tc.to || to[0].Name != "" {
-				t.Errorf("To is %v (%v), want %s", to, err, tc.to)
+			if err != nil || len(to) != 1 {
+				t.Fatalf("To is %v (%v), want one address", to, err)
+			}
+			if to[0].Address != tc.to || to[0].Name != "" {
+				t.Errorf("To is %v, want %s", to[0], tc.to)
 			}
 			if got.To != tc.to {
 				t.Errorf("RCPT TO is %q, want %q", got.To, tc.to)
