@@ -2,9 +2,12 @@ package test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +24,9 @@ func TestMain(m *testing.M) {
 	// The race detector would have each command end a second later.
 	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	need.ShareCores()
+	if need.All() { // what waits less has its turn later
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 	code := storetest.Main(m)
 	if built != "" {
 		os.RemoveAll(built)

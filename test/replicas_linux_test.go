@@ -197,6 +197,7 @@ func (f *fleet) disturb(what string, d disturbance) {
 		if !d.isCut(url, a, err) {
 			return false
 		}
+		f.last.Store(time.Now().UnixNano())
 		f.stirred()
 		return true
 	}
@@ -242,7 +243,6 @@ func (f *fleet) disturb(what string, d disturbance) {
 
 // stirred notes that something was cut off, or has just returned.
 func (f *fleet) stirred() {
-	f.last.Store(time.Now().UnixNano())
 	for _, k := range f.clients {
 		k.calm.Store(0)
 	}

@@ -1,13 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"testing"
-
-	"kwai/internal/store/storetest"
+	"testing/synctest"
 )
 
 // hello does one request and leaves the connection open.
@@ -40,44 +42,71 @@ func (c *rawConn) ended() error {
 	return nil
 }
 
+// TestConnectionsAreBounded: of three connections, in a bubble, where it is certain
+// who has been idle for how long.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
-	s := start(t, storetest.SQLite(t), "--max-connections=3")
-	// Two that are idle, one of which has never said a word, and one at work.
-	silent, idle, working := s.dial(), s.dial(), s.dial()
-	idle.hello()
-	working.halfAsk()
-
-	// Each new one takes the place of the one that has been idle longest…
-	fourth := s.dial()
-	fourth.hello()
-	if err := silent.ended(); err != nil {
-		t.Errorf("the one that never said a word is still there: %v", err)
-	}
-	fifth := s.dial()
-	fifth.hello()
-	if err := idle.ended(); err != nil {
-		t.Errorf("the one that was idle longest is still there: %v", err)
-	}
-	// …and of none at work.
-	fmt.Fprint(working, "=a@b")
-	if got := working.answer(http.MethodPost); got.Status != http.StatusOK {
-		t.Errorf("the one at work got %v", got)
-	}
-
-	// Where all are at work, it is that of the one at it longest.
-	for _, c := range []*rawConn{fourth, working, fifth} {
-		c.halfAsk()
-	}
-	sixth := s.dial()
-	sixth.hello()
-	if err := fourth.ended(); err != nil {
-		t.Errorf("the one that was at work longest is still there: %v", err)
-	}
-	for _, c := range []*rawConn{working, fifth} {
-		fmt.Fprint(c, "=a@b")
-		if got := c.answer(http.MethodPost); got.Status != http.StatusOK {
-			t.Errorf("one that was at work for less long got %v", got)
+	synctest.Test(t, func(t *testing.T) {
+		log := slog.New(slog.DiscardHandler)
+		listener := pipes{make(chan net.Conn)}
+		server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}), log)
+		clients := bound(listener, 3, log)
+		server.ConnState = clients.follow
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(clients) }()
+		dial := func() *rawConn {
+			client, conn := net.Pipe()
+			listener.conns <- conn
+			synctest.Wait()
+			return &rawConn{client, &site{tb: t}, bufio.NewReader(client)}
 		}
-	}
+		hello := func(c *rawConn) {
+			c.hello()
+			synctest.Wait() // until the server counts it as idle
+		}
+		answered := func(c *rawConn, what string) {
+			t.Helper()
+			fmt.Fprint(c, "=a@b")
+			if got := c.answer(http.MethodPost); got.Status != http.StatusOK {
+				t.Errorf("%s got %v", what, got)
+			}
+			synctest.Wait()
+		}
+		ends := func(c *rawConn, what string) {
+			t.Helper()
+			if err := c.ended(); err != nil {
+				t.Errorf("%s is still there: %v", what, err)
+			}
+		}
+		// Two that are idle, one of which has never said a word, and one at work.
+		silent, idle, working := dial(), dial(), dial()
+		hello(idle)
+		working.halfAsk()
+
+		// Each new one takes the place of the one that has been idle longest…
+		fourth := dial()
+		hello(fourth)
+		ends(silent, "the one that never said a word")
+		fifth := dial()
+		hello(fifth)
+		ends(idle, "the one that was idle longest")
+		// …and of none at work.
+		answered(working, "the one at work")
+
+		// Where all are at work, it is that of the one at it longest.
+		for _, c := range []*rawConn{fourth, working, fifth} {
+			c.halfAsk()
+		}
+		sixth := dial()
+		hello(sixth)
+		ends(fourth, "the one that was at work longest")
+		for _, c := range []*rawConn{working, fifth} {
+			answered(c, "one that was at work for less long")
+		}
+		close(listener.conns)
+		<-ended
+		server.Close()
+	})
 }

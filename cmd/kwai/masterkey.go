@@ -12,8 +12,9 @@ import (
 	"kwai/internal/store"
 )
 
-// masterKeyEvery is how often the master key file is looked at.
-const masterKeyEvery = 2 * time.Second
+// masterKeyEvery is how often the master key file is looked at. Tests have no
+// time for it.
+var masterKeyEvery = 2 * time.Second
 
 // followMasterKey takes over what the master key file holds when it changes, until
 // ctx ends: if it can be read and opens all keys, else those in use stay. What

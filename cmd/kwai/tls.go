@@ -16,10 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// certificateEvery is how often the files of a certificate are looked at: whoever
+// renews it need not tell the server. Tests have no time for it.
+var certificateEvery = 2 * time.Second
+
 const (
-	// certificateEvery is how often the files are looked at: whoever renews a
-	// certificate need not tell the server.
-	certificateEvery = 2 * time.Second
 	maxCertificate   = 1 << 20 // bytes of each file
 	// endsSoon is when somebody should have renewed it: earlier warnings would
 	// tell of certificates that are renewed in time. Those of a short life warn
