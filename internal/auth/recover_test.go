@@ -324,9 +324,12 @@ func TestAResentRecoveryHasAnotherID(t *testing.T) {
 			ok(t, err)
 			dead = append(dead, u)
 		}
-		if len(dead) != 1 || dead[0].ID != event.ID || dead[0].Email != ann || dead[0].DeadAt.IsZero() {
+		if len(dead) != 1 {
 			t.Fatalf("undelivered mail %+v, want the recovery", dead)
 		}
+		same(t, "the undelivered mail's event", dead[0].ID, event.ID)
+		same(t, "the undelivered mail's address", dead[0].Email, ann)
+		same(t, "the mail is given up", !dead[0].DeadAt.IsZero(), true)
 		ok(t, s.ResendMail(t.Context(), event.ID))
 		wantErr(t, "the same again", s.ResendMail(t.Context(), event.ID), auth.ErrNoMail)
 		mails := s.deliver(t)

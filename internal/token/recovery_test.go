@@ -20,8 +20,12 @@ func TestRecoveryID(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u, err := uuid.Parse(id); err != nil || u.Version() != 4 || u.Variant() != uuid.RFC4122 || u.String() != id {
-			t.Fatalf("%s is no canonical UUID v4", id)
+		u, err := uuid.Parse(id)
+		if err != nil || u.String() != id {
+			t.Fatalf("%s is no canonical UUID: %v", id, err)
+		}
+		if u.Version() != 4 || u.Variant() != uuid.RFC4122 {
+			t.Fatalf("%s has version %v and variant %v", id, u.Version(), u.Variant())
 		}
 		if !token.ValidRecoveryID(id) {
 			t.Fatalf("%s is not valid", id)
