@@ -29,7 +29,7 @@ func TempDir() (remove func()) {
 	if unix.Statfs(os.TempDir(), &now) == nil && now.Type == unix.TMPFS_MAGIC {
 		return nothing
 	}
-	if unix.Statfs(shm, &free) != nil || free.Type != unix.TMPFS_MAGIC || free.Bavail*uint64(free.Bsize) < enough { //nolint:gosec // no size is negative
+	if unix.Statfs(shm, &free) != nil || free.Type != unix.TMPFS_MAGIC || free.Bavail*uint64(free.Bsize) < enough {
 		return nothing
 	}
 	sweep(shm)
