@@ -16,10 +16,10 @@ import (
 type admin struct {
 	url string
 
-	mu    sync.Mutex
-	conn  *pgx.Conn // nil before the first statement
-	copy  string    // how CREATE DATABASE copies
-	count int       // of databases that were made
+	mu       sync.Mutex
+	conn     *pgx.Conn // nil before the first statement
+	strategy string    // how CREATE DATABASE copies
+	count    int       // of databases that were made
 }
 
 // create makes a database as a copy of another and returns its name, one that
@@ -32,7 +32,7 @@ func (a *admin) create(template string) (name string, err error) {
 	}
 	a.count++
 	name = fmt.Sprintf("db_%d", a.count)
-	return name, a.run("CREATE DATABASE " + name + " TEMPLATE " + template + a.copy)
+	return name, a.run("CREATE DATABASE " + name + " TEMPLATE " + template + a.strategy)
 }
 
 func (a *admin) exec(sql string) error {
@@ -68,7 +68,7 @@ func (a *admin) connect() (err error) {
 		return err
 	}
 	if version >= 15_00_00 {
-		a.copy = " STRATEGY file_copy" // half of what the default takes, which writes it all to the log
+		a.strategy = " STRATEGY file_copy" // half of what the default takes, which writes it all to the log
 	}
 	return nil
 }

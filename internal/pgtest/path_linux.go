@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"kwai/internal/testing/need"
 )
 
 // Path is a way to a PostgreSQL server that can be cut, so that packets vanish as
@@ -43,6 +45,11 @@ func NewPath(tb testing.TB, serverURL string) *Path {
 	}
 	listener := l.(*net.TCPListener)
 	p := &Path{tb: tb, to: u.Host, listener: listener}
+	if err := errors.Join(drop(listener, true), drop(listener, false)); err != nil {
+		listener.Close()
+		need.Root(tb, "to drop packets here: "+err.Error()) // mostly anybody may
+		tb.Fatal(err)
+	}
 	var all sync.WaitGroup
 	all.Go(func() { p.accept(&all) })
 	tb.Cleanup(func() {
@@ -89,7 +96,7 @@ func (p *Path) accept(all *sync.WaitGroup) {
 		p.mu.Lock()
 		p.near = append(p.near, near)
 		if p.cut {
-			p.drop(near, true)
+			p.check(drop(near, true))
 		}
 		p.mu.Unlock()
 		lost := new(atomic.Bool)
@@ -149,17 +156,24 @@ func (p *Path) filter(cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = cut
-	p.drop(p.listener, cut)
+	p.check(drop(p.listener, cut))
 	for _, c := range p.near {
-		p.drop(c, cut)
+		p.check(drop(c, cut))
+	}
+}
+
+func (p *Path) check(err error) {
+	p.tb.Helper()
+	if err != nil {
+		p.tb.Error("pgtest: ", err)
 	}
 }
 
 // drop has the kernel drop every packet to a socket (BPF's "return 0"), or none.
-func (p *Path) drop(socket syscall.Conn, all bool) {
+func drop(socket syscall.Conn, all bool) error {
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return // it was closed
+		return nil //nolint:nilerr // it was closed
 	}
 	controlled := raw.Control(func(fd uintptr) {
 		if all {
@@ -169,7 +183,8 @@ func (p *Path) drop(socket syscall.Conn, all bool) {
 			err = nil // there was none
 		}
 	})
-	if controlled == nil && err != nil {
-		p.tb.Error("pgtest: ", err)
+	if controlled != nil {
+		return nil //nolint:nilerr // it was closed
 	}
+	return err
 }

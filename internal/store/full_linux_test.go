@@ -51,8 +51,8 @@ func addLarge(key string, size int) func(*store.Tx) error {
 
 func TestFullDiskInABatchLosesNoAnswer(t *testing.T) {
 	t.Parallel()
+	dir := disk(t, "4m")
 	synctest.Test(t, func(t *testing.T) {
-		dir := disk(t, "4m")
 		url := "sqlite://" + filepath.Join(dir, "kwai.db")
 		s := storetest.Open(t, url, nil)
 		check(t, s.InTx(t.Context(), adding("0")))

@@ -214,7 +214,7 @@ func TestBrokenConnectionsLoseNothingThatWasAnswered(t *testing.T) {
 		})
 	}
 	db := raw(t, url)
-	for round := 0; round < need.Rounds(8, 60) || failures.Load() == 0; round++ {
+	for round := 0; round < need.Rounds(8, 30) || failures.Load() == 0; round++ {
 		exec(t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kwai'`)
 		for range 2 * writers { // they are in the middle of something again
 			<-answered

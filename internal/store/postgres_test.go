@@ -7,9 +7,12 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pressly/goose/v3/lock"
 
 	"kwai/internal/pgtest"
 	"kwai/internal/store"
@@ -64,18 +67,20 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	synctest.Test(t, func(t *testing.T) { // they look for their turn each second
-		// Who begins to migrate waits for this, until all have come so far.
+		// The turn is taken until all look for it; who migrates out of turn waits for a table.
 		db := raw(t, url)
 		hold, err := db.BeginTx(t.Context(), nil)
 		check(t, err)
-		_, err = hold.ExecContext(t.Context(), `CREATE TABLE meta (held TEXT)`)
-		check(t, err)
+		check(t, discard(hold.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1)`, lock.DefaultLockID)))
+		check(t, discard(hold.ExecContext(t.Context(), `CREATE TABLE meta (held TEXT)`)))
 
 		const all = 5
 		var log lines
+		var ended atomic.Int64
 		var replicas sync.WaitGroup
 		for range all {
 			replicas.Go(func() {
+				defer ended.Add(1)
 				s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
 				if err != nil {
 					t.Error(err)
@@ -86,9 +91,14 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 				}
 			})
 		}
-		for n, looks := 0, 0; n < all && looks < 5000; looks++ {
+		outOfTurn := func() bool { return strings.Contains(log.String(), "a table to migrate is in use") }
+		for looking := int64(0); looking+ended.Load() < all && !outOfTurn(); {
 			check(t, db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kwai'
-				AND (wait_event_type = 'Lock' OR query LIKE '%try_advisory_lock%')`).Scan(&n))
+				AND query LIKE '%try_advisory_lock%'`).Scan(&looking))
+			time.Sleep(100 * time.Millisecond) // of the bubble, for those that wait before they look
+		}
+		if outOfTurn() {
+			t.Error("somebody migrates out of turn")
 		}
 		check(t, hold.Rollback())
 		replicas.Wait()
