@@ -124,7 +124,8 @@ func TestBusyServerThatCannotPublishLetsAnotherOne(t *testing.T) {
 func TestServerThatStoodStillTellsNoMoreOutside(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, url string) {
 		var ahead atomic.Int64
-		db := storetest.Open(t, url, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+		start := time.Now()
+		db := storetest.Open(t, url, func() time.Time { return start.Add(time.Duration(ahead.Load())) })
 		b := &bundle{t: t, url: url, store: db}
 		b.publish(time.Hour, "1", "2")
 		s := &subscriber{deliver: func(context.Context, store.Event) error { ahead.Store(int64(20 * time.Second)); return nil }}

@@ -51,6 +51,7 @@ func (n *NATS) Start() error {
 		Username: natsUser, Password: n.password,
 		JetStream: true, StoreDir: n.folder,
 		NoSigs: true, NoLog: true,
+		DisableShortFirstPing: true, // which a client that is slow to connect takes for a failure
 	})
 	if err != nil {
 		return fmt.Errorf("start NATS: %w", err)

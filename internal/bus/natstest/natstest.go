@@ -42,7 +42,9 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	s := &Server{tb: tb, Options: &server.Options{
 		Host: "127.0.0.1", Port: freePort(tb), NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: tb.TempDir(), JetStreamMaxMemory: 16 << 20, JetStreamMaxStore: 256 << 20,
-		AuthTimeout: patience.Seconds(), TLSTimeout: patience.Seconds(),
+		// A client that is not connected after two seconds is sent a ping, which it
+		// takes for a failure.
+		AuthTimeout: patience.Seconds(), TLSTimeout: patience.Seconds(), DisableShortFirstPing: true,
 	}}
 	for _, c := range change {
 		c(s.Options)
