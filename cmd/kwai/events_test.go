@@ -22,6 +22,7 @@ import (
 	"kwai/internal/bus/natstest"
 	"kwai/internal/mail/mailtest"
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 // cloudEvent is an event as docs/events.md describes it; it has no other members.
@@ -66,16 +67,12 @@ func documentedEvents(t *testing.T) map[string]bool {
 // docs/events.md lists the event types, exactly, and has an example of each.
 func TestEveryEventIsDocumented(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("../../internal/auth/event.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	types := documentedEvents(t)
 	declared := make(map[string]bool)
-	for _, m := range regexp.MustCompile(`(?m)^\tEvent\w+ += "([^"]+)"`).FindAllSubmatch(source, -1) {
-		declared[string(m[1])] = true
-		if _, ok := types[string(m[1])]; !ok {
-			t.Errorf("docs/events.md says nothing of %s", m[1])
+	for _, kind := range constants(t, "internal/auth", "Event") {
+		declared[kind] = true
+		if _, ok := types[kind]; !ok {
+			t.Errorf("docs/events.md says nothing of %s", kind)
 		}
 	}
 	if len(declared) < 9 || len(types) != len(declared) {
@@ -100,7 +97,7 @@ func TestEveryEventIsDocumented(t *testing.T) {
 func TestEveryEventIsPublished(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, database string) {
 		mails, queue := mailtest.Serve(t), natstest.Serve(t)
-		s := start(t, database, "--public-url="+publicURL, "--smtp="+mails.URL(), "--bus="+queue.URL(), "--reuse-window=1s", "--trusted-proxies=127.0.0.1")
+		s := start(t, database, "--public-url="+publicURL, "--smtp="+mails.URL(), "--bus="+queue.URL(), "--trusted-proxies=127.0.0.1")
 		var secrets []string
 		keep := func(a answer) answer {
 			secrets = append(secrets, a.field("access_token"), a.field("refresh_token"))
@@ -114,15 +111,8 @@ func TestEveryEventIsPublished(t *testing.T) {
 		}
 		in = keep(s.login("ann@example.org"))
 		keep(s.post("access_token", "", "refresh_token", in.field("refresh_token")))
-		try, end := time.NewTicker(50*time.Millisecond), time.After(time.Minute)
-		defer try.Stop()
-		for s.post("access_token", "", "refresh_token", in.field("refresh_token")).Status != http.StatusUnauthorized {
-			select {
-			case <-try.C:
-			case <-end:
-				t.Fatal("a replaced token works after two reuse windows")
-			}
-		}
+		s.forgetReplaced()
+		s.post("access_token", "", "refresh_token", in.field("refresh_token")).problem(t, http.StatusUnauthorized)
 		s.mustCommand("", "user", "create", "eve@example.org", "--first-name=Ann", "--last-name=Other")
 		waitMails(t, mails, 2) // the notice and the invitation: the next one is the recovery
 		s.mustCommand("", "user", "revoke", "eve@example.org")
@@ -145,8 +135,14 @@ func TestEveryEventIsPublished(t *testing.T) {
 			kind := strings.TrimPrefix(e.Type, "kwai.")
 			seen[kind] = true
 			about, ok := types[kind]
-			if _, word, _ := strings.Cut(kind, "."); word != want[i] || !ok || about != (e.Data.Session != "") || e.Source != publicURL {
+			if _, word, _ := strings.Cut(kind, "."); word != want[i] {
 				t.Errorf("event %d is %s, want %s", i, m.Data(), want[i])
+			}
+			if !ok || about != (e.Data.Session != "") {
+				t.Errorf("%s: its type is documented (%v) as about a session: %v", m.Data(), ok, about)
+			}
+			if e.Source != publicURL {
+				t.Errorf("%s: the source is %s, want %s", m.Data(), e.Source, publicURL)
 			}
 			if m.Subject() != e.Type || m.Headers().Get("Nats-Msg-Id") != e.ID || m.Headers().Get("Content-Type") != "application/cloudevents+json" {
 				t.Errorf("%s: the subject is %s, the headers are %v", m.Data(), m.Subject(), m.Headers())
@@ -187,7 +183,7 @@ func TestEventsAreInTheOrderOfWhatTheyTell(t *testing.T) {
 		if strings.HasPrefix(database, "postgres") {
 			sites = append(sites, start(t, database, "--bus="+queue.URL(), "--limits=off"))
 		}
-		const users, rounds = 6, 8
+		users, rounds := need.Rounds(3, 6), need.Rounds(4, 8)
 		var mu sync.Mutex
 		var done []operation
 		note := func(user, word string, from time.Time) {
@@ -254,9 +250,8 @@ func TestServerStartsWithoutNATS(t *testing.T) {
 		s.log.wait(t, 1, "NATS can't be reached")
 		s.user("ann@example.org", good)
 		s.login("ann@example.org")
-		began := time.Now()
-		if code := s.close(); code != 0 || time.Since(began) > 15*time.Second {
-			t.Errorf("it ended with %d after %v", code, time.Since(began))
+		if code := s.close(); code != 0 { // though NATS is still away
+			t.Errorf("it ended with %d", code)
 		}
 
 		local := start(t, database)
@@ -305,12 +300,16 @@ func TestServerDoesNotStartWhereNATSRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for flag, want := range map[string]string{"@" + file: "look at the user and password", other.URL(): "choose another name with stream=NAME"} {
-			var stderr bytes.Buffer
-			code := run(t.Context(), append([]string{"serve", "--listen=127.0.0.1:0", "--data=" + t.TempDir(), "--database=" + database,
-				"--public-url=" + publicURL, "--master-key-file=" + masterKeyOf(t, database), "--log-level=error", "--bus=" + flag}, quick...),
-				console{strings.NewReader(""), &stderr, &stderr})
-			if said := stderr.String(); code != exitUsage || !strings.HasPrefix(said, "kwai: --bus: ") || strings.Count(said, "\n") != 1 || !strings.Contains(said, want) || strings.Contains(said, "unspoken") {
-				t.Errorf("it ended with %d: %s", code, said)
+			code, said := runRefused(t, append([]string{"--data=" + t.TempDir(), "--database=" + database,
+				"--public-url=" + publicURL, "--master-key-file=" + masterKeyOf(t, database), "--log-level=error", "--bus=" + flag}, quick...)...)
+			if code != exitUsage || !strings.HasPrefix(said, "kwai: --bus: ") || strings.Count(said, "\n") != 1 {
+				t.Errorf("it ended with %d, want %d and one line about --bus: %s", code, exitUsage, said)
+			}
+			if !strings.Contains(said, want) {
+				t.Errorf("it doesn't say %q: %s", want, said)
+			}
+			if strings.Contains(said, "unspoken") {
+				t.Errorf("it tells the password: %s", said)
 			}
 		}
 		s := start(t, database, "--bus=nats://kwai:unspoken@"+closed.Address()+"?stream=Club")

@@ -42,8 +42,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(mainRun(func() int { return storetest.Main(m) }), map[string]func(){"kwai": main})
 }
 
-// quick are settings for tests: hashes that cost next to nothing.
-var quick = []string{"--hash-memory=64", "--hash-time=1"}
+// quick are settings for tests: hashes that cost next to nothing, on a machine that
+// may be slow.
+var quick = []string{"--hash-memory=64", "--hash-time=1", "--hash-wait=1h"}
 
 // site is a running `kwai serve`, in this process.
 type site struct {
@@ -89,6 +90,24 @@ func start(tb testing.TB, database string, flags ...string) *site {
 	serve = append(serve, flags...)
 	s.run(serve)
 	return s
+}
+
+// runRefused runs a server that is to refuse its settings, and returns its exit
+// code and what it said. One that serves all the same is ended.
+func runRefused(tb testing.TB, args ...string) (code int, said string) {
+	tb.Helper()
+	ctx, stop := context.WithCancel(tb.Context())
+	defer stop()
+	log := newLogBuffer(tb)
+	go func() {
+		select {
+		case <-log.serving:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	code = run(ctx, append([]string{"serve", "--listen=127.0.0.1:0", "--log-format=json"}, args...), console{strings.NewReader(""), log, log})
+	return code, log.String()
 }
 
 // masterKeys has a master key file for each database, so that a site can be

@@ -166,10 +166,20 @@ func TestDeadMailIsListedAndResentWithAWorkingLink(t *testing.T) {
 		s.user("ann@example.org", good)
 		m.Stop()
 		s.recover("ann@example.org")
+		s.log.wait(t, 1, triedAgain)
+		s.expireMail()
 		s.log.wait(t, 1, givenUp)
 		dead := s.undelivered("--dead")
-		if len(dead) != 1 || dead[0].State != "dead" || dead[0].Email != "ann@example.org" || dead[0].DueAt != nil || dead[0].Attempts == 0 || !strings.Contains(dead[0].LastError, "connect") {
+		if len(dead) != 1 {
 			t.Fatalf("kwai mail list --dead: %+v", dead)
+		}
+		for what, ok := range map[string]bool{
+			"state": dead[0].State == "dead", "address": dead[0].Email == "ann@example.org", "next try": dead[0].DueAt == nil,
+			"attempts": dead[0].Attempts > 0, "error": strings.Contains(dead[0].LastError, "connect"),
+		} {
+			if !ok {
+				t.Errorf("the %s of a dead mail: %+v", what, dead[0])
+			}
 		}
 		m.Restart()
 		s.mustCommand("", "mail", "resend", "--dead")
@@ -179,7 +189,7 @@ func TestDeadMailIsListedAndResentWithAWorkingLink(t *testing.T) {
 		}
 		waitMails(t, m, 2) // the notice
 		s.endsWithNothingLeft()
-	}, "--recovery-life=2s")
+	})
 }
 
 func TestMailThatWaitsIsSentAtShutdown(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 // TestScripts runs what needs no particular database. The commands that the
@@ -42,17 +44,34 @@ func TestScriptsOnEach(t *testing.T) {
 		t.Fatal("there are no scripts", err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			storetest.Each(t, func(t *testing.T, database string) {
-				testscript.Run(t, scripts(testscript.Params{Files: []string{file}},
-					"KWAI_DATABASE="+database,
-					"KWAI_MASTER_KEY_FILE="+masterKeyOf(t, database),
-					"KWAI_PUBLIC_URL=http://127.0.0.1:8080",
-					"KWAI_LOG_LEVEL=error")) // but for the server: the cluster has no fsync, of which commands warn
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		run := func(t *testing.T, database string) {
+			testscript.Run(t, scripts(testscript.Params{Files: []string{file}},
+				"KWAI_DATABASE="+database,
+				"KWAI_MASTER_KEY_FILE="+masterKeyOf(t, database),
+				"KWAI_PUBLIC_URL=http://127.0.0.1:8080",
+				"KWAI_LOG_LEVEL=error")) // but for the server: the cluster has no fsync, of which commands warn
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Run("sqlite", func(t *testing.T) {
+				t.Parallel()
+				run(t, storetest.SQLite(t))
+			})
+			t.Run("postgres", func(t *testing.T) {
+				t.Parallel()
+				if !slices.Contains(ofPostgres, name) {
+					need.Time(t)
+				}
+				run(t, storetest.Postgres(t))
 			})
 		})
 	}
 }
+
+// ofPostgres are the scripts of which PostgreSQL has most to do with. The other
+// ones are about the commands themselves, and each command is a process.
+var ofPostgres = []string{"log", "newer", "status", "stop"}
 
 // TestSettingsHaveOneName: a flag and its variable never differ but in form.
 func TestSettingsHaveOneName(t *testing.T) {

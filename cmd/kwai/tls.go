@@ -21,7 +21,7 @@ import (
 var certificateEvery = 2 * time.Second
 
 const (
-	maxCertificate   = 1 << 20 // bytes of each file
+	maxCertificate = 1 << 20 // bytes of each file
 	// endsSoon is when somebody should have renewed it: earlier warnings would
 	// tell of certificates that are renewed in time. Those of a short life warn
 	// in its last third.

@@ -19,14 +19,10 @@ import (
 	"kwai/verify"
 )
 
-// exampleProgram builds examples/verify and runs it until the end of the test.
-// It returns where it serves.
-func exampleProgram(t *testing.T, issuer string) string {
+// exampleProgram runs examples/verify, as built at that path, until the end of the
+// test. It returns where it serves.
+func exampleProgram(t *testing.T, path, issuer string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "verify")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../examples/verify").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	cmd := exec.Command(path, "-issuer", issuer, "-listen", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -70,6 +66,10 @@ func asked(t *testing.T, client *http.Client, url, token string) answer {
 }
 
 func TestAnotherProgramChecksTokens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "verify")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../examples/verify").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	storetest.Each(t, func(t *testing.T, database string) {
 		listen, err := cluster.FreeAddress(t.Context())
 		if err != nil {
@@ -77,7 +77,7 @@ func TestAnotherProgramChecksTokens(t *testing.T) {
 		}
 		s := start(t, database, "--listen="+listen, "--public-url=http://"+listen)
 		id := s.user("ann@example.org", "a long password")
-		example := exampleProgram(t, s.URL)
+		example := exampleProgram(t, path, s.URL)
 		login := s.post("login", "", "username", "ann@example.org", "password", "a long password")
 		token := login.field("access_token")
 
