@@ -62,17 +62,18 @@ func TestBackupHasWhatWasAnswered(t *testing.T) {
 		})
 	}
 	<-busy
-	noted.Lock()
-	before := slices.Concat(ended...)
-	noted.Unlock()
-	file := filepath.Join(t.TempDir(), "backup.db")
-	s.mustCommand("", "backup", file)
-	during := enough.Load()
+	var before []string
+	var file string
+	for i, met := 0, false; !met; i++ { // until something is answered while a backup is made
+		noted.Lock()
+		before = slices.Concat(ended...)
+		noted.Unlock()
+		file = filepath.Join(t.TempDir(), fmt.Sprint(i))
+		s.mustCommand("", "backup", file)
+		met = int(enough.Load()) > len(before)
+	}
 	close(stop)
 	working.Wait()
-	if int(during) <= len(before) {
-		t.Error("nothing was answered while the backup was made")
-	}
 	for warning := range strings.Lines(s.log.String()) {
 		if !strings.Contains(warning, "no mail server is set") && !strings.Contains(warning, "--limits is off") {
 			t.Errorf("the server warned: %s", warning)
