@@ -98,10 +98,7 @@ func TestGuessingIsHeldAndItsOwnerGetsIn(t *testing.T) {
 // don't exist.
 func TestAFloodOfNamesLeavesBoundedRows(t *testing.T) {
 	accounts := int64(need.Rounds(400, 3000))
-	each(t, func(t *testing.T, k cluster.Kwai) {
-		if k.Database != "" {
-			need.Time(t)
-		}
+	eachOfAll(t, func(t *testing.T, k cluster.Kwai) {
 		s := start(t, k, "--limits=on")
 		s.user("ann@example.org", good)
 		in := s.login("ann@example.org")

@@ -23,6 +23,7 @@ import (
 	"kwai/internal/mail/mailtest"
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
+	"kwai/internal/testing/need"
 )
 
 // quick are settings of commands and servers: hashes that cost next to nothing,
@@ -49,6 +50,16 @@ type site struct {
 
 // each runs f in parallel with an installation on each kind of database.
 func each(t *testing.T, f func(t *testing.T, k cluster.Kwai)) {
+	onEach(t, func(*testing.T) {}, f)
+}
+
+// eachOfAll is each for tests that say the same of both: on PostgreSQL it takes
+// place if every test was asked for.
+func eachOfAll(t *testing.T, f func(t *testing.T, k cluster.Kwai)) {
+	onEach(t, func(t *testing.T) { need.Time(t) }, f)
+}
+
+func onEach(t *testing.T, postgres func(t *testing.T), f func(t *testing.T, k cluster.Kwai)) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
@@ -56,6 +67,7 @@ func each(t *testing.T, f func(t *testing.T, k cluster.Kwai)) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
+		postgres(t)
 		f(t, install(t, storetest.Postgres(t)))
 	})
 }
@@ -346,6 +358,14 @@ func sessionOf(tb testing.TB, access string) string {
 		tb.Fatalf("not an access token: %s: %v", access, err)
 	}
 	return claims.SID
+}
+
+// pass lets time pass, until ctx ends.
+func pass(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 func readFile(tb testing.TB, path string) []byte {

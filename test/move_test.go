@@ -39,7 +39,9 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 	pgtest.Require(t)
 	mails := mailtest.Serve(t)
 	k := install(t, "")
-	old := start(t, k, "--public-url="+publicURL, "--smtp="+mails.URL())
+	// A slow machine must not make a replaced token come too late.
+	flags := []string{"--public-url=" + publicURL, "--smtp=" + mails.URL(), "--reuse-window=10m"}
+	old := start(t, k, flags...)
 	for _, name := range []string{"ann", "bob", "revoked"} {
 		old.user(name+"@example.org", good)
 	}
@@ -81,7 +83,7 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 	if now := moved.mustCommand("", "mail", "list", "--json"); now != waiting {
 		t.Errorf("the mail that waits:\n%s\nwas\n%s", now, waiting)
 	}
-	s := start(t, k, "--public-url="+publicURL, "--smtp="+mails.URL())
+	s := start(t, k, flags...)
 	if now := s.get("/.well-known/jwks.json", ""); !bytes.Equal(now.Body, keys.Body) {
 		t.Errorf("the key set is %v, was %v", now, keys)
 	}
@@ -116,7 +118,7 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 	t.Parallel()
 	pgtest.Require(t)
 	k := install(t, "")
-	old := start(t, k)
+	old := start(t, k, "--reuse-window=10m")
 	const clients = 4
 	ctx, over := context.WithCancel(t.Context())
 	defer over()
@@ -155,8 +157,8 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command.Args = append(command.Args, "--listen="+strings.TrimPrefix(old.URL, "http://"))
 	command.Address = strings.TrimPrefix(old.URL, "http://")
+	command.Args = append(command.Args, "--reuse-window=10m", "--listen="+command.Address)
 	startCommand(t, k, command)
 	all()
 	over()

@@ -175,7 +175,7 @@ func makeCrowd(t *testing.T, url string) {
 		`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
 			INSERT INTO users (id, email, email_key, first_name, last_name, created_at) SELECT lower(hex(randomblob(16))), i, i, 'Ann', i, i FROM n`,
 		`INSERT INTO sessions (id, user_id, counter, floor, mark, prior, created_at, renewed_at)
-			SELECT lower(hex(randomblob(16))), u.id, v.last_name, 0, 0, 0, 1, 1 FROM users u, users v WHERE v.created_at <= ` + strconv.Itoa(need.Rounds(2, 10)),
+			SELECT lower(hex(randomblob(16))), u.id, v.last_name, 0, 0, 0, 1, 1 FROM users u, users v WHERE v.created_at <= ` + strconv.Itoa(need.Rounds(2, 6)),
 	} {
 		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Fatal(err)

@@ -263,13 +263,6 @@ func (f *fleet) total() (n int) {
 	return n
 }
 
-func pass(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
-
 // start has all clients do everything until ctx ends. What is cut off they try
 // again, at whichever replica it may be.
 func (f *fleet) start(ctx context.Context) *sync.WaitGroup {

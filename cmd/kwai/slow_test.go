@@ -30,9 +30,6 @@ func (s *site) dial() *rawConn {
 		s.tb.Fatal(err)
 	}
 	s.tb.Cleanup(func() { c.Close() }) // before the server ends, which would wait for it
-	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		s.tb.Fatal(err)
-	}
 	return &rawConn{c, s, bufio.NewReader(c)}
 }
 

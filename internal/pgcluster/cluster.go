@@ -16,7 +16,7 @@
 //
 // What it promises:
 //   - A server's settings are PostgreSQL's own defaults, durable commits among
-//     them, but for those that its Options name.
+//     them, but for those that its Options name and where its files and sockets are.
 //   - If the process that started a server is killed, Linux ends the server with
 //     it; its folder, some 40 MB, then stays behind.
 //   - Only the holder of a URL can log in over TCP, and only the user it runs
@@ -230,6 +230,7 @@ func (c *Cluster) up() error {
 		"listen_addresses=127.0.0.1",
 		"port=" + strconv.Itoa(c.port),
 		"unix_socket_directories=" + c.dir,
+		"dynamic_shared_memory_type=mmap", // in the folder, so that one that is killed leaves nothing in /dev/shm
 	}, c.options.Settings...) {
 		args = append(args, "-c", setting)
 	}

@@ -238,10 +238,13 @@ func TestSessionTakesConstantRoom(t *testing.T) {
 		s := storetest.Open(t, url, nil)
 		undo(t, s, func(tx *store.Tx) error {
 			var before string
-			for i := range int64(300) {
+			for i := range int64(100) {
 				tx.Now = epoch.Add(time.Duration(i) * 20 * time.Second)
 				if _, err := tx.Renew("s", i, lives, window); err != nil {
 					return err
+				}
+				if i%10 != 0 {
+					continue
 				}
 				rows, err := tx.Text(`SELECT CAST((SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM leases) AS TEXT)`)
 				if err != nil {
