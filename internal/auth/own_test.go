@@ -110,6 +110,30 @@ func TestOneOfTwoPasswordChangesSucceeds(t *testing.T) {
 	})
 }
 
+// From one session, too, which both leave alive: the second finds another password
+// than it was given.
+func TestOfTwoPasswordChangesFromOneSessionOneSucceeds(t *testing.T) {
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		in := r.one.login(t, user.Email, oldPassword)
+		caller := r.one.caller(t, in)
+		return contest{
+			one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
+			other: func(ctx context.Context) error { return r.other.ChangePassword(ctx, caller, oldPassword, third) },
+			judge: func(one, other error) bool {
+				lost, password := other, newPassword
+				if one != nil {
+					ok(t, other)
+					lost, password = one, third
+				}
+				wantErr(t, "the second change", lost, auth.ErrPassword)
+				r.one.alive(t, in)
+				r.one.login(t, user.Email, password)
+				return one == nil
+			},
+		}
+	})
+}
+
 // Owner and thief both log the other out: one of them stays.
 func TestOfTwoSessionsThatEndEachOtherOneStays(t *testing.T) {
 	race(t, func(t *testing.T, r rivals, user store.User) contest {
@@ -137,6 +161,32 @@ func TestOfTwoSessionsThatEndEachOtherOneStays(t *testing.T) {
 
 // A login that hashes the same password anew comes between a change's look at the
 // old hash and its write: that is no change.
+func TestAPasswordChangeAndALoginMeetAtAnImportedHash(t *testing.T) {
+	hash := bcryptOf(t, oldPassword)
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		in := r.one.login(t, user.Email, oldPassword)
+		caller := r.one.caller(t, in)
+		must(r.one.database(t).ExecContext(t.Context(), `UPDATE users SET password_hash = $1 WHERE id = $2`, hash, user.ID))(t)
+		return contest{
+			one: func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
+			other: func(ctx context.Context) error {
+				_, err := r.other.Login(ctx, user.Email, oldPassword)
+				return err
+			},
+			judge: func(change, login error) bool {
+				ok(t, change)
+				r.one.alive(t, in)
+				r.one.login(t, user.Email, newPassword)
+				if login == nil {
+					return false
+				}
+				wantErr(t, "a login that came too late", login, auth.ErrCredentials)
+				return true
+			},
+		}
+	})
+}
+
 func TestAPasswordChangeOfAnImportedHash(t *testing.T) {
 	hash := bcryptOf(t, oldPassword)
 	each(t, func(t *testing.T, s *server, _ *clock) {

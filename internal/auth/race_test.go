@@ -54,7 +54,7 @@ func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) co
 					other, one, more = r.other.interrupt(t, steps+1, c.other, c.one)
 				}
 				if oneFirst := c.judge(one, other); !more && oneFirst != oneIsInterrupted {
-					t.Error("the second came first")
+					t.Fatal("the second came first")
 				}
 			}
 			t.Logf("%d steps, the one interrupted: %v", steps-1, oneIsInterrupted)
