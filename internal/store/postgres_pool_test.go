@@ -47,7 +47,7 @@ func TestASmallPoolServesMany(t *testing.T) {
 	url := storetest.Postgres(t)
 	s := small(t, url, 2)
 	var all sync.WaitGroup
-	for i := range 48 {
+	for i := range 24 {
 		all.Go(func() {
 			key := fmt.Sprintf("%02d", i)
 			err := s.InTx(t.Context(), func(tx *store.Tx) error {
@@ -214,7 +214,7 @@ func TestBrokenConnectionsLoseNothingThatWasAnswered(t *testing.T) {
 		})
 	}
 	db := raw(t, url)
-	for round := 0; round < need.Rounds(8, 30) || failures.Load() == 0; round++ {
+	for round := 0; round < need.Rounds(8, 20) || failures.Load() == 0; round++ {
 		exec(t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kwai'`)
 		for range 2 * writers { // they are in the middle of something again
 			<-answered
