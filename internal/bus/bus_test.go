@@ -125,15 +125,33 @@ func (b *bundle) exec(statements ...string) {
 
 func exec(t *testing.T, url string, statements ...string) {
 	t.Helper()
+	past(t, url, func(db *sql.DB) (err error) {
+		for _, s := range statements {
+			if err == nil {
+				_, err = db.ExecContext(t.Context(), s)
+			}
+		}
+		return err
+	})
+}
+
+// count is what a query counts, past the store.
+func (b *bundle) count(query string) (n int) {
+	b.t.Helper()
+	past(b.t, b.url, func(db *sql.DB) error { return db.QueryRowContext(b.t.Context(), query).Scan(&n) })
+	return n
+}
+
+// past gives a connection to the database past the store.
+func past(t *testing.T, url string, do func(*sql.DB) error) {
+	t.Helper()
 	driver, dsn := "pgx", url
 	if path, ok := strings.CutPrefix(url, "sqlite://"); ok {
-		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)"
+		driver, dsn = "sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(3600000)"
 	}
 	db, err := sql.Open(driver, dsn)
-	for _, s := range statements {
-		if err == nil {
-			_, err = db.ExecContext(t.Context(), s)
-		}
+	if err == nil {
+		err = do(db)
 	}
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

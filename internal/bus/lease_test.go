@@ -2,12 +2,16 @@ package bus_test
 
 import (
 	"context"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kwai/internal/bus"
 	"kwai/internal/store"
+	"kwai/internal/store/storetest"
 )
 
 // hanging is a subscriber whose deliveries wait until they are released.
@@ -164,4 +168,44 @@ func TestAcceptedEventIsNotedWithoutTheLease(t *testing.T) {
 		step.Wait()
 		b.wantGone("1")
 	})
+}
+
+// A process that stood still after it took the lease delivers nothing under it:
+// another one may have.
+func TestProcessThatStoodStillDeliversNothing(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, url string) {
+		start := time.Now()
+		var ahead atomic.Int64
+		db := storetest.Open(t, url, func() time.Time { return start.Add(time.Duration(ahead.Load())) })
+		b := &bundle{t: t, url: url, store: db}
+		b.publish(time.Hour, "1")
+		var s subscriber
+		still := standing{&s, func() {
+			// That it is asked for its name is a sign of life of the bus.
+			if b.count(`SELECT COUNT(*) FROM leases WHERE name = 'deliver:subscriber'`) > 0 {
+				ahead.Store(int64(20 * time.Second))
+			}
+		}}
+		if _, err := bus.New(db, still, slog.New(slog.DiscardHandler)).DeliverDue(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if ahead.Load() == 0 {
+			t.Fatal("it took no lease")
+		}
+		if n := s.told("1"); n != 0 {
+			t.Errorf("it delivered %d times", n)
+		}
+		b.wantDelivery("1", 0, false, "")
+	})
+}
+
+// standing is a subscriber that is asked for its name.
+type standing struct {
+	*subscriber
+	asked func()
+}
+
+func (s standing) Name() string {
+	s.asked()
+	return s.subscriber.Name()
 }
