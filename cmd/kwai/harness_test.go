@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"mime/multipart"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -243,21 +241,7 @@ func (s *site) post(endpoint, bearer string, fields ...string) answer {
 	return s.send("POST", "/api/v1/auth/"+endpoint, bearer, urlencoded, encodeURL(fields...))
 }
 
-// postMultipart is post with a multipart body.
-func (s *site) postMultipart(endpoint, bearer string, fields ...string) answer {
-	s.tb.Helper()
-	return s.send("POST", "/api/v1/auth/"+endpoint, bearer, multipartForm, encodeMultipart(fields...))
-}
-
-// The two kinds of forms, by their content types.
-const (
-	urlencoded    = "application/x-www-form-urlencoded"
-	multipartForm = "multipart/form-data; boundary=" + boundary
-	boundary      = "kwai-test"
-)
-
-// encoders encode pairs of names and values, by content type.
-var encoders = map[string]func(fields ...string) string{urlencoded: encodeURL, multipartForm: encodeMultipart}
+const urlencoded = "application/x-www-form-urlencoded"
 
 func encodeURL(fields ...string) string {
 	form := url.Values{}
@@ -265,28 +249,6 @@ func encodeURL(fields ...string) string {
 		form.Add(fields[i], fields[i+1])
 	}
 	return form.Encode()
-}
-
-func encodeMultipart(fields ...string) string {
-	var body bytes.Buffer // which takes all that is written
-	w := multipart.NewWriter(&body)
-	_ = w.SetBoundary(boundary)
-	for i := 0; i < len(fields); i += 2 {
-		_ = w.WriteField(fields[i], fields[i+1])
-	}
-	_ = w.Close()
-	return body.String()
-}
-
-// at is the site as a client with that address of loopback (127.x.y.z, on Linux)
-// reaches it.
-func (s *site) at(address string) *site {
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 4}
-	s.tb.Cleanup(transport.CloseIdleConnections)
-	there := *s
-	there.via = transport
-	return &there
 }
 
 // get asks for a path; bearer is an access token or "".

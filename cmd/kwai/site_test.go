@@ -3,13 +3,10 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 
 	"kwai/internal/mail/mailtest"
-	"kwai/internal/token"
 )
 
 const userPath = "/api/v1/auth/user"
@@ -61,27 +58,4 @@ func partsOf(t testing.TB, access string) (header, claims object) {
 		t.Fatalf("not a JWT: %s", access)
 	}
 	return header, claims
-}
-
-// master is the site's master key.
-func (s *site) master() *token.Master {
-	s.tb.Helper()
-	text, err := os.ReadFile(masterKeyOf(s.tb, s.Database))
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	master, err := token.ParseMaster(text)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	return master
-}
-
-// notLoggedIn holds an answer against the one that each wrong access token gets.
-func (a answer) notLoggedIn(t testing.TB, why string) {
-	t.Helper()
-	detail := a.problem(t, 401)
-	if got := a.Header.Values("WWW-Authenticate"); !slices.Equal(got, []string{"Bearer"}) || detail != "You are not logged in." {
-		t.Errorf("%s: %v, WWW-Authenticate %q", why, a, got)
-	}
 }
