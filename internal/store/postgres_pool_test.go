@@ -21,7 +21,7 @@ import (
 // its time: it is something else that ends one, on the slowest machine too.
 func small(t *testing.T, url string, n int) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: url, Connections: n}.TxTimeout(5*time.Minute))
+	s, err := store.Open(t.Context(), store.Options{URL: url, Connections: n}.TxTimeout(time.Minute))
 	check(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
