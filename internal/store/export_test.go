@@ -16,6 +16,12 @@ func (s *Store) WaitAtMost(d time.Duration) (was time.Duration) {
 	return was
 }
 
+// TxTimeout are the options with a transaction given that time.
+func (o Options) TxTimeout(d time.Duration) Options {
+	o.txTimeout = d
+	return o
+}
+
 // DeadAfter are the options with a connection given up so soon.
 func (o Options) DeadAfter(d time.Duration) Options {
 	o.deadAfter = d

@@ -45,10 +45,11 @@ const (
 )
 
 type postgresEngine struct {
-	config *pgx.ConnConfig
-	db     *sql.DB
-	now    func() time.Time
-	stop   context.CancelFunc
+	config    *pgx.ConnConfig
+	db        *sql.DB
+	txTimeout time.Duration
+	now       func() time.Time
+	stop      context.CancelFunc
 	*metrics
 }
 
@@ -70,7 +71,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 
-	e := &postgresEngine{config: config, db: db, now: o.Now, stop: func() {}, metrics: newMetrics()}
+	e := &postgresEngine{config: config, db: db, txTimeout: cmp.Or(o.txTimeout, txTimeout), now: o.Now, stop: func() {}, metrics: newMetrics()}
 	e.own = ofPool(e.stats)
 	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics}
 	if err := e.open(ctx, s, o); err != nil {
@@ -173,7 +174,7 @@ func (e *postgresEngine) close() error {
 }
 
 func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error) error {
-	waiting, cancel := context.WithTimeout(ctx, txTimeout)
+	waiting, cancel := context.WithTimeout(ctx, e.txTimeout)
 	defer cancel()
 	conn, err := e.db.Conn(waiting)
 	if err != nil {
@@ -181,7 +182,7 @@ func (e *postgresEngine) inTx(ctx context.Context, one bool, fn func(*Tx) error)
 	}
 	defer conn.Close()
 	// A caller who goes away doesn't interrupt what has begun.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), txTimeout)
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), e.txTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		var err error

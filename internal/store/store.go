@@ -63,8 +63,8 @@ type Options struct {
 	Log *slog.Logger
 	// unchecked is set by who looks at the version, and a move's marks, itself.
 	unchecked bool
-	// deadAfter replaces the constant of that name unless it is 0.
-	deadAfter time.Duration
+	// deadAfter and txTimeout replace the constants of these names unless they are 0.
+	deadAfter, txTimeout time.Duration
 }
 
 // engine is what differs between SQLite and PostgreSQL.
