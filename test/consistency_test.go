@@ -95,6 +95,9 @@ func (c *consistency) run(users int) {
 	var histories []*history
 	for i := range users {
 		h := &history{consistency: c, id: uint64(i), email: fmt.Sprintf("client%d@example.org", i), numbers: map[string]int{}}
+		for i := range h.via {
+			h.via[i] = newTransport(c.t)
+		}
 		if _, err := c.rules[0].CreateUser(c.t.Context(), auth.NewUser{Email: h.email, Password: firstPassword}); err != nil {
 			c.t.Fatal(err)
 		}

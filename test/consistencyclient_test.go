@@ -28,6 +28,7 @@ type history struct {
 	password   int            // that was set last, as far as answers tell
 	revoked    bool           // as far as answers tell
 	operations []porcupine.Operation
+	via        [1 + consistencyClients]*http.Transport // of the clients
 }
 
 // tokens are those of a session that were seen, the newest last.
@@ -120,7 +121,7 @@ func (h *history) ask(client int, rng *rand.Rand, op, bearer string, want []int,
 	body := form(fields...)
 	replica := rng.IntN(len(h.replicas))
 	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
-	a, err := request(h.t.Context(), transport, h.replicas[replica].URL+api+op, bearer, body)
+	a, err := request(h.t.Context(), h.via[client], h.replicas[replica].URL+api+op, bearer, body)
 	m.end = time.Since(h.start)
 	if err != nil || !slices.Contains(want, a.Status) {
 		h.t.Errorf("%s: %s answered %v, %v, want one of %v", h.email, op, a, err, want)

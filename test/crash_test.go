@@ -33,7 +33,9 @@ func TestCrashOfTheServer(t *testing.T) {
 		c.run(need.Rounds(1, all), func(under *load) {
 			c.servers[0].server.Kill()
 			under.wait(c.t)
-			c.via.CloseIdleConnections()
+			for _, k := range c.clients {
+				k.via.CloseIdleConnections()
+			}
 			c.servers[0].restart()
 			c.down.Store(false)
 		})
@@ -111,9 +113,7 @@ func newCrash(t *testing.T, k cluster.Kwai) *crash {
 // newStage is a crash without servers and clients.
 func newStage(t *testing.T, k cluster.Kwai) *crash {
 	t.Helper()
-	via := transport.Clone()
-	t.Cleanup(via.CloseIdleConnections)
-	return &crash{t: t, kwai: k, rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), mail: mailtest.Serve(t), wire: wire{via: via, tally: newTally()}}
+	return &crash{t: t, kwai: k, rng: rand.New(rand.NewPCG(rand.Uint64(), 0)), mail: mailtest.Serve(t), wire: wire{tally: newTally()}}
 }
 
 // flags are those of a server. A slow machine must not make a repeated renewal
@@ -150,7 +150,7 @@ const firstPassword = "a password numbered 0"
 
 func (c *crash) owner(email string) *client {
 	return &client{
-		wire: &c.wire, operator: c.servers[0], email: email, password: firstPassword,
+		wire: &c.wire, via: newTransport(c.t), operator: c.servers[0], email: email, password: firstPassword,
 		rng: rand.New(rand.NewPCG(c.rng.Uint64(), 0)), inbox: inbox{arrived: make(chan struct{}, 1)},
 	}
 }
@@ -356,12 +356,12 @@ func (c *crash) unavailable() {
 		{"/api/v1/auth/user", ""},
 		{"/readyz", ""},
 	} {
-		a, err := c.send(c.servers[0].URL+r.path, access, r.form)
+		a, err := c.clients[0].send(c.servers[0].URL+r.path, access, r.form)
 		if err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 			c.t.Errorf("%s while the database is away: %v, %v, want 503 and Retry-After", r.path, a, err)
 		}
 	}
-	if a, err := c.send(c.servers[0].URL+"/healthz", "", ""); err != nil || a.Status != http.StatusOK {
+	if a, err := c.clients[0].send(c.servers[0].URL+"/healthz", "", ""); err != nil || a.Status != http.StatusOK {
 		c.t.Errorf("/healthz while the database is away: %v, %v, want 200", a, err)
 	}
 }

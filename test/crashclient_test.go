@@ -44,7 +44,6 @@ var errCut = errors.New("cut off")
 
 // wire is how the clients reach the servers, all of which are one to them.
 type wire struct {
-	via  *http.Transport
 	urls []string
 	*tally
 	// down is set before something is killed. From then on, until it is back,
@@ -53,49 +52,6 @@ type wire struct {
 	isCut  func(url string, a answer, err error) bool
 	finale atomic.Bool            // something is about to be killed
 	still  atomic.Pointer[string] // the server that stands still: clients give it a second
-}
-
-func (w *wire) send(url, bearer, form string) (answer, error) {
-	ctx := context.Background()
-	if still := w.still.Load(); still != nil && strings.HasPrefix(url, *still) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Second)
-		defer cancel()
-	}
-	return request(ctx, w.via, url, bearer, form)
-}
-
-// ask does an operation that must be answered with one of the statuses, or cut
-// off. Fields come in pairs.
-func (w *wire) ask(op, bearer string, want []int, fields ...string) (answer, error) {
-	// Who is refused must be refused by all.
-	servers := w.urls
-	if !slices.Equal(want, refused) {
-		servers = []string{w.urls[rand.IntN(len(w.urls))]}
-	}
-	var a answer
-	for _, server := range servers {
-		var err error
-		if a, err = w.askOne(server, op, bearer, want, fields...); err != nil {
-			return a, err
-		}
-	}
-	return a, nil
-}
-
-func (w *wire) askOne(server, op, bearer string, want []int, fields ...string) (answer, error) {
-	a, err := w.send(server+api+op, bearer, form(fields...))
-	switch {
-	case w.down.Load() && w.isCut(server, a, err):
-		w.add(w.cut, op)
-		return a, errCut
-	case err != nil:
-		return a, err
-	case !slices.Contains(want, a.Status):
-		return a, fmt.Errorf("%s answered %v, want %v", op, a, want)
-	}
-	w.add(w.answered, op)
-	return a, nil
 }
 
 var (
@@ -117,6 +73,7 @@ type session struct {
 // what was answered.
 type client struct {
 	*wire
+	via      *http.Transport
 	operator *site // whose commands run beside the servers
 	inbox    inbox
 	rng      *rand.Rand
@@ -132,6 +89,50 @@ type client struct {
 	// settle finds out what became of the operation that was cut off, or nil.
 	settle func() error
 	calm   atomic.Int64 // operations answered since anybody's was cut off
+}
+
+// send sends a request to a server.
+func (c *client) send(url, bearer, form string) (answer, error) {
+	ctx := context.Background()
+	if still := c.still.Load(); still != nil && strings.HasPrefix(url, *still) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+	}
+	return request(ctx, c.via, url, bearer, form)
+}
+
+// ask does an operation that must be answered with one of the statuses, or cut
+// off. Fields come in pairs.
+func (c *client) ask(op, bearer string, want []int, fields ...string) (answer, error) {
+	// Who is refused must be refused by all.
+	servers := c.urls
+	if !slices.Equal(want, refused) {
+		servers = []string{c.urls[rand.IntN(len(c.urls))]}
+	}
+	var a answer
+	for _, server := range servers {
+		var err error
+		if a, err = c.askOne(server, op, bearer, want, fields...); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+func (c *client) askOne(server, op, bearer string, want []int, fields ...string) (answer, error) {
+	a, err := c.send(server+api+op, bearer, form(fields...))
+	switch {
+	case c.down.Load() && c.isCut(server, a, err):
+		c.add(c.cut, op)
+		return a, errCut
+	case err != nil:
+		return a, err
+	case !slices.Contains(want, a.Status):
+		return a, fmt.Errorf("%s answered %v, want %v", op, a, want)
+	}
+	c.add(c.answered, op)
+	return a, nil
 }
 
 const maxLive = 6
@@ -222,11 +223,12 @@ func (c *client) recover() error {
 // reset uses the latest id that came, which may be stale by now.
 func (c *client) reset() error {
 	id, password := c.ids[len(c.ids)-1], fmt.Sprintf("a password numbered %d", len(c.retired)+1)
+	still := c.still.Load() != nil
 	a, err := c.ask(opReset, "", []int{http.StatusOK, http.StatusNotFound}, "uuid", id, "password", password)
 	switch {
 	case err != nil:
 		c.settle = func() error { return c.settleReset(password) }
-		if c.still.Load() != nil {
+		if still {
 			c.settle = func() error { return c.overtake(password) }
 		}
 		return err

@@ -68,9 +68,13 @@ func onEach(t *testing.T, postgres func(t *testing.T), f func(t *testing.T, k cl
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		postgres(t)
-		f(t, install(t, storetest.Postgres(t)))
+		f(t, install(t, patient(storetest.Postgres(t))))
 	})
 }
+
+// patient is a database's URL for a slow machine, where to log in may take longer
+// than kwai waits of itself.
+func patient(url string) string { return url + "&connect_timeout=600" }
 
 // install makes an installation: on SQLite, unless a database is given.
 func install(tb testing.TB, database string) cluster.Kwai {
@@ -96,7 +100,7 @@ func start(tb testing.TB, k cluster.Kwai, flags ...string) *site {
 // startCommand is start for a command that was changed.
 func startCommand(tb testing.TB, k cluster.Kwai, command cluster.Command) *site {
 	tb.Helper()
-	s := &site{tb: tb, kwai: k, URL: "http://" + command.Address, log: newTranscript(), via: transport}
+	s := &site{tb: tb, kwai: k, URL: "http://" + command.Address, log: newTranscript(), via: newTransport(tb)}
 	command.Log = s.log
 	var err error
 	if s.server, err = cluster.StartServer(context.WithoutCancel(tb.Context()), command); err != nil {
@@ -222,10 +226,15 @@ func (a answer) wants(tb testing.TB, status int, what string) answer {
 	return a
 }
 
-// transport is how clients reach servers. A server closes a connection on which
-// nothing comes in its first five seconds: who never used one gives it up before,
-// or a request could meet the close.
-var transport = &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Second, DisableCompression: true}
+// newTransport is how a client reaches servers. Each that does one thing after the
+// other has its own: a shared one may open a connection that it doesn't need after
+// all, which the server closes when nothing comes for five seconds, maybe just when
+// a request does.
+func newTransport(tb testing.TB) *http.Transport {
+	via := &http.Transport{DisableCompression: true}
+	tb.Cleanup(via.CloseIdleConnections)
+	return via
+}
 
 const urlencoded = "application/x-www-form-urlencoded"
 
@@ -324,15 +333,21 @@ func waitMails(tb testing.TB, mails *mailtest.Server, n int) []mailtest.Mail {
 	return all
 }
 
+// apart is the site for a client that does things at the same time as others.
+func (s *site) apart() *site {
+	other := *s
+	other.via = newTransport(s.tb)
+	return &other
+}
+
 // at is the site as a client with that address of loopback (127.x.y.z, on Linux)
 // reaches it.
 func (s *site) at(address string) *site {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	transport := transport.Clone()
-	transport.DialContext = dialer.DialContext
-	s.tb.Cleanup(transport.CloseIdleConnections)
+	via := newTransport(s.tb)
+	via.DialContext = dialer.DialContext
 	there := *s
-	there.via = transport
+	there.via = via
 	return &there
 }
 

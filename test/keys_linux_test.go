@@ -72,6 +72,7 @@ type rotation struct {
 
 // holder is a client of kwai with the tokens that it still may use.
 type holder struct {
+	via     *http.Transport
 	email   string
 	every   time.Duration // between renewals
 	refresh string
@@ -87,7 +88,7 @@ type heldToken struct {
 func newRotation(t *testing.T) *rotation {
 	t.Helper()
 	f := &rotation{t: t, signers: map[string]bool{}}
-	k := install(t, storetest.Postgres(t))
+	k := install(t, patient(storetest.Postgres(t)))
 	for range 3 {
 		f.servers = append(f.servers, start(t, k, rotating...))
 	}
@@ -98,7 +99,7 @@ func newRotation(t *testing.T) *rotation {
 	}
 	f.servers[1].flags = []string{"--master-key-file=" + key, "--jwks-max-age=1s", "--log-level=error"}
 	for i := range 6 {
-		k := &holder{email: fmt.Sprintf("ann%d@example.org", i), every: 50 * time.Millisecond}
+		k := &holder{via: newTransport(t), email: fmt.Sprintf("ann%d@example.org", i), every: 50 * time.Millisecond}
 		if i == 0 {
 			k.every = 12 * time.Second // when its access token has long expired
 		}
@@ -107,7 +108,7 @@ func newRotation(t *testing.T) *rotation {
 		f.login(k)
 	}
 	for range 3 {
-		p := &checker{f: f}
+		p := &checker{f: f, via: newTransport(t)}
 		p.v = verify.Verifier{Issuer: publicURL, Audience: "kwai", Transport: p}
 		f.programs = append(f.programs, p)
 	}
@@ -128,13 +129,13 @@ func (f *rotation) any() string {
 }
 
 // ask sends a request to one of the replicas.
-func (f *rotation) ask(path, bearer string, fields ...string) (answer, error) {
-	return request(f.t.Context(), transport, f.any()+path, bearer, form(fields...))
+func (f *rotation) ask(k *holder, path, bearer string, fields ...string) (answer, error) {
+	return request(f.t.Context(), k.via, f.any()+path, bearer, form(fields...))
 }
 
 func (f *rotation) login(k *holder) {
 	begun := time.Now()
-	a, err := f.ask(api+"login", "", "username", k.email, "password", good)
+	a, err := f.ask(k, api+"login", "", "username", k.email, "password", good)
 	if err != nil || a.Status != http.StatusOK {
 		f.t.Errorf("a login: %v %v", a, err)
 		return
@@ -221,7 +222,7 @@ func (f *rotation) start(ctx context.Context, forgiven func(token string) bool) 
 func (f *rotation) step(k *holder, forgiven func(string) bool) {
 	if time.Since(k.renewed) >= k.every {
 		refresh, begun := k.refresh, time.Now()
-		a, err := f.ask(api+"access_token", "", "refresh_token", refresh)
+		a, err := f.ask(k, api+"access_token", "", "refresh_token", refresh)
 		switch {
 		case err == nil && a.Status == http.StatusOK:
 			f.renewals.Add(1)
@@ -244,7 +245,7 @@ func (f *rotation) step(k *holder, forgiven func(string) bool) {
 		at = 0 // the oldest
 	}
 	held := k.held[at]
-	a, err := f.ask(userPath, held.access)
+	a, err := f.ask(k, userPath, held.access)
 	switch {
 	case err == nil && a.Status == http.StatusOK:
 		f.checks.Add(1)
@@ -263,8 +264,9 @@ func (f *rotation) step(k *holder, forgiven func(string) bool) {
 
 // checker is a program that checks tokens by itself, by package verify.
 type checker struct {
-	f *rotation
-	v verify.Verifier
+	f   *rotation
+	via *http.Transport
+	v   verify.Verifier
 
 	mu    sync.Mutex
 	next  *heldToken
@@ -274,7 +276,7 @@ type checker struct {
 // RoundTrip brings what a program asks the issuer to one of the replicas, and
 // notes which keys it is told.
 func (p *checker) RoundTrip(r *http.Request) (*http.Response, error) {
-	a, err := request(r.Context(), transport, p.f.any()+r.URL.Path, "", "")
+	a, err := request(r.Context(), p.via, p.f.any()+r.URL.Path, "", "")
 	if err != nil {
 		return nil, err
 	}

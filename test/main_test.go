@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	// The race detector would have each command end a second later.
 	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	need.ShareCores()
-	if need.All() { // what waits less has its turn later
+	if need.All() { // with the race detector they compute more than they wait
 		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	}
 	code := storetest.Main(m)

@@ -59,7 +59,7 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 	old.stop()
 	waiting := old.mustCommand("", "mail", "list", "--json")
 
-	to := pgtest.Database(t)
+	to := patient(pgtest.Database(t))
 	secret := t.TempDir() + "/to"
 	if err := os.WriteFile(secret, []byte(to+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -127,11 +127,11 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 	for i := range clients {
 		email := fmt.Sprintf("client%d@example.org", i)
 		old.user(email, good)
-		tokens := old.login(email)
+		tokens, via := old.login(email), newTransport(t)
 		group.Go(func() {
 			refresh, err := tokens.field("refresh_token"), error(nil)
 			for ctx.Err() == nil && err == nil {
-				if refresh, err = renewWhenItListens(ctx, old.URL, refresh); err == nil && ctx.Err() == nil {
+				if refresh, err = renewWhenItListens(ctx, via, old.URL, refresh); err == nil && ctx.Err() == nil {
 					renewed[i].Add(1)
 				}
 			}
@@ -150,7 +150,7 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 	}
 	all()
 	old.stop()
-	to := pgtest.Database(t)
+	to := patient(pgtest.Database(t))
 	old.moveTo(to)
 	k.Database = to
 	command, err := k.Serve(t.Context(), quick...)
@@ -167,9 +167,9 @@ func TestClientsRenewThroughAMove(t *testing.T) {
 
 // renewWhenItListens renews; while it is refused a connection, or cut off, it
 // tries again with the same token.
-func renewWhenItListens(ctx context.Context, site, refresh string) (string, error) {
+func renewWhenItListens(ctx context.Context, via http.RoundTripper, site, refresh string) (string, error) {
 	for {
-		a, err := request(ctx, transport, site+api+"access_token", "", form("refresh_token", refresh))
+		a, err := request(ctx, via, site+api+"access_token", "", form("refresh_token", refresh))
 		switch {
 		case ctx.Err() != nil:
 			return refresh, nil //nolint:nilerr // the test is over

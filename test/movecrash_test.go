@@ -36,7 +36,7 @@ func TestCrashOfAMove(t *testing.T) {
 	usual := 500 * time.Millisecond // how long it takes
 	ended := make(map[string]int)
 	for i := range need.Rounds(1, 12) + 1 {
-		from, to := "sqlite://"+filepath.Join(folder, fmt.Sprint(i, ".db")), pgtest.Database(t)
+		from, to := "sqlite://"+filepath.Join(folder, fmt.Sprint(i, ".db")), patient(pgtest.Database(t))
 		text, err := os.ReadFile(original)
 		if err != nil {
 			t.Fatal(err)

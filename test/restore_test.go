@@ -37,6 +37,7 @@ func TestBackupHasWhatWasAnswered(t *testing.T) {
 	stop := make(chan struct{})
 	var working sync.WaitGroup
 	for i := range clients {
+		s := s.apart()
 		working.Go(func() {
 			for {
 				select {

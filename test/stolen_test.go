@@ -152,7 +152,7 @@ func TestAStolenDatabase(t *testing.T) {
 		for _, m := range natstest.Messages(t, queue.JetStream(), "KWAI", 12) {
 			fmt.Fprintln(events, m.Subject(), m.Headers(), string(m.Data()))
 		}
-		scraped, err := request(t.Context(), transport, "http://"+metrics+"/metrics", "", "")
+		scraped, err := request(t.Context(), s.via, "http://"+metrics+"/metrics", "", "")
 		if err != nil || scraped.Status != http.StatusOK {
 			t.Fatal(scraped, err)
 		}
