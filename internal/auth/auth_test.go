@@ -33,6 +33,7 @@ import (
 func TestMain(m *testing.M) {
 	// Few long histories tell more of the rules than many short ones.
 	_, _ = flag.Set("rapid.checks", strconv.Itoa(need.Rounds(25, 40))), flag.Set("rapid.steps", "100")
+	auth.SetMaxLiveSessions(mostSessions)
 	os.Exit(storetest.Main(m))
 }
 
@@ -41,6 +42,9 @@ const (
 	oldPassword = "seven green bottles"
 	newPassword = "nine yellow teapots"
 )
+
+// mostSessions is how many a user has at most; ten thousand take long to make.
+const mostSessions = 500
 
 // cheap hashes cost next to nothing.
 var cheap = password.Params{MemoryKiB: 8, Time: 1, Threads: 1}

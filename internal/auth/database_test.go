@@ -98,6 +98,8 @@ type outliving struct{ testing.TB }
 func (outliving) Cleanup(func()) {}
 
 // empty takes everything out of a database that a test wrote, and makes it spare.
+// It holds that no transactions waited for each other in it: all lock rows in the
+// same order.
 func empty(t *testing.T, url string) {
 	t.Helper()
 	ctx := context.Background() // the test's has ended
@@ -115,6 +117,13 @@ func empty(t *testing.T, url string) {
 		END $$`))(t)
 	var tables string
 	ok(t, db.QueryRow(ctx, `SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
+	// PostgreSQL would end one of the two, and kwai run it again.
+	var deadlocks int64
+	ok(t, db.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&deadlocks))
+	if deadlocks > 0 {
+		t.Errorf("%d times transactions waited for each other", deadlocks)
+		return
+	}
 	spare.Lock()
 	defer spare.Unlock()
 	if spare.tables == "" {

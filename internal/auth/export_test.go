@@ -85,5 +85,5 @@ const TrailPage = trailPage
 // RecordKey records what became of a server key.
 var RecordKey = recordKey
 
-// MaxLiveSessions is how many sessions a user has at most.
-const MaxLiveSessions = maxLiveSessions
+// SetMaxLiveSessions bounds the sessions of a user.
+func SetMaxLiveSessions(n int) { maxLiveSessions = n }

@@ -30,12 +30,12 @@ var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts",
 // recovery, and strangers guess. The everyday run has fewer users, who are
 // forgotten sooner.
 func TestStorageIsBounded(t *testing.T) {
-	users, days := need.Rounds(5, 12), need.Rounds(44, 240)
+	users, days := need.Rounds(5, 8), need.Rounds(44, 200)
 	storetest.Each(t, func(t *testing.T, url string) { // a new one, as its size counts
 		c := newClock()
 		s := start(t, url, c.now, nil)
 		s.Settings.Limits.Off = false
-		s.Settings.TrailKeep = 60 * day
+		s.Settings.TrailKeep = 50 * day
 		if !need.All() {
 			s.Settings.RefreshIdle, s.Settings.SessionLife, s.Settings.Limits.Remember, s.Settings.TrailKeep = 5*day, 8*day, 8*day, 8*day
 		}

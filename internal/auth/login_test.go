@@ -153,7 +153,7 @@ func TestAUsersSessionsAreBounded(t *testing.T) {
 		c.advance(time.Second)
 		second := s.login(t, ann, oldPassword)
 		c.advance(time.Second)
-		s.insert(t, c.now(), user.ID, auth.MaxLiveSessions-2, insertSessions)
+		s.insert(t, c.now(), user.ID, mostSessions-2, insertSessions)
 		c.advance(time.Second)
 		s.alive(t, first, second)
 		last := s.login(t, ann, oldPassword)

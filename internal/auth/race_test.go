@@ -66,7 +66,7 @@ func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) co
 					if lanes > 1 {
 						t.Parallel()
 					}
-					atOnce(t, need.Rounds(6, 50), func(try int) contest {
+					atOnce(t, need.Rounds(6, 15), func(try int) contest {
 						return prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%d@example.org", lane, try)))
 					})
 				})
