@@ -185,7 +185,7 @@ func TestDeadMailIsListedAndResentWithAWorkingLink(t *testing.T) {
 		s.mustCommand("", "mail", "resend", "--dead")
 		mail := waitMails(t, m, 1)[0]
 		if a := s.post("reset", "", "uuid", mail.RecoveryID(), "password", "a tatami by the sea"); a.Status != http.StatusOK {
-			t.Errorf("the link that was resent: %v", a)
+			t.Fatalf("the link that was resent: %v", a)
 		}
 		waitMails(t, m, 2) // the notice
 		s.endsWithNothingLeft()
