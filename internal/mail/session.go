@@ -29,65 +29,46 @@ const (
 	stepContent  = "the message"
 )
 
-// deliver speaks SMTP on conn. It uses the library's protocol client instead of
-// its ready-made sender, which leaves connections open when EHLO, STARTTLS or
-// AUTH fail, forgets the context once connected, and calls a message failed
-// that was accepted when only QUIT went wrong.
-func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) error {
-	c, err := smtp.NewClient(conn, s.host)
+// deliver speaks SMTP on conn. A message that was accepted is sent, whatever goes
+// wrong with QUIT.
+func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) (answer string, err error) {
+	c, err := newClient(conn)
 	if err != nil {
-		return s.failed(ctx, stepGreeting, err)
+		return "", s.failed(ctx, stepGreeting, err)
 	}
 	defer func() { // politeness; its outcome changes nothing
 		_ = conn.SetDeadline(time.Now().Add(quitTimeout))
-		_ = c.Quit()
+		_, _, _ = c.command(221, "QUIT")
 	}()
-	if err := c.Hello(s.domain); err != nil {
-		return s.failed(ctx, stepHello, err)
+	if err := c.hello(s.domain); err != nil {
+		return "", s.failed(ctx, stepHello, err)
 	}
 	if err := s.startTLS(ctx, c); err != nil {
-		return err
+		return "", err
 	}
 	if err := s.login(ctx, c); err != nil {
-		return err
+		return "", err
 	}
-	if ok, _ := c.Extension("SMTPUTF8"); l.needsUTF8 && !ok {
-		return hopeless(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
+	if l.needsUTF8 && !c.offers("SMTPUTF8") {
+		return "", hopeless(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
 	}
-	// Asked for without need, a next hop without it would bounce the message.
-	c.SkipSMTPUTF8(!l.needsUTF8)
-	if err := c.Mail(l.from); err != nil {
-		return s.failed(ctx, stepFrom, err)
-	}
-	if err := c.Rcpt(l.to); err != nil {
-		return s.failed(ctx, stepTo, err)
-	}
-	w, err := c.Data()
+	answer, step, err := c.send(l)
 	if err != nil {
-		return s.failed(ctx, stepData, err)
+		return "", s.failed(ctx, step, err)
 	}
-	if _, err = w.Write(l.data); err == nil { // Close sends the final dot: never after half a message
-		err = w.Close()
-	}
-	if err != nil {
-		return s.failed(ctx, stepContent, err)
-	}
-	return nil
+	return answer, nil
 }
 
-func (s *SMTP) startTLS(ctx context.Context, c *smtp.Client) error {
-	if s.security == implicit {
-		return nil
-	}
-	offered, _ := c.Extension("STARTTLS")
-	if !offered && s.security == required {
+func (s *SMTP) startTLS(ctx context.Context, c *client) error {
+	offered := c.offers("STARTTLS")
+	switch {
+	case c.tls:
+	case offered:
+		if err := c.startTLS(s.tlsConfig(), s.domain); err != nil {
+			return s.failed(ctx, stepTLS, err)
+		}
+	case s.security == required:
 		return &failure{what: fmt.Sprintf("SMTP server %s offers no STARTTLS, and reset links are not sent in the clear: use smtps:// if it has a port for that, or smtp+insecure:// on a network you trust", s)}
-	}
-	if !offered {
-		return nil
-	}
-	if err := c.StartTLS(s.tlsConfig()); err != nil {
-		return s.failed(ctx, stepTLS, err)
 	}
 	return nil
 }
@@ -95,7 +76,7 @@ func (s *SMTP) startTLS(ctx context.Context, c *smtp.Client) error {
 // login authenticates if there is a user. Over TLS the mechanisms that every
 // server does well come first; in the clear (loopback, smtp+insecure) those
 // that don't show the password.
-func (s *SMTP) login(ctx context.Context, c *smtp.Client) error {
+func (s *SMTP) login(ctx context.Context, c *client) error {
 	if s.user == "" {
 		return nil
 	}
@@ -108,14 +89,13 @@ func (s *SMTP) login(ctx context.Context, c *smtp.Client) error {
 		{"CRAM-MD5", smtp.CRAMMD5Auth(s.user, s.password)},
 		{"SCRAM-SHA-256", smtp.ScramSHA256Auth(s.user, s.password)},
 	}
-	if _, err := c.GetTLSConnectionState(); err != nil {
+	if !c.tls {
 		slices.Reverse(methods)
 	}
-	_, param := c.Extension("AUTH")
-	offered := strings.Fields(param)
+	offered := strings.Fields(c.extensions["AUTH"])
 	for _, m := range methods {
 		if slices.Contains(offered, m.name) {
-			if err := c.Auth(m.auth); err != nil {
+			if err := c.auth(m.auth, s.host, offered); err != nil {
 				return s.failed(ctx, stepLogin, err)
 			}
 			return nil

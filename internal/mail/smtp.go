@@ -145,7 +145,8 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	if s.security == implicit {
 		conn = tls.Client(conn, s.tlsConfig())
 	}
-	return s.deliver(ctx, conn, l)
+	_, err = s.deliver(ctx, conn, l)
+	return err
 }
 
 func (s *SMTP) tlsConfig() *tls.Config {
