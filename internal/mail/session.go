@@ -104,7 +104,23 @@ func (s *SMTP) login(ctx context.Context, c *client) error {
 	return &failure{what: fmt.Sprintf("SMTP server %s offers no login that kwai knows (PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-256): leave user and password out, or try another port", s)}
 }
 
-var enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
+var (
+	enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
+	// The codes that speak of the recipient (RFC 3463, 3.2); 7 and 8 speak of the sender.
+	ofMailbox = regexp.MustCompile(`^5\.1\.([0-69]|\d\d+)$`)
+)
+
+// noMailbox says whether a refusal at a step speaks of the recipient's address,
+// and so will be met again. All others can end: a quota, a rule, a sender or a
+// setting that is put right. What is refused at RCPT TO without a code that says
+// why is the recipient.
+func noMailbox(step string, reply *textproto.Error) bool {
+	if reply.Code/100 != 5 || step != stepTo && step != stepData && step != stepContent {
+		return false
+	}
+	code := enhancedCode.FindString(reply.Msg)
+	return code == "" && step == stepTo || ofMailbox.MatchString(code)
+}
 
 // failed describes what went wrong at a step. What a server says after it has
 // seen the password or the message may quote them (filters like to quote the
@@ -133,7 +149,7 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	default:
 		text = err.Error()
 	}
-	f.permanent = reply != nil && reply.Code/100 == 5 && (step == stepTo || step == stepData || step == stepContent)
+	f.permanent = reply != nil && noMailbox(step, reply)
 	f.what = fmt.Sprintf("SMTP server %s, %s: %s", s, step, line(text, 300))
 	return f
 }

@@ -207,16 +207,28 @@ func TestRefusals(t *testing.T) {
 	for _, tc := range []struct {
 		step      mailtest.Step
 		code      int
+		enhanced  string // "- ": none
 		permanent bool
 		want      string
 	}{
-		{mailtest.RcptTo, 550, true, "RCPT TO: refused with 550 5.7.1 because of"},
-		{mailtest.RcptTo, 451, false, "RCPT TO: refused with 451 4.7.1 because of"},
-		{mailtest.MailFrom, 550, false, "MAIL FROM: refused with 550 5.7.1 because of"},
-		{mailtest.Content, 554, true, "the message: refused with 554 5.7.1"},
-		{mailtest.Content, 451, false, "the message: refused with 451 4.7.1"},
-		{mailtest.RcptTo, mailtest.HangUp, false, "RCPT TO: "},
-		{mailtest.Content, mailtest.HangUp, false, "the message: "},
+		{mailtest.RcptTo, 550, "5.1.1 ", true, "RCPT TO: refused with 550 5.1.1 because of"},
+		{mailtest.RcptTo, 550, "5.1.10 ", true, "RCPT TO: refused with 550 5.1.10 because of"},
+		{mailtest.RcptTo, 550, "- ", true, "RCPT TO: refused with 550 because of"},
+		{mailtest.Content, 550, "5.1.1 ", true, "the message: refused with 550 5.1.1"},
+		{mailtest.RcptTo, 550, "", false, "RCPT TO: refused with 550 5.7.1 because of"},
+		{mailtest.RcptTo, 553, "5.1.8 ", false, "RCPT TO: refused with 553 5.1.8 because of"}, // the sender's
+		{mailtest.RcptTo, 553, "5.1.7 ", false, "RCPT TO: refused with 553 5.1.7 because of"},
+		{mailtest.RcptTo, 552, "5.2.2 ", false, "RCPT TO: refused with 552 5.2.2 because of"},
+		{mailtest.RcptTo, 451, "", false, "RCPT TO: refused with 451 4.7.1 because of"},
+		{mailtest.RcptTo, 451, "- ", false, "RCPT TO: refused with 451 because of"},
+		{mailtest.MailFrom, 550, "", false, "MAIL FROM: refused with 550 5.7.1 because of"},
+		{mailtest.MailFrom, 550, "5.1.1 ", false, "MAIL FROM: refused with 550 5.1.1 because of"},
+		{mailtest.Content, 554, "", false, "the message: refused with 554 5.7.1"},
+		{mailtest.Content, 554, "5.2.0 ", false, "the message: refused with 554 5.2.0"},
+		{mailtest.Content, 554, "- ", false, "the message: refused with 554"},
+		{mailtest.Content, 451, "", false, "the message: refused with 451 4.7.1"},
+		{mailtest.RcptTo, mailtest.HangUp, "", false, "RCPT TO: "},
+		{mailtest.Content, mailtest.HangUp, "", false, "the message: "},
 	} {
 		server := mailtest.Serve(t)
 		m := recovery(t, user)
@@ -225,7 +237,7 @@ func TestRefusals(t *testing.T) {
 		if tc.step == mailtest.Content { // what filters do
 			quote = "because of https://auth.example.org/reset?uuid=" + code
 		}
-		server.RefuseAt(tc.step, tc.code, quote)
+		server.RefuseAt(tc.step, tc.code, tc.enhanced+quote)
 		err := s.Send(t.Context(), m)
 		if err == nil || mail.Permanent(err) != tc.permanent || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s %d: error %v, permanent %t", tc.step, tc.code, err, mail.Permanent(err))
