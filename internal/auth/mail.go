@@ -59,7 +59,18 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		} else if !removed {
 			return ErrNoMail
 		}
+		// It was never mailed; the new one may be dropped.
+		if err := tx.EndRecovery(d.ID); err != nil {
+			return err
+		}
 		e := s.event(tx, d.Type, d.UserID, d.SessionID)
+		if d.Type == EventRecovery {
+			user, err := tx.UserByID(d.UserID)
+			if err != nil {
+				return err
+			}
+			e.ExpiresAt = e.CreatedAt.Add(s.recoveryLife(user))
+		}
 		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
 			e.CreatedAt = d.CreatedAt // when it happened is what they tell
 		}
