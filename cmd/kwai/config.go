@@ -40,9 +40,10 @@ type Settings struct {
 	Bus           string        `env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
 	BusKeep       time.Duration `env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
 
-	SMTP        string `env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
-	MailFrom    string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
-	ServiceName string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
+	SMTP            string `env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
+	SMTPConnections int    `env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
+	MailFrom        string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
+	ServiceName     string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
 
 	CORSOrigins []string `env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
 
@@ -186,6 +187,9 @@ func (s *Settings) finish() error {
 	}
 	if s.DatabaseConnections < 2 || s.DatabaseConnections > 1000 {
 		return &usageError{"--database-connections", fmt.Errorf("%d is not between 2 and 1000", s.DatabaseConnections)}
+	}
+	if s.SMTPConnections < 1 || s.SMTPConnections > 100 {
+		return &usageError{"--smtp-connections", fmt.Errorf("%d is not between 1 and 100", s.SMTPConnections)}
 	}
 	if s.MaxConnections < 1 {
 		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}

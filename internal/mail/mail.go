@@ -80,10 +80,19 @@ func Permanent(err error) bool {
 	return errors.As(err, &f) && f.permanent
 }
 
+// reply is the code of the mail server's answer that err tells of; 0 if of none.
+func reply(err error) int {
+	if f, is := errors.AsType[*failure](err); is {
+		return f.reply
+	}
+	return 0
+}
+
 // failure is every error of Send and of Writer.
 type failure struct {
 	what      string
 	permanent bool
+	reply     int   // the SMTP code that it is about; 0: there was no answer
 	cause     error // kept only for a context's end, which holds no secrets
 }
 

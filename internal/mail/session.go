@@ -149,7 +149,9 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	default:
 		text = err.Error()
 	}
-	f.permanent = reply != nil && noMailbox(step, reply)
+	if reply != nil {
+		f.reply, f.permanent = reply.Code, noMailbox(step, reply)
+	}
 	f.what = fmt.Sprintf("SMTP server %s, %s: %s", s, step, line(text, 300))
 	return f
 }
