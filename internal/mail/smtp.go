@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	gomail "github.com/wneessen/go-mail"
 )
 
 // Limits of one Send.
@@ -128,7 +130,7 @@ func (s *SMTP) String() string { return net.JoinHostPort(s.host, s.port) }
 
 // Send hands m to the server, within 20 s, 5 of them to connect.
 func (s *SMTP) Send(ctx context.Context, m Message) error {
-	l, err := s.letter(m)
+	l, err := s.letter(m, gomail.EncodingQP)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,8 @@ func TestDelivery(t *testing.T) {
 		"Mime-Version":   {"1.0"},
 		"Subject":        {"Choose a new password for auth.example.org"},
 		"To":             {"<jan@example.org>"},
+
+		"X-Auto-Response-Suppress": {"DR, RN, NRN, OOF, AutoReply"},
 	}
 	if !maps.EqualFunc(headers, m.Header, slices.Equal) {
 		t.Errorf("headers are %v, want %v", m.Header, headers)
@@ -112,7 +115,7 @@ func TestDelivery(t *testing.T) {
 // Whatever is in a message's fields, what arrives has the headers of any other.
 func TestInjection(t *testing.T) {
 	t.Parallel()
-	headers := []string{"Auto-Submitted", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To"}
+	headers := []string{"Auto-Submitted", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress"}
 	for _, tc := range []struct {
 		name    string
 		change  func(*mail.Message)
@@ -190,6 +193,63 @@ func TestInjection(t *testing.T) {
 				t.Errorf("SMTPUTF8 asked for: %t", got.UTF8)
 			}
 		})
+	}
+}
+
+// Plain text goes as it is, so that a link is whole wherever a mail is looked at:
+// in short lines but for links. Other text is encoded, though not into files.
+func TestLinksAreWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files, err := mail.NewFiles(dir, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := mailtest.Serve(t)
+	long := strings.Repeat("/a/long/path", 10)
+	for _, tc := range []struct{ site, name, wire, file string }{ // the encodings
+		{"https://auth.example.org", "Jan", "7bit", "7bit"},
+		{"https://auth.example.org" + long, "Jan", "7bit", "7bit"},
+		{"https://auth.example.org", "Jürgen", "quoted-printable", "8bit"},
+	} {
+		m, err := (&mail.Writer{PublicURL: tc.site}).Recovery("id-1", mail.Recipient{Email: user.Email, FirstName: tc.name}, code, now.Add(time.Hour), now)
+		if err == nil {
+			err = errors.Join(newSMTP(t, server.URL()).Send(t.Context(), m), files.Send(t.Context(), m))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mails := server.Mails()
+		names, err := files.Names()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.ReadFile(filepath.Join(dir, names[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for raw, encoding := range map[string]string{string(mails[len(mails)-1].Raw): tc.wire, string(file): tc.file} {
+			if n := strings.Count(raw, "\r\nContent-Transfer-Encoding: "+encoding+"\r\n"); n != 2 {
+				t.Errorf("%s, %s: %d parts are %s, want both:\n%s", tc.site, tc.name, n, encoding, raw)
+			}
+			if encoding == "quoted-printable" {
+				continue
+			}
+			if n := strings.Count(raw, tc.site+"/reset?uuid="+code); n != 2 {
+				t.Errorf("%s, %s: the link is there %d times, want twice:\n%s", tc.site, tc.name, n, raw)
+			}
+			for line := range strings.Lines(raw) {
+				if !strings.HasSuffix(line, "\r\n") || len(line) > 80 && !strings.Contains(line, tc.site) {
+					t.Errorf("%s, %s: the line %q is long, or has no end", tc.site, tc.name, line)
+				}
+			}
+		}
+		if read, err := files.Read(names[0]); err != nil || read.Text != m.Text || read.HTML != m.HTML {
+			t.Errorf("%s, %s: what is read is %+v (%v)", tc.site, tc.name, read, err)
+		}
+		if err := os.Remove(filepath.Join(dir, names[0])); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

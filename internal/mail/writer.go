@@ -135,7 +135,7 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 	}
 	return Message{
 		ID: id, To: to.Email, Date: now,
-		Subject: subject.String(), Text: fill(text.String(), 72), HTML: html.String(),
+		Subject: subject.String(), Text: fill(text.String(), 72), HTML: fillLines(html.String(), 76),
 	}, nil
 }
 
@@ -220,4 +220,13 @@ func fill(text string, width int) string {
 		}
 	}
 	return b.String() + "\n"
+}
+
+// fillLines breaks long lines of HTML, where a line break is a space.
+func fillLines(html string, width int) string {
+	var b strings.Builder
+	for line := range strings.Lines(html) {
+		b.WriteString(fill(line, width))
+	}
+	return b.String()
 }

@@ -242,3 +242,31 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 		}
 	}, corsOf(club))
 }
+
+// A person's unique id is understood however it was copied from the mail; a
+// program's is what it is.
+func TestATypedIDIsUnderstood(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		id := s.recovery("ann@example.org")
+		head, tail := id[:20], id[20:]
+		for _, typed := range []string{
+			id, strings.ToUpper(id), " " + id + " ", id + ".", "\u00a0" + id + "\t.", "3D" + id, "=3D" + id, "<" + id + ">", "\u201c" + id + "\u201d,",
+			head + " " + tail, head + "=\r\n" + tail, head + "=" + tail, head + "\n" + tail, strings.ReplaceAll(id, "-", " - "),
+			strings.ReplaceAll(id, "-", "\u2011"), strings.ReplaceAll(id, "-", "\u2013"), "\u200b" + id + "\ufeff",
+			publicURL + "/reset?uuid=" + id, publicURL + "/reset?uuid=3D" + strings.ToUpper(id) + ">",
+		} {
+			p := s.get("/reset?"+encodeURL("uuid", typed), "").page(t, 200)
+			same(t, fmt.Sprintf("the page's id for %q", typed), p.inputs["uuid"]["value"], id)
+			p = s.submit("/reset", "uuid", typed, "password", "short").page(t, 422)
+			same(t, fmt.Sprintf("the form's id for %q", typed), p.inputs["uuid"]["value"], id)
+			if typed != id {
+				s.post("reset", "", "uuid", typed, "password", better).problem(t, 404)
+			}
+		}
+		for _, typed := range []string{id[1:], id[:35], strings.Replace(id, "-", "_", 1)} {
+			s.get("/reset?"+encodeURL("uuid", typed), "").page(t, 404)
+		}
+		s.submit("/reset", "uuid", " "+strings.ToUpper(id)+".", "password", better).page(t, 200)
+	})
+}
