@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
 	"net/textproto"
 	"strings"
@@ -138,7 +139,9 @@ func (c *client) send(l *letter) (answer, step string, err error) {
 		err = w.Close()
 	}
 	if err == nil {
-		_, answer, err = c.text.ReadResponse(250)
+		var code int
+		code, answer, err = c.text.ReadResponse(250)
+		answer = fmt.Sprintf("%d %s", code, answer)
 	}
 	return answer, stepContent, err
 }

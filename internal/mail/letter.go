@@ -16,6 +16,7 @@ type letter struct {
 	date      time.Time
 	from, to  string // in angle brackets
 	needsUTF8 bool
+	open      bool   // it holds no secret: what the server says of it may be told
 	data      []byte // RFC 5322, CRLF
 }
 
@@ -67,7 +68,7 @@ func (id identity) letter(m Message, beyondASCII gomail.Encoding) (*letter, erro
 		wire = bytes.ReplaceAll(wire, []byte("\r\nContent-Transfer-Encoding: 8bit\r\n"), []byte("\r\nContent-Transfer-Encoding: 7bit\r\n"))
 	}
 	from := netmail.Address{Address: id.from.Address}
-	return &letter{m.Date.UTC(), from.String(), to.String(), needsUTF8, wire}, nil
+	return &letter{date: m.Date.UTC(), from: from.String(), to: to.String(), needsUTF8: needsUTF8, data: wire}, nil
 }
 
 // plain says whether a text can be sent as it is (RFC 5322, 2.1.1): encoded, a

@@ -27,6 +27,7 @@ const (
 	stepTo       = "RCPT TO"
 	stepData     = "DATA"
 	stepContent  = "the message"
+	stepOpen     = "the test message"
 )
 
 // deliver speaks SMTP on conn. A message that was accepted is sent, whatever goes
@@ -53,6 +54,9 @@ func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) (answer st
 		return "", hopeless(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
 	}
 	answer, step, err := c.send(l)
+	if err != nil && step == stepContent && l.open {
+		step = stepOpen
+	}
 	if err != nil {
 		return "", s.failed(ctx, step, err)
 	}

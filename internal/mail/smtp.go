@@ -130,15 +130,27 @@ func (s *SMTP) String() string { return net.JoinHostPort(s.host, s.port) }
 
 // Send hands m to the server, within 20 s, 5 of them to connect.
 func (s *SMTP) Send(ctx context.Context, m Message) error {
+	_, err := s.send(ctx, m, false)
+	return err
+}
+
+// Try sends a message that holds no secret, and returns the server's answer; an
+// error, too, has all of it.
+func (s *SMTP) Try(ctx context.Context, m Message) (answer string, err error) {
+	return s.send(ctx, m, true)
+}
+
+func (s *SMTP) send(ctx context.Context, m Message, open bool) (answer string, err error) {
 	l, err := s.letter(m, gomail.EncodingQP)
 	if err != nil {
-		return err
+		return "", err
 	}
+	l.open = open
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	socket, err := s.dial(ctx, "tcp", s.String())
 	if err != nil {
-		return s.failed(ctx, stepConnect, err)
+		return "", s.failed(ctx, stepConnect, err)
 	}
 	defer socket.Close()
 	// The protocol client knows no contexts: closing the socket is what ends it.
@@ -147,8 +159,7 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	if s.security == implicit {
 		conn = tls.Client(conn, s.tlsConfig())
 	}
-	_, err = s.deliver(ctx, conn, l)
-	return err
+	return s.deliver(ctx, conn, l)
 }
 
 func (s *SMTP) tlsConfig() *tls.Config {

@@ -85,6 +85,11 @@ func (w *Writer) NewNetwork(id string, to Recipient, o Occasion, now time.Time) 
 	return w.compose("new_network", id, to, o.content(), now)
 }
 
+// Test is for whoever runs the server: it shows that mails arrive.
+func (w *Writer) Test(id string, to Recipient, now time.Time) (Message, error) {
+	return w.compose("test", id, to, content{When: utc(now)}, now)
+}
+
 func (w *Writer) link(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
 	if uuid.Validate(code) != nil { // its error quotes the id
 		return Message{}, hopeless("the unique id is not a UUID")
@@ -146,7 +151,7 @@ var templates embed.FS
 // program and not a mail. Each .txt defines its subject, each .html its body.
 var texts, htmls = func() (map[string]*texttemplate.Template, map[string]*htmltemplate.Template) {
 	t, h := map[string]*texttemplate.Template{}, map[string]*htmltemplate.Template{}
-	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed", "new_network"} {
+	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed", "new_network", "test"} {
 		t[kind] = texttemplate.Must(texttemplate.ParseFS(templates, "templates/layout.txt", "templates/"+kind+".txt"))
 		h[kind] = htmltemplate.Must(htmltemplate.ParseFS(templates, "templates/layout.html", "templates/"+kind+".html"))
 	}
