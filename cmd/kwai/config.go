@@ -19,6 +19,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
+	"golang.org/x/net/idna"
 
 	"kwai/internal/auth"
 	"kwai/internal/password"
@@ -32,6 +33,7 @@ type Settings struct {
 
 	Listen        string        `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
 	PublicURL     string        `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
+	SiteURL       string        `env:"KWAI_SITE_URL" name:"site-url" placeholder:"URL" help:"The site that people come back to: mails and pages link to it, and / leads there. Default: none."`
 	TLSCert       string        `env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
 	TLSKey        string        `env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
 	Data          string        `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
@@ -210,6 +212,17 @@ func (s *Settings) finish() error {
 		u.Path = strings.TrimRight(u.Path, "/")
 		u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPorts[u.Scheme]) // as browsers write an Origin
 		s.publicURL = u
+	}
+	if s.SiteURL != "" {
+		u, err := url.Parse(s.SiteURL)
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+			return &usageError{"--site-url", fmt.Errorf("%q is not a URL such as https://club.example.org", s.SiteURL)}
+		}
+		host, err := idna.Lookup.ToASCII(u.Hostname()) // or links would have it percent-encoded
+		if err == nil && host != u.Hostname() {
+			u.Host = strings.Replace(u.Host, u.Hostname(), host, 1)
+		}
+		s.SiteURL = u.String()
 	}
 	return nil
 }

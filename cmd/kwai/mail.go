@@ -155,7 +155,7 @@ func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if err != nil {
 		return err
 	}
-	writer := &mail.Writer{PublicURL: s.publicURL.String(), Service: s.ServiceName}
+	writer := &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName}
 	m, err := writer.Test(uuid.NewString(), mail.Recipient{Email: cmd.Address}, time.Now())
 	if err != nil {
 		return err

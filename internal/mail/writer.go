@@ -20,6 +20,8 @@ import (
 type Writer struct {
 	// PublicURL is where the pages /reset and /recover are, without query.
 	PublicURL string
+	// SiteURL is where mails lead at their end; "": nowhere.
+	SiteURL string
 	// Service is the name shown, in subjects too.
 	Service string
 }
@@ -103,7 +105,7 @@ func (w *Writer) link(kind, id string, to Recipient, code string, expires, now t
 // content is what the templates show.
 type content struct {
 	Name, Email, Service     string
-	Home, Recover, Reset     string // addresses of pages
+	Home, Recover, Reset     string // addresses of pages; Home may be empty
 	Code, Link, Valid, Until string // of a recovery or invitation
 	When, From               string // of a notice; From is a sentence, or empty
 	By                       string // of a changed password; may be empty
@@ -123,7 +125,7 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 	if c.Service == "" {
 		c.Service = u.Hostname()
 	}
-	c.Home, c.Recover, c.Reset = u.String(), u.JoinPath("recover").String(), u.JoinPath("reset").String()
+	c.Home, c.Recover, c.Reset = w.SiteURL, u.JoinPath("recover").String(), u.JoinPath("reset").String()
 	c.Link = c.Reset + "?uuid=" + c.Code
 
 	var subject, text, html bytes.Buffer

@@ -267,3 +267,27 @@ func TestWriterRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Each mail leads to the site, if there is one, and to no page that isn't there.
+func TestMailsLeadToTheSite(t *testing.T) {
+	t.Parallel()
+	const site = "https://club.example.org/login?a=b&c=d"
+	for _, set := range []string{"", site} {
+		w := mail.Writer{PublicURL: "https://auth.example.org", SiteURL: set}
+		m, err := w.NewNetwork("a", user, there, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.HasSuffix(m.Text, "\n\n"+site+"\n"); got != (set != "") {
+			t.Errorf("with the site %q the text ends so:\n%s", set, m.Text)
+		}
+		if got := strings.Contains(m.HTML, `href="https://club.example.org/login?a=b&amp;c=d"`); got != (set != "") {
+			t.Errorf("with the site %q the HTML is\n%s", set, m.HTML)
+		}
+		for _, found := range regexp.MustCompile(`https://auth\.example\.org[^\s"<]*`).FindAllString(m.Text+m.HTML, -1) {
+			if !strings.HasSuffix(found, "/recover") {
+				t.Errorf("with the site %q there is a link to %s", set, found)
+			}
+		}
+	}
+}

@@ -270,3 +270,39 @@ func TestATypedIDIsUnderstood(t *testing.T) {
 		s.submit("/reset", "uuid", " "+strings.ToUpper(id)+".", "password", better).page(t, 200)
 	})
 }
+
+// Who has done what the pages are for goes on to the site, if there is one; so
+// does who opens the server itself.
+func TestPagesLeadToTheSite(t *testing.T) {
+	const club = "https://club.example.org/login?from=kwai&x=y"
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		id := s.recovery("ann@example.org")
+		s.user("bob@example.org", good)
+		bobs := s.recovery("bob@example.org")
+		s.revoke("bob@example.org")
+		for what, p := range map[string]page{
+			"sent":    s.submit("/recover", "email", "ann@example.org").page(t, 200),
+			"done":    s.submit("/reset", "uuid", id, "password", better).page(t, 200),
+			"revoked": s.get("/reset?uuid="+bobs, "").page(t, 403),
+			"invalid": s.get("/reset?uuid=00000000-0000-4000-8000-000000000000", "").page(t, 404),
+		} {
+			if !slices.Contains(p.links, club) {
+				t.Errorf("%s: the links are %q", what, p.links)
+			}
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			r := s.request(method, "/", nil)
+			response, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			same(t, method+" /: the status", response.StatusCode, http.StatusFound)
+			same(t, method+" /: where it leads", response.Header.Get("Location"), club)
+		}
+		s.post("", "").problem(t, 404)
+		s.get("/other", "").problem(t, 404)
+		s.send("POST", "/", "", urlencoded, "").problem(t, 405)
+	}, func(s *setup) { s.web.SiteURL = club })
+}

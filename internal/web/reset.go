@@ -47,7 +47,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := resetPage{UUID: typedID(f.optional("uuid")), MinLength: password.MinLength}
+	page := resetPage{UUID: typedID(strings.TrimSpace(f.optional("uuid"))), MinLength: password.MinLength}
 	chosen := f.optional("password")
 	_, err = s.Rules.RecoveryUser(r.Context(), page.UUID)
 	page.FromLink = err == nil // it need not be typed again
@@ -61,7 +61,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseReset(w, r, page, err)
 	}
-	renderPage(w, http.StatusOK, "done", nil)
+	renderPage(w, http.StatusOK, "done", s.SiteURL)
 	return nil
 }
 
@@ -71,9 +71,9 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 	p.headers(w.Header(), err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		renderPage(w, p.Status, "revoked", nil)
+		renderPage(w, p.Status, "revoked", s.SiteURL)
 	case errors.Is(err, auth.ErrRecovery) && token.ValidRecoveryID(page.UUID):
-		renderPage(w, p.Status, "invalid", nil)
+		renderPage(w, p.Status, "invalid", s.SiteURL)
 	case errors.Is(err, auth.ErrRecovery):
 		page.UUIDError = "This is not a unique id from one of our mails. Copy it from the mail."
 		renderPage(w, p.Status, "reset", page)
@@ -107,5 +107,5 @@ func typedID(text string) string {
 	if found := idInText.FindStringSubmatch(cleaned); found != nil {
 		return found[1]
 	}
-	return strings.TrimSpace(text)
+	return text
 }
