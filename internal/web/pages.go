@@ -100,8 +100,9 @@ func renderPage(w http.ResponseWriter, status int, name string, data any) {
 }
 
 // site answers GET / where there is a site to go on to.
-func (s *Server) site(w http.ResponseWriter, r *http.Request) error {
-	http.Redirect(w, r, s.SiteURL, http.StatusFound)
+func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Location", s.SiteURL)
+	w.WriteHeader(http.StatusFound)
 	return nil
 }
 

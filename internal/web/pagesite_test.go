@@ -292,13 +292,8 @@ func TestPagesLeadToTheSite(t *testing.T) {
 			}
 		}
 		for _, method := range []string{"GET", "HEAD"} {
-			r := s.request(method, "/", nil)
-			response, err := http.DefaultTransport.RoundTrip(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			response.Body.Close()
-			same(t, method+" /: the status", response.StatusCode, http.StatusFound)
+			response := s.send(method, "/", "", "", "")
+			same(t, method+" /: the status", response.Status, http.StatusFound)
 			same(t, method+" /: where it leads", response.Header.Get("Location"), club)
 		}
 		s.post("", "").problem(t, 404)
