@@ -19,6 +19,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
+	"golang.org/x/net/idna"
 
 	"kwai/internal/auth"
 	"kwai/internal/password"
@@ -32,6 +33,7 @@ type Settings struct {
 
 	Listen        string        `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
 	PublicURL     string        `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
+	SiteURL       string        `env:"KWAI_SITE_URL" name:"site-url" placeholder:"URL" help:"The site that people come back to: mails and pages link to it, and / leads there. Default: none."`
 	TLSCert       string        `env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
 	TLSKey        string        `env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
 	Data          string        `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
@@ -40,9 +42,10 @@ type Settings struct {
 	Bus           string        `env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
 	BusKeep       time.Duration `env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
 
-	SMTP        string `env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
-	MailFrom    string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
-	ServiceName string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
+	SMTP            string `env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
+	SMTPConnections int    `env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
+	MailFrom        string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
+	ServiceName     string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
 
 	CORSOrigins []string `env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
 
@@ -187,6 +190,9 @@ func (s *Settings) finish() error {
 	if s.DatabaseConnections < 2 || s.DatabaseConnections > 1000 {
 		return &usageError{"--database-connections", fmt.Errorf("%d is not between 2 and 1000", s.DatabaseConnections)}
 	}
+	if s.SMTPConnections < 1 || s.SMTPConnections > 100 {
+		return &usageError{"--smtp-connections", fmt.Errorf("%d is not between 1 and 100", s.SMTPConnections)}
+	}
 	if s.MaxConnections < 1 {
 		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
 	}
@@ -206,6 +212,17 @@ func (s *Settings) finish() error {
 		u.Path = strings.TrimRight(u.Path, "/")
 		u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPorts[u.Scheme]) // as browsers write an Origin
 		s.publicURL = u
+	}
+	if s.SiteURL != "" {
+		u, err := url.Parse(s.SiteURL)
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+			return &usageError{"--site-url", fmt.Errorf("%q is not a URL such as https://club.example.org", s.SiteURL)}
+		}
+		host, err := idna.Lookup.ToASCII(u.Hostname()) // or links would have it percent-encoded
+		if err == nil && host != u.Hostname() {
+			u.Host = strings.Replace(u.Host, u.Hostname(), host, 1)
+		}
+		s.SiteURL = u.String()
 	}
 	return nil
 }

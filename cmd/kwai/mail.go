@@ -5,15 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/url"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"kwai/internal/auth"
+	"kwai/internal/mail"
 )
 
 type mailCmd struct {
 	List   mailListCmd   `cmd:"" help:"List the mail that waits, and what could not be delivered."`
 	Resend mailResendCmd `cmd:"" help:"Send undelivered mail again, a recovery with a new link."`
+	Drop   mailDropCmd   `cmd:"" help:"Give undelivered mail up: it is neither sent nor kept."`
+	Test   mailTestCmd   `cmd:"" help:"Send a mail now, and say what the mail server answered."`
 }
 
 // mailView is an undelivered mail as it is printed.
@@ -102,4 +109,69 @@ func (cmd *mailResendCmd) Run(ctx context.Context, s *Settings, c console) error
 		}
 		return nil
 	})
+}
+
+type mailDropCmd struct {
+	IDs []string `arg:"" name:"id" help:"The mails' ids, as list prints them."`
+}
+
+func (cmd *mailDropCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		var unknown []string
+		for _, id := range cmd.IDs {
+			switch err := rules.DropMail(ctx, id); {
+			case errors.Is(err, auth.ErrNoMail):
+				unknown = append(unknown, id)
+			case err != nil:
+				return err
+			}
+		}
+		if n := len(cmd.IDs) - len(unknown); n > 0 {
+			fmt.Fprintf(c.out, "%d dropped\n", n)
+		}
+		if len(unknown) > 0 {
+			return fmt.Errorf("%w (%s)", auth.ErrNoMail, strings.Join(unknown, ", "))
+		}
+		return nil
+	})
+}
+
+type mailTestCmd struct {
+	Address string `arg:"" help:"Whom to send it to."`
+}
+
+func (cmd *mailTestCmd) Help() string {
+	return "It takes the server's settings (--smtp, --mail-from, --public-url, --service-name), and needs neither the server nor the database."
+}
+
+func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
+	if s.publicURL == nil && !onLoopback(s.Listen) {
+		return &usageError{"--public-url", errors.New("it is required: the sender and the links are made of it")}
+	}
+	if s.publicURL == nil { // as serve would make it
+		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.Listen}
+	}
+	sender, err := s.sender()
+	if err != nil {
+		return err
+	}
+	writer := &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName}
+	m, err := writer.Test(uuid.NewString(), mail.Recipient{Email: cmd.Address}, time.Now())
+	if err != nil {
+		return err
+	}
+	switch sender := sender.(type) {
+	case *mail.SMTP:
+		answer, err := sender.Try(ctx, m)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.out, "%s took the mail to %s: %s\n", sender, m.To, oneLine(errors.New(answer)))
+	case *mail.Files:
+		if err := errors.Join(sender.MakeFolder(), sender.Send(ctx, m)); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.out, "No mail server is set (--smtp): the mail was written to %s.\n", sender.Folder())
+	}
+	return nil
 }

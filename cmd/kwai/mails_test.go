@@ -63,3 +63,49 @@ func TestWithoutAMailServerMailIsWrittenToFiles(t *testing.T) {
 		}
 	})
 }
+
+// A test mail goes now, without server and database, and what the mail server
+// says of it is told in full.
+func TestATestMailTellsWhatTheServerAnswers(t *testing.T) {
+	t.Parallel()
+	m := mailtest.Serve(t)
+	data := t.TempDir()
+	send := func(args ...string) (code int, out, errs string) {
+		t.Helper()
+		var stdout, stderr strings.Builder
+		args = append([]string{"mail", "test", "ann@example.org", "--data=" + data, "--public-url=https://auth.example.org"}, args...)
+		code = run(t.Context(), args, console{strings.NewReader(""), &stdout, &stderr})
+		return code, stdout.String(), stderr.String()
+	}
+	want := func(what string, code, wantCode int, text, wantText string) {
+		t.Helper()
+		if code != wantCode || !strings.Contains(text, wantText) || strings.Count(text, "\n") != 1 {
+			t.Errorf("%s: exit %d, %q; want %d, %q in one line", what, code, text, wantCode, wantText)
+		}
+	}
+	code, out, errs := send("--smtp=" + m.URL())
+	want("taken", code, 0, out+errs, m.Addr()+" took the mail to ann@example.org: 250 ")
+	if mails := m.Mails(); len(mails) != 1 || mails[0].To != "ann@example.org" || mails[0].Subject != "A test mail from auth.example.org" {
+		t.Errorf("mails %+v", mails)
+	}
+	for _, step := range []mailtest.Step{mailtest.MailFrom, mailtest.RcptTo, mailtest.Content} {
+		m.RefuseAt(step, 554, "5.7.1 not from you, see the rules")
+		code, out, errs = send("--smtp=" + m.URL())
+		want(string(step), code, 1, out+errs, "refused with 554 5.7.1 not from you, see the rules")
+		m.RefuseAt(step, 0, "")
+	}
+	m.Stop()
+	code, out, errs = send("--smtp=" + m.URL())
+	want("away", code, 1, out+errs, "connection refused")
+	code, out, errs = send()
+	want("no server is set", code, 0, out+errs, filepath.Join(data, "mail"))
+	files, err := filepath.Glob(data + "/mail/*.eml")
+	if err != nil || len(files) != 1 {
+		t.Errorf("files %q (%v)", files, err)
+	}
+	if entries, err := os.ReadDir(data); err != nil || len(entries) != 1 {
+		t.Errorf("more than mail was made: %v (%v)", entries, err)
+	}
+	code, out, errs = send("--listen=0.0.0.0:1", "--public-url=")
+	want("no public URL", code, 2, out+errs, "--public-url")
+}

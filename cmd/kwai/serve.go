@@ -140,11 +140,12 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	rules.Settings.Issuer = s.publicURL.String()
 	mails := &mail.Subscriber{
 		Rules:  rules,
-		Writer: &mail.Writer{PublicURL: s.publicURL.String(), Service: s.ServiceName},
+		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName},
 		Sender: sender,
 		Log:    log,
 	}
 	buses := map[string]*bus.Bus{auth.SubscriberMail: bus.New(db, mails, log)}
+	buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
 	rules.Published = func(subscriber string) {
 		if b := buses[subscriber]; b != nil { // another server may tell it
 			b.Wake()
@@ -164,7 +165,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if err != nil {
 		return err
 	}
-	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: log}
+	site := &web.Server{Rules: rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: log}
 	if cmd.Dev {
 		site.DevMail, _ = sender.(*mail.Files)
 	}

@@ -18,6 +18,7 @@ import (
 
 type userCmd struct {
 	Create   userCreateCmd   `cmd:"" help:"Make an account and print its id."`
+	Invite   userInviteCmd   `cmd:"" help:"Mail a user without a password a link to choose one, again."`
 	Show     userShowCmd     `cmd:"" help:"Show an account."`
 	List     userListCmd     `cmd:"" help:"List all accounts."`
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
@@ -72,6 +73,20 @@ func (cmd *userCreateCmd) Run(ctx context.Context, s *Settings, c console) error
 		id, err := rules.CreateUser(ctx, n)
 		if err == nil {
 			fmt.Fprintln(c.out, id)
+		}
+		return err
+	})
+}
+
+type userInviteCmd struct {
+	Email string `arg:"" help:"The e-mail address."`
+}
+
+func (cmd *userInviteCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		user, err := rules.Invite(ctx, cmd.Email)
+		if err == nil {
+			fmt.Fprintf(c.out, "%s is mailed a link that works for %v; a running server sends it.\n", user.Email, s.InvitationLife)
 		}
 		return err
 	})

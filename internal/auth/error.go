@@ -66,6 +66,8 @@ var (
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
 	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
+	ErrHasPassword = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
+	ErrUserRevoked = refuse(Conflict, "The user is revoked: kwai user enact comes first.")
 	ErrNoMail      = refuse(NotFound, "There is no undelivered mail with that id.")
 	errThrottled   = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
 	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")

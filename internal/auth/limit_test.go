@@ -14,6 +14,7 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/store"
 	"kwai/internal/testing/need"
+	"kwai/internal/token"
 )
 
 // Where logins come from.
@@ -450,5 +451,116 @@ func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
 		ok(t, s.Reset(from(t.Context(), home), id, oldPassword))
 		s.deliver(t)
 		ask("a stranger after that")
+	})
+}
+
+// Links that have ended hold up none either: there must be one that works, or that
+// will once it is mailed.
+func TestLinksThatEndedHoldUpNone(t *testing.T) {
+	limited(t, func(l *auth.Limits) { l.MailHour = 1 }, func(t *testing.T, s *server, c *clock) {
+		request := func() {
+			ok(t, s.Recover(from(t.Context(), cafe), ann))
+			must(s.TakeRecoveries(t.Context()))(t)
+		}
+		held := func(what string) {
+			t.Helper()
+			request()
+			if mails := s.deliver(t); len(mails) != 0 {
+				t.Errorf("%s: %d mails, want none beside the one before", what, len(mails))
+			}
+		}
+		s.recover(t, ann)
+		for _, tc := range []struct {
+			name string
+			end  func()
+		}{
+			{"a key was revoked", func() { must(s.RevokeKey(t.Context(), s.keys(t, token.MAC)[0].ID))(t); follow(t, s) }},
+			{"a key was revoked while the mail server was away", func() {
+				c.advance(s.Settings.RecoveryLife)
+				request()
+				never := s.made(t, s.outbox(t)[0].Event)
+				must(s.RevokeKey(t.Context(), s.keys(t, token.MAC)[0].ID))(t)
+				follow(t, s)
+				request() // it is as good
+				mails := s.deliver(t)
+				if len(mails) != 1 || idIn(t, mails[0]) == never {
+					t.Fatalf("mails %v, want one with a link under another key", mails)
+				}
+				s.wantReset(t, "a revoked key's id", never, auth.ErrRecovery)
+				ok(t, s.Reset(t.Context(), idIn(t, mails[0]), newPassword))
+				s.deliver(t)
+			}},
+			{"a backup was restored", func() {
+				now := fmt.Sprint(c.now().UnixMicro())
+				s.exec(t, `UPDATE recoveries SET ended_at = `+now+` WHERE ended_at IS NULL`)
+				s.exec(t, `UPDATE users SET recovery_requested_at = `+now)
+			}},
+			{"a backup was restored that had a request", func() {
+				c.advance(s.Settings.RecoveryLife)
+				request() // nothing is made of it yet
+				c.advance(time.Second)
+				s.exec(t, `UPDATE users SET recovery_requested_at = `+fmt.Sprint(c.now().UnixMicro()))
+			}},
+			{"it was revoked and enacted while the mail server was away", func() {
+				c.advance(s.Settings.RecoveryLife)
+				request()
+				s.made(t, s.outbox(t)[0].Event)
+				ok(t, s.Revoke(t.Context(), ann))
+				if mails := s.deliver(t); len(mails) != 0 {
+					t.Errorf("a revoked user is mailed: %v", mails)
+				}
+				ok(t, s.Enact(t.Context(), ann))
+			}},
+			{"its life is over", func() {
+				s.Settings.RecoveryLife = time.Minute
+				c.advance(2 * time.Hour)
+				s.recover(t, ann)
+				held("a link that is to live for a minute")
+				c.advance(time.Minute)
+			}},
+		} {
+			held("before " + tc.name)
+			c.advance(time.Second)
+			tc.end()
+			c.advance(time.Second)
+			s.recover(t, ann)
+		}
+
+		// One that waits to be mailed is as good as one that was.
+		c.advance(time.Minute)
+		request()
+		c.advance(time.Second)
+		request()
+		if n := len(s.outbox(t)); n != 1 {
+			t.Errorf("%d recoveries wait, want the first", n)
+		}
+	})
+}
+
+// Whoever asks for a recovery of an account that was just made gives it another
+// link, not one that ends earlier.
+func TestNobodyShortensAnInvitation(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.Settings.Limits.Off = false
+		must(s.CreateUser(t.Context(), auth.NewUser{Email: ann}))(t)
+		ok(t, s.Recover(t.Context(), ann)) // before the invitation is mailed
+		must(s.TakeRecoveries(t.Context()))(t)
+		s.deliver(t)
+		c.advance(time.Hour)
+		id := s.recover(t, ann)
+		c.advance(s.Settings.InvitationLife - time.Microsecond)
+		s.wantReset(t, "just before the end of an invitation", id, nil)
+
+		// An invited user's mail that is sent again, too.
+		const bob = "bob@example.org"
+		must(s.CreateUser(t.Context(), auth.NewUser{Email: bob}))(t)
+		s.deliver(t)
+		c.advance(time.Second)
+		ok(t, s.Recover(t.Context(), bob))
+		must(s.TakeRecoveries(t.Context()))(t)
+		ok(t, s.ResendMail(t.Context(), s.outbox(t)[0].ID))
+		mails := s.deliver(t)
+		c.advance(s.Settings.InvitationLife - time.Microsecond)
+		s.wantReset(t, "just before the end of one sent again", idIn(t, mails[0]), nil)
 	})
 }

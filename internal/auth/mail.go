@@ -59,7 +59,18 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		} else if !removed {
 			return ErrNoMail
 		}
+		// It was never mailed; the new one may be dropped.
+		if err := tx.EndRecovery(d.ID); err != nil {
+			return err
+		}
 		e := s.event(tx, d.Type, d.UserID, d.SessionID)
+		if d.Type == EventRecovery {
+			user, err := tx.UserByID(d.UserID)
+			if err != nil {
+				return err
+			}
+			e.ExpiresAt = e.CreatedAt.Add(s.recoveryLife(user))
+		}
 		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
 			e.CreatedAt = d.CreatedAt // when it happened is what they tell
 		}
@@ -67,5 +78,29 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 			return err
 		}
 		return tx.Publish(e, SubscriberMail)
+	})
+}
+
+// DropMail gives an undelivered mail up for good. A link in it ends: nobody has
+// it, and a later request must not be spared for it. ErrNoMail if there is none
+// such.
+func (s *Service) DropMail(ctx context.Context, id string) error {
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		d, err := tx.DeliveryByID(SubscriberMail, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return ErrNoMail
+		}
+		if err != nil {
+			return err
+		}
+		if removed, err := tx.Delivered(SubscriberMail, id); err != nil {
+			return err
+		} else if !removed { // it was delivered in between
+			return ErrNoMail
+		}
+		if err := tx.EndRecovery(id); err != nil {
+			return err
+		}
+		return recordCommand(tx, TraceDropped, d.UserID)
 	})
 }

@@ -350,7 +350,11 @@ func (m *model) take(t *rapid.T) {
 	for _, email := range m.emails {
 		at, asked := m.asked[email]
 		if user := m.users[email]; asked && user != nil && !user.revoked {
-			m.published(t, user, auth.EventRecovery, at, m.s.Settings.RecoveryLife)
+			life := m.s.Settings.RecoveryLife
+			if user.password == "" { // never to shorten an invitation
+				life = m.s.Settings.InvitationLife
+			}
+			m.published(t, user, auth.EventRecovery, at, life)
 			published++
 		}
 	}

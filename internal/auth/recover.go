@@ -89,7 +89,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				continue
 			}
 			if err == nil {
-				err = s.tellRecovery(tx, user.ID, r)
+				err = s.tellRecovery(tx, user, r)
 			}
 			if err != nil {
 				return err
@@ -111,9 +111,10 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 }
 
 // manyRecoveries says that an account has had enough recoveries for now. Nobody
-// is told: the ones before it are as good. Those from before the password was
-// changed aren't: whoever has it could use them up, change it, and so keep the
-// owner from a link.
+// is told, for there is a link that works, or will once it is mailed. Where there
+// is none (a key was revoked, a backup restored, its life is over) the account
+// hasn't had enough. Nor do those count from before the password was changed:
+// whoever has it could use them up, change it, and so keep the owner from a link.
 func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (bool, error) {
 	l := s.Settings.Limits
 	if l.Off {
@@ -123,29 +124,41 @@ func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (
 	if !user.PasswordSetAt.After(now) {
 		changed = user.PasswordSetAt
 	}
+	hour := firstID(later(now.Add(-time.Hour), changed))
 	// What lies ahead was requested while a clock was: it must not hold up now's.
 	ahead := firstID(now.Add(store.ClockSlack))
-	n, err := tx.TracesOf(user.ID, EventRecovery, firstID(later(now.Add(-time.Hour), changed)), ahead)
-	if err != nil || n >= int64(l.MailHour) {
-		return true, err
+	n, err := tx.TracesOf(user.ID, EventRecovery, hour, ahead)
+	if err == nil && n < int64(l.MailHour) {
+		n, err = tx.TracesOf(user.ID, EventRecovery, firstID(later(now.Add(-l.MailPause), changed)), ahead)
 	}
-	n, err = tx.TracesOf(user.ID, EventRecovery, firstID(later(now.Add(-l.MailPause), changed)), ahead)
-	return n > 0, err
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return tx.RecoveryGood(user.ID, SubscriberMail, hour, tx.Now)
 }
 
 // tellRecovery tells of a request under its own id and time: the recovery begins
 // with the request.
-func (s *Service) tellRecovery(tx *store.Tx, userID string, r store.RecoveryRequest) error {
+func (s *Service) tellRecovery(tx *store.Tx, user store.User, r store.RecoveryRequest) error {
 	err := tx.Record(store.Trace{
-		ID: r.ID, At: r.RequestedAt, Kind: EventRecovery, UserID: userID, Address: r.Address, UserAgent: r.UserAgent,
+		ID: r.ID, At: r.RequestedAt, Kind: EventRecovery, UserID: user.ID, Address: r.Address, UserAgent: r.UserAgent,
 	})
 	if err != nil {
 		return err
 	}
 	return tx.Publish(store.Event{
-		ID: r.ID, Type: EventRecovery, UserID: userID,
-		CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.Settings.RecoveryLife),
+		ID: r.ID, Type: EventRecovery, UserID: user.ID,
+		CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.recoveryLife(user)),
 	}, s.subscribers(EventRecovery)...)
+}
+
+// recoveryLife is a new link's. As it ends the one before, it lives as long as an
+// invitation where no password was ever chosen: else anybody could shorten that.
+func (s *Service) recoveryLife(user store.User) time.Duration {
+	if user.PasswordHash == "" {
+		return max(s.Settings.RecoveryLife, s.Settings.InvitationLife)
+	}
+	return s.Settings.RecoveryLife
 }
 
 // FollowRecoveries takes the requests, at fixed times, until ctx ends.
@@ -183,7 +196,11 @@ type RecoveryMail struct {
 // requested, it was used, has expired, or the user is revoked.
 func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m RecoveryMail, ok bool, err error) {
 	m.User, err = s.Store.Read(ctx).UserByID(event.UserID)
-	if err != nil || !m.User.RevokedAt.IsZero() || !s.Store.Now().Before(event.ExpiresAt) {
+	if err == nil && !m.User.RevokedAt.IsZero() {
+		// It isn't mailed any more, so no later request must be spared for it.
+		return m, false, s.Store.One(ctx, func(tx *store.Tx) error { return tx.EndRecovery(event.ID) })
+	}
+	if err != nil || !s.Store.Now().Before(event.ExpiresAt) {
 		return m, false, err
 	}
 	keys, err := s.Keys.fresh(ctx)

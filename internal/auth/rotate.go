@@ -278,7 +278,7 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 			return err
 		}
 		if r.Purpose == token.MAC {
-			r.Recoveries, err = tx.EndRecoveriesUnder(id)
+			r.Recoveries, err = tx.EndRecoveriesUnder(id, SubscriberMail)
 		}
 		return err
 	})
@@ -313,7 +313,7 @@ func (s *Service) SettleRevoked(ctx context.Context, r Revoked) error {
 		return nil
 	}
 	return s.Store.One(ctx, func(tx *store.Tx) error {
-		_, err := tx.EndRecoveriesUnder(r.ID)
+		_, err := tx.EndRecoveriesUnder(r.ID, SubscriberMail)
 		return err
 	})
 }

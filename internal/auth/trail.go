@@ -14,6 +14,7 @@ const (
 	TraceNotChanged  = "user.password-refused" // a session's user gave a wrong current password
 	TraceUnlocked    = "user.unlocked"         // an operator had an account's failures forgotten
 	TraceResent      = "mail.resent"           // an operator had an undelivered mail sent again
+	TraceDropped     = "mail.dropped"          // an operator gave an undelivered mail up
 	TraceKeyMade     = "key.made"              // a server key, which becomes active later
 	TraceKeyRevoked  = "key.revoked"           // what was made with it is refused from now on
 	TraceKeyResealed = "key.resealed"          // sealed under another master key

@@ -69,6 +69,31 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 	return user.ID, nil
 }
 
+// Invite mails a user who has no password yet a link to choose one, as if the
+// account were new; links from before end. ErrHasPassword, ErrUserRevoked.
+func (s *Service) Invite(ctx context.Context, email string) (store.User, error) {
+	user, err := s.User(ctx, email)
+	if err != nil {
+		return user, err
+	}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		now, err := tx.UserByID(user.ID)
+		switch {
+		case err != nil:
+			return err
+		case !now.RevokedAt.IsZero():
+			return ErrUserRevoked
+		case now.PasswordHash != "":
+			return ErrHasPassword
+		}
+		return s.tell(ctx, tx, told{kind: EventInvitation, reason: ByCommand, user: user.ID})
+	})
+	if err == nil {
+		s.published(EventInvitation)
+	}
+	return user, err
+}
+
 // choose checks a new password and hashes it.
 func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
 	if err := checkPassword("password", pw, user); err != nil {

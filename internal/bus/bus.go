@@ -12,12 +12,14 @@
 // that isn't accepted is tried again after 1, 2, 4, 8 and then every 15 seconds,
 // and a last time just before it expires; then it is kept as a dead letter. One
 // whose subscriber says [ErrRefused] is tried more seldom, up to 10 minutes
-// apart. [NewOutside] is for one outside, such as a [NATS] server: it is told
+// apart, one of which it says [ErrLater] up to 5 minutes; [ErrAllLater] holds up
+// all of them. [NewOutside] is for one outside, such as a [NATS] server: it is told
 // every event, one after the other; one that isn't accepted holds up the others
 // until it is, or is too old.
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,11 +47,18 @@ type Subscriber interface {
 // soon, because the other side understood it and said no.
 var ErrRefused = errors.New("refused")
 
+// ErrLater is wrapped by the error of a delivery to which the other side said: not
+// now. Some count such tries, and would never take what is tried every 15 seconds.
+var ErrLater = errors.New("not now")
+
+// ErrAllLater is an ErrLater that goes for whatever is delivered next, too.
+var ErrAllLater = fmt.Errorf("nothing for now: %w", ErrLater)
+
 const (
 	leaseLife  = 10 * time.Second
 	leaseEvery = 3 * time.Second
 
-	batch     = 8                // deliveries under way at the same time
+	batch     = 2                // deliveries under way at the same time, by default
 	row       = 64               // deliveries one after the other, noted together
 	patience  = 30 * time.Second // for one delivery
 	lookEvery = time.Second      // at the outbox, where nobody wakes the bus
@@ -58,29 +67,37 @@ const (
 	maxWait        = 15 * time.Second
 	maxWaitOutside = 2 * time.Second // others wait behind it
 	maxWaitRefused = 10 * time.Minute
-	maxReason      = 300 // bytes of a stored error
+	maxWaitLater   = 5 * time.Minute
+	firstRest      = 15 * time.Second // after ErrAllLater; each further one doubles it
+	maxReason      = 300              // bytes of a stored error
 )
 
 // Bus delivers to one subscriber.
 type Bus struct {
+	// AtOnce is how many deliveries are under way at the same time, two unless it
+	// is set before Run.
+	AtOnce int
+
 	store      *store.Store
 	subscriber Subscriber
 	log        *slog.Logger
 	owner      string
 	keepFor    time.Duration // of events for a subscriber outside; 0: it is one within
 	wake       chan struct{}
-	restUntil  time.Time // after an event failed that others wait behind
 
-	mu      sync.Mutex
-	until   time.Time               // the lease's end
-	unnoted []func(*store.Tx) error // outcomes that could not be written yet
+	mu        sync.Mutex
+	restUntil time.Time               // after an event failed that others wait behind
+	rests     int                     // after an ErrAllLater, since the latest success
+	later     map[string]int          // how often an event's delivery ended with an ErrLater
+	until     time.Time               // the lease's end
+	unnoted   []func(*store.Tx) error // outcomes that could not be written yet
 
 	delivered, failed, dropped atomic.Int64
 }
 
 // New makes a bus; Run starts it.
 func New(db *store.Store, subscriber Subscriber, log *slog.Logger) *Bus {
-	return &Bus{store: db, subscriber: subscriber, log: log, owner: uuid.NewString(), wake: make(chan struct{}, 1)}
+	return &Bus{store: db, subscriber: subscriber, log: log, owner: uuid.NewString(), wake: make(chan struct{}, 1), later: make(map[string]int)}
 }
 
 // Wake makes the bus look for events at once. It never blocks.
@@ -165,11 +182,15 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 
 // due lists deliveries that may be tried now.
 func (b *Bus) due(ctx context.Context) ([]store.Delivery, error) {
+	now, resting := b.store.Now(), b.resting()
 	if b.keepFor == 0 {
-		return b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), b.store.Now(), batch)
+		if resting {
+			return nil, nil
+		}
+		return b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), now, cmp.Or(b.AtOnce, batch))
 	}
 	due, err := b.store.Read(ctx).NextDeliveries(b.subscriber.Name(), row)
-	if now := b.store.Now(); err == nil && len(due) > 0 && (now.Before(due[0].DueAt) || now.Before(b.restUntil)) {
+	if err == nil && len(due) > 0 && (now.Before(due[0].DueAt) || resting) {
 		due = nil // the first one holds up the others
 	}
 	return due, err
@@ -192,11 +213,17 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 	log := b.logOf(d)
 	var due time.Time
 	if err != nil {
-		due = nextTry(d, b.store.Now(), err)
+		due = nextTry(d, b.store.Now(), b.wait(d, err))
 		reason := reasonOf(err)
 		note = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
 	}
 	b.note(ctx, log, note)
+	b.rest(err)
+	if due.IsZero() { // it is over
+		b.mu.Lock()
+		delete(b.later, d.ID)
+		b.mu.Unlock()
+	}
 	// Logged once it is true: an operator acts on it.
 	switch {
 	case err == nil:
@@ -259,8 +286,8 @@ func (b *Bus) try(ctx context.Context, event store.Event) (err error) {
 
 // nextTry is when a delivery that failed now is tried again; zero where it would
 // be too late.
-func nextTry(d store.Delivery, now time.Time, err error) time.Time {
-	due := now.Add(wait(d.Attempts, err))
+func nextTry(d store.Delivery, now time.Time, wait time.Duration) time.Time {
+	due := now.Add(wait)
 	if last := d.ExpiresAt.Add(-lastTry); due.After(last) && now.Before(last) {
 		due = last
 	}
@@ -270,13 +297,44 @@ func nextTry(d store.Delivery, now time.Time, err error) time.Time {
 	return due
 }
 
-// wait is how long to wait after the attempts so far and this one.
-func wait(attempts int, err error) time.Duration {
-	longest := maxWait
-	if errors.Is(err, ErrRefused) {
+// wait is how long to wait after the attempts so far and this one. For an ErrLater
+// only those count that ended so: after an outage of hours the first one says no
+// more than it does after none.
+func (b *Bus) wait(d store.Delivery, err error) time.Duration {
+	attempts, longest := d.Attempts, maxWait
+	switch {
+	case errors.Is(err, ErrRefused):
 		longest = maxWaitRefused
+	case errors.Is(err, ErrLater):
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		attempts, longest = b.later[d.ID], maxWaitLater
+		b.later[d.ID]++
 	}
 	return min(time.Second<<min(attempts, 30), longest)
+}
+
+// rest holds up all deliveries for a while after an ErrAllLater.
+func (b *Bus) rest(err error) {
+	now := b.store.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err == nil:
+		b.rests = 0
+	case errors.Is(err, ErrAllLater) && !now.Before(b.restUntil):
+		rest := min(firstRest<<min(b.rests, 30), maxWaitLater)
+		b.restUntil = now.Add(rest)
+		b.rests++
+		b.log.Warn("nothing is delivered for a while: the other side wants no more for now", "subscriber", b.subscriber.Name(), "until", b.restUntil)
+	}
+}
+
+// resting says whether all deliveries are held up.
+func (b *Bus) resting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.store.Now().Before(b.restUntil)
 }
 
 func reasonOf(err error) string {

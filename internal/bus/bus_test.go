@@ -259,6 +259,8 @@ func TestFailedDeliveryIsTriedAgain(t *testing.T) {
 		{"error", func() error { return down }, 80 * time.Second, []int{0, 1, 3, 7, 15, 30, 45, 60, 75, 79}, "down"},
 		{"refused", func() error { return fmt.Errorf("%w: %w", bus.ErrRefused, down) }, 2200 * time.Second,
 			[]int{0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1623, 2199}, "refused: down"},
+		{"later", func() error { return fmt.Errorf("%w: %w", bus.ErrLater, down) }, 1500 * time.Second,
+			[]int{0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 811, 1111, 1411, 1499}, "not now: down"},
 		{"panic", func() error { panic(down) }, 30 * time.Second, []int{0, 1, 3, 7, 15, 29}, "panicked: down"},
 		{"expired before it was tried", func() error { return nil }, 0, nil, "expired"},
 	}
@@ -380,6 +382,93 @@ func TestFlushDeliversAllThatIsDue(t *testing.T) {
 			}
 			if n := s.told(id); n != 1 {
 				t.Errorf("%s was told %d times", id, n)
+			}
+		}
+	})
+}
+
+// The waits after an ErrLater grow from the first one on, however long the other
+// side was away before; and where it can't be reached again they don't.
+func TestWaitsGrowWithTheAnswersAlone(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		var tried []int
+		s := &subscriber{deliver: func(context.Context, store.Event) error {
+			at := int(time.Since(b.start).Round(time.Second) / time.Second)
+			tried = append(tried, at)
+			if at < 100 || at > 110 {
+				return errors.New("down")
+			}
+			return bus.ErrLater
+		}}
+		b.publish(time.Hour, "1")
+		stop := b.run(b.bus(s))
+		time.Sleep(160 * time.Second)
+		stop()
+		if diff := cmp.Diff([]int{0, 1, 3, 7, 15, 30, 45, 60, 75, 90, 105, 106, 108, 112, 127, 142, 157}, tried); diff != "" {
+			t.Errorf("tried after so many seconds (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// What is refused for all holds up all, longer each time, until one is accepted.
+func TestAllLaterHoldsUpAll(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		var ids []string
+		for i := range 40 {
+			ids = append(ids, fmt.Sprintf("%02d", i))
+		}
+		up := b.start.Add(200 * time.Second)
+		var mu sync.Mutex
+		tries := make(map[int]int) // by the second
+		s := &subscriber{deliver: func(context.Context, store.Event) error {
+			if !time.Now().Before(up) {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			tries[int(time.Since(b.start).Round(time.Second)/time.Second)]++
+			return bus.ErrAllLater
+		}}
+		b.publish(time.Hour, ids...)
+		stop := b.run(b.bus(s))
+		time.Sleep(time.Until(up))
+		if diff := cmp.Diff(map[int]int{0: 2, 15: 2, 45: 2, 105: 2}, tries); diff != "" {
+			t.Errorf("tries by the second (-want +got):\n%s", diff)
+		}
+		time.Sleep(3 * time.Minute)
+		for _, id := range ids {
+			b.wantGone(id)
+		}
+		stop()
+	})
+}
+
+// No more deliveries are under way at once than the other side likes.
+func TestDeliveriesAtOnceAreFew(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		for set, want := range map[int]int{0: 2, 1: 1, 5: 5} {
+			var mu sync.Mutex
+			now, most := 0, 0
+			s := &subscriber{deliver: func(context.Context, store.Event) error {
+				mu.Lock()
+				now++
+				most = max(most, now)
+				mu.Unlock()
+				time.Sleep(time.Second)
+				mu.Lock()
+				now--
+				mu.Unlock()
+				return nil
+			}}
+			for i := range 12 {
+				b.publish(time.Hour, fmt.Sprint(set, "-", i))
+			}
+			on := b.bus(s)
+			on.AtOnce = set
+			on.Flush(t.Context())
+			on.Release(t.Context())
+			if most != want {
+				t.Errorf("AtOnce %d: %d at once, want %d", set, most, want)
 			}
 		}
 	})

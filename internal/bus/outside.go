@@ -79,11 +79,13 @@ func (b *Bus) deliverInOrder(running, ctx context.Context, due []store.Delivery)
 
 // delay has an event that failed tried again, before those behind it.
 func (b *Bus) delay(ctx context.Context, d store.Delivery, failed error) {
-	reason, due := reasonOf(failed), b.store.Now().Add(min(wait(d.Attempts, failed), maxWaitOutside))
+	reason, due := reasonOf(failed), b.store.Now().Add(min(b.wait(d, failed), maxWaitOutside))
 	b.note(ctx, b.log, func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) })
 	// Others look once in lookEvery: one of them comes first, also where this
 	// server is woken all the time.
+	b.mu.Lock()
 	b.restUntil = due.Add(lookEvery + lookEvery/2)
+	b.mu.Unlock()
 	level := slog.LevelDebug
 	if d.Attempts&(d.Attempts+1) == 0 { // 1, 2, 4, 8…: an outage of an hour is told in eleven lines
 		level = slog.LevelWarn

@@ -70,20 +70,29 @@ type Options struct {
 	Domain string
 }
 
-// Permanent reports whether err is a refusal of this recipient or this content
-// that a retry will most likely meet again: a reply 5xx (RFC 5321, 4.2.1) to
-// RCPT TO or DATA, an address that can't be mailed to, a message that can't be
-// composed. A refused login, sender or certificate is not: the settings or the
-// server are wrong, and all mail waits until they are put right.
+// Permanent reports whether err is a refusal of this recipient that a retry will
+// most likely meet again: a reply 5xx to RCPT TO or DATA that speaks of the
+// mailbox, an address that can't be mailed to, a message that can't be composed.
+// A refused login, sender, certificate or content is not: the settings or the
+// server are wrong, and mail waits until they are put right.
 func Permanent(err error) bool {
 	var f *failure
 	return errors.As(err, &f) && f.permanent
+}
+
+// reply is the code of the mail server's answer that err tells of; 0 if of none.
+func reply(err error) int {
+	if f, is := errors.AsType[*failure](err); is {
+		return f.reply
+	}
+	return 0
 }
 
 // failure is every error of Send and of Writer.
 type failure struct {
 	what      string
 	permanent bool
+	reply     int   // the SMTP code that it is about; 0: there was no answer
 	cause     error // kept only for a context's end, which holds no secrets
 }
 

@@ -27,67 +27,52 @@ const (
 	stepTo       = "RCPT TO"
 	stepData     = "DATA"
 	stepContent  = "the message"
+	stepOpen     = "the test message"
 )
 
-// deliver speaks SMTP on conn. It uses the library's protocol client instead of
-// its ready-made sender, which leaves connections open when EHLO, STARTTLS or
-// AUTH fail, forgets the context once connected, and calls a message failed
-// that was accepted when only QUIT went wrong.
-func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) error {
-	c, err := smtp.NewClient(conn, s.host)
+// deliver speaks SMTP on conn. A message that was accepted is sent, whatever goes
+// wrong with QUIT.
+func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) (answer string, err error) {
+	c, err := newClient(conn)
 	if err != nil {
-		return s.failed(ctx, stepGreeting, err)
+		return "", s.failed(ctx, stepGreeting, err)
 	}
 	defer func() { // politeness; its outcome changes nothing
 		_ = conn.SetDeadline(time.Now().Add(quitTimeout))
-		_ = c.Quit()
+		_, _, _ = c.command(221, "QUIT")
 	}()
-	if err := c.Hello(s.domain); err != nil {
-		return s.failed(ctx, stepHello, err)
+	if err := c.hello(s.domain); err != nil {
+		return "", s.failed(ctx, stepHello, err)
 	}
 	if err := s.startTLS(ctx, c); err != nil {
-		return err
+		return "", err
 	}
 	if err := s.login(ctx, c); err != nil {
-		return err
+		return "", err
 	}
-	if ok, _ := c.Extension("SMTPUTF8"); l.needsUTF8 && !ok {
-		return hopeless(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
+	if l.needsUTF8 && !c.offers("SMTPUTF8") {
+		return "", hopeless(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
 	}
-	// Asked for without need, a next hop without it would bounce the message.
-	c.SkipSMTPUTF8(!l.needsUTF8)
-	if err := c.Mail(l.from); err != nil {
-		return s.failed(ctx, stepFrom, err)
-	}
-	if err := c.Rcpt(l.to); err != nil {
-		return s.failed(ctx, stepTo, err)
-	}
-	w, err := c.Data()
-	if err != nil {
-		return s.failed(ctx, stepData, err)
-	}
-	if _, err = w.Write(l.data); err == nil { // Close sends the final dot: never after half a message
-		err = w.Close()
+	answer, step, err := c.send(l)
+	if err != nil && step == stepContent && l.open {
+		step = stepOpen
 	}
 	if err != nil {
-		return s.failed(ctx, stepContent, err)
+		return "", s.failed(ctx, step, err)
 	}
-	return nil
+	return answer, nil
 }
 
-func (s *SMTP) startTLS(ctx context.Context, c *smtp.Client) error {
-	if s.security == implicit {
-		return nil
-	}
-	offered, _ := c.Extension("STARTTLS")
-	if !offered && s.security == required {
+func (s *SMTP) startTLS(ctx context.Context, c *client) error {
+	offered := c.offers("STARTTLS")
+	switch {
+	case c.tls:
+	case offered:
+		if err := c.startTLS(s.tlsConfig(), s.domain); err != nil {
+			return s.failed(ctx, stepTLS, err)
+		}
+	case s.security == required:
 		return &failure{what: fmt.Sprintf("SMTP server %s offers no STARTTLS, and reset links are not sent in the clear: use smtps:// if it has a port for that, or smtp+insecure:// on a network you trust", s)}
-	}
-	if !offered {
-		return nil
-	}
-	if err := c.StartTLS(s.tlsConfig()); err != nil {
-		return s.failed(ctx, stepTLS, err)
 	}
 	return nil
 }
@@ -95,7 +80,7 @@ func (s *SMTP) startTLS(ctx context.Context, c *smtp.Client) error {
 // login authenticates if there is a user. Over TLS the mechanisms that every
 // server does well come first; in the clear (loopback, smtp+insecure) those
 // that don't show the password.
-func (s *SMTP) login(ctx context.Context, c *smtp.Client) error {
+func (s *SMTP) login(ctx context.Context, c *client) error {
 	if s.user == "" {
 		return nil
 	}
@@ -108,14 +93,13 @@ func (s *SMTP) login(ctx context.Context, c *smtp.Client) error {
 		{"CRAM-MD5", smtp.CRAMMD5Auth(s.user, s.password)},
 		{"SCRAM-SHA-256", smtp.ScramSHA256Auth(s.user, s.password)},
 	}
-	if _, err := c.GetTLSConnectionState(); err != nil {
+	if !c.tls {
 		slices.Reverse(methods)
 	}
-	_, param := c.Extension("AUTH")
-	offered := strings.Fields(param)
+	offered := strings.Fields(c.extensions["AUTH"])
 	for _, m := range methods {
 		if slices.Contains(offered, m.name) {
-			if err := c.Auth(m.auth); err != nil {
+			if err := c.auth(m.auth, s.host, offered); err != nil {
 				return s.failed(ctx, stepLogin, err)
 			}
 			return nil
@@ -124,7 +108,23 @@ func (s *SMTP) login(ctx context.Context, c *smtp.Client) error {
 	return &failure{what: fmt.Sprintf("SMTP server %s offers no login that kwai knows (PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-256): leave user and password out, or try another port", s)}
 }
 
-var enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
+var (
+	enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
+	// The codes that speak of the recipient (RFC 3463, 3.2); 7 and 8 speak of the sender.
+	ofMailbox = regexp.MustCompile(`^5\.1\.([0-69]|\d\d+)$`)
+)
+
+// noMailbox says whether a refusal at a step speaks of the recipient's address,
+// and so will be met again. All others can end: a quota, a rule, a sender or a
+// setting that is put right. What is refused at RCPT TO without a code that says
+// why is the recipient.
+func noMailbox(step string, reply *textproto.Error) bool {
+	if reply.Code/100 != 5 || step != stepTo && step != stepData && step != stepContent {
+		return false
+	}
+	code := enhancedCode.FindString(reply.Msg)
+	return code == "" && step == stepTo || ofMailbox.MatchString(code)
+}
 
 // failed describes what went wrong at a step. What a server says after it has
 // seen the password or the message may quote them (filters like to quote the
@@ -153,7 +153,9 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	default:
 		text = err.Error()
 	}
-	f.permanent = reply != nil && reply.Code/100 == 5 && (step == stepTo || step == stepData || step == stepContent)
+	if reply != nil {
+		f.reply, f.permanent = reply.Code, noMailbox(step, reply)
+	}
 	f.what = fmt.Sprintf("SMTP server %s, %s: %s", s, step, line(text, 300))
 	return f
 }

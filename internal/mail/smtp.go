@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	gomail "github.com/wneessen/go-mail"
 )
 
 // Limits of one Send.
@@ -128,15 +130,27 @@ func (s *SMTP) String() string { return net.JoinHostPort(s.host, s.port) }
 
 // Send hands m to the server, within 20 s, 5 of them to connect.
 func (s *SMTP) Send(ctx context.Context, m Message) error {
-	l, err := s.letter(m)
+	_, err := s.send(ctx, m, false)
+	return err
+}
+
+// Try sends a message that holds no secret, and returns the server's answer; an
+// error, too, has all of it.
+func (s *SMTP) Try(ctx context.Context, m Message) (answer string, err error) {
+	return s.send(ctx, m, true)
+}
+
+func (s *SMTP) send(ctx context.Context, m Message, open bool) (answer string, err error) {
+	l, err := s.letter(m, gomail.EncodingQP)
 	if err != nil {
-		return err
+		return "", err
 	}
+	l.open = open
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	socket, err := s.dial(ctx, "tcp", s.String())
 	if err != nil {
-		return s.failed(ctx, stepConnect, err)
+		return "", s.failed(ctx, stepConnect, err)
 	}
 	defer socket.Close()
 	// The protocol client knows no contexts: closing the socket is what ends it.

@@ -11,6 +11,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,8 @@ func TestDelivery(t *testing.T) {
 		"Mime-Version":   {"1.0"},
 		"Subject":        {"Choose a new password for auth.example.org"},
 		"To":             {"<jan@example.org>"},
+
+		"X-Auto-Response-Suppress": {"DR, RN, NRN, OOF, AutoReply"},
 	}
 	if !maps.EqualFunc(headers, m.Header, slices.Equal) {
 		t.Errorf("headers are %v, want %v", m.Header, headers)
@@ -112,7 +115,7 @@ func TestDelivery(t *testing.T) {
 // Whatever is in a message's fields, what arrives has the headers of any other.
 func TestInjection(t *testing.T) {
 	t.Parallel()
-	headers := []string{"Auto-Submitted", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To"}
+	headers := []string{"Auto-Submitted", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress"}
 	for _, tc := range []struct {
 		name    string
 		change  func(*mail.Message)
@@ -193,6 +196,63 @@ func TestInjection(t *testing.T) {
 	}
 }
 
+// Plain text goes as it is, so that a link is whole wherever a mail is looked at:
+// in short lines but for links. Other text is encoded, though not into files.
+func TestLinksAreWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files, err := mail.NewFiles(dir, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := mailtest.Serve(t)
+	long := strings.Repeat("/a/long/path", 10)
+	for _, tc := range []struct{ site, name, wire, file string }{ // the encodings
+		{"https://auth.example.org", "Jan", "7bit", "7bit"},
+		{"https://auth.example.org" + long, "Jan", "7bit", "7bit"},
+		{"https://auth.example.org", "Jürgen", "quoted-printable", "8bit"},
+	} {
+		m, err := (&mail.Writer{PublicURL: tc.site}).Recovery("id-1", mail.Recipient{Email: user.Email, FirstName: tc.name}, code, now.Add(time.Hour), now)
+		if err == nil {
+			err = errors.Join(newSMTP(t, server.URL()).Send(t.Context(), m), files.Send(t.Context(), m))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mails := server.Mails()
+		names, err := files.Names()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.ReadFile(filepath.Join(dir, names[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for raw, encoding := range map[string]string{string(mails[len(mails)-1].Raw): tc.wire, string(file): tc.file} {
+			if n := strings.Count(raw, "\r\nContent-Transfer-Encoding: "+encoding+"\r\n"); n != 2 {
+				t.Errorf("%s, %s: %d parts are %s, want both:\n%s", tc.site, tc.name, n, encoding, raw)
+			}
+			if encoding == "quoted-printable" {
+				continue
+			}
+			if n := strings.Count(raw, tc.site+"/reset?uuid="+code); n != 2 {
+				t.Errorf("%s, %s: the link is there %d times, want twice:\n%s", tc.site, tc.name, n, raw)
+			}
+			for line := range strings.Lines(raw) {
+				if !strings.HasSuffix(line, "\r\n") || len(line) > 80 && !strings.Contains(line, tc.site) {
+					t.Errorf("%s, %s: the line %q is long, or has no end", tc.site, tc.name, line)
+				}
+			}
+		}
+		if read, err := files.Read(names[0]); err != nil || read.Text != m.Text || read.HTML != m.HTML {
+			t.Errorf("%s, %s: what is read is %+v (%v)", tc.site, tc.name, read, err)
+		}
+		if err := os.Remove(filepath.Join(dir, names[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestNonASCIIWithoutSMTPUTF8(t *testing.T) {
 	t.Parallel()
 	server := mailtest.Serve(t)
@@ -207,16 +267,28 @@ func TestRefusals(t *testing.T) {
 	for _, tc := range []struct {
 		step      mailtest.Step
 		code      int
+		enhanced  string // "- ": none
 		permanent bool
 		want      string
 	}{
-		{mailtest.RcptTo, 550, true, "RCPT TO: refused with 550 5.7.1 because of"},
-		{mailtest.RcptTo, 451, false, "RCPT TO: refused with 451 4.7.1 because of"},
-		{mailtest.MailFrom, 550, false, "MAIL FROM: refused with 550 5.7.1 because of"},
-		{mailtest.Content, 554, true, "the message: refused with 554 5.7.1"},
-		{mailtest.Content, 451, false, "the message: refused with 451 4.7.1"},
-		{mailtest.RcptTo, mailtest.HangUp, false, "RCPT TO: "},
-		{mailtest.Content, mailtest.HangUp, false, "the message: "},
+		{mailtest.RcptTo, 550, "5.1.1 ", true, "RCPT TO: refused with 550 5.1.1 because of"},
+		{mailtest.RcptTo, 550, "5.1.10 ", true, "RCPT TO: refused with 550 5.1.10 because of"},
+		{mailtest.RcptTo, 550, "- ", true, "RCPT TO: refused with 550 because of"},
+		{mailtest.Content, 550, "5.1.1 ", true, "the message: refused with 550 5.1.1"},
+		{mailtest.RcptTo, 550, "", false, "RCPT TO: refused with 550 5.7.1 because of"},
+		{mailtest.RcptTo, 553, "5.1.8 ", false, "RCPT TO: refused with 553 5.1.8 because of"}, // the sender's
+		{mailtest.RcptTo, 553, "5.1.7 ", false, "RCPT TO: refused with 553 5.1.7 because of"},
+		{mailtest.RcptTo, 552, "5.2.2 ", false, "RCPT TO: refused with 552 5.2.2 because of"},
+		{mailtest.RcptTo, 451, "", false, "RCPT TO: refused with 451 4.7.1 because of"},
+		{mailtest.RcptTo, 451, "- ", false, "RCPT TO: refused with 451 because of"},
+		{mailtest.MailFrom, 550, "", false, "MAIL FROM: refused with 550 5.7.1 because of"},
+		{mailtest.MailFrom, 550, "5.1.1 ", false, "MAIL FROM: refused with 550 5.1.1 because of"},
+		{mailtest.Content, 554, "", false, "the message: refused with 554 5.7.1"},
+		{mailtest.Content, 554, "5.2.0 ", false, "the message: refused with 554 5.2.0"},
+		{mailtest.Content, 554, "- ", false, "the message: refused with 554"},
+		{mailtest.Content, 451, "", false, "the message: refused with 451 4.7.1"},
+		{mailtest.RcptTo, mailtest.HangUp, "", false, "RCPT TO: "},
+		{mailtest.Content, mailtest.HangUp, "", false, "the message: "},
 	} {
 		server := mailtest.Serve(t)
 		m := recovery(t, user)
@@ -225,7 +297,7 @@ func TestRefusals(t *testing.T) {
 		if tc.step == mailtest.Content { // what filters do
 			quote = "because of https://auth.example.org/reset?uuid=" + code
 		}
-		server.RefuseAt(tc.step, tc.code, quote)
+		server.RefuseAt(tc.step, tc.code, tc.enhanced+quote)
 		err := s.Send(t.Context(), m)
 		if err == nil || mail.Permanent(err) != tc.permanent || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s %d: error %v, permanent %t", tc.step, tc.code, err, mail.Permanent(err))

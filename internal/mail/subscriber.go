@@ -60,11 +60,17 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 	case err == nil:
 		s.sent.Add(1)
 		log.Info("sent a mail")
+		return nil
 	case Permanent(err):
 		s.refused.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrRefused, err)
-	default:
-		s.failed.Add(1)
+	}
+	s.failed.Add(1)
+	switch code := reply(err); {
+	case code == 421: // "service not available": whatever is sent next is refused, too
+		return fmt.Errorf("%w: %w", bus.ErrAllLater, err)
+	case code/100 == 4:
+		return fmt.Errorf("%w: %w", bus.ErrLater, err)
 	}
 	return err
 }

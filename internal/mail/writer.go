@@ -20,6 +20,8 @@ import (
 type Writer struct {
 	// PublicURL is where the pages /reset and /recover are, without query.
 	PublicURL string
+	// SiteURL is where mails lead at their end; "": nowhere.
+	SiteURL string
 	// Service is the name shown, in subjects too.
 	Service string
 }
@@ -85,6 +87,11 @@ func (w *Writer) NewNetwork(id string, to Recipient, o Occasion, now time.Time) 
 	return w.compose("new_network", id, to, o.content(), now)
 }
 
+// Test is for whoever runs the server: it shows that mails arrive.
+func (w *Writer) Test(id string, to Recipient, now time.Time) (Message, error) {
+	return w.compose("test", id, to, content{When: utc(now)}, now)
+}
+
 func (w *Writer) link(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
 	if uuid.Validate(code) != nil { // its error quotes the id
 		return Message{}, hopeless("the unique id is not a UUID")
@@ -98,7 +105,7 @@ func (w *Writer) link(kind, id string, to Recipient, code string, expires, now t
 // content is what the templates show.
 type content struct {
 	Name, Email, Service     string
-	Home, Recover, Reset     string // addresses of pages
+	Home, Recover, Reset     string // addresses of pages; Home may be empty
 	Code, Link, Valid, Until string // of a recovery or invitation
 	When, From               string // of a notice; From is a sentence, or empty
 	By                       string // of a changed password; may be empty
@@ -118,7 +125,7 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 	if c.Service == "" {
 		c.Service = u.Hostname()
 	}
-	c.Home, c.Recover, c.Reset = u.String(), u.JoinPath("recover").String(), u.JoinPath("reset").String()
+	c.Home, c.Recover, c.Reset = w.SiteURL, u.JoinPath("recover").String(), u.JoinPath("reset").String()
 	c.Link = c.Reset + "?uuid=" + c.Code
 
 	var subject, text, html bytes.Buffer
@@ -135,7 +142,7 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 	}
 	return Message{
 		ID: id, To: to.Email, Date: now,
-		Subject: subject.String(), Text: fill(text.String(), 72), HTML: html.String(),
+		Subject: subject.String(), Text: fill(text.String(), 72), HTML: fillLines(html.String(), 76),
 	}, nil
 }
 
@@ -146,7 +153,7 @@ var templates embed.FS
 // program and not a mail. Each .txt defines its subject, each .html its body.
 var texts, htmls = func() (map[string]*texttemplate.Template, map[string]*htmltemplate.Template) {
 	t, h := map[string]*texttemplate.Template{}, map[string]*htmltemplate.Template{}
-	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed", "new_network"} {
+	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed", "new_network", "test"} {
 		t[kind] = texttemplate.Must(texttemplate.ParseFS(templates, "templates/layout.txt", "templates/"+kind+".txt"))
 		h[kind] = htmltemplate.Must(htmltemplate.ParseFS(templates, "templates/layout.html", "templates/"+kind+".html"))
 	}
@@ -220,4 +227,13 @@ func fill(text string, width int) string {
 		}
 	}
 	return b.String() + "\n"
+}
+
+// fillLines breaks long lines of HTML, where a line break is a space.
+func fillLines(html string, width int) string {
+	var b strings.Builder
+	for line := range strings.Lines(html) {
+		b.WriteString(fill(line, width))
+	}
+	return b.String()
 }

@@ -114,9 +114,9 @@ func TestMails(t *testing.T) {
 			if tc.link {
 				both = append(both, tc.home+"/reset?uuid="+code, ">"+code+"<", tc.home+"/reset<")
 			}
-			text := strings.Join(strings.Fields(m.Text), " ")
+			text, html := strings.Join(strings.Fields(m.Text), " "), strings.Join(strings.Fields(m.HTML), " ")
 			for _, want := range slices.Concat(both, []string{htmlEscape.Replace(tc.service)}) {
-				if !strings.Contains(m.HTML, want) {
+				if !strings.Contains(html, want) {
 					t.Errorf("HTML lacks %q", want)
 				}
 			}
@@ -209,7 +209,7 @@ func TestNoticesShowNothingOfAStrangersOwn(t *testing.T) {
 		if tc.want != "" {
 			want += " " + tc.want
 		}
-		for part, text := range map[string]string{"text": strings.Join(strings.Fields(m.Text), " ") + "\n", "HTML": m.HTML} {
+		for part, text := range map[string]string{"text": strings.Join(strings.Fields(m.Text), " ") + "\n", "HTML": strings.Join(strings.Fields(m.HTML), " ")} {
 			if _, after, found := strings.Cut(text, want); !found || !strings.HasPrefix(after, " If it was you") && !strings.HasPrefix(after, "</p>") {
 				t.Errorf("from %q, %q: the %s lacks %q alone:\n%s", tc.address, tc.agent, part, want, text)
 			}
@@ -264,6 +264,30 @@ func TestWriterRefuses(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), strings.TrimSpace(tc.code)) {
 			t.Errorf("%s: the error tells the id: %v", name, err)
+		}
+	}
+}
+
+// Each mail leads to the site, if there is one, and to no page that isn't there.
+func TestMailsLeadToTheSite(t *testing.T) {
+	t.Parallel()
+	const site = "https://club.example.org/login?a=b&c=d"
+	for _, set := range []string{"", site} {
+		w := mail.Writer{PublicURL: "https://auth.example.org", SiteURL: set}
+		m, err := w.NewNetwork("a", user, there, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.HasSuffix(m.Text, "\n\n"+site+"\n"); got != (set != "") {
+			t.Errorf("with the site %q the text ends so:\n%s", set, m.Text)
+		}
+		if got := strings.Contains(m.HTML, `href="https://club.example.org/login?a=b&amp;c=d"`); got != (set != "") {
+			t.Errorf("with the site %q the HTML is\n%s", set, m.HTML)
+		}
+		for _, found := range regexp.MustCompile(`https://auth\.example\.org[^\s"<]*`).FindAllString(m.Text+m.HTML, -1) {
+			if !strings.HasSuffix(found, "/recover") {
+				t.Errorf("with the site %q there is a link to %s", set, found)
+			}
 		}
 	}
 }

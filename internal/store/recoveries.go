@@ -118,6 +118,24 @@ func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
 	return n == 1, err
 }
 
+// RecoveryGood says whether a recovery of the user works, or will once it is
+// mailed: one that was requested since then, under the id of its trace, and is
+// still to be delivered to the subscriber.
+func (r Reader) RecoveryGood(userID, subscriber, since string, now time.Time) (bool, error) {
+	return found(discard(one(r, column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
+		UNION ALL
+		SELECT 1 FROM trail JOIN users ON users.id = trail.user_id JOIN events e ON e.id = trail.id JOIN deliveries d ON d.event_id = e.id
+			WHERE trail.user_id = $1 AND d.subscriber = $2 AND trail.id > $3 AND d.dead_at IS NULL AND e.type = trail.kind
+			AND e.expires_at > $4 AND e.created_at > COALESCE(users.recovery_requested_at, 0)
+		LIMIT 1`, userID, subscriber, since, micros(now))))
+}
+
+// EndRecovery ends what was made for a request, if anything was.
+func (tx *Tx) EndRecovery(requestID string) error {
+	_, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE request_id = $2 AND ended_at IS NULL`, micros(tx.Now), requestID)
+	return err
+}
+
 // EndRecoveries ends all of the user's recoveries.
 func (tx *Tx) EndRecoveries(userID string) error {
 	_, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL`, micros(tx.Now), userID)

@@ -44,7 +44,7 @@ func TestNamesDoNotReachHeadersAndCarryNoAdvertisement(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := parsed.Header
-			if got := slices.Sorted(maps.Keys(h)); !slices.Equal(got, []string{"Auto-Submitted", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To"}) {
+			if got := slices.Sorted(maps.Keys(h)); !slices.Equal(got, []string{"Auto-Submitted", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress"}) {
 				t.Errorf("to %s: headers %q", mail.To, got)
 			}
 			same(t, "To", h.Get("To"), "<"+mail.To+">")

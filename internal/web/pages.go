@@ -40,7 +40,7 @@ type messagePage struct {
 }
 
 // pages has the templates by name. "sent", "done", "invalid" (the link is no
-// longer valid) and "revoked" take no data.
+// longer valid) and "revoked" take the site to go on to, "" for none.
 var pages = parsePages("recover", "sent", "reset", "done", "invalid", "revoked", "error", "devmails", "devmail")
 
 func parsePages(names ...string) map[string]*template.Template {
@@ -97,6 +97,13 @@ func renderPage(w http.ResponseWriter, status int, name string, data any) {
 	h.Set("X-Frame-Options", "DENY")
 	w.WriteHeader(status)
 	w.Write(page.Bytes()) // an error here is a client that went away
+}
+
+// site answers GET / where there is a site to go on to.
+func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Location", s.SiteURL)
+	w.WriteHeader(http.StatusFound)
+	return nil
 }
 
 // serveStyle answers GET /style.css. The version in the query is for caches

@@ -145,7 +145,7 @@ func TestResetPage(t *testing.T) {
 		p := s.get("/reset", "").page(t, 200)
 		p.input(t, "without an id", "uuid", "type", "text")
 		same(t, "how many errors it has", len(p.errors), 0)
-		for _, wrong := range []string{"x", strings.ToUpper(id), `"><script>`, id + "x"} {
+		for _, wrong := range []string{"x", strings.ToUpper(id[1:]), `"><script>`, id + "x"} {
 			what := fmt.Sprintf("with %q", wrong)
 			p := s.get("/reset?"+encodeURL("uuid", wrong), "").page(t, 404)
 			p.input(t, what, "uuid", "value", wrong)
@@ -241,4 +241,63 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 			t.Errorf("the API: %v", a)
 		}
 	}, corsOf(club))
+}
+
+// A person's unique id is understood however it was copied from the mail; a
+// program's is what it is.
+func TestATypedIDIsUnderstood(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		id := s.recovery("ann@example.org")
+		head, tail := id[:20], id[20:]
+		for _, typed := range []string{
+			id, strings.ToUpper(id), " " + id + " ", id + ".", "\u00a0" + id + "\t.", "3D" + id, "=3D" + id, "<" + id + ">", "\u201c" + id + "\u201d,",
+			head + " " + tail, head + "=\r\n" + tail, head + "=" + tail, head + "\n" + tail, strings.ReplaceAll(id, "-", " - "),
+			strings.ReplaceAll(id, "-", "\u2011"), strings.ReplaceAll(id, "-", "\u2013"), "\u200b" + id + "\ufeff",
+			publicURL + "/reset?uuid=" + id, publicURL + "/reset?uuid=3D" + strings.ToUpper(id) + ">",
+		} {
+			p := s.get("/reset?"+encodeURL("uuid", typed), "").page(t, 200)
+			same(t, fmt.Sprintf("the page's id for %q", typed), p.inputs["uuid"]["value"], id)
+			p = s.submit("/reset", "uuid", typed, "password", "short").page(t, 422)
+			same(t, fmt.Sprintf("the form's id for %q", typed), p.inputs["uuid"]["value"], id)
+			if typed != id {
+				s.post("reset", "", "uuid", typed, "password", better).problem(t, 404)
+			}
+		}
+		for _, typed := range []string{id[1:], id[:35], strings.Replace(id, "-", "_", 1)} {
+			s.get("/reset?"+encodeURL("uuid", typed), "").page(t, 404)
+		}
+		s.submit("/reset", "uuid", " "+strings.ToUpper(id)+".", "password", better).page(t, 200)
+	})
+}
+
+// Who has done what the pages are for goes on to the site, if there is one; so
+// does who opens the server itself.
+func TestPagesLeadToTheSite(t *testing.T) {
+	const club = "https://club.example.org/login?from=kwai&x=y"
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		id := s.recovery("ann@example.org")
+		s.user("bob@example.org", good)
+		bobs := s.recovery("bob@example.org")
+		s.revoke("bob@example.org")
+		for what, p := range map[string]page{
+			"sent":    s.submit("/recover", "email", "ann@example.org").page(t, 200),
+			"done":    s.submit("/reset", "uuid", id, "password", better).page(t, 200),
+			"revoked": s.get("/reset?uuid="+bobs, "").page(t, 403),
+			"invalid": s.get("/reset?uuid=00000000-0000-4000-8000-000000000000", "").page(t, 404),
+		} {
+			if !slices.Contains(p.links, club) {
+				t.Errorf("%s: the links are %q", what, p.links)
+			}
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			response := s.send(method, "/", "", "", "")
+			same(t, method+" /: the status", response.Status, http.StatusFound)
+			same(t, method+" /: where it leads", response.Header.Get("Location"), club)
+		}
+		s.post("", "").problem(t, 404)
+		s.get("/other", "").problem(t, 404)
+		s.send("POST", "/", "", urlencoded, "").problem(t, 405)
+	}, func(s *setup) { s.web.SiteURL = club })
 }

@@ -51,6 +51,6 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		renderPage(w, p.Status, "recover", page)
 		return nil
 	}
-	renderPage(w, http.StatusOK, "sent", nil)
+	renderPage(w, http.StatusOK, "sent", s.SiteURL)
 	return nil
 }

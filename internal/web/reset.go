@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"kwai/internal/auth"
@@ -29,7 +30,7 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 // resetPage shows the form that takes a new password. Opening it changes
 // nothing: mail scanners open links, too.
 func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
-	page := resetPage{UUID: r.URL.Query().Get("uuid"), MinLength: password.MinLength}
+	page := resetPage{UUID: typedID(r.URL.Query().Get("uuid")), MinLength: password.MinLength}
 	if page.UUID != "" {
 		page.FromLink = true
 		if _, err := s.Rules.RecoveryUser(r.Context(), page.UUID); err != nil {
@@ -46,7 +47,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := resetPage{UUID: strings.TrimSpace(f.optional("uuid")), MinLength: password.MinLength}
+	page := resetPage{UUID: typedID(strings.TrimSpace(f.optional("uuid"))), MinLength: password.MinLength}
 	chosen := f.optional("password")
 	_, err = s.Rules.RecoveryUser(r.Context(), page.UUID)
 	page.FromLink = err == nil // it need not be typed again
@@ -60,7 +61,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseReset(w, r, page, err)
 	}
-	renderPage(w, http.StatusOK, "done", nil)
+	renderPage(w, http.StatusOK, "done", s.SiteURL)
 	return nil
 }
 
@@ -70,9 +71,9 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 	p.headers(w.Header(), err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		renderPage(w, p.Status, "revoked", nil)
+		renderPage(w, p.Status, "revoked", s.SiteURL)
 	case errors.Is(err, auth.ErrRecovery) && token.ValidRecoveryID(page.UUID):
-		renderPage(w, p.Status, "invalid", nil)
+		renderPage(w, p.Status, "invalid", s.SiteURL)
 	case errors.Is(err, auth.ErrRecovery):
 		page.UUIDError = "This is not a unique id from one of our mails. Copy it from the mail."
 		renderPage(w, p.Status, "reset", page)
@@ -88,4 +89,23 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 		return err
 	}
 	return nil
+}
+
+var (
+	// The "=" that an encoding of the mail puts at an end of line and before 3D,
+	// what can't be seen, and dashes that a word processor made of hyphens.
+	notOfID = strings.NewReplacer("=", "", "\u200b", "", "\u00ad", "", "\ufeff", "",
+		"\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-")
+	idInText = regexp.MustCompile(`([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})([^0-9a-z]|$)`)
+)
+
+// typedID finds the unique id in what a person typed or copied from a mail: in
+// upper case, with blanks, a final dot, the whole link or the "3D" before it that
+// a mail's source has. Where there is none it is what was typed.
+func typedID(text string) string {
+	cleaned := strings.ToLower(strings.Join(strings.Fields(notOfID.Replace(text)), ""))
+	if found := idInText.FindStringSubmatch(cleaned); found != nil {
+		return found[1]
+	}
+	return text
 }

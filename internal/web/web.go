@@ -31,6 +31,8 @@ import (
 type Server struct {
 	Rules     *auth.Service
 	PublicURL *url.URL
+	// SiteURL is where people go on from the pages, and from /; "": nowhere.
+	SiteURL string
 	// CORSOrigins may call the API from a browser, with credentials.
 	CORSOrigins []string
 	Proxies     Proxies
@@ -77,6 +79,9 @@ func (s *Server) routes() []route {
 		{"GET", "/reset", s.resetPage, true},
 		{"POST", "/reset", s.resetForm, true},
 		{"GET", "/style.css", s.style, false},
+	}
+	if s.SiteURL != "" {
+		routes = append(routes, route{"GET", "/{$}", s.site, false})
 	}
 	if s.DevMail != nil {
 		routes = append(routes,

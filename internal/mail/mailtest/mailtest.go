@@ -158,8 +158,9 @@ func (s *Server) Stop() {
 // Refuse makes the server answer each RCPT TO with code; 0 takes that back.
 func (s *Server) Refuse(code int) { s.RefuseAt(RcptTo, code, "refused by the test") }
 
-// RefuseAt makes the server answer a step with code and text, which may be
-// [HangUp]; 0 takes that back.
+// RefuseAt makes the server answer a step with code and text; 0 takes that back.
+// The code may be [HangUp]. The text may begin with an enhanced code; "- " is for
+// none.
 func (s *Server) RefuseAt(step Step, code int, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,5 +218,14 @@ func (s *Server) answer(step Step, c *smtp.Conn) error {
 		_ = c.Conn().Close()
 		return io.ErrUnexpectedEOF
 	}
-	return &smtp.SMTPError{Code: r.code, EnhancedCode: smtp.EnhancedCode{r.code / 100, 7, 1}, Message: strings.TrimSpace(r.text)}
+	refused := &smtp.SMTPError{Code: r.code, EnhancedCode: smtp.EnhancedCode{r.code / 100, 7, 1}, Message: strings.TrimSpace(r.text)}
+	var class, subject, detail int
+	if n, _ := fmt.Sscanf(r.text, "%d.%d.%d", &class, &subject, &detail); n == 3 {
+		_, refused.Message, _ = strings.Cut(refused.Message, " ")
+		refused.EnhancedCode = smtp.EnhancedCode{class, subject, detail}
+	}
+	if text, without := strings.CutPrefix(r.text, "- "); without {
+		refused.EnhancedCode, refused.Message = smtp.NoEnhancedCode, text
+	}
+	return refused
 }
