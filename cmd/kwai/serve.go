@@ -167,6 +167,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	site := &web.Server{Rules: rules, PublicURL: s.publicURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: log}
 	if cmd.Dev {
 		site.DevMail, _ = sender.(*mail.Files)
+		site.LoopbackOrigins = true
 	}
 	handler, err := site.Handler()
 	if err != nil {

@@ -31,10 +31,14 @@ import (
 type Server struct {
 	Rules     *auth.Service
 	PublicURL *url.URL
-	// CORSOrigins may call the API from a browser, with credentials.
+	// CORSOrigins may call the API from a browser, with credentials. Pages of
+	// any other origin may neither read its answers nor change anything by it.
 	CORSOrigins []string
-	Proxies     Proxies
-	Log         *slog.Logger
+	// LoopbackOrigins adds all origins on this machine to them.
+	LoopbackOrigins bool
+
+	Proxies Proxies
+	Log     *slog.Logger
 	// DevMail, unless nil, is shown to everyone at /dev/mail.
 	DevMail *mail.Files
 
@@ -42,6 +46,7 @@ type Server struct {
 	refusals *rate.Limiter
 	metrics  *metrics
 	warned   warned
+	origins  refusedOrigins
 }
 
 // handler answers a request or says why not; then it has written nothing.
@@ -102,16 +107,14 @@ func (s *Server) Handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	methods := make(map[string]map[string]route) // by path
 	for _, r := range s.routes() {
-		if r.page {
-			// The API is for other origins too and takes no cookies; the pages'
-			// forms are ours alone.
-			handle := r.handle
-			r.handle = func(w http.ResponseWriter, req *http.Request) error {
-				if err := sameOrigin.Check(req); err != nil {
-					return &httpError{http.StatusForbidden, "The form was sent from another site."}
-				}
-				return handle(w, req)
+		handle := r.handle
+		r.handle = func(w http.ResponseWriter, req *http.Request) error {
+			// There are no cookies to abuse, but a page could have its visitor's
+			// browser guess passwords, and lock its owner out at home.
+			if err := sameOrigin.Check(req); err != nil && (r.page || !s.allows(req.Header.Get("Origin"))) {
+				return errOtherSite
 			}
+			return handle(w, req)
 		}
 		if methods[r.path] == nil {
 			methods[r.path] = make(map[string]route)
@@ -168,33 +171,6 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 			s.problem(w, req, err)
 		}
 	})
-}
-
-// cors says which other origins may read the answer. It answers preflights
-// itself, and then returns true.
-func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bool {
-	from := r.Header.Get("Origin")
-	preflight := r.Method == http.MethodOptions && from != "" && r.Header.Get("Access-Control-Request-Method") != ""
-	h := w.Header()
-	if len(s.CORSOrigins) > 0 {
-		h.Add("Vary", "Origin")
-		if slices.Contains(s.CORSOrigins, from) {
-			h.Set("Access-Control-Allow-Origin", from)
-			h.Set("Access-Control-Allow-Credentials", "true")
-			if preflight {
-				h.Set("Access-Control-Allow-Methods", allowed)
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
-				h.Set("Access-Control-Max-Age", "600")
-			} else {
-				h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
-			}
-		}
-	}
-	if preflight && allowed != "" {
-		w.WriteHeader(http.StatusNoContent)
-		return true
-	}
-	return false
 }
 
 // Values of headers that most answers have, made once. net/http copies them.
