@@ -80,7 +80,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	const get, post = "GET, HEAD", "POST"
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
-		"/style.css": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+		"/style.css": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
 	}
 	for _, e := range endpoints {
 		allow["/api/v1/auth/"+e.name] = post

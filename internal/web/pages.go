@@ -39,9 +39,9 @@ type messagePage struct {
 	Link, LinkText string
 }
 
-// pages has the templates by name. "sent", "done", "invalid" (the link is no
-// longer valid) and "revoked" take no data.
-var pages = parsePages("recover", "sent", "reset", "done", "invalid", "revoked", "error", "devmails", "devmail")
+// pages has the templates by name. "sent", "done", "used" (the link has done
+// its work), "invalid" (the link is no longer valid) and "revoked" take no data.
+var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "devmails", "devmail")
 
 func parsePages(names ...string) map[string]*template.Template {
 	// The version makes the style sheet cacheable for good.
@@ -97,6 +97,15 @@ func renderPage(w http.ResponseWriter, status int, name string, data any) {
 	h.Set("X-Frame-Options", "DENY")
 	w.WriteHeader(status)
 	w.Write(page.Bytes()) // an error here is a client that went away
+}
+
+// seeOther leads from a form that was accepted to a page, which can be loaded anew
+// without sending the form again. The address is relative, as those on the pages:
+// http.Redirect would make a path of it that lacks a proxy's prefix.
+func seeOther(w http.ResponseWriter, page string) {
+	w.Header().Set("Location", page)
+	w.Header()["Cache-Control"] = noStore
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 // serveStyle answers GET /style.css. The version in the query is for caches

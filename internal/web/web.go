@@ -79,8 +79,10 @@ func (s *Server) routes() []route {
 
 		{"GET", "/recover", s.recoverPage, true},
 		{"POST", "/recover", s.recoverForm, true},
+		{"GET", "/sent", s.sentPage, true},
 		{"GET", "/reset", s.resetPage, true},
 		{"POST", "/reset", s.resetForm, true},
+		{"GET", "/done", s.donePage, true},
 		{"GET", "/style.css", s.style, false},
 	}
 	if s.DevMail != nil {
