@@ -244,7 +244,7 @@ func TestHostileText(t *testing.T) {
 				case a.Status != f.status:
 					t.Errorf("%s with %s=%.99q: %v, want %d", f.endpoint, f.field, value, a, f.status)
 				case f.status == 422:
-					a.problem(t, 422, f.invalid)
+					a.oauthProblem(t, 422, "unsupported_grant_type", f.invalid)
 				case f.status >= 400:
 					a.problem(t, f.status)
 				}

@@ -391,6 +391,25 @@ func (a answer) problem(tb testing.TB, status int, fields ...string) string {
 	return p.Detail
 }
 
+// oauthProblem is problem where the request had a grant_type: OAuth 2's members
+// stand beside the others.
+func (a answer) oauthProblem(tb testing.TB, status int, code string, fields ...string) {
+	tb.Helper()
+	var members map[string]any
+	if err := json.Unmarshal(a.Body, &members); err != nil {
+		tb.Errorf("%v: %v", a, err)
+		return
+	}
+	same[any](tb, "the error of "+a.String(), members["error"], code)
+	if text, _ := members["error_description"].(string); text == "" || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		tb.Errorf("%v: no error_description as RFC 6749 has it", a)
+	}
+	delete(members, "error")
+	delete(members, "error_description")
+	a.Body, _ = json.Marshal(members)
+	a.problem(tb, status, fields...)
+}
+
 // done holds an answer against the one that says only that.
 func (a answer) done(tb testing.TB, what string) {
 	tb.Helper()
