@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,30 +45,13 @@ func variableOf(flag string) string {
 	return "KWAI_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_"))
 }
 
-// startDev makes the demo account, prints what to try with it, and serves none
-// but this machine.
-func startDev(ctx context.Context, s *Settings, rules *auth.Service, next http.Handler, c console) (http.Handler, error) {
+// startDev makes the demo account and prints what to try with it.
+func startDev(ctx context.Context, s *Settings, rules *auth.Service, c console) error {
 	pw, err := demoAccount(ctx, s, rules)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return loopbackOnly(next), printDev(ctx, s, rules, pw, c)
-}
-
-// loopbackOnly refuses names that merely lead here: a page of another site
-// could make its own name do so (DNS rebinding) and read the mail.
-func loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		if !isLoopback(host) {
-			http.Error(w, "kwai serve --dev answers to localhost only.", http.StatusMisdirectedRequest)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	return printDev(ctx, s, rules, pw, c)
 }
 
 // demoAccount makes sure that the demo user logs in with the password of the

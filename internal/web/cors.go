@@ -15,16 +15,19 @@ var errOtherSite = &httpError{http.StatusForbidden, "This was sent by a page of 
 
 // allows says that pages of an origin may use the API.
 func (s *Server) allows(from string) bool {
-	return slices.Contains(s.CORSOrigins, from) || s.LoopbackOrigins && onLoopback(from)
+	return slices.Contains(s.CORSOrigins, from) || s.Loopback && isOriginOnLoopback(from)
 }
 
-func onLoopback(from string) bool {
+func isOriginOnLoopback(from string) bool {
 	u, err := url.Parse(from)
-	if err != nil || origin(u) != from {
-		return false
-	}
+	return err == nil && origin(u) == from && onLoopback(u.Host)
+}
+
+// onLoopback says that a host, with a port or without, is this machine.
+func onLoopback(hostPort string) bool {
+	u := url.URL{Host: hostPort}
 	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && ip.IsLoopback()
 }
 
 // cors says which other origins may read the answer. It answers preflights
@@ -33,7 +36,7 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bo
 	from := r.Header.Get("Origin")
 	preflight := r.Method == http.MethodOptions && from != "" && r.Header.Get("Access-Control-Request-Method") != ""
 	h := w.Header()
-	if len(s.CORSOrigins) > 0 || s.LoopbackOrigins {
+	if len(s.CORSOrigins) > 0 || s.Loopback {
 		h.Add("Vary", "Origin")
 	}
 	switch {

@@ -224,7 +224,7 @@ func TestPagesOfOtherSitesChangeNothing(t *testing.T) {
 	}, behindProxy, corsOf(club, "https://listed.example.org", "ionic://localhost"), func(s *setup) { s.rules.Limits.Free = 20 })
 }
 
-// With LoopbackOrigins every page of this machine may use the API, and no other.
+// With Loopback every page of this machine may use the API, and no other.
 func TestLoopbackOrigins(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		for origin, allowed := range map[string]bool{
@@ -232,6 +232,7 @@ func TestLoopbackOrigins(t *testing.T) {
 			"http://localhost.evil.example": false, "http://127.0.0.1.evil.example": false, "http://localhost:5173/": false, "http://192.168.1.5": false,
 			"http://x@localhost": false, "localhost": false, "null": false, "https://evil.example": false, "http://[::2]": false,
 		} {
+			s.URL = "http://localhost:8080"
 			a := s.from(origin, "POST", "/api/v1/auth/access_token", urlencoded, "refresh_token=x")
 			if a.varies(t, origin); allowed {
 				a.allows(t, origin, origin)
@@ -241,7 +242,7 @@ func TestLoopbackOrigins(t *testing.T) {
 				a.problem(t, 403)
 			}
 		}
-	}, corsOf(club), func(s *setup) { s.web.LoopbackOrigins = true })
+	}, corsOf(club), func(s *setup) { s.web.Loopback = true })
 }
 
 // The log names an origin that isn't listed, once: a browser says little.

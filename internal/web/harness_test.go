@@ -60,6 +60,7 @@ type site struct {
 	URL     string // of the site, without a path
 	rules   *auth.Service
 	command *auth.Service // the rules as commands use them: without keys
+	web     *web.Server
 	handler http.Handler
 	via     http.RoundTripper // of its requests
 	clock   *clock
@@ -137,7 +138,7 @@ func prepare(tb testing.TB, options []func(*setup)) (*site, *setup) {
 	for _, option := range options {
 		option(o)
 	}
-	s := &site{tb: tb, URL: host, clock: o.clock, log: newLogBuffer()}
+	s := &site{tb: tb, URL: host, web: o.web, clock: o.clock, log: newLogBuffer()}
 	o.web.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: o.level}))
 	if s.handler, err = o.web.Handler(); err != nil {
 		tb.Fatal(err)
@@ -196,6 +197,8 @@ func (s *site) listen() *site {
 	s.tb.Helper()
 	server := httptest.NewUnstartedServer(s.handler)
 	server.Config.ErrorLog = slog.NewLogLogger(slog.NewJSONHandler(s.log, nil), slog.LevelInfo)
+	server.Config.DisableGeneralOptionsHandler = true
+	server.Listener = s.web.Refusals(server.Listener)
 	server.Start()
 	s.tb.Cleanup(server.Close)
 	near := *s

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -34,8 +35,10 @@ type Server struct {
 	// CORSOrigins may call the API from a browser, with credentials. Pages of
 	// any other origin may neither read its answers nor change anything by it.
 	CORSOrigins []string
-	// LoopbackOrigins adds all origins on this machine to them.
-	LoopbackOrigins bool
+	// Loopback has it serve this machine alone: every origin on loopback is
+	// added to them, and names that merely lead here are refused. (A page of
+	// another site could make its own name do so, by DNS rebinding.)
+	Loopback bool
 
 	Proxies Proxies
 	Log     *slog.Logger
@@ -45,6 +48,7 @@ type Server struct {
 	bodies   atomic.Int64 // bytes of large bodies being read
 	refusals *rate.Limiter
 	metrics  *metrics
+	nothing  *routeMetrics // of what is no route's
 	warned   warned
 	origins  refusedOrigins
 }
@@ -107,7 +111,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.refusals = newPace()
 	s.metrics = newMetrics()
 	mux := http.NewServeMux()
-	methods := make(map[string]map[string]route) // by path
+	methods := make(map[string]map[string]route) // by path, and method
 	for _, r := range s.routes() {
 		handle := r.handle
 		r.handle = func(w http.ResponseWriter, req *http.Request) error {
@@ -126,8 +130,23 @@ func (s *Server) Handler() (http.Handler, error) {
 	for path, byMethod := range methods {
 		mux.Handle(path, s.serve(path, byMethod))
 	}
-	mux.Handle("/", s.serve("none", nil))
-	return mux, nil
+	nothing := s.serve("none", nil)
+	mux.Handle("/", nothing)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if clean(r.URL.EscapedPath()) {
+			mux.ServeHTTP(w, r)
+		} else {
+			nothing.ServeHTTP(w, r)
+		}
+	}), nil
+}
+
+// clean says that a path is one that ServeMux takes as it is. Others it would
+// redirect: without CORS, without a line in the log, and to a path that lacks a
+// proxy's prefix.
+func clean(escaped string) bool {
+	shortest := path.Clean(escaped)
+	return strings.HasPrefix(escaped, "/") && (escaped == shortest || shortest != "/" && escaped == shortest+"/")
 }
 
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
@@ -143,7 +162,11 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 	}
 	slices.Sort(allow)
 	allowed := strings.Join(allow, ", ")
-	return s.logged(s.metrics.route(path, methods), func(w http.ResponseWriter, req *http.Request) {
+	m := s.metrics.route(path, methods)
+	if methods == nil {
+		s.nothing = m
+	}
+	return s.logged(m, func(w http.ResponseWriter, req *http.Request) {
 		api := path == "none" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
 		if api && s.cors(w, req, allowed) {
 			return
@@ -155,8 +178,10 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		r, ok := methods[method]
 		var err error
 		switch {
+		case s.Loopback && !onLoopback(req.Host):
+			err = &httpError{http.StatusMisdirectedRequest, "kwai serve --dev answers to localhost only."}
 		case methods == nil:
-			err = &httpError{http.StatusNotFound, "There is nothing here."}
+			err = &httpError{http.StatusNotFound, "There is nothing here. (Has the path a slash too many?)"}
 		case !ok:
 			w.Header().Set("Allow", allowed)
 			err = &httpError{http.StatusMethodNotAllowed, "Use one of: " + allowed + "."}
