@@ -62,6 +62,7 @@ func InvalidFields(fields ...Field) *Error {
 var (
 	ErrCredentials  = refuse(Unauthenticated, "The address or the password is wrong.")
 	ErrNotLoggedIn  = refuse(Unauthenticated, "You are not logged in.")
+	ErrExpired      = &Error{Code: Unauthenticated, Detail: ErrNotLoggedIn.Detail, Of: ErrNotLoggedIn}
 	ErrRefresh      = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
 	ErrPassword     = InvalidFields(Field{"password", "This is not your password."})
 	ErrNotOwn       = refuse(NotFound, "You have no such session.")

@@ -358,3 +358,44 @@ func (s slow) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Who comes back after the access token's end logs out all the same, and for
+// nothing else is such a token good.
+func TestLogoutWithAnExpiredAccessToken(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		in, second, bob := s.login("ann@example.org"), s.login("ann@example.org"), s.login("bob@example.org")
+		dead := s.login("ann@example.org")
+		s.post("logout", dead.field("access_token"), "refresh_token", dead.field("refresh_token")).done(t, "in time")
+		s.clock.advance(s.rules.Settings.AccessLife + time.Minute)
+		access := in.field("access_token")
+		newer := s.post("access_token", "", "refresh_token", in.field("refresh_token"))
+		for what, refresh := range map[string]string{
+			"another session's": second.field("refresh_token"), "another user's": bob.field("refresh_token"), "an ended session's": dead.field("refresh_token"),
+			"none": "", "the access token": access, "a forged one": in.field("refresh_token") + "A",
+		} {
+			s.post("logout", access, "refresh_token", refresh).notLoggedIn(t, what)
+			s.postMultipart("logout", access, "refresh_token", refresh).notLoggedIn(t, what)
+		}
+		refresh := encodeURL("refresh_token", in.field("refresh_token"))
+		s.send("POST", "/api/v1/auth/logout", access, "application/json", "{}").notLoggedIn(t, "JSON")
+		s.send("POST", "/api/v1/auth/logout", access, urlencoded, refresh+"&"+refresh).notLoggedIn(t, "it twice")
+		s.send("POST", "/api/v1/auth/logout", access, urlencoded, refresh+strings.Repeat("x", maxBody)).notLoggedIn(t, "a large form")
+		s.send("POST", "/api/v1/auth/logout", access[:len(access)-4]+"AAAA", urlencoded, refresh).notLoggedIn(t, "a forged access token")
+		s.post("logout", dead.field("access_token"), "refresh_token", dead.field("refresh_token")).notLoggedIn(t, "a session that has ended")
+		s.get(userPath, access).notLoggedIn(t, "the user")
+		s.get(sessionsPath, access).notLoggedIn(t, "the sessions")
+		s.send("DELETE", sessionsPath, access, "", "").notLoggedIn(t, "the other sessions")
+		s.post("password", access, "password", good, "new_password", better).notLoggedIn(t, "a new password")
+
+		same(t, "that the session is alive", s.alive(newer), true)
+		s.post("logout", access, "refresh_token", in.field("refresh_token")).done(t, "with a replaced refresh token")
+		same(t, "that the session is alive", s.alive(newer), false)
+		s.post("logout", access, "refresh_token", in.field("refresh_token")).notLoggedIn(t, "again")
+		s.post("logout", second.field("access_token"), "refresh_token", second.field("refresh_token")).done(t, "the other session")
+
+		s.revoke("bob@example.org")
+		s.post("logout", bob.field("access_token"), "refresh_token", bob.field("refresh_token")).notLoggedIn(t, "a revoked user")
+	})
+}
