@@ -11,6 +11,7 @@
 package web
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -231,11 +232,17 @@ func (s *Server) style(w http.ResponseWriter, r *http.Request) error {
 //go:embed openapi.yaml
 var openAPI []byte
 
+// openAPI answers GET /openapi.yaml. It names the public URL: Swagger UI on
+// another origin would send passwords to its own.
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "application/yaml")
-	_, _ = w.Write(openAPI)
+	public := strings.ReplaceAll(s.PublicURL.String(), "'", "''") // it stands in single quotes
+	_, _ = w.Write(bytes.ReplaceAll(openAPI, []byte(exampleURL), []byte(public)))
 	return nil
 }
+
+// exampleURL is the public URL in openapi.yaml.
+const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Settings.JWKSMaxAge.Seconds())))
