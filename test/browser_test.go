@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"kwai/internal/cluster"
@@ -94,7 +95,11 @@ func recoverByMouse(t *testing.T, b *tab, s *site, m *mailtest.Server) {
 	b.sees("done", `heading "Your password is changed"`)
 	s.checkPassword(t, "a tatami by the sea")
 
+	b.load(200, chromedp.Reload()) // sends no form again
+	b.sees("", `heading "Your password is changed"`)
 	b.open(404, link)
+	b.sees("used", `heading "Your password has already been changed"`, `link "Ask for a new link"`)
+	b.open(404, b.home+"/reset?uuid=00000000-0000-4000-8000-000000000000")
 	b.sees("invalid", `heading "This link is no longer valid"`, `link "Ask for a new link"`, `link "Type it once more"`)
 	b.click(200, `a[href="recover"]`)
 	b.sees("", `heading "Forgotten password"`, emailField, sendButton)

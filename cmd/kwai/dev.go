@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,35 +45,26 @@ func variableOf(flag string) string {
 	return "KWAI_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_"))
 }
 
-// startDev makes the demo account, prints what to try with it, and serves none
-// but this machine.
-func startDev(ctx context.Context, s *Settings, rules *auth.Service, next http.Handler, c console) (http.Handler, error) {
-	pw, err := demoAccount(ctx, s, rules)
-	if err != nil {
-		return nil, err
+// startDev makes the demo account and prints what to try with it.
+func startDev(ctx context.Context, s *Settings, rules *auth.Service, c console) error {
+	pw, mended, err := demoAccount(ctx, s, rules)
+	if err == nil {
+		err = endUnused(ctx, rules)
 	}
-	return loopbackOnly(next), printDev(ctx, s, rules, pw, c)
-}
-
-// loopbackOnly refuses names that merely lead here: a page of another site
-// could make its own name do so (DNS rebinding) and read the mail.
-func loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
+	if err != nil {
+		return err
+	}
+	if mended {
+		if _, err := fmt.Fprintf(c.out, "\nThe demo account could no longer log in with its password, which was changed perhaps: it can again.\n"); err != nil {
+			return err
 		}
-		if !isLoopback(host) {
-			http.Error(w, "kwai serve --dev answers to localhost only.", http.StatusMisdirectedRequest)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	}
+	return printDev(ctx, s, rules, pw, c)
 }
 
 // demoAccount makes sure that the demo user logs in with the password of the
-// folder's demo-password file, and returns it.
-func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (string, error) {
+// folder's demo-password file, and returns it, and whether it had to be set back.
+func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (pw string, mended bool, err error) {
 	path := filepath.Join(s.Data, "demo-password")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -83,18 +72,36 @@ func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (string,
 		err = os.WriteFile(path, text, 0o600)
 	}
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	pw := strings.TrimSpace(string(text))
+	pw = strings.TrimSpace(string(text))
 	_, err = rules.CreateUser(ctx, auth.NewUser{Email: demoUser, FirstName: "Demo", LastName: "User", Password: pw})
 	if errors.Is(err, auth.ErrUserExists) {
 		// It may have been changed by the last visit.
 		if _, err := rules.Login(ctx, demoUser, pw); err != nil {
-			return pw, errors.Join(rules.Enact(ctx, demoUser), rules.SetPassword(ctx, demoUser, pw))
+			return pw, true, errors.Join(rules.Enact(ctx, demoUser), rules.SetPassword(ctx, demoUser, pw))
 		}
-		return pw, nil
+		return pw, false, nil
 	}
-	return pw, err
+	return pw, false, err
+}
+
+// endUnused ends the sessions that earlier starts made for lines which nobody
+// pasted: users' own have an address, or have been renewed.
+func endUnused(ctx context.Context, rules *auth.Service) error {
+	sessions, err := rules.UserSessions(ctx, demoUser)
+	if err != nil {
+		return err
+	}
+	for _, session := range sessions {
+		if session.Address != "" || !session.RenewedAt.Equal(session.CreatedAt) {
+			continue
+		}
+		if err := rules.EndUserSession(ctx, session.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printDev prints five lines to paste. The tokens in them are real: of two
@@ -114,7 +121,8 @@ func printDev(ctx context.Context, s *Settings, rules *auth.Service, pw string, 
 The demo account is %[3]s with the password %[4]s.
 Mail is shown at %[1]s/dev/mail, the forms are at %[1]s/recover and %[1]s/reset.
 Everything is kept in %[8]s; delete it to begin anew. Other commands find it by --data:
-kwai user list --data %[8]s. Five lines to try:
+kwai user list --data %[8]s. Five lines to try; the second (but for a minute), the
+third and the fifth (until the fourth is sent again) work once:
 
 curl -d username=%[3]s -d password=%[4]s %[2]s/login
 curl -d refresh_token=%[5]s %[2]s/access_token

@@ -269,7 +269,7 @@ var begun = time.Now()
 
 // allowed are the values that labels can have.
 var allowed = map[string]*regexp.Regexp{
-	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|reset|style\.css|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user|password|sessions(/\{id\})?)))$`),
+	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|sent|reset|done|style\.css|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user|password|sessions(/\{id\})?)))$`),
 	"method":     regexp.MustCompile(`^(GET|HEAD|POST|DELETE|OPTIONS|other)$`),
 	"status":     regexp.MustCompile(`^([2345]\d\d|other)$`),
 	"outcome":    regexp.MustCompile(`^[a-z]+$`),

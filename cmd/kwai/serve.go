@@ -168,16 +168,18 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	site := &web.Server{Rules: rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: log}
 	if cmd.Dev {
 		site.DevMail, _ = sender.(*mail.Files)
+		site.Loopback = true
 	}
 	handler, err := site.Handler()
 	if err != nil {
 		return &usageError{"--public-url", err}
 	}
 	if cmd.Dev {
-		if handler, err = startDev(ctx, s, rules, handler, c); err != nil {
+		if err := startDev(ctx, s, rules, c); err != nil {
 			return err
 		}
 	}
+	listener = site.Refusals(listener)
 
 	// What goes on in the background; it ends after the last request.
 	var background sync.WaitGroup
@@ -256,7 +258,9 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      writeAnswer,
 		IdleTimeout:       keepAlive,
 		MaxHeaderBytes:    maxHeaders,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered as all that isn't there
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 

@@ -80,7 +80,7 @@ func TestSettingsReachTheSite(t *testing.T) {
 			t.Errorf("Access-Control-Allow-Origin for %s is %q, want %q", origin, got, want)
 		}
 	}
-	for origin, want := range map[string]int{publicURL: 200, club: 403} { // though the Host is another one
+	for origin, want := range map[string]int{publicURL: 303, club: 403} { // though the Host is another one
 		if a := send("POST", "/recover", "email=nobody%40example.org", http.Header{"Origin": {origin}}); a.Status != want {
 			t.Errorf("the form from %s: %d, want %d", origin, a.Status, want)
 		}

@@ -31,6 +31,8 @@ type Error struct {
 	Fields []Field // for Invalid
 	// RetryAfter is for Throttled.
 	RetryAfter time.Duration
+	// Of is the refusal that this one says more of.
+	Of error
 }
 
 // Field says what is wrong with one input.
@@ -40,6 +42,9 @@ type Field struct {
 }
 
 func (e *Error) Error() string { return e.Detail }
+
+// Unwrap has errors.Is find the refusal that this one says more of.
+func (e *Error) Unwrap() error { return e.Of }
 
 func refuse(code Code, detail string) *Error { return &Error{Code: code, Detail: detail} }
 
@@ -55,14 +60,17 @@ func InvalidFields(fields ...Field) *Error {
 // The refusals. Login has one for every reason, so that it tells nothing; its
 // text is the same for a wrong password and an unknown address.
 var (
-	ErrCredentials = refuse(Unauthenticated, "The address or the password is wrong.")
-	ErrNotLoggedIn = refuse(Unauthenticated, "You are not logged in.")
-	ErrRefresh     = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
-	ErrPassword    = InvalidFields(Field{"password", "This is not your password."})
-	ErrNotOwn      = refuse(NotFound, "You have no such session.")
-	ErrNoSession   = refuse(NotFound, "The refresh token was not found.")
-	ErrNotLive     = refuse(NotFound, "There is no live session with that id.")
-	ErrRecovery    = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
+	ErrCredentials  = refuse(Unauthenticated, "The address or the password is wrong.")
+	ErrNotLoggedIn  = refuse(Unauthenticated, "You are not logged in.")
+	ErrExpired      = &Error{Code: Unauthenticated, Detail: ErrNotLoggedIn.Detail, Of: ErrNotLoggedIn}
+	ErrRefresh      = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
+	ErrPassword     = InvalidFields(Field{"password", "This is not your password."})
+	ErrNotOwn       = refuse(NotFound, "You have no such session.")
+	ErrNoSession    = refuse(NotFound, "The refresh token was not found.")
+	ErrNotLive      = refuse(NotFound, "There is no live session with that id.")
+	ErrRecovery     = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
+	ErrRecoveryOver = &Error{Code: NotFound, Of: ErrRecovery,
+		Detail: "The password has been changed, and the unique id has ended with that. If it was you, all is well; if not, ask for a new one."}
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
 	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")

@@ -8,6 +8,23 @@ import (
 	"kwai/internal/token"
 )
 
+// LogoutExpired is Logout for a caller whose access token has expired. It still
+// tells whose it is, which is enough to end the session that both tokens belong
+// to. ErrNotLoggedIn for anything else.
+func (s *Service) LogoutExpired(ctx context.Context, caller Caller, refresh string) error {
+	id, _, err := s.Keys.parseRefresh(ctx, refresh)
+	switch {
+	case errors.Is(err, token.ErrRefresh), err == nil && id.String() != caller.SessionID:
+		return ErrNotLoggedIn
+	case err != nil:
+		return err
+	}
+	if err = s.Logout(ctx, caller.Profile, refresh); errors.Is(err, ErrNoSession) {
+		return ErrNotLoggedIn
+	}
+	return err
+}
+
 // Logout ends the session that a refresh token belongs to, if it is one of the
 // user's own: from then on neither its refresh tokens nor its access tokens are
 // accepted. A token that was replaced does as well as the current one.

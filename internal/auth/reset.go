@@ -38,6 +38,12 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 		}
 		return s.passwordChanged(ctx, tx, user, "", ByRecovery)
 	})
+	if errors.Is(err, ErrRecovery) {
+		// It has ended meanwhile, by the same reset sent twice perhaps.
+		if _, why := s.RecoveryUser(ctx, id); why != nil {
+			err = why
+		}
+	}
 	if err == nil {
 		s.published(EventPasswordChanged)
 	}
@@ -45,7 +51,8 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 }
 
 // RecoveryUser is the user of a valid recovery. ErrRecovery for any id that is
-// none (any more), ErrRevoked if its user is revoked.
+// none (any more), ErrRecoveryOver if the user's password was last changed when it
+// ended (by it, nearly always), ErrRevoked if its user is revoked.
 func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, error) {
 	if !token.ValidRecoveryID(id) {
 		return store.User{}, ErrRecovery
@@ -56,6 +63,8 @@ func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, erro
 		return store.User{}, ErrRecovery
 	case err != nil:
 		return store.User{}, err
+	case !recovery.EndedAt.IsZero() && recovery.EndedAt.Equal(user.PasswordSetAt):
+		return store.User{}, ErrRecoveryOver
 	case !recovery.EndedAt.IsZero() || !s.Store.Now().Before(recovery.ExpiresAt):
 		return store.User{}, ErrRecovery
 	case !user.RevokedAt.IsZero():

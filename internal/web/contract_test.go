@@ -1,7 +1,11 @@
 package web_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -80,7 +84,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	const get, post = "GET, HEAD", "POST"
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
-		"/style.css": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+		"/style.css": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
 	}
 	for _, e := range endpoints {
 		allow["/api/v1/auth/"+e.name] = post
@@ -131,6 +135,72 @@ func TestUnknownPathsAreProblems(t *testing.T) {
 				t.Errorf("%s echoes the path: %s", path, detail)
 			}
 		}
+	}
+}
+
+// What net/http and its mux answer by themselves would be no problem, stand in no
+// log and be counted nowhere; a redirect would lose a proxy's prefix, too.
+func TestNothingIsAnsweredByTheLibrary(t *testing.T) {
+	t.Parallel()
+	s := bare(t, corsOf(club)).listen()
+	raw := func(request string) answer {
+		t.Helper()
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL, "http://"))
+		s.ok(err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, request)
+		s.ok(err)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		s.ok(err)
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		s.ok(err)
+		return answer{res.StatusCode, res.Header, body}
+	}
+	const rest = " HTTP/1.1\r\nHost: kwai\r\nOrigin: " + club + "\r\nConnection: close\r\n\r\n"
+	lines := 0
+	logged := func(status int) {
+		t.Helper()
+		lines++
+		s.log.wait(t, lines, `"msg":"request"`)
+		if status != 0 {
+			contains(t, "the log", s.log.String(), fmt.Sprintf(`"route":"none","status":%d`, status))
+		}
+	}
+	for _, path := range []string{
+		"//api/v1/auth/login", "/api//v1/auth/login", "/api/v1/auth//login", "/api/v1/./auth/login", "/api/v1/auth/../auth/login", "/x/..", "/..", "//", "/./",
+		"/api/v1/auth/login/..", "//recover", "/./reset?uuid=x", "/api/v1/auth/sessions/..", "//evil.example/", "http://kwai", "*",
+	} {
+		for _, method := range []string{"GET", "POST", "OPTIONS", "CONNECT"} {
+			if method == "CONNECT" && !strings.HasPrefix(path, "/") || path == "*" && method != "OPTIONS" {
+				continue // that is no path of theirs
+			}
+			a := raw(method + " " + path + rest)
+			a.problem(t, 404)
+			a.allows(t, method+" "+path, club)
+			same(t, "Location", a.Header.Get("Location"), "")
+			logged(404)
+		}
+	}
+	for request, status := range map[string]int{
+		"GET / HTTP/1.1\r\n\r\n":                                        400,
+		"GET / HTTP/1.1\r\nHost: a b\r\n\r\n":                           400,
+		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n":                  400,
+		"GET / HTTP/1.1\r\nHost: a\r\nA B: c\r\n\r\n":                   400,
+		"hello\r\n\r\n":                                                 400,
+		"GET x HTTP/1.1\r\nHost: a\r\n\r\n":                             400,
+		"CONNECT * HTTP/1.1\r\nHost: a\r\n\r\n":                         404,
+		"GET * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n":        404,
+		"GET / HTTP/3.0\r\nHost: a\r\n\r\n":                             505,
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n":    501,
+		"POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n":               417,
+		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 2<<20): 431,
+	} {
+		a := raw(request)
+		if a.problem(t, status); t.Failed() {
+			t.Fatalf("%.60q", request)
+		}
+		logged(status)
 	}
 }
 

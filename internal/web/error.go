@@ -31,6 +31,10 @@ type problem struct {
 	Status int          `json:"status"`
 	Detail string       `json:"detail"`
 	Errors []auth.Field `json:"errors,omitempty"`
+
+	// OAuth 2's members, for its clients alone.
+	Error       string `json:"error,omitempty"`
+	Description string `json:"error_description,omitempty"`
 }
 
 // statusOf maps the rules' codes to HTTP's.
@@ -75,6 +79,9 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 		p.Status, p.Detail = http.StatusInternalServerError, "The server made a mistake. It has been logged."
 	}
 	p.Title = http.StatusText(p.Status)
+	if e, ok := errors.AsType[*oauthError](err); ok {
+		p.Error, p.Description = e.code(p.Status), describe(p.Detail)
+	}
 	return p
 }
 

@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -37,7 +38,8 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (*form, error)
 		return nil, errMediaType
 	}
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
+	charset := strings.ToLower(params["charset"])
+	if err != nil || !slices.Contains(charsets, charset) && !slices.Contains(asciiCharsets, charset) {
 		return nil, errMediaType
 	}
 	if r.ContentLength > maxBody {
@@ -56,7 +58,29 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (*form, error)
 	if err != nil {
 		return nil, errForm
 	}
+	if slices.Contains(asciiCharsets, charset) && !isASCII(values) {
+		return nil, errMediaType
+	}
 	return &form{values: values}, nil
+}
+
+var (
+	charsets = []string{"", "utf-8", "utf8"}
+	// In these, what libraries say by default, ASCII is the same as in UTF-8. Of
+	// anything else it would be a guess what they mean.
+	asciiCharsets = []string{"us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"}
+)
+
+func isASCII(values map[string][]string) bool {
+	beyond := func(text string) bool {
+		return strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf })
+	}
+	for name, all := range values {
+		if beyond(name) || slices.ContainsFunc(all, beyond) {
+			return false
+		}
+	}
+	return true
 }
 
 const (

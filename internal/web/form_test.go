@@ -96,12 +96,25 @@ func TestOtherContentTypesAreRefused(t *testing.T) {
 			path := "/api/v1/auth/" + e.name
 			for _, kind := range []string{
 				"", "application/json", "text/plain", "text/plain; charset=utf-8", "multipart/mixed; boundary=" + boundary, "multipart", ";",
-				urlencoded + "; charset=iso-8859-1", urlencoded + "; charset=utf-16", urlencoded + "; charset", urlencoded + "; charset=utf-8; charset=utf-7",
-				multipartForm + "; charset=latin1", "application/x-www-form-urlencoded, application/json",
+				urlencoded + "; charset=iso-8859-2", urlencoded + "; charset=utf-16", urlencoded + "; charset", urlencoded + "; charset=utf-8; charset=utf-7",
+				multipartForm + "; charset=koi8-r", "application/x-www-form-urlencoded, application/json",
 			} {
 				s.send("POST", path, access, kind, encodeURL(e.form...)).problem(t, 415)
 			}
-			for _, kind := range []string{urlencoded + ";charset=UTF-8", "Application/X-WWW-Form-Urlencoded; charset=\"utf-8\"", urlencoded + "; other=x"} {
+			for _, charset := range []string{"iso-8859-1", "ISO-8859-1", "us-ascii", "latin1"} {
+				// What isn't ASCII could be meant in either way.
+				for kind, encode := range encoders {
+					s.send("POST", path, access, kind+"; charset="+charset, encode(append([]string{"other", "é"}, e.form...)...)).problem(t, 415)
+					if a := s.send("POST", path, access, kind+"; charset="+charset, encode(e.form...)); a.Status != e.status {
+						t.Errorf("%s %s; charset=%s: %v, want %d", e.name, kind, charset, a, e.status)
+					}
+				}
+				s.send("POST", path, access, urlencoded+"; charset="+charset, encodeURL(e.form...)+"&%C3%A9=x").problem(t, 415)
+			}
+			if a := s.send("POST", path, access, urlencoded+"; charset=utf8", encodeURL(append([]string{"other", "é"}, e.form...)...)); a.Status != e.status {
+				t.Errorf("%s in utf8: %v, want %d", e.name, a, e.status)
+			}
+			for _, kind := range []string{urlencoded + ";charset=UTF-8", urlencoded + "; charset=UTF8", "Application/X-WWW-Form-Urlencoded; charset=\"utf-8\"", urlencoded + "; other=x"} {
 				if a := s.send("POST", path, access, kind, encodeURL(e.form...)); a.Status != e.status {
 					t.Errorf("%s %s: %v, want %d", e.name, kind, a, e.status)
 				}
@@ -112,7 +125,7 @@ func TestOtherContentTypesAreRefused(t *testing.T) {
 				s.do(r).problem(t, 415)
 			}
 		}
-	})
+	}, limitsOff)
 }
 
 // part is one of a multipart form; header may be empty.
@@ -244,7 +257,7 @@ func TestHostileText(t *testing.T) {
 				case a.Status != f.status:
 					t.Errorf("%s with %s=%.99q: %v, want %d", f.endpoint, f.field, value, a, f.status)
 				case f.status == 422:
-					a.problem(t, 422, f.invalid)
+					a.oauthProblem(t, 422, "unsupported_grant_type", f.invalid)
 				case f.status >= 400:
 					a.problem(t, f.status)
 				}
@@ -253,6 +266,10 @@ func TestHostileText(t *testing.T) {
 				a := s.send("POST", p, "", urlencoded, encodeURL("email", value, "uuid", value, "password", value))
 				if a.Status >= 500 {
 					t.Errorf("%s with %.99q: %v", p, value, a)
+				}
+				if a.Status == http.StatusSeeOther {
+					s.leadsTo("sent", a)
+					continue
 				}
 				same(t, p+"'s Content-Type", a.Header.Get("Content-Type"), "text/html; charset=utf-8")
 			}

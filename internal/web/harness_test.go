@@ -60,6 +60,7 @@ type site struct {
 	URL     string // of the site, without a path
 	rules   *auth.Service
 	command *auth.Service // the rules as commands use them: without keys
+	web     *web.Server
 	handler http.Handler
 	via     http.RoundTripper // of its requests
 	clock   *clock
@@ -137,7 +138,7 @@ func prepare(tb testing.TB, options []func(*setup)) (*site, *setup) {
 	for _, option := range options {
 		option(o)
 	}
-	s := &site{tb: tb, URL: host, clock: o.clock, log: newLogBuffer()}
+	s := &site{tb: tb, URL: host, web: o.web, clock: o.clock, log: newLogBuffer()}
 	o.web.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: o.level}))
 	if s.handler, err = o.web.Handler(); err != nil {
 		tb.Fatal(err)
@@ -196,6 +197,8 @@ func (s *site) listen() *site {
 	s.tb.Helper()
 	server := httptest.NewUnstartedServer(s.handler)
 	server.Config.ErrorLog = slog.NewLogLogger(slog.NewJSONHandler(s.log, nil), slog.LevelInfo)
+	server.Config.DisableGeneralOptionsHandler = true
+	server.Listener = s.web.Refusals(server.Listener)
 	server.Start()
 	s.tb.Cleanup(server.Close)
 	near := *s
@@ -391,6 +394,25 @@ func (a answer) problem(tb testing.TB, status int, fields ...string) string {
 	return p.Detail
 }
 
+// oauthProblem is problem where the request had a grant_type: OAuth 2's members
+// stand beside the others.
+func (a answer) oauthProblem(tb testing.TB, status int, code string, fields ...string) {
+	tb.Helper()
+	var members map[string]any
+	if err := json.Unmarshal(a.Body, &members); err != nil {
+		tb.Errorf("%v: %v", a, err)
+		return
+	}
+	same[any](tb, "the error of "+a.String(), members["error"], code)
+	if text, _ := members["error_description"].(string); text == "" || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		tb.Errorf("%v: no error_description as RFC 6749 has it", a)
+	}
+	delete(members, "error")
+	delete(members, "error_description")
+	a.Body, _ = json.Marshal(members)
+	a.problem(tb, status, fields...)
+}
+
 // done holds an answer against the one that says only that.
 func (a answer) done(tb testing.TB, what string) {
 	tb.Helper()
@@ -528,11 +550,19 @@ func (s *site) do(r *http.Request) answer {
 
 // apiRouter finds what openapi.yaml says of a request.
 var apiRouter = sync.OnceValues(func() (routers.Router, error) {
+	for _, text := range []string{"text/html", "text/css"} {
+		openapi3filter.RegisterBodyDecoder(text, openapi3filter.RegisteredBodyDecoder("text/plain"))
+	}
 	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
 	if err != nil {
 		return nil, err
 	}
 	doc.Servers = nil // any host
+	for _, item := range doc.Paths.Map() {
+		for _, o := range item.Operations() {
+			o.Responses.Delete("default") // here a status must be named
+		}
+	}
 	return gorillamux.NewRouter(doc)
 })
 

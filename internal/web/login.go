@@ -13,19 +13,23 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	grant := f.optional("grant_type")
+	if grant == "refresh_token" { // OAuth 2's clients renew where they logged in
+		return f.oauth(s.renewBy(w, r, f))
+	}
 	username, password := f.required("username"), f.required("password")
-	if grant := f.optional("grant_type"); grant != "" && grant != "password" {
-		f.refuse("grant_type", `This must be "password", or be left out.`)
+	if grant != "" && grant != "password" {
+		f.refuse("grant_type", "This must be password or refresh_token, or be left out.")
 	}
 	for _, name := range []string{"scope", "client_id", "client_secret"} {
 		f.optional(name) // OAuth 2's other fields: not needed, but not twice either
 	}
 	if err := f.err(); err != nil {
-		return err
+		return f.oauth(err)
 	}
 	tokens, err := s.Rules.Login(r.Context(), username, password)
 	if err != nil {
-		return err
+		return f.oauth(err)
 	}
 	return writeTokens(w, tokens)
 }

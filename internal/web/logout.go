@@ -1,10 +1,18 @@
 package web
 
-import "net/http"
+import (
+	"errors"
+	"net/http"
+
+	"kwai/internal/auth"
+)
 
 // logout answers POST /api/v1/auth/logout. Who asks is looked at first.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.currentUser(w, r)
+	if errors.Is(err, auth.ErrExpired) {
+		return s.logoutExpired(w, r, user)
+	}
 	if err != nil {
 		return err
 	}
@@ -19,5 +27,23 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Rules.Logout(r.Context(), user.Profile, refresh); err != nil {
 		return err
 	}
+	return writeJSON(w, empty)
+}
+
+// logoutExpired is for people who come back after a while: their session would
+// outlive what they believe to be a logout. Whatever is wrong is told as nobody's
+// being logged in.
+func (s *Server) logoutExpired(w http.ResponseWriter, r *http.Request, user auth.Caller) error {
+	f, err := s.readForm(w, r)
+	if errors.Is(err, auth.ErrBusy) {
+		return err
+	}
+	if err != nil || f.optional("refresh_token") == "" {
+		return auth.ErrNotLoggedIn
+	}
+	if err := s.Rules.LogoutExpired(r.Context(), user, f.optional("refresh_token")); err != nil {
+		return err
+	}
+	note(w, "user", user.ID)
 	return writeJSON(w, empty)
 }

@@ -14,7 +14,7 @@ import (
 // them: its path becomes the route's pattern, and a method that it made up "other".
 var (
 	countedMethods  = [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete, http.MethodOptions, "other"}
-	countedStatuses = [...]int{200, 204, 206, 303, 304, 400, 401, 403, 404, 405, 413, 415, 416, 422, 429, 500, 503, 0} // 0: any other
+	countedStatuses = [...]int{200, 204, 206, 303, 304, 400, 401, 403, 404, 405, 413, 415, 416, 417, 421, 422, 429, 431, 500, 501, 503, 505, 0} // 0: any other
 )
 
 var (

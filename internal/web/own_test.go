@@ -224,7 +224,7 @@ func TestSessionsAcrossOrigins(t *testing.T) {
 			if methods := strings.Split(a.Header.Get("Access-Control-Allow-Methods"), ", "); !slices.Contains(methods, r[0]) {
 				t.Errorf("preflight of %s: the methods are %q", what, methods)
 			}
-			contains(t, "preflight of "+what+": the headers", a.Header.Get("Access-Control-Allow-Headers"), "Authorization")
+			contains(t, "preflight of "+what+": the headers", a.Header.Get("Access-Control-Allow-Headers"), "authorization")
 			a = s.from(club, r[0], sessionsPath+r[1], "", "", bearer...)
 			a.allows(t, what, club)
 			same(t, what+": the status", a.Status, 200)

@@ -39,9 +39,10 @@ type messagePage struct {
 	Link, LinkText string
 }
 
-// pages has the templates by name. "sent", "done", "invalid" (the link is no
-// longer valid) and "revoked" take the site to go on to, "" for none.
-var pages = parsePages("recover", "sent", "reset", "done", "invalid", "revoked", "error", "devmails", "devmail")
+// pages has the templates by name. "sent", "done", "used" (the link has done its
+// work), "invalid" (the link is no longer valid) and "revoked" take the site to
+// go on to, "" for none.
+var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "devmails", "devmail")
 
 func parsePages(names ...string) map[string]*template.Template {
 	// The version makes the style sheet cacheable for good.
@@ -104,6 +105,15 @@ func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Location", s.SiteURL)
 	w.WriteHeader(http.StatusFound)
 	return nil
+}
+
+// seeOther leads from a form that was accepted to a page, which can be loaded anew
+// without sending the form again. The address is relative, as those on the pages:
+// http.Redirect would make a path of it that lacks a proxy's prefix.
+func seeOther(w http.ResponseWriter, page string) {
+	w.Header().Set("Location", page)
+	w.Header()["Cache-Control"] = noStore
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 // serveStyle answers GET /style.css. The version in the query is for caches

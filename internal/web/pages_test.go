@@ -34,6 +34,7 @@ var pageTests = []struct {
 	{label: "reset, both wrong", name: "reset", data: resetPage{UUID: hostile, FromLink: true, UUIDError: hostile, PasswordError: hostile, MinLength: 8}, title: "Error: ", focus: "uuid", invalid: []string{"uuid", "password"}, fields: map[string]string{"uuid": hostile, "password": ""}},
 	{label: "reset, busy", name: "reset", data: resetPage{UUID: "u", FromLink: true, Notice: hostile, MinLength: 8}, title: "Error: ", fields: map[string]string{"uuid": "u", "password": ""}},
 	{label: "done", name: "done", title: "Your password is changed"},
+	{label: "used", name: "used", title: "Your password has already been changed"},
 	{label: "invalid", name: "invalid", title: "This link is no longer valid"},
 	{label: "revoked", name: "revoked", title: "This account is blocked"},
 	{label: "error", name: "error", data: messagePage{Title: hostile, Text: hostile}, title: "Error: " + hostile},

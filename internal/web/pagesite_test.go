@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 )
@@ -115,8 +116,8 @@ func TestRecoverPage(t *testing.T) {
 		s.submit("/recover", "email", "a@b.org", "email", "a@b.org").page(t, 422)
 		known := s.submit("/recover", "email", " Ann@example.org ")
 		unknown := s.submit("/recover", "email", "nobody@example.org")
-		same(t, "the title", known.page(t, 200).title, "Look into your mail")
-		same(t, "the page for an unknown address", string(unknown.Body), string(known.Body))
+		same(t, "the title", s.leadsTo("sent", known).title, "Look into your mail")
+		same(t, "the answer for an unknown address", fmt.Sprint(unknown), fmt.Sprint(known))
 		if m := s.sent(1)[0]; m.To != "ann@example.org" || m.RecoveryID() == "" {
 			t.Errorf("got a mail to %s:\n%s", m.To, m.Text)
 		}
@@ -188,9 +189,17 @@ func TestResetPage(t *testing.T) {
 		}
 		s.reinstate("ann@example.org")
 
-		same(t, "the title", s.submit("/reset", "uuid", " "+id+"\n", "password", chosen).page(t, 200).title, "Your password is changed")
-		s.get(link, "").page(t, 404)
-		s.submit("/reset", "uuid", id, "password", chosen).page(t, 404)
+		same(t, "the title", s.leadsTo("done", s.submit("/reset", "uuid", " "+id+"\n", "password", chosen)).title, "Your password is changed")
+		// A second click, a link opened again: nobody is told that it failed.
+		for _, a := range []answer{s.get(link, ""), s.submit("/reset", "uuid", id, "password", chosen), s.submit("/reset", "uuid", id, "password", "x")} {
+			p := a.page(t, 404)
+			same(t, "the title", p.title, "Your password has already been changed")
+			contains(t, "the page", string(a.Body), "If that was you, all is well")
+			if !slices.Contains(p.links, "recover") {
+				t.Errorf("the links are %q", p.links)
+			}
+		}
+		contains(t, "the API", s.post("reset", "", "uuid", id, "password", chosen).problem(t, 404), "If it was you, all is well")
 		s.get(userPath, in.field("access_token")).notLoggedIn(t, "a session before the reset")
 		if a := s.post("login", "", "username", "ann@example.org", "password", chosen); a.Status != 200 {
 			t.Error(a)
@@ -198,7 +207,37 @@ func TestResetPage(t *testing.T) {
 	})
 }
 
-// TestFormsOfOtherSitesAreRefused: of the pages; the API takes no cookies.
+// leadsTo holds that a form was accepted and reads the page that it led to.
+func (s *site) leadsTo(page string, a answer) page {
+	s.tb.Helper()
+	same(s.tb, "the status", a.Status, http.StatusSeeOther)
+	same(s.tb, "where it leads", a.Header.Get("Location"), page) // relative: a proxy's prefix stays
+	same(s.tb, "Cache-Control", a.Header.Get("Cache-Control"), "no-store")
+	return s.get("/"+a.Header.Get("Location"), "").page(s.tb, 200)
+}
+
+// A link that no password change ended isn't told as used.
+func TestALinkThatWasReplacedIsNotUsed(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		first := s.recovery("ann@example.org")
+		s.clock.advance(time.Hour)
+		second := s.recovery("ann@example.org")
+		replaced := func() {
+			t.Helper()
+			same(t, "the title", s.get("/reset?uuid="+first, "").page(t, 404).title, "This link is no longer valid")
+			same(t, "the title", s.submit("/reset", "uuid", first, "password", better).page(t, 404).title, "This link is no longer valid")
+		}
+		replaced()
+		s.leadsTo("done", s.submit("/reset", "uuid", second, "password", better))
+		replaced()
+		s.clock.advance(24 * time.Hour)
+		same(t, "the title", s.get("/reset?uuid="+second, "").page(t, 404).title, "Your password has already been changed")
+	}, noMailPause)
+}
+
+// TestFormsOfOtherSitesAreRefused: of the pages, which other origins that may call
+// the API may not post either.
 func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		const site, origin = "Sec-Fetch-Site", "Origin"
@@ -223,7 +262,7 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 			{[]string{origin, "null"}, true},
 			{[]string{origin, club}, true}, // CORS is the API's
 		} {
-			for path, accepted := range map[string]int{"/recover": 200, "/reset": 404} {
+			for path, accepted := range map[string]int{"/recover": 303, "/reset": 404} {
 				body := encodeURL("email", "nobody@example.org", "uuid", "00000000-0000-4000-8000-000000000000", "password", good)
 				want := accepted
 				if test.refused {
@@ -231,15 +270,13 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 				}
 				if a := s.from("", "POST", path, urlencoded, body, test.headers...); a.Status != want {
 					t.Errorf("%s with %q: %d, want %d", path, test.headers, a.Status, want)
-				} else {
+				} else if want != http.StatusSeeOther {
 					a.page(t, want)
 				}
 				s.from("", "GET", path, "", "", test.headers...).page(t, 200) // a link on another site
 			}
 		}
-		if a := s.from("https://evil.example", "POST", "/api/v1/auth/recover", urlencoded, "email=x", site, "cross-site"); a.Status != 200 {
-			t.Errorf("the API: %v", a)
-		}
+		s.from("https://evil.example", "POST", "/api/v1/auth/recover", urlencoded, "email=x", site, "cross-site").problem(t, 403)
 	}, corsOf(club))
 }
 

@@ -51,6 +51,12 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		renderPage(w, p.Status, "recover", page)
 		return nil
 	}
+	seeOther(w, "sent")
+	return nil
+}
+
+// sentPage says that a mail is on its way, if there is an account.
+func (s *Server) sentPage(w http.ResponseWriter, _ *http.Request) error {
 	renderPage(w, http.StatusOK, "sent", s.SiteURL)
 	return nil
 }

@@ -4,13 +4,18 @@ import "net/http"
 
 // renew answers POST /api/v1/auth/access_token.
 func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
-	// Before the body is read, which may take its time: it is now that the
-	// client asks.
-	arrived := s.Rules.Store.Now()
 	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
 	}
+	return f.oauth(s.renewBy(w, r, f))
+}
+
+// renewBy answers with new tokens for the refresh token of a form. The request
+// counts as arrived now that the form has been read: when it began is up to the
+// client.
+func (s *Server) renewBy(w http.ResponseWriter, r *http.Request, f *form) error {
+	arrived := s.Rules.Store.Now()
 	refresh := f.required("refresh_token")
 	if err := f.err(); err != nil {
 		return err

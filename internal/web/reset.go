@@ -61,6 +61,12 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseReset(w, r, page, err)
 	}
+	seeOther(w, "done")
+	return nil
+}
+
+// donePage says that a reset was done.
+func (s *Server) donePage(w http.ResponseWriter, _ *http.Request) error {
 	renderPage(w, http.StatusOK, "done", s.SiteURL)
 	return nil
 }
@@ -72,6 +78,8 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
 		renderPage(w, p.Status, "revoked", s.SiteURL)
+	case errors.Is(err, auth.ErrRecoveryOver):
+		renderPage(w, p.Status, "used", s.SiteURL)
 	case errors.Is(err, auth.ErrRecovery) && token.ValidRecoveryID(page.UUID):
 		renderPage(w, p.Status, "invalid", s.SiteURL)
 	case errors.Is(err, auth.ErrRecovery):

@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -98,13 +99,15 @@ func TestLoginTakesOAuth2PasswordForms(t *testing.T) {
 			same(t, "Cache-Control", a.Header.Get("Cache-Control"), "no-store")
 			same(t, "Content-Type", a.Header.Get("Content-Type"), "application/json")
 		}
-		for _, grant := range []string{"Password", "refresh_token", "authorization_code", "client_credentials", " password"} {
-			s.post("login", "", "username", "ann@example.org", "password", good, "grant_type", grant).problem(t, 422, "grant_type")
+		for _, grant := range []string{"Password", "Refresh_token", "authorization_code", "client_credentials", " password"} {
+			s.post("login", "", "username", "ann@example.org", "password", good, "grant_type", grant).oauthProblem(t, 422, "unsupported_grant_type", "grant_type")
 		}
-		for _, name := range []string{"grant_type", "scope", "client_id", "client_secret"} {
+		for _, name := range []string{"scope", "client_id", "client_secret"} {
 			s.post("login", "", "username", "ann@example.org", "password", good, name, "password", name, "password").problem(t, 422, name)
 		}
-		s.post("login", "", "grant_type", "x", "scope", "a", "scope", "b").problem(t, 422, "username", "password", "grant_type", "scope")
+		s.post("login", "", "username", "ann@example.org", "password", good, "grant_type", "password", "grant_type", "password").oauthProblem(t, 422, "invalid_request", "grant_type")
+		s.post("login", "", "grant_type", "x", "scope", "a", "scope", "b").oauthProblem(t, 422, "unsupported_grant_type", "username", "password", "grant_type", "scope")
+		s.post("login", "", "grant_type", "", "username", "x").problem(t, 422, "password")
 
 		// OAuth 2 libraries first try to name their client in a header.
 		r := s.request("POST", "/api/v1/auth/login", strings.NewReader(encodeURL("grant_type", "password", "username", "ann@example.org", "password", good)))
@@ -117,6 +120,45 @@ func TestLoginTakesOAuth2PasswordForms(t *testing.T) {
 		if a := s.post("access_token", "", "grant_type", "refresh_token", "refresh_token", in.field("refresh_token"), "client_id", "web"); a.Status != 200 {
 			t.Error(a)
 		}
+	})
+}
+
+// OAuth 2's clients renew at the URL where they logged in, and look for OAuth
+// 2's members in refusals.
+func TestLoginTakesOAuth2RefreshForms(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		in := s.login("ann@example.org")
+		refresh := func(fields ...string) answer {
+			t.Helper()
+			return s.post("login", "", append([]string{"grant_type", "refresh_token"}, fields...)...)
+		}
+		again := refresh("refresh_token", in.field("refresh_token"), "client_id", "web", "scope", "x")
+		if again.Status != 200 || again.field("refresh_token") == in.field("refresh_token") || !s.alive(again) {
+			t.Fatal(again)
+		}
+		// A lost answer, and then a replay: as at access_token.
+		if a := refresh("refresh_token", in.field("refresh_token")); a.Status != 200 {
+			t.Error(a)
+		}
+		s.clock.advance(3 * s.rules.Settings.ReuseWindow)
+		refresh("refresh_token", in.field("refresh_token")).oauthProblem(t, 401, "invalid_grant")
+		same(t, "that the session is alive", s.alive(again), false)
+
+		refresh().oauthProblem(t, 422, "invalid_request", "refresh_token")
+		refresh("refresh_token", "x", "refresh_token", "x").oauthProblem(t, 422, "invalid_request", "refresh_token")
+		refresh("username", "ann@example.org", "password", good).oauthProblem(t, 422, "invalid_request", "refresh_token")
+		s.post("access_token", "", "grant_type", "refresh_token", "refresh_token", "x").oauthProblem(t, 401, "invalid_grant")
+		login := func(fields ...string) answer {
+			t.Helper()
+			return s.post("login", "", append([]string{"grant_type", "password", "username", "ann@example.org"}, fields...)...)
+		}
+		login().oauthProblem(t, 422, "invalid_request", "password")
+		for range s.rules.Settings.Limits.Free {
+			login("password", "wrong").oauthProblem(t, 401, "invalid_grant")
+		}
+		login("password", "wrong").oauthProblem(t, 429, "temporarily_unavailable")
+		login("password", "wrong").oauthProblem(t, 429, "temporarily_unavailable")
 	})
 }
 
@@ -281,5 +323,79 @@ func TestUser(t *testing.T) {
 		} {
 			same(t, name, a.field(name), want)
 		}
+	})
+}
+
+// A client that sends its form late doesn't decide how old its request is: a
+// replaced token that comes back so is a replay like any other.
+func TestALateBodyIsAReplay(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		for _, endpoint := range []string{"access_token", "login"} {
+			in := s.login("ann@example.org")
+			stolen := in.field("refresh_token")
+			next := s.post("access_token", "", "refresh_token", stolen)
+			next = s.post("access_token", "", "refresh_token", next.field("refresh_token"))
+			body := slow{strings.NewReader(encodeURL("refresh_token", stolen, "grant_type", "refresh_token")), func() { s.clock.advance(3 * s.rules.Settings.ReuseWindow) }}
+			r := s.request("POST", "/api/v1/auth/"+endpoint, body)
+			r.Header.Set("Content-Type", urlencoded)
+			same(t, "the status", s.do(r).Status, 401)
+			same(t, "that the session is alive", s.alive(next), false)
+		}
+	})
+}
+
+// slow is a body before whose first bytes time passes.
+type slow struct {
+	io.Reader
+	wait func()
+}
+
+func (s slow) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	if n > 0 {
+		s.wait()
+	}
+	return n, err
+}
+
+// Who comes back after the access token's end logs out all the same, and for
+// nothing else is such a token good.
+func TestLogoutWithAnExpiredAccessToken(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		in, second, bob := s.login("ann@example.org"), s.login("ann@example.org"), s.login("bob@example.org")
+		dead := s.login("ann@example.org")
+		s.post("logout", dead.field("access_token"), "refresh_token", dead.field("refresh_token")).done(t, "in time")
+		s.clock.advance(s.rules.Settings.AccessLife + time.Minute)
+		access := in.field("access_token")
+		newer := s.post("access_token", "", "refresh_token", in.field("refresh_token"))
+		for what, refresh := range map[string]string{
+			"another session's": second.field("refresh_token"), "another user's": bob.field("refresh_token"), "an ended session's": dead.field("refresh_token"),
+			"none": "", "the access token": access, "a forged one": in.field("refresh_token") + "A",
+		} {
+			s.post("logout", access, "refresh_token", refresh).notLoggedIn(t, what)
+			s.postMultipart("logout", access, "refresh_token", refresh).notLoggedIn(t, what)
+		}
+		refresh := encodeURL("refresh_token", in.field("refresh_token"))
+		s.send("POST", "/api/v1/auth/logout", access, "application/json", "{}").notLoggedIn(t, "JSON")
+		s.send("POST", "/api/v1/auth/logout", access, urlencoded, refresh+"&"+refresh).notLoggedIn(t, "it twice")
+		s.send("POST", "/api/v1/auth/logout", access, urlencoded, refresh+strings.Repeat("x", maxBody)).notLoggedIn(t, "a large form")
+		s.send("POST", "/api/v1/auth/logout", access[:len(access)-4]+"AAAA", urlencoded, refresh).notLoggedIn(t, "a forged access token")
+		s.post("logout", dead.field("access_token"), "refresh_token", dead.field("refresh_token")).notLoggedIn(t, "a session that has ended")
+		s.get(userPath, access).notLoggedIn(t, "the user")
+		s.get(sessionsPath, access).notLoggedIn(t, "the sessions")
+		s.send("DELETE", sessionsPath, access, "", "").notLoggedIn(t, "the other sessions")
+		s.post("password", access, "password", good, "new_password", better).notLoggedIn(t, "a new password")
+
+		same(t, "that the session is alive", s.alive(newer), true)
+		s.post("logout", access, "refresh_token", in.field("refresh_token")).done(t, "with a replaced refresh token")
+		same(t, "that the session is alive", s.alive(newer), false)
+		s.post("logout", access, "refresh_token", in.field("refresh_token")).notLoggedIn(t, "again")
+		s.post("logout", second.field("access_token"), "refresh_token", second.field("refresh_token")).done(t, "the other session")
+
+		s.revoke("bob@example.org")
+		s.post("logout", bob.field("access_token"), "refresh_token", bob.field("refresh_token")).notLoggedIn(t, "a revoked user")
 	})
 }

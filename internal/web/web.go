@@ -11,12 +11,14 @@
 package web
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -33,17 +35,25 @@ type Server struct {
 	PublicURL *url.URL
 	// SiteURL is where people go on from the pages, and from /; "": nowhere.
 	SiteURL string
-	// CORSOrigins may call the API from a browser, with credentials.
+	// CORSOrigins may call the API from a browser, with credentials. Pages of
+	// any other origin may neither read its answers nor change anything by it.
 	CORSOrigins []string
-	Proxies     Proxies
-	Log         *slog.Logger
+	// Loopback has it serve this machine alone: every origin on loopback is
+	// added to them, and names that merely lead here are refused. (A page of
+	// another site could make its own name do so, by DNS rebinding.)
+	Loopback bool
+
+	Proxies Proxies
+	Log     *slog.Logger
 	// DevMail, unless nil, is shown to everyone at /dev/mail.
 	DevMail *mail.Files
 
 	bodies   atomic.Int64 // bytes of large bodies being read
 	refusals *rate.Limiter
 	metrics  *metrics
+	nothing  *routeMetrics // of what is no route's
 	warned   warned
+	origins  refusedOrigins
 }
 
 // handler answers a request or says why not; then it has written nothing.
@@ -76,8 +86,10 @@ func (s *Server) routes() []route {
 
 		{"GET", "/recover", s.recoverPage, true},
 		{"POST", "/recover", s.recoverForm, true},
+		{"GET", "/sent", s.sentPage, true},
 		{"GET", "/reset", s.resetPage, true},
 		{"POST", "/reset", s.resetForm, true},
+		{"GET", "/done", s.donePage, true},
 		{"GET", "/style.css", s.style, false},
 	}
 	if s.SiteURL != "" {
@@ -105,18 +117,16 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.refusals = newPace()
 	s.metrics = newMetrics()
 	mux := http.NewServeMux()
-	methods := make(map[string]map[string]route) // by path
+	methods := make(map[string]map[string]route) // by path, and method
 	for _, r := range s.routes() {
-		if r.page {
-			// The API is for other origins too and takes no cookies; the pages'
-			// forms are ours alone.
-			handle := r.handle
-			r.handle = func(w http.ResponseWriter, req *http.Request) error {
-				if err := sameOrigin.Check(req); err != nil {
-					return &httpError{http.StatusForbidden, "The form was sent from another site."}
-				}
-				return handle(w, req)
+		handle := r.handle
+		r.handle = func(w http.ResponseWriter, req *http.Request) error {
+			// There are no cookies to abuse, but a page could have its visitor's
+			// browser guess passwords, and lock its owner out at home.
+			if err := sameOrigin.Check(req); err != nil && (r.page || !s.allows(req.Header.Get("Origin"))) {
+				return errOtherSite
 			}
+			return handle(w, req)
 		}
 		if methods[r.path] == nil {
 			methods[r.path] = make(map[string]route)
@@ -126,8 +136,23 @@ func (s *Server) Handler() (http.Handler, error) {
 	for path, byMethod := range methods {
 		mux.Handle(path, s.serve(path, byMethod))
 	}
-	mux.Handle("/", s.serve("none", nil))
-	return mux, nil
+	nothing := s.serve("none", nil)
+	mux.Handle("/", nothing)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if clean(r.URL.EscapedPath()) {
+			mux.ServeHTTP(w, r)
+		} else {
+			nothing.ServeHTTP(w, r)
+		}
+	}), nil
+}
+
+// clean says that a path is one that ServeMux takes as it is. Others it would
+// redirect: without CORS, without a line in the log, and to a path that lacks a
+// proxy's prefix.
+func clean(escaped string) bool {
+	shortest := path.Clean(escaped)
+	return strings.HasPrefix(escaped, "/") && (escaped == shortest || shortest != "/" && escaped == shortest+"/")
 }
 
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
@@ -143,7 +168,11 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 	}
 	slices.Sort(allow)
 	allowed := strings.Join(allow, ", ")
-	return s.logged(s.metrics.route(path, methods), func(w http.ResponseWriter, req *http.Request) {
+	m := s.metrics.route(path, methods)
+	if methods == nil {
+		s.nothing = m
+	}
+	return s.logged(m, func(w http.ResponseWriter, req *http.Request) {
 		api := path == "none" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
 		if api && s.cors(w, req, allowed) {
 			return
@@ -155,8 +184,10 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		r, ok := methods[method]
 		var err error
 		switch {
+		case s.Loopback && !onLoopback(req.Host):
+			err = &httpError{http.StatusMisdirectedRequest, "kwai serve --dev answers to localhost only."}
 		case methods == nil:
-			err = &httpError{http.StatusNotFound, "There is nothing here."}
+			err = &httpError{http.StatusNotFound, "There is nothing here. (Has the path a slash too many?)"}
 		case !ok:
 			w.Header().Set("Allow", allowed)
 			err = &httpError{http.StatusMethodNotAllowed, "Use one of: " + allowed + "."}
@@ -173,33 +204,6 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 			s.problem(w, req, err)
 		}
 	})
-}
-
-// cors says which other origins may read the answer. It answers preflights
-// itself, and then returns true.
-func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bool {
-	from := r.Header.Get("Origin")
-	preflight := r.Method == http.MethodOptions && from != "" && r.Header.Get("Access-Control-Request-Method") != ""
-	h := w.Header()
-	if len(s.CORSOrigins) > 0 {
-		h.Add("Vary", "Origin")
-		if slices.Contains(s.CORSOrigins, from) {
-			h.Set("Access-Control-Allow-Origin", from)
-			h.Set("Access-Control-Allow-Credentials", "true")
-			if preflight {
-				h.Set("Access-Control-Allow-Methods", allowed)
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
-				h.Set("Access-Control-Max-Age", "600")
-			} else {
-				h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
-			}
-		}
-	}
-	if preflight && allowed != "" {
-		w.WriteHeader(http.StatusNoContent)
-		return true
-	}
-	return false
 }
 
 // Values of headers that most answers have, made once. net/http copies them.
@@ -233,11 +237,17 @@ func (s *Server) style(w http.ResponseWriter, r *http.Request) error {
 //go:embed openapi.yaml
 var openAPI []byte
 
+// openAPI answers GET /openapi.yaml. It names the public URL: Swagger UI on
+// another origin would send passwords to its own.
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "application/yaml")
-	_, _ = w.Write(openAPI)
+	public := strings.ReplaceAll(s.PublicURL.String(), "'", "''") // it stands in single quotes
+	_, _ = w.Write(bytes.ReplaceAll(openAPI, []byte(exampleURL), []byte(public)))
 	return nil
 }
+
+// exampleURL is the public URL in openapi.yaml.
+const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Settings.JWKSMaxAge.Seconds())))

@@ -1,0 +1,89 @@
+package web
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// errOtherSite is what pages get that may not use the API, or post our forms.
+var errOtherSite = &httpError{http.StatusForbidden, "This was sent by a page of another site. If it is yours, name its origin in --cors-origins, and it may call the API."}
+
+// allows says that pages of an origin may use the API.
+func (s *Server) allows(from string) bool {
+	return slices.Contains(s.CORSOrigins, from) || s.Loopback && isOriginOnLoopback(from)
+}
+
+func isOriginOnLoopback(from string) bool {
+	u, err := url.Parse(from)
+	return err == nil && origin(u) == from && onLoopback(u.Host)
+}
+
+// onLoopback says that a host, with a port or without, is this machine.
+func onLoopback(hostPort string) bool {
+	u := url.URL{Host: hostPort}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && ip.IsLoopback()
+}
+
+// cors says which other origins may read the answer. It answers preflights
+// itself, and then returns true.
+func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bool {
+	from := r.Header.Get("Origin")
+	preflight := r.Method == http.MethodOptions && from != "" && r.Header.Get("Access-Control-Request-Method") != ""
+	h := w.Header()
+	if len(s.CORSOrigins) > 0 || s.Loopback {
+		h.Add("Vary", "Origin")
+	}
+	switch {
+	case s.allows(from):
+		h.Set("Access-Control-Allow-Origin", from)
+		h.Set("Access-Control-Allow-Credentials", "true")
+		if preflight {
+			h.Set("Access-Control-Allow-Methods", allowed)
+			// What it asks for: libraries that trace requests add headers of
+			// their own, and none of them does harm here.
+			if asked := r.Header.Values("Access-Control-Request-Headers"); len(asked) > 0 {
+				h.Set("Access-Control-Allow-Headers", strings.Join(asked, ", "))
+			}
+			h.Set("Access-Control-Max-Age", "600")
+		} else {
+			h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+		}
+	case from != "" && from != origin(s.PublicURL) && r.Header.Get("Sec-Fetch-Site") != "same-origin" && !strings.HasSuffix(from, "://"+r.Host):
+		s.origins.refused(s.Log, from)
+	}
+	if preflight && allowed != "" {
+		w.WriteHeader(http.StatusNoContent)
+		return true
+	}
+	return false
+}
+
+// refusedOrigins names in the log whose pages the API was closed to, each once:
+// a browser tells the developer of such a page next to nothing.
+type refusedOrigins struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// maxOrigins bounds them: anybody can make some up.
+const maxOrigins = 50
+
+func (o *refusedOrigins) refused(log *slog.Logger, from string) {
+	from = from[:min(len(from), 100)]
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.seen[from] || len(o.seen) >= maxOrigins {
+		return
+	}
+	if o.seen == nil {
+		o.seen = make(map[string]bool)
+	}
+	o.seen[from] = true
+	log.Warn("a page was refused the API: its origin isn't among --cors-origins", "origin", from)
+}

@@ -1,0 +1,56 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// oauthError is a refusal of a request in OAuth 2's form, whose client looks for
+// the members error and error_description (RFC 6749, 5.2).
+type oauthError struct {
+	error
+	grant string // "" if it was given twice
+}
+
+func (e *oauthError) Unwrap() error { return e.error }
+
+// oauth has a refusal of the form told in OAuth 2's way, too, where the form is
+// OAuth 2's.
+func (f *form) oauth(err error) error {
+	given := slices.ContainsFunc(f.values["grant_type"], func(v string) bool { return v != "" })
+	if err == nil || !given {
+		return err
+	}
+	return &oauthError{err, f.values["grant_type"][0]}
+}
+
+// code is OAuth 2's for a refusal with that status. For what passes there is none
+// but that of the authorization endpoint (4.1.2.1), which clients know.
+func (e *oauthError) code(status int) string {
+	switch {
+	case status == http.StatusUnauthorized:
+		return "invalid_grant"
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+		return "temporarily_unavailable"
+	case status >= http.StatusInternalServerError:
+		return "server_error"
+	case !slices.Contains([]string{"", "password", "refresh_token"}, e.grant):
+		return "unsupported_grant_type"
+	default:
+		return "invalid_request"
+	}
+}
+
+// describe has a text in the characters that error_description may have.
+func describe(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '\\':
+			return '\''
+		case r < ' ' || r > '~':
+			return '?'
+		}
+		return r
+	}, text)
+}

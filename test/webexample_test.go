@@ -1,0 +1,99 @@
+package test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"kwai/internal/cluster"
+	"kwai/internal/testing/need"
+)
+
+// TestWebExample has the page of examples/web, on an origin of its own, log in,
+// renew in two tabs at once and log out of both.
+func TestWebExample(t *testing.T) {
+	need.Time(t)
+	text, err := os.ReadFile("../examples/web/index.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n >= 100 {
+		t.Errorf("the example has %d lines", n)
+	}
+	const inPage = "http://127.0.0.1:8080"
+	if !strings.Contains(string(text), inPage) {
+		t.Fatalf("the page doesn't name %s", inPage)
+	}
+	browser := startBrowser(t)
+	each(t, func(t *testing.T, k cluster.Kwai) {
+		var api string
+		page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write([]byte(strings.ReplaceAll(string(text), inPage, api)))
+		}))
+		t.Cleanup(page.Close)
+		s, public := startBehind(t, loopbackName, k, "--cors-origins="+page.URL)
+		api = public
+		s.user("ann@example.org", "the old password")
+
+		first := openTab(t, browser, public)
+		first.open(200, page.URL+"/")
+		first.typeInto("email", "ann@example.org")
+		first.typeInto("password", "the old password")
+		first.clickHere("#login button")
+		first.says("You are logged in.")
+		first.clickHere("#who")
+		first.says("You are ann@example.org")
+
+		// The second one finds the session of the first, and renews it to begin.
+		second := first.another()
+		second.open(200, page.URL+"/")
+		second.says("You are ann@example.org")
+		for range 5 {
+			eval[chromedp.Void](first, `document.getElementById("renew").click()`)
+			eval[chromedp.Void](second, `document.getElementById("renew").click()`)
+		}
+		for _, tab := range []*tab{first, second} {
+			tab.says("Renewed.")
+			tab.clickHere("#who")
+			tab.says("You are ann@example.org")
+		}
+		second.clickHere("#logout")
+		second.says("You are logged out.")
+		first.says("You are logged out.")
+	})
+}
+
+// another is a second tab of the same visit: it shares what the first one stores.
+func (b *tab) another() *tab {
+	b.t.Helper()
+	ctx, closeTab := chromedp.NewContext(b.ctx)
+	b.t.Cleanup(closeTab)
+	other := &tab{t: b.t, home: b.home, origins: []string{b.home}, ctx: ctx}
+	if err := chromedp.Listen(ctx, other.hear); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(other.check)
+	return other
+}
+
+// clickHere is click where that loads no page.
+func (b *tab) clickHere(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// says waits until the page says that.
+func (b *tab) says(text string) {
+	b.t.Helper()
+	for eval[string](b, `document.getElementById("out").textContent`) != text {
+		if err := b.ctx.Err(); err != nil {
+			b.t.Fatal(context.Cause(b.ctx))
+		}
+	}
+}
