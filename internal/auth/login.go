@@ -23,6 +23,8 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 	if err != nil {
 		return Tokens{}, err
 	}
+	defer s.attemptEnded(a)
+	ctx = a.inTurn(ctx)
 	session, why, err := s.open(ctx, a, email, password)
 	if err == nil && why.reason == reasonChanged {
 		// Once more: it may be a login with the same password that has
