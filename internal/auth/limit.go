@@ -108,7 +108,7 @@ func (s *Service) attempt(ctx context.Context, account string) (a attempt, err e
 	a = attempt{account: account, network: client.network()}
 	limits := s.Settings.Limits
 	if !limits.Off && account != "" {
-		free := true
+		var free bool
 		if a.leave, free, err = s.underWay.enter(ctx, tries{account, a.network}, limits.Free); err != nil {
 			return a, err
 		}
