@@ -167,9 +167,9 @@ func (s *Service) findUser(ctx context.Context, email string) (user store.User, 
 }
 
 // rehash hashes a password anew whose stored hash isn't made with today's
-// parameters; it is zero where that isn't needed.
+// parameters; it is zero where that isn't needed, or not possible.
 func (s *Service) rehash(ctx context.Context, hash, password string) (store.Password, error) {
-	if !s.Passwords.Stale(hash) {
+	if !s.Passwords.Stale(hash, password) {
 		return store.Password{}, nil
 	}
 	return s.hash(ctx, password)

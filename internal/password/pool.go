@@ -262,10 +262,16 @@ func (p *Pool) compute(ctx context.Context, t task) (result, error) {
 	return r, failed
 }
 
-// Stale tells whether the hash should be made anew, which is possible at a login
-// alone: it is not argon2id with the pool's parameters.
-func (p *Pool) Stale(hash string) bool {
+// Stale tells whether the hash should be made anew with a password that matches
+// it, which is possible at a login alone: it is not argon2id with the pool's
+// parameters. bcrypt looks at no more than 72 bytes, so a longer password may be
+// another one than its owner's.
+func (p *Pool) Stale(hash, password string) bool {
 	s, err := parse(hash)
+	if err == nil && s.bcrypt != 0 {
+		t := normalise(password)
+		return max(len(t.raw), len(t.nfc)) <= bcryptBytes
+	}
 	return err != nil || s.cost != cost{argon2id: p.params}
 }
 
