@@ -90,7 +90,7 @@ func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (unti
 		first = micros(tx.Now.Add(w.First))
 	}
 	return tx.counted(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
-		ON CONFLICT (account, network) DO UPDATE SET expires_at = excluded.expires_at, `+waitMore+`
+		ON CONFLICT (account, network) DO UPDATE SET expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`)+`, `+waitMore+`
 		WHERE `+waitOver+` RETURNING until`,
 		w.args(tx.Now, account, first, micros(tx.Now.Add(forget)))...)
 }
@@ -166,7 +166,7 @@ const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.fai
 // forgotten but for the attempts under way. fresh says that it wasn't known.
 func (tx *Tx) KnowNetwork(account, network string, fresh bool, underWay int, until time.Time) error {
 	_, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
-		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = excluded.expires_at`,
+		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
 		account, underWay, network, micros(until))
 	if err == nil && fresh {
 		_, err = tx.exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
