@@ -1,7 +1,9 @@
 package verify_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -207,6 +209,76 @@ func TestIssuersThatMayBeAsked(t *testing.T) {
 			}
 			if ok := want != refusing; ok != (err == nil) || ok != (ready == nil) {
 				t.Errorf("%q: Verify says %v, Ready says %v", base, err, ready)
+			}
+		})
+	}
+}
+
+// Where a server is reached by another address than its tokens name, Server says so.
+func TestAServerAtAnotherAddress(t *testing.T) {
+	t.Parallel()
+	k := newKey("a")
+	for _, tt := range []struct {
+		name, issuer, server string
+		plain                bool
+		asked                string // "": nobody
+	}{
+		{"at the issuer's", issuer, "", false, "auth.example.org/.well-known/jwks.json"},
+		{"inside a cluster", issuer, "http://kwai.auth.svc:8080", true, "kwai.auth.svc:8080/.well-known/jwks.json"},
+		{"in a folder", issuer, "https://proxy.internal/auth/", false, "proxy.internal/auth/.well-known/jwks.json"},
+		{"on loopback", issuer, "http://127.0.0.1:8080", false, "127.0.0.1:8080/.well-known/jwks.json"},
+		{"an issuer that is no URL that may be asked", "http://auth.example.org", "https://kwai.internal", false, "kwai.internal/.well-known/jwks.json"},
+		{"plain, which isn't allowed", issuer, "http://kwai.auth.svc:8080", false, ""},
+		{"no URL", issuer, "kwai.auth.svc:8080", true, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := ""
+			s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+				asked = r.Host + r.URL.Path
+				r.URL.Path = "/.well-known/jwks.json"
+				publishAs(tt.issuer, k)(w, r)
+			})
+			v := s.verifier()
+			v.Issuer, v.Server, v.PlainHTTP = tt.issuer, tt.server, tt.plain
+			_, err := v.Verify(k.tokenOf(t, tt.issuer))
+			ready := v.Ready(t.Context())
+			if asked != tt.asked || (err == nil) != (tt.asked != "") || (ready == nil) != (err == nil) {
+				t.Errorf("%s: asked %q, want %q; Verify says %v, Ready says %v", tt.name, asked, tt.asked, err, ready)
+			}
+		})
+	}
+}
+
+// Ready isn't nil where the server signs for another issuer, and is again once that
+// is put right at the server.
+func TestReadyTellsOfAnotherIssuer(t *testing.T) {
+	t.Parallel()
+	k := newKey("a")
+	for _, configured := range []string{"http://127.0.0.1:8080", issuer + "/", "https://AUTH.example.org"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer(t, publishAs(issuer, k))
+			var log bytes.Buffer
+			v := s.verifier()
+			v.Issuer, v.Server, v.Log = configured, "https://kwai.internal", slog.New(slog.NewTextHandler(&log, nil))
+			for range 3 {
+				if _, err := v.Verify(k.token(t)); !errors.Is(err, verify.ErrInvalid) {
+					t.Fatalf("%s: Verify says %v", configured, err)
+				}
+				err := v.Ready(t.Context())
+				if !errors.Is(err, verify.ErrUnavailable) || !strings.Contains(err.Error(), issuer) || !strings.Contains(err.Error(), "Server") {
+					t.Fatalf("%s: Ready says %v", configured, err)
+				}
+				time.Sleep(time.Minute)
+			}
+			if n := strings.Count(log.String(), "access tokens are refused"); n != 1 {
+				t.Errorf("%s: it is logged %d times", configured, n)
+			}
+			s.set(publishAs(configured, k))
+			if err := v.Ready(t.Context()); err != nil {
+				t.Errorf("%s: once it is put right, Ready says %v", configured, err)
+			}
+			if _, err := v.Verify(k.tokenOf(t, configured)); err != nil {
+				t.Errorf("%s: once it is put right, Verify says %v", configured, err)
 			}
 		})
 	}

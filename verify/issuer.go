@@ -25,6 +25,7 @@ const (
 
 // issuer is the server that signs the tokens, as far as it must be asked.
 type issuer struct {
+	name          string
 	mistake       error // in the configuration: nothing can be asked
 	keysURL, user string
 	client        http.Client
@@ -37,8 +38,12 @@ type issuer struct {
 	last  *fetch // the one under way, or the latest; nil at first
 }
 
-func newIssuer(base string, plain bool, transport http.RoundTripper, log *slog.Logger, now func() time.Time) *issuer {
-	s := &issuer{log: log, clock: now}
+func newIssuer(name, server string, plain bool, transport http.RoundTripper, log *slog.Logger, now func() time.Time) *issuer {
+	s := &issuer{name: name, log: log, clock: now}
+	field, base := "server", server
+	if base == "" {
+		field, base = "issuer", name
+	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -57,9 +62,9 @@ func newIssuer(base string, plain bool, transport http.RoundTripper, log *slog.L
 	u, err := url.Parse(base)
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
-		s.mistake = errors.New("the verifier's issuer is not a URL such as https://auth.example.org")
+		s.mistake = fmt.Errorf("the verifier's %s is not a URL such as https://auth.example.org", field)
 	case u.Scheme == "http" && !plain && !loopback(u.Hostname()):
-		s.mistake = errors.New("the verifier's issuer is plain http and not on loopback: use https, or set PlainHTTP on a network that is your own")
+		s.mistake = fmt.Errorf("the verifier's %s is plain http and not on loopback: use https, or set PlainHTTP on a network that is your own", field)
 	default:
 		s.keysURL = u.JoinPath("/.well-known/jwks.json").String()
 		s.user = u.JoinPath("/api/v1/auth/user").String()

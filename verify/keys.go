@@ -36,15 +36,16 @@ const (
 // keySet is what one answer said. It never changes.
 type keySet struct {
 	keys    map[string]*ecdsa.PublicKey
+	issuer  string // for whom the server signs; "" if it doesn't say so
 	fetched time.Time
 	due     time.Time // from then on it is fetched anew in the background
 	stale   time.Time // from then on it needs a reason to be used still
 	end     time.Time // from then on it is not used
 }
 
-func newKeySet(keys map[string]*ecdsa.PublicKey, fetched time.Time, life time.Duration) *keySet {
+func newKeySet(keys map[string]*ecdsa.PublicKey, issuer string, fetched time.Time, life time.Duration) *keySet {
 	stale := fetched.Add(life)
-	return &keySet{keys, fetched, fetched.Add(life * 3 / 4), stale, stale.Add(grace)}
+	return &keySet{keys, issuer, fetched, fetched.Add(life * 3 / 4), stale, stale.Add(grace)}
 }
 
 // usable is false as well where the clock was put back: then nobody knows how
@@ -114,13 +115,25 @@ func (s *issuer) freshen(ctx context.Context, now time.Time, set *keySet) {
 	_ = f.wait(ctx) // if it fails, what is known is used
 }
 
-// ready waits for a usable set.
+// ready waits for a usable set of a server that signs for the issuer.
 func (s *issuer) ready(ctx context.Context) error {
-	now := s.now()
-	if s.known.Load().usable(now) {
+	now, set := s.now(), s.known.Load()
+	if !set.usable(now) || s.foreign(set) != nil {
+		if err := s.begin(now).wait(ctx); err != nil {
+			return err
+		}
+		set = s.known.Load()
+	}
+	return s.foreign(set)
+}
+
+// foreign says that the server signs for another issuer: then each of its tokens is
+// refused.
+func (s *issuer) foreign(set *keySet) error {
+	if set == nil || set.issuer == "" || set.issuer == s.name {
 		return nil
 	}
-	return s.begin(now).wait(ctx)
+	return fmt.Errorf("%w: %s is of %q and the verifier's issuer is %q, so every token is refused: set Issuer to the former, and Server to where it is reached", ErrUnavailable, s.keysURL, set.issuer, s.name)
 }
 
 // begin returns the fetch that is under way, or the latest if it began just
@@ -146,7 +159,10 @@ func (s *issuer) fetch(f *fetch) {
 	defer close(f.done)
 	set, err := s.load(f.begun)
 	if err == nil {
-		s.known.Store(set)
+		before := s.known.Swap(set)
+		if foreign := s.foreign(set); foreign != nil && s.foreign(before) == nil {
+			s.log.Warn("access tokens are refused", "error", foreign)
+		}
 	}
 	f.err = err
 	switch {
@@ -171,7 +187,11 @@ func (s *issuer) load(now time.Time) (*keySet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what %s answered is of no use: %w", s.keysURL, err)
 	}
-	return newKeySet(keys, now, life(got.header)), nil
+	var of struct {
+		Issuer string `json:"issuer"`
+	}
+	_ = json.Unmarshal(got.body, &of) // servers other than kwai may not say it
+	return newKeySet(keys, of.Issuer, now, life(got.header)), nil
 }
 
 // readKeys returns the keys of a set (RFC 7517, section 5) that can check

@@ -140,8 +140,15 @@ func (k key) tokenOf(t testing.TB, issuer string) string {
 }
 
 // publish answers as kwai does.
-func publish(keys ...key) http.HandlerFunc {
-	var set jose.JSONWebKeySet
+func publish(keys ...key) http.HandlerFunc { return publishAs("", keys...) }
+
+// publishAs says as well for which issuer they sign.
+func publishAs(issuer string, keys ...key) http.HandlerFunc {
+	var set struct {
+		Keys   []jose.JSONWebKey `json:"keys"`
+		Issuer string            `json:"issuer,omitempty"`
+	}
+	set.Issuer = issuer
 	for _, k := range keys {
 		set.Keys = append(set.Keys, k.public())
 	}

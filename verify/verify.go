@@ -9,7 +9,8 @@
 //		user := verify.FromContext(r.Context()).Subject // the user's UUID
 //
 // Both are compared byte for byte with what a token says; the issuer is also
-// where the server's public keys are fetched. Ready tells at the start of a
+// where the server's public keys are fetched, unless Server says that this program
+// reaches it by another address. Ready tells at the start of a
 // program, and at its readiness endpoint, whether tokens can be checked. Where
 // there is no HTTP request, VerifyContext takes what stood after "Bearer ".
 //
@@ -104,22 +105,26 @@ func invalid(why string) error { return fmt.Errorf("%w: %s", ErrInvalid, why) }
 // first use; it needs no end.
 type Verifier struct {
 	// Issuer is the server's public URL, exactly as its tokens' "iss" has it.
-	// Empty refuses every token. Where something is fetched it must be https,
-	// or http to a loopback address; the URL may have a path.
+	// Empty refuses every token.
 	Issuer string
+	// Server is the URL at which this program reaches the server, such as
+	// http://kwai.auth.svc:8080 inside a cluster. Empty: at Issuer. Where something
+	// is fetched it must be https, or http to a loopback address; the URL may have a
+	// path.
+	Server string
 	// Audience is the tokens' "aud". Empty refuses every token.
 	Audience string
-	// Keys are the server's public keys. Nil has them fetched from the issuer
+	// Keys are the server's public keys. Nil has them fetched from the server
 	// as they change. Only P-256 keys whose "use" and "alg" allow ES256
 	// signatures are used; an id that two of them have names neither.
 	Keys jose.JSONWebKeySet
 	// Live shows each token that is good so far to the server, which knows
 	// about logouts: one request to it for each check, five seconds at most.
 	Live bool
-	// PlainHTTP lets the issuer be an http URL that is not on loopback. Whoever
+	// PlainHTTP lets the server be at an http URL that is not on loopback. Whoever
 	// is on the way can then make tokens: for a network that is your own.
 	PlainHTTP bool
-	// Transport makes the requests to the issuer; nil is one made like
+	// Transport makes the requests to the server; nil is one made like
 	// http.DefaultTransport. It must heed the context of a request.
 	Transport http.RoundTripper
 	// Log is told when keys can't be fetched and when they can again, and at
@@ -171,8 +176,9 @@ func (v *Verifier) VerifyContext(ctx context.Context, token string) (*Claims, er
 	return w.claims(), nil
 }
 
-// Ready says why tokens can't be checked, or nil: a mistake in the fields, or
-// keys that can't be fetched. It fetches them if there are none yet.
+// Ready says why tokens can't be checked, or nil: a mistake in the fields, keys
+// that can't be fetched, or a server that signs for another issuer. It fetches the
+// keys if there are none yet.
 func (v *Verifier) Ready(ctx context.Context) error {
 	if err := v.configured(); err != nil {
 		return err
@@ -262,7 +268,7 @@ func forES256(use, alg string) bool {
 
 // server is what the Verifier knows of its issuer.
 func (v *Verifier) server() *issuer {
-	v.once.Do(func() { v.issuer = newIssuer(v.Issuer, v.PlainHTTP, v.Transport, v.Log, v.Now) })
+	v.once.Do(func() { v.issuer = newIssuer(v.Issuer, v.Server, v.PlainHTTP, v.Transport, v.Log, v.Now) })
 	return v.issuer
 }
 

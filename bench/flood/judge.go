@@ -44,6 +44,7 @@ const (
 	leastRate      = 0.4 // of renewals, checks and logouts, of what it is alone
 	mostP99        = 4   // times what it is alone
 	leastLoginRate = 0.3 // under forged renewals
+	leastOthers    = 0.8 // of logins, under right passwords from another network
 )
 
 // mostMemory is what kwai may use at its peak, in bytes, beside a flood of n
@@ -58,7 +59,7 @@ func judge(k kind, n int, rounds []round) (all []verdict) {
 	atMost := func(what string, figure, bound float64, unit, note string) {
 		all = append(all, verdict{figure <= bound, k.name, n, what, figure, unit, false, bound, note})
 	}
-	if n <= promisedUpTo {
+	if k.promises(n) {
 		switch k.promised {
 		case nothingMore:
 		case requestsGoOn:
@@ -66,11 +67,13 @@ func judge(k kind, n int, rounds []round) (all []verdict) {
 				atLeast(op+" rate", 100*kept(rounds, op), 100*leastRate, "% of alone", "")
 				atMost(op+" p99", slower(rounds, op), mostP99, "times alone", "")
 			}
+		case othersLogIn:
+			atLeast(login+" rate", 100*kept(rounds, login), 100*leastOthers, "% of alone", "")
 		case loginsGoOn:
 			atLeast(login+" rate", 100*kept(rounds, login), 100*leastLoginRate, "% of alone", "")
 		}
 	}
-	failed, which := failures(rounds, k.promised == requestsGoOn && n <= promisedUpTo)
+	failed, which := failures(rounds, k.promised == requestsGoOn && k.promises(n))
 	atMost("failures", float64(failed), 0, "", which)
 	var memory int64
 	var backs []back

@@ -23,6 +23,21 @@ type kind struct {
 	// prepare is done once, before the first of them; nil: nothing.
 	prepare func(ctx context.Context) error
 	client  client
+	// connections are how many it comes from unless told otherwise; nil: as many as
+	// others do.
+	connections []int
+}
+
+// promises says whether rates are promised beside a flood from n connections.
+func (k kind) promises(n int) bool {
+	switch k.promised {
+	case nothingMore:
+		return false
+	case othersLogIn:
+		return n <= othersPromisedUpTo
+	case requestsGoOn, loginsGoOn:
+	}
+	return n <= promisedUpTo
 }
 
 // promised is what is promised of honest clients beside a flood, apart from
@@ -33,13 +48,19 @@ const (
 	nothingMore  promised = iota
 	requestsGoOn          // renewals, checks and logouts keep most of their speed
 	loginsGoOn            // logins keep some of their rate
+	othersLogIn           // logins from other networks keep most of theirs
 )
 
 // kinds are all floods; where kwai throttles, those that throttles concern.
 func (t *target) kinds() []kind {
 	address := t.server.Address
-	wrong := func(i int) (path, form string) { return loginPath, loginForm(t.victims[i%len(t.victims)]) }
-	nobody := func(int) (path, form string) { return loginPath, loginForm(randomEmail()) }
+	wrong := func(i int) (path, form string) {
+		return loginPath, loginForm(t.victims[i%len(t.victims)], wrongPassword)
+	}
+	nobody := func(int) (path, form string) { return loginPath, loginForm(randomEmail(), wrongPassword) }
+	right := func(accounts int) func(i int) (path, form string) {
+		return func(i int) (path, form string) { return loginPath, loginForm(t.victims[i%accounts], load.Password) }
+	}
 	recoveries := func(int) (path, form string) {
 		return "/api/v1/auth/recover", url.Values{"email": {randomEmail()}}.Encode()
 	}
@@ -52,6 +73,8 @@ func (t *target) kinds() []kind {
 			{name: "unknown accounts, one network", promised: requestsGoOn, prepare: useUp, client: repeat(address, one, nobody)},
 			{name: "wrong logins, many networks", promised: requestsGoOn, client: repeat(address, many, wrong)},
 			{name: "unknown accounts, many networks", promised: requestsGoOn, client: repeat(address, many, nobody)},
+			{name: "right passwords of one account, one network", promised: othersLogIn, client: repeat(address, one, right(1)), connections: []int{64, othersPromisedUpTo}},
+			{name: "right passwords of many accounts, one network", promised: othersLogIn, client: repeat(address, one, right(len(t.victims))), connections: []int{64, othersPromisedUpTo}},
 			{name: "recoveries, many networks", client: repeat(address, many, recoveries)},
 		}
 	}
@@ -70,8 +93,10 @@ func (t *target) kinds() []kind {
 
 const loginPath = "/api/v1/auth/login"
 
-func loginForm(email string) string {
-	return url.Values{"username": {email}, "password": {"wrong " + load.Password}}.Encode()
+const wrongPassword = "wrong " + load.Password
+
+func loginForm(email, password string) string {
+	return url.Values{"username": {email}, "password": {password}}.Encode()
 }
 
 func randomEmail() string { return rand.Text() + "@example.net" }
@@ -108,7 +133,7 @@ func (t *target) useUp(ctx context.Context, network string) error {
 		defer c.Close()
 		c.From = network
 		for {
-			status, err := c.Post(loginPath, "", loginForm(randomEmail()))
+			status, err := c.Post(loginPath, "", loginForm(randomEmail(), wrongPassword))
 			if err != nil || status == http.StatusTooManyRequests {
 				return err
 			}

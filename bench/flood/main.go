@@ -9,8 +9,9 @@
 // It builds kwai as it stands, starts it with default hashing and durability, and
 // floods it in every way of kinds.go from each number of connections: without
 // throttles, so that whatever can be hashed is; then another one with throttles,
-// with logins from one network, which has used up its allowance, and from many, each
-// of which sends one, as a botnet could. Honest clients come from a network that
+// with logins from one network, which has used up its allowance, from many, each of
+// which sends one, as a botnet could, and with right passwords from one network, of
+// one account and of many. Honest clients come from a network that
 // their accounts know. Before, during and after each flood it measures honest clients:
 // renewals, checks and logins, from 16 connections each, in turn; beside a flood
 // of up to 64 connections of logins also logouts. It watches kwai's memory
@@ -51,7 +52,7 @@ type options struct {
 	duration    time.Duration
 	limits      []string // on, off
 	only        *regexp.Regexp
-	connections []int
+	connections []int   // nil: those of each kind
 	quota       float64 // cores; 0: none
 	json        bool
 }
@@ -80,7 +81,7 @@ func parseOptions() (o options, err error) {
 	flag.DurationVar(&o.duration, "duration", 700*time.Millisecond, "how long each kind of honest client is measured at a time")
 	limits := flag.String("limits", "all", "on, off, or all: both in turn")
 	only := flag.String("only", "", "a regular expression of the floods' names")
-	connections := flag.String("connections", "64,256,1000", "from how many connections a flood comes")
+	connections := flag.String("connections", "", "from how many connections a flood comes, such as 64,256,1000, which is usual")
 	flag.Float64Var(&o.quota, "quota", 0, "how many cores a control group gives kwai; 0: no control group")
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of tables")
 	flag.Parse()
@@ -105,8 +106,10 @@ func parseOptions() (o options, err error) {
 			return o, fmt.Errorf("-only: %w", err)
 		}
 	}
-	if o.connections, err = parseCounts(*connections); err != nil {
-		return o, fmt.Errorf("-connections: %w", err)
+	if *connections != "" {
+		if o.connections, err = parseCounts(*connections); err != nil {
+			return o, fmt.Errorf("-connections: %w", err)
+		}
 	}
 	switch {
 	case flag.NArg() > 0:
@@ -118,6 +121,8 @@ func parseOptions() (o options, err error) {
 	}
 	return o, nil
 }
+
+var usualConnections = []int{64, 256, 1000}
 
 // parseCounts reads numbers that are separated by commas.
 func parseCounts(text string) (counts []int, err error) {

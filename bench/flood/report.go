@@ -60,9 +60,16 @@ func measureEngine(ctx context.Context, engine, limits string, o options) (*engi
 				return nil, fmt.Errorf("%s: %w", k.name, err)
 			}
 		}
-		for _, n := range o.connections {
+		connections := o.connections
+		if connections == nil {
+			connections = k.connections
+		}
+		if connections == nil {
+			connections = usualConnections
+		}
+		for _, n := range connections {
 			progress("measuring beside %s from %d connections", k.name, n)
-			rounds, err := s.rounds(ctx, k, n, n == slices.Max(o.connections))
+			rounds, err := s.rounds(ctx, k, n, n == slices.Max(connections))
 			if err != nil {
 				return nil, fmt.Errorf("%s from %d connections: %w", k.name, n, err)
 			}

@@ -22,9 +22,13 @@ const (
 	// promisedUpTo is from how many connections a flood may come for the promise
 	// of rates to hold.
 	promisedUpTo = 64
+	// othersPromisedUpTo is the same for logins beside one that logs in.
+	othersPromisedUpTo = 500
 	// promisedRounds is how often such a flood is repeated: the median decides,
 	// not noise.
 	promisedRounds = 3
+	// loginsLonger is how many times as long logins are measured: there are few.
+	loginsLonger = 5
 	// settle is how long a flood has before it is measured.
 	settle = 500 * time.Millisecond
 	// warmUp is how long kwai has to fill its caches before all measurements.
@@ -96,7 +100,7 @@ func (s *siege) begin(ctx context.Context) (err error) {
 // rounds floods from n connections; largest tells that no flood comes from more.
 func (s *siege) rounds(ctx context.Context, k kind, n int, largest bool) (all []round, err error) {
 	operations, times, before := []string{renew, check, login}, 1, settle
-	if k.promised != nothingMore && n <= promisedUpTo {
+	if k.promises(n) {
 		times = promisedRounds
 		if k.promised == requestsGoOn {
 			operations = append(operations, logout)
@@ -178,8 +182,12 @@ func (s *siege) measure(ctx context.Context, operations []string) map[string]fig
 	all := make(map[string]figures)
 	for _, name := range operations {
 		r := &record{began: time.Now()}
-		drive(ctx, s.target, s.operation(name), s.duration, r)
-		all[name] = sum(r.all(), s.duration/10)
+		duration := s.duration
+		if name == login {
+			duration *= loginsLonger
+		}
+		drive(ctx, s.target, s.operation(name), duration, r)
+		all[name] = sum(r.all(), duration/10)
 	}
 	return all
 }

@@ -68,7 +68,7 @@ func generous(l *auth.Limits) {
 func know(b *testing.B, s *auth.Service) {
 	b.Helper()
 	err := s.Store.InTx(b.Context(), func(tx *store.Tx) error {
-		return tx.KnowNetwork(auth.AccountOf(ann), "192.0.2.0/24", true, tx.Now.Add(s.Settings.Limits.Remember))
+		return tx.KnowNetwork(auth.AccountOf(ann), "192.0.2.0/24", true, 0, tx.Now.Add(s.Settings.Limits.Remember))
 	})
 	if err != nil {
 		b.Fatal(err)

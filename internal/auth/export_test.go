@@ -2,8 +2,11 @@ package auth
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"kwai/internal/store"
 	"kwai/internal/token"
 )
 
@@ -87,3 +90,56 @@ var RecordKey = recordKey
 
 // SetMaxLiveSessions bounds the sessions of a user.
 func SetMaxLiveSessions(n int) { maxLiveSessions = n }
+
+// UnderWay is how many attempts have a place at the account there.
+func (s *Service) UnderWay(email, network string) int {
+	s.underWay.mu.Lock()
+	defer s.underWay.mu.Unlock()
+	if p := s.underWay.places[tries{accountOf(email), network}]; p != nil {
+		return len(p.taken)
+	}
+	return 0
+}
+
+// UnderWayAnywhere is of how many accounts and networks something is remembered.
+func (s *Service) UnderWayAnywhere() int {
+	s.underWay.mu.Lock()
+	defer s.underWay.mu.Unlock()
+	return len(s.underWay.places) + len(s.underWay.counts)
+}
+
+// Begin begins an attempt; end ends it as a login does, if it succeeded or not.
+func (s *Service) Begin(ctx context.Context, email string) (end func(ok bool) error, err error) {
+	a, err := s.attempt(ctx, accountOf(email))
+	return func(ok bool) error {
+		defer s.attemptEnded(a)
+		if !ok {
+			return nil
+		}
+		return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.attemptSucceeded(tx, a) })
+	}, err
+}
+
+// UnderWayAtOnce has so many attempts of one account take a place at once, and run
+// each while they have it; it says how many got none.
+func UnderWayAtOnce(ctx context.Context, attempts, most int, each func()) (refused int) {
+	var u underWay
+	var all sync.WaitGroup
+	var no atomic.Int64
+	for range attempts {
+		all.Go(func() {
+			leave, ok, err := u.enter(ctx, tries{"account", "network"}, most)
+			if err != nil || !ok {
+				no.Add(1)
+				return
+			}
+			each()
+			leave()
+		})
+	}
+	all.Wait()
+	if len(u.places) > 0 {
+		panic("something is remembered")
+	}
+	return int(no.Load())
+}

@@ -29,6 +29,9 @@ import (
 //   - All others share one count for the account, and each of them has an
 //     allowance for failures at whatever accounts.
 //
+// Of each network no more attempts than Free are under way at an account, on each
+// server, whatever comes of them: see underWay.
+//
 // An address that has no account is counted like one that has.
 type Limits struct {
 	Off bool
@@ -61,6 +64,20 @@ type attempt struct {
 	known   bool   // the account knows the network
 	counted bool
 	until   time.Time // that the account's next attempt must wait
+	leave   func()    // gives its place up; nil: it has none
+}
+
+// counter is where the attempt counts as a failure of the account.
+func (a attempt) counter() tries {
+	if a.known {
+		return tries{a.account, a.network}
+	}
+	return tries{a.account, ""}
+}
+
+// inTurn has passwords hashed in the turn of the attempt's network.
+func (a attempt) inTurn(ctx context.Context) context.Context {
+	return password.InTurn(ctx, a.network, a.account)
 }
 
 // accountOf is what an address is counted under. It needs no key: who has the
@@ -84,10 +101,27 @@ func accountOfKey(key string) string {
 
 // attempt counts a try of a password for an account as a failure, unless it is
 // one too many: then the error is Throttled. It does the same for every address.
-// Who calls it says in the end that the attempt succeeded, or was none.
-func (s *Service) attempt(ctx context.Context, account string) (attempt, error) {
+// Who calls it says in the end that the attempt succeeded, or was none, and then
+// that it has ended.
+func (s *Service) attempt(ctx context.Context, account string) (a attempt, err error) {
 	client, _ := clientOf(ctx)
-	a := attempt{account: account, network: client.network()}
+	a = attempt{account: account, network: client.network()}
+	limits := s.Settings.Limits
+	if !limits.Off && account != "" {
+		var free bool
+		if a.leave, free, err = s.underWay.enter(ctx, tries{account, a.network}, limits.Free); err != nil {
+			return a, err
+		}
+		if !free {
+			s.refusals.add(s.Store.Now(), a, true)
+			return a, throttled(limits.FirstWait)
+		}
+		defer func() {
+			if err != nil {
+				s.attemptEnded(a)
+			}
+		}()
+	}
 	counts, err := s.Store.Read(ctx).Attempts(a.account, a.network)
 	if err != nil {
 		return a, err
@@ -106,7 +140,6 @@ func (s *Service) attempt(ctx context.Context, account string) (attempt, error) 
 		}
 	}
 	a.known = known.ExpiresAt.After(now)
-	limits := s.Settings.Limits
 	if limits.Off {
 		return a, nil
 	}
@@ -133,6 +166,12 @@ func (s *Service) attempt(ctx context.Context, account string) (attempt, error) 
 // the counts were read, of the account or of the network.
 func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, byAccount bool, err error) {
 	limits := s.Settings.Limits
+	s.underWay.count(a.counter(), 1)
+	defer func() {
+		if !a.counted {
+			s.underWay.count(a.counter(), -1)
+		}
+	}()
 	if a.known {
 		err = s.Store.One(ctx, func(tx *store.Tx) (err error) {
 			a.until, a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
@@ -189,6 +228,16 @@ func (l Limits) networkWait(c store.Attempts, now time.Time) time.Duration {
 	return 0
 }
 
+// attemptEnded says that what came of the attempt has been written.
+func (s *Service) attemptEnded(a attempt) {
+	if a.counted {
+		s.underWay.count(a.counter(), -1)
+	}
+	if a.leave != nil {
+		a.leave()
+	}
+}
+
 // attemptWasNone takes an attempt back in which no password was looked at. Of a
 // client that hung up, the network's stays: the hash may have been made, and
 // writing and taking back for ever is work, too.
@@ -219,26 +268,29 @@ func learntNothing(err error) bool {
 
 // attemptSucceeded clears what a success clears, in its transaction: a known
 // network's own count; of any other network that of strangers, and from now on
-// it is known.
+// it is known. Others that are under way go on counting.
 func (s *Service) attemptSucceeded(tx *store.Tx, a attempt) error {
+	others := s.underWay.others(a.counter())
 	if !a.known {
-		if err := tx.ForgetStrangers(a.account); err != nil {
+		if err := tx.ForgetStrangers(a.account, others); err != nil {
 			return err
 		}
+		others = 0
 		if a.counted && a.network != "" {
 			if err := tx.RefundNetwork(a.network, s.Settings.Limits.allowance()); err != nil {
 				return err
 			}
 		}
 	}
-	return s.knowNetwork(tx, a)
+	return s.knowNetwork(tx, a, others)
 }
 
-func (s *Service) knowNetwork(tx *store.Tx, a attempt) error {
+// knowNetwork has an attempt's network known, where so many others are under way.
+func (s *Service) knowNetwork(tx *store.Tx, a attempt, others int) error {
 	if a.network == "" {
 		return nil
 	}
-	return tx.KnowNetwork(a.account, a.network, !a.known, tx.Now.Add(s.Settings.Limits.Remember))
+	return tx.KnowNetwork(a.account, a.network, !a.known, others, tx.Now.Add(s.Settings.Limits.Remember))
 }
 
 // Throttled refuses for a time; the same for every address.

@@ -23,6 +23,8 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 	if err != nil {
 		return Tokens{}, err
 	}
+	defer s.attemptEnded(a)
+	ctx = a.inTurn(ctx)
 	session, why, err := s.open(ctx, a, email, password)
 	if err == nil && why.reason == reasonChanged {
 		// Once more: it may be a login with the same password that has
@@ -166,9 +168,9 @@ func (s *Service) findUser(ctx context.Context, email string) (user store.User, 
 }
 
 // rehash hashes a password anew whose stored hash isn't made with today's
-// parameters; it is zero where that isn't needed.
+// parameters; it is zero where that isn't needed, or not possible.
 func (s *Service) rehash(ctx context.Context, hash, password string) (store.Password, error) {
-	if !s.Passwords.Stale(hash) {
+	if !s.Passwords.Stale(hash, password) {
 		return store.Password{}, nil
 	}
 	return s.hash(ctx, password)

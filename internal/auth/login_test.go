@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,7 +123,7 @@ func TestALoginRenewsAnOldHash(t *testing.T) {
 			c.advance(time.Minute)
 			first := s.login(t, email, oldPassword)
 			fresh := must(s.User(t.Context(), email))(t)
-			if fresh.PasswordHash == hash || s.Passwords.Stale(fresh.PasswordHash) {
+			if fresh.PasswordHash == hash || s.Passwords.Stale(fresh.PasswordHash, oldPassword) {
 				t.Errorf("%s: the hash is %q after a login", name, fresh.PasswordHash)
 			}
 			if !fresh.PasswordSetAt.Equal(imported.PasswordSetAt) {
@@ -142,6 +143,28 @@ func TestALoginRenewsAnOldHash(t *testing.T) {
 		if mails := s.outbox(t); len(mails) != 0 {
 			t.Errorf("a new hash was told to the user: %v", mails)
 		}
+	})
+}
+
+// bcrypt looks at 72 bytes: what is typed behind them isn't the owner's password.
+func TestALoginWithMoreThanBcryptReadsKeepsTheHash(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		right := strings.Repeat("0123456789ab", 6)
+		hash := bcryptOf(t, right)
+		s.imported(t, ann, hash)
+		for _, behind := range []string{" and more", "e\u0301", "\x00"} {
+			s.login(t, ann, right+behind)
+			if stored := must(s.User(t.Context(), ann))(t).PasswordHash; stored != hash {
+				t.Fatalf("%q behind the 72 bytes became the password", behind)
+			}
+		}
+		s.login(t, ann, right)
+		if stored := must(s.User(t.Context(), ann))(t).PasswordHash; !strings.HasPrefix(stored, "$argon2id$") {
+			t.Errorf("the hash is %q after the owner's login", stored)
+		}
+		s.login(t, ann, right)
+		_, err := s.Login(t.Context(), ann, right+" and more")
+		wantErr(t, "with argon2id all bytes count", err, auth.ErrCredentials)
 	})
 }
 

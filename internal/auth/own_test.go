@@ -309,3 +309,35 @@ func TestWhoIsToldOfANewNetwork(t *testing.T) {
 		}
 	})
 }
+
+// A clock that is in 1970 when a machine boots, and put right later, has nothing
+// forgotten, and nobody told of what isn't new.
+func TestAClockIn1970ForgetsNothing(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
+		for range 4 {
+			s.wantTry(t, "a stranger", cafe, ann, wrong, "wrong")
+		}
+		right := c.now()
+		c.set(time.Unix(60, 0))
+		s.wantTry(t, "the owner, in 1970", home, ann, oldPassword, "in")
+		s.wantTry(t, "a stranger, in 1970", cafe, ann, wrong, "wrong")
+		c.set(right.Add(time.Minute))
+		s.wantTry(t, "a stranger, the sixth time", cafe, ann, wrong, "wrong")
+		s.wantTry(t, "a stranger, held back", cafe, ann, wrong, "2s")
+		s.wantTry(t, "the owner, later", home, ann, oldPassword, "in")
+		if user := must(s.User(t.Context(), ann))(t); !user.LastLoginAt.Equal(c.now()) {
+			t.Errorf("the last login was at %v", user.LastLoginAt)
+		}
+		// Nor does the first login after it come from a new network where none is
+		// known, as behind a proxy until it is named.
+		must(s.database(t).ExecContext(t.Context(), `DELETE FROM attempts`))(t)
+		c.set(time.Unix(60, 0))
+		must(s.Login(t.Context(), ann, oldPassword))(t)
+		c.set(right.Add(time.Hour))
+		s.wantTry(t, "the owner, whose network was not known", home, ann, oldPassword, "in")
+		if mails := s.deliver(t); len(mails) > 0 {
+			t.Errorf("%d mails, the first: %s", len(mails), mails[0].Subject)
+		}
+	})
+}

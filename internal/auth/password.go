@@ -39,6 +39,8 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 	if err != nil {
 		return err
 	}
+	defer s.attemptEnded(a)
+	ctx = a.inTurn(ctx)
 	changed, err := s.replacePassword(ctx, a, caller, user, current, chosen)
 	if err == nil && !changed {
 		// Once more: it may be a login with the same password that has

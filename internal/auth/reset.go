@@ -18,7 +18,7 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 	if err != nil {
 		return err
 	}
-	fresh, err := s.choose(ctx, password, user)
+	fresh, err := s.choose(attemptOf(ctx, user).inTurn(ctx), password, user)
 	if err != nil {
 		return err
 	}
@@ -84,13 +84,18 @@ func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.
 	if err := tx.EndRecoveries(user.ID); err != nil {
 		return err
 	}
-	client, _ := clientOf(ctx)
-	a := attempt{account: accountOfKey(user.EmailKey), network: client.network()}
+	a := attemptOf(ctx, user)
 	if err := tx.ForgetFailures(a.account); err != nil {
 		return err
 	}
-	if err := s.knowNetwork(tx, a); err != nil {
+	if err := s.knowNetwork(tx, a, 0); err != nil {
 		return err
 	}
 	return s.tell(ctx, tx, told{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
+}
+
+// attemptOf is an attempt of the user's that isn't counted.
+func attemptOf(ctx context.Context, user store.User) attempt {
+	client, _ := clientOf(ctx)
+	return attempt{account: accountOfKey(user.EmailKey), network: client.network()}
 }

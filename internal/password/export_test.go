@@ -75,7 +75,7 @@ func (p *Pool) HashTook(ctx context.Context) (took time.Duration, err error) {
 // NewWatchedPool is a pool of one worker, and note is told of each task that is
 // done: all on which it depends how long that takes.
 func NewWatchedPool(o Options, note func(work string)) *Pool {
-	p := &Pool{params: o.Params, maxWait: time.Hour, maxQueue: 1, jobs: make(chan job), closed: make(chan struct{}), metrics: newMetrics(1)}
+	p := &Pool{params: o.Params, maxWait: time.Hour, queue: newQueue(1, 1), closed: make(chan struct{}), metrics: newMetrics(1)}
 	tasks, in := io.Pipe()
 	by, out := io.Pipe()
 	w := &worker{processes: true, share: 1, process: &process{
@@ -106,3 +106,13 @@ func NewWatchedPool(o Options, note func(work string)) *Pool {
 
 // ProcessorTime is what this process has used so far.
 var ProcessorTime = processorTime
+
+// MaxLines is how many networks a queue remembers.
+const MaxLines = maxLines
+
+// Lines is how many it remembers now.
+func (p *Pool) Lines() int {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	return len(p.queue.lines)
+}

@@ -58,7 +58,7 @@ func (p *Pool) Metrics() []prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	return []prometheus.Collector{
-		gauge("kwai_hashing_waiting", "Passwords that wait for a worker.", func() float64 { return float64(p.waiting.Load()) }),
+		gauge("kwai_hashing_waiting", "Passwords that wait for a worker.", func() float64 { return float64(p.queue.length()) }),
 		gauge("kwai_hashing_workers", "Workers that there are.", func() float64 { return float64(p.metrics.limit) }),
 		p.metrics.busy, p.metrics.wait, p.metrics.hashes, p.metrics.refused,
 	}

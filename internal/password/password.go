@@ -14,7 +14,7 @@
 //	hash, err := pool.Hash(ctx, chosen)         // after CheckPolicy(chosen, …)
 //	ok, err := pool.Verify(ctx, hash, typed)    // known account
 //	err = pool.Pretend(ctx, pool.Cost(), typed) // unknown account: the same work
-//	if ok && pool.Stale(hash) { … }             // hash again, with typed
+//	if ok && pool.Stale(hash, typed) { … }      // hash again, with typed
 //
 // New hashes are argon2id in the PHC string format. Imported ones may be
 // argon2id of other costs or bcrypt; check them with [CheckHash] when they come
@@ -23,12 +23,14 @@
 //
 // # Normalisation and length
 //
-// A password is brought to NFC before argon2id, so that "é" typed as one code
-// point or as two is the same password. An imported bcrypt hash was made from
-// the bytes as they were typed elsewhere: the raw bytes are tried first, then
-// NFC where it differs. bcrypt itself reads 72 bytes and no more; such a hash
-// therefore accepts every password that begins with the right 72 bytes, until a
-// login replaces it (see [Pool.Stale]). argon2id hashes the whole password.
+// A password is brought to NFC before it is hashed, so that "é" typed as one code
+// point or as two is the same password. An imported hash was made from the bytes as
+// they were typed elsewhere, and none says whether it was imported: the raw bytes
+// are tried first, then NFC where it differs, which is two hashes. bcrypt itself
+// reads 72 bytes and no more; such a hash therefore accepts every password that
+// begins with the right 72 bytes. A login with a shorter one replaces it; one with
+// a longer one must not, since it doesn't know what follows (see [Pool.Stale]).
+// argon2id hashes the whole password.
 // Nothing else is truncated: a password of more than [MaxBytes] can't be
 // chosen, and verifying one does the usual work and never matches.
 //

@@ -132,10 +132,10 @@ func (c cost) standIn() stored {
 // task is the work of one verification. It depends on the cost and on what was
 // typed, never on why there is no match.
 func (s stored) task(t typed) task {
-	if s.bcrypt == 0 {
-		return task{Params: s.argon2id, Salt: s.salt, Size: uint32(len(s.key)), Password: []byte(t.nfc)}
-	}
 	work := task{Bcrypt: s.text, Password: []byte(t.raw)}
+	if s.bcrypt == 0 {
+		work.Params, work.Salt, work.Size = s.argon2id, s.salt, uint32(len(s.key))
+	}
 	if t.raw != t.nfc {
 		work.Or = []byte(t.nfc)
 	}
@@ -146,7 +146,7 @@ func (s stored) task(t typed) task {
 func (s stored) matches(t typed, r result) bool {
 	same := r.Matches
 	if s.bcrypt == 0 {
-		same = subtle.ConstantTimeCompare(r.Key, s.key) == 1
+		same = subtle.ConstantTimeCompare(r.Key, s.key)|subtle.ConstantTimeCompare(r.Or, s.key) == 1
 	}
 	return same && !t.tooLong
 }

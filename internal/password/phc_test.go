@@ -1,8 +1,11 @@
 package password_test
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/argon2"
 
 	"kwai/internal/password"
 )
@@ -22,6 +25,12 @@ const (
 	bcryptDecomposed = "$2a$04$9haAkVjhJfD0.BlH/.okcuRVih2R5tupckDdG4siHEBZ3.7rJh7rm"
 )
 
+// argon2idOf hashes the bytes as they are, as other systems do.
+func argon2idOf(password string) string {
+	key := argon2.IDKey([]byte(password), []byte("somesalt"), 1, 64, 1, 32)
+	return "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + base64.RawStdEncoding.EncodeToString(key)
+}
+
 // The argon2id vectors are the reference implementation's, the bcrypt ones
 // crypt_blowfish's, but for those of "café".
 func TestKnownAnswers(t *testing.T) {
@@ -35,6 +44,14 @@ func TestKnownAnswers(t *testing.T) {
 		{"argon2id 256 KiB", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", "password", true},
 		{"argon2id 2 threads", "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc", "password", true},
 		{"argon2id another password", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", "Password", false},
+		{"argon2id decomposed, typed alike", argon2idOf("cafe\u0301"), "cafe\u0301", true},
+		{"argon2id decomposed, typed composed", argon2idOf("cafe\u0301"), "caf\u00e9", false},
+		{"argon2id composed, typed decomposed", argon2idOf("caf\u00e9"), "cafe\u0301", true},
+		{"argon2id Vietnamese keyboard", argon2idOf("m\u00e2\u0323t kh\u00e2\u0309u"), "m\u00e2\u0323t kh\u00e2\u0309u", true},
+		{"argon2id Kelvin sign", argon2idOf("273 \u212a"), "273 \u212a", true},
+		{"argon2id Kelvin sign, typed as a letter", argon2idOf("273 \u212a"), "273 K", false},
+		{"argon2id letter, typed as the Kelvin sign", argon2idOf("273 K"), "273 \u212a", true},
+		{"argon2id decomposed, another password", argon2idOf("cafe\u0301"), "cafe\u0300", false},
 		{"bcrypt", bcryptUU, "U*U", true},
 		{"bcrypt another password", bcryptUU, "U*V", false},
 		{"bcrypt $2b$", "$2b$" + bcryptUU[4:], "U*U", true},
@@ -179,8 +196,8 @@ func FuzzPHC(f *testing.F) {
 		if refused := password.CheckHash(hash); (refused == nil) != (err == nil) {
 			t.Fatalf("CheckHash: %v, Cost: %v", refused, err)
 		}
-		if p.Stale(hash) != (cost != p.Cost()) {
-			t.Errorf("Stale = %v at cost %q", p.Stale(hash), cost)
+		if p.Stale(hash, "password") != (cost != p.Cost()) {
+			t.Errorf("Stale = %v at cost %q", p.Stale(hash, "password"), cost)
 		}
 		if err != nil || !cheap[cost] {
 			return

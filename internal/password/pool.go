@@ -8,9 +8,9 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/argon2"
 )
 
@@ -37,29 +37,18 @@ type Options struct {
 	Log       *slog.Logger // nil: none
 }
 
-// Pool hashes with a fixed number of workers. Requests wait in the order in
-// which they came. All methods may be called concurrently.
+// Pool hashes with a fixed number of workers. Networks that wait take turns (see
+// [InTurn]). All methods may be called concurrently.
 type Pool struct {
-	params   Params
-	maxWait  time.Duration
-	maxQueue int64
-
-	// jobs has no buffer: the queue is the senders that block on it. The
-	// runtime serves them first in, first out, and one whose context ends
-	// leaves it at once.
-	jobs    chan job
-	waiting atomic.Int64
+	params  Params
+	maxWait time.Duration
+	queue   *queue
 
 	closing sync.Once
 	closed  chan struct{}
 	workers sync.WaitGroup
 
 	metrics *metrics
-}
-
-type job struct {
-	work func(*worker)
-	done chan<- struct{}
 }
 
 // NewPool starts the workers. It panics if o.Params is set and not valid:
@@ -84,12 +73,11 @@ func NewPool(o Options) *Pool {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pool{
-		params:   o.Params,
-		maxWait:  o.MaxWait,
-		maxQueue: int64(o.MaxQueue),
-		jobs:     make(chan job),
-		closed:   make(chan struct{}),
-		metrics:  newMetrics(o.Workers),
+		params:  o.Params,
+		maxWait: o.MaxWait,
+		queue:   newQueue(o.Workers, o.MaxQueue),
+		closed:  make(chan struct{}),
+		metrics: newMetrics(o.Workers),
 	}
 	share := hashingShare(cpuQuota(), runtime.NumCPU(), o.Workers)
 	for i := range o.Workers {
@@ -109,11 +97,14 @@ func (p *Pool) serve(w *worker) {
 	defer w.close()
 	idle := time.NewTimer(idleAfter)
 	defer idle.Stop()
-	for {
+	for open := true; open; {
+		var j *job
 		select {
-		case <-p.closed:
-			return
-		case j := <-p.jobs:
+		case j, open = <-p.queue.ready:
+		case <-idle.C:
+			w.close()
+		}
+		for ; j != nil; j = p.queue.take() {
 			p.metrics.busy.Inc()
 			j.work(w)
 			p.metrics.busy.Dec()
@@ -125,8 +116,6 @@ func (p *Pool) serve(w *worker) {
 				}
 			}
 			idle.Reset(idleAfter)
-		case <-idle.C:
-			w.close()
 		}
 	}
 }
@@ -134,7 +123,10 @@ func (p *Pool) serve(w *worker) {
 // Close refuses what waits and what comes later with [ErrBusy], and returns when
 // the workers have finished what they were at. It may be called again.
 func (p *Pool) Close() {
-	p.closing.Do(func() { close(p.closed) })
+	p.closing.Do(func() {
+		p.queue.close()
+		close(p.closed)
+	})
 	p.workers.Wait()
 }
 
@@ -144,51 +136,53 @@ func (p *Pool) do(ctx context.Context, work func(*worker)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	select {
-	case <-p.closed:
-		return ErrBusy
-	default:
-	}
-	done := make(chan struct{})
-	if err := p.enqueue(ctx, job{work, done}); err != nil {
+	j := &job{turn: turnOf(ctx), work: work, called: make(chan bool, 1), done: make(chan struct{})}
+	if err := p.enqueue(ctx, j); err != nil {
 		return err
 	}
 	select {
-	case <-done:
+	case <-j.done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (p *Pool) enqueue(ctx context.Context, j job) error {
-	select {
-	case p.jobs <- j: // to a free worker, which there isn't while others wait
-		p.metrics.wait.Observe(0)
-		return nil
-	default:
+// enqueue waits until a worker has the job.
+func (p *Pool) enqueue(ctx context.Context, j *job) (err error) {
+	begun := time.Now()
+	if !p.queue.add(j) {
+		return ErrBusy
 	}
-	if p.waiting.Add(1) > p.maxQueue {
-		p.waiting.Add(-1)
+	timeout := time.NewTimer(p.maxWait)
+	defer timeout.Stop()
+	var refused prometheus.Counter
+	select {
+	case served := <-j.called:
+		return p.called(served, begun)
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timeout.C:
+		err, refused = ErrBusy, p.metrics.waitedTooLong
+	case <-p.closed:
+		err = ErrBusy
+	}
+	if !p.queue.leave(j) {
+		return p.called(<-j.called, begun) // at the same moment
+	}
+	if refused != nil {
+		refused.Inc()
+	}
+	return err
+}
+
+func (p *Pool) called(served bool, begun time.Time) error {
+	if !served {
 		p.metrics.queueFull.Inc()
 		return p.holdBack()
 	}
-	defer p.waiting.Add(-1)
-	begun := time.Now()
-	timeout := time.NewTimer(p.maxWait)
-	defer timeout.Stop()
-	select {
-	case p.jobs <- j:
-		p.metrics.wait.Observe(time.Since(begun).Seconds())
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timeout.C:
-		p.metrics.waitedTooLong.Inc()
-		return ErrBusy
-	case <-p.closed:
-		return ErrBusy
-	}
+	p.metrics.wait.Observe(time.Since(begun).Seconds())
+	return nil
 }
 
 // holdBack refuses, but not at once, and not sooner for a client that has gone:
@@ -268,10 +262,16 @@ func (p *Pool) compute(ctx context.Context, t task) (result, error) {
 	return r, failed
 }
 
-// Stale tells whether the hash should be made anew, which is possible at a login
-// alone: it is not argon2id with the pool's parameters.
-func (p *Pool) Stale(hash string) bool {
+// Stale tells whether the hash should be made anew with a password that matches
+// it, which is possible at a login alone: it is not argon2id with the pool's
+// parameters. bcrypt looks at no more than 72 bytes, so a longer password may be
+// another one than its owner's.
+func (p *Pool) Stale(hash, password string) bool {
 	s, err := parse(hash)
+	if err == nil && s.bcrypt != 0 {
+		t := normalise(password)
+		return max(len(t.raw), len(t.nfc)) <= bcryptBytes
+	}
 	return err != nil || s.cost != cost{argon2id: p.params}
 }
 

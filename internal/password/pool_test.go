@@ -105,19 +105,27 @@ func TestStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const long = bcryptLongPw
 	for _, tt := range []struct {
-		name, hash string
-		want       bool
+		name, hash, password string
+		want                 bool
 	}{
-		{"its own", own, false},
-		{"more memory", strings.Replace(own, "m=8", "m=16", 1), true},
-		{"more time", strings.Replace(own, "t=1", "t=2", 1), true},
-		{"more threads", strings.Replace(own, "m=8,t=1,p=1", "m=16,t=1,p=2", 1), true},
-		{"bcrypt", bcryptUU, true},
-		{"broken", own[:20], true},
-		{"none", "", true},
+		{"its own", own, "whatever", false},
+		{"its own, a long password", own, long + "x", false},
+		{"more memory", strings.Replace(own, "m=8", "m=16", 1), "whatever", true},
+		{"more memory, a long password", strings.Replace(own, "m=8", "m=16", 1), long + "x", true},
+		{"more time", strings.Replace(own, "t=1", "t=2", 1), "whatever", true},
+		{"more threads", strings.Replace(own, "m=8,t=1,p=1", "m=16,t=1,p=2", 1), "whatever", true},
+		{"bcrypt", bcryptUU, "U*U", true},
+		{"bcrypt, all that it reads", bcryptLong, long, true},
+		{"bcrypt, more than it reads", bcryptLong, long + "x", false},
+		{"bcrypt, more only as it was typed", bcryptLong, strings.Repeat("e\u0301", 25), false},
+		{"bcrypt, more only in NFC", bcryptLong, strings.Repeat("\u0958", 20), false},
+		{"bcrypt, far more", bcryptLong, strings.Repeat(long, 100), false},
+		{"broken", own[:20], "whatever", true},
+		{"none", "", "whatever", true},
 	} {
-		if got := p.Stale(tt.hash); got != tt.want {
+		if got := p.Stale(tt.hash, tt.password); got != tt.want {
 			t.Errorf("%s: Stale = %v, want %v", tt.name, got, tt.want)
 		}
 	}

@@ -19,19 +19,27 @@ type task struct {
 	Bcrypt string
 
 	Password []byte
-	Or       []byte // bcrypt: another form of it, unless nil
+	Or       []byte // another form of it, unless nil
 }
 
 // result is what came of it.
 type result struct {
 	Key     []byte        // argon2id's
+	Or      []byte        // argon2id's of the other form, if there is one
 	Matches bool          // bcrypt
 	Took    time.Duration // of processor time
 }
 
 func (t task) compute() result {
 	if t.Bcrypt == "" {
-		return result{Key: argon2.IDKey(t.Password, t.Salt, t.Params.Time, t.Params.MemoryKiB, t.Params.Threads, t.Size)}
+		key := func(password []byte) []byte {
+			return argon2.IDKey(password, t.Salt, t.Params.Time, t.Params.MemoryKiB, t.Params.Threads, t.Size)
+		}
+		r := result{Key: key(t.Password)}
+		if t.Or != nil {
+			r.Or = key(t.Or)
+		}
+		return r
 	}
 	compare := func(password []byte) bool {
 		password = password[:min(len(password), bcryptBytes)]

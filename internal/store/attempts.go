@@ -90,7 +90,7 @@ func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (unti
 		first = micros(tx.Now.Add(w.First))
 	}
 	return tx.counted(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
-		ON CONFLICT (account, network) DO UPDATE SET expires_at = excluded.expires_at, `+waitMore+`
+		ON CONFLICT (account, network) DO UPDATE SET expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`)+`, `+waitMore+`
 		WHERE `+waitOver+` RETURNING until`,
 		w.args(tx.Now, account, first, micros(tx.Now.Add(forget)))...)
 }
@@ -158,12 +158,16 @@ func (tx *Tx) RefundAttempt(account, network string, until time.Time) error {
 // logins stay.
 const maxKnownNetworks = 32
 
+// failuresLeft are those that a success leaves: of the other attempts under way, $2
+// in all, so many as are counted already.
+const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.failures > 0 THEN attempts.failures - 1 ELSE 0 END`
+
 // KnowNetwork notes a login to the account from a network, whose failures are
-// forgotten. fresh says that it wasn't known.
-func (tx *Tx) KnowNetwork(account, network string, fresh bool, until time.Time) error {
-	_, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $2, 0, 0, $3)
-		ON CONFLICT (account, network) DO UPDATE SET failures = 0, until = 0, expires_at = excluded.expires_at`,
-		account, network, micros(until))
+// forgotten but for the attempts under way. fresh says that it wasn't known.
+func (tx *Tx) KnowNetwork(account, network string, fresh bool, underWay int, until time.Time) error {
+	_, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
+		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
+		account, underWay, network, micros(until))
 	if err == nil && fresh {
 		_, err = tx.exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
 			(SELECT network FROM attempts WHERE account = $1 AND network <> '' ORDER BY expires_at DESC, network LIMIT $2)`, account, maxKnownNetworks)
@@ -171,15 +175,21 @@ func (tx *Tx) KnowNetwork(account, network string, fresh bool, until time.Time) 
 	return err
 }
 
-// ForgetStrangers forgets the failures of networks that the account doesn't know.
-func (tx *Tx) ForgetStrangers(account string) error {
-	_, err := tx.exec(`DELETE FROM attempts WHERE account = $1 AND network = ''`, account)
+// ForgetStrangers forgets the failures of networks that the account doesn't know,
+// but for the attempts under way.
+func (tx *Tx) ForgetStrangers(account string, underWay int) error {
+	var err error
+	if underWay > 0 {
+		_, err = tx.exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, account, underWay)
+	} else {
+		_, err = tx.exec(`DELETE FROM attempts WHERE account = $1 AND network = ''`, account)
+	}
 	return err
 }
 
 // ForgetFailures forgets all of an account's failures, but not its networks.
 func (tx *Tx) ForgetFailures(account string) error {
-	if err := tx.ForgetStrangers(account); err != nil {
+	if err := tx.ForgetStrangers(account, 0); err != nil {
 		return err
 	}
 	_, err := tx.exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)

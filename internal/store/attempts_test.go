@@ -55,7 +55,7 @@ func wantCount(t *testing.T, s *store.Store, what string, now time.Time, count c
 // know notes a login from the network.
 func know(t *testing.T, s *store.Store, now time.Time, network string) {
 	t.Helper()
-	at(t, s, now, func(tx *store.Tx) error { return tx.KnowNetwork(account, network, true, now.Add(ninety)) })
+	at(t, s, now, func(tx *store.Tx) error { return tx.KnowNetwork(account, network, true, 0, now.Add(ninety)) })
 }
 
 // counts are an account's, by their networks; of strangers by "".

@@ -147,7 +147,7 @@ func (r Reader) Subscribers() ([]Subscriber, error) {
 // Subscribe has every event told to the subscriber from now on.
 func (tx *Tx) Subscribe(name string) error {
 	_, err := tx.exec(`INSERT INTO subscribers (name, seen_at) VALUES ($1, $2)
-		ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at`, name, micros(tx.Now))
+		ON CONFLICT (name) DO UPDATE SET seen_at = `+later(`subscribers.seen_at`, `excluded.seen_at`), name, micros(tx.Now))
 	return err
 }
 

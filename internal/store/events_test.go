@@ -226,6 +226,7 @@ func TestUnsubscribe(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		at(t, s, seconds(10), func(tx *store.Tx) error { return tx.Subscribe("a") })
+		at(t, s, time.Unix(60, 0), func(tx *store.Tx) error { return tx.Subscribe("a") }) // a clock that is behind
 		for _, tt := range []struct {
 			since int
 			want  bool

@@ -363,6 +363,13 @@ func optional(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
 }
 
+// later is, in SQL, the later of the time in a row and the one that would replace
+// it. A clock that is behind, like that of a machine without a battery when it
+// boots, must not set back what was true before.
+func later(have, now string) string {
+	return `CASE WHEN ` + have + ` > ` + now + ` THEN ` + have + ` ELSE ` + now + ` END`
+}
+
 func fromMicros(n int64) time.Time { return time.UnixMicro(n).UTC() }
 
 func fromOptional(n sql.NullInt64) time.Time {

@@ -110,7 +110,7 @@ func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
 // user's and the user isn't revoked. rehashed, unless zero, replaces the hash of
 // the same password. Everything that opens a session goes through here first.
 func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
-	n, err := tx.exec(`UPDATE users SET last_login_at = $1, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
+	n, err := tx.exec(`UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
 		WHERE id = $4 AND password_hash = $5 AND revoked_at IS NULL`,
 		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, verified)
 	return n == 1, err

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -282,6 +283,14 @@ func TestKeySet(t *testing.T) {
 		for _, k := range raw.Keys {
 			if got := slices.Sorted(maps.Keys(k)); !slices.Equal(got, []string{"alg", "crv", "kid", "kty", "use", "x", "y"}) {
 				t.Errorf("a key has the members %q", got)
+			}
+		}
+		// Who reaches it by another address than its tokens name.
+		for issuer, fine := range map[string]bool{publicURL: true, s.URL: false} {
+			v := verify.Verifier{Issuer: issuer, Server: s.URL, PlainHTTP: true, Transport: s.via, Audience: "kwai", Now: s.clock.now, Log: slog.New(slog.DiscardHandler)}
+			_, refused := v.Verify(in.field("access_token"))
+			if ready := v.Ready(t.Context()); (ready == nil) != fine || (refused == nil) != fine {
+				t.Errorf("for the issuer %s: Ready says %v, Verify %v", issuer, ready, refused)
 			}
 		}
 		v := verify.Verifier{Issuer: publicURL, Audience: "kwai", Keys: keys, Now: s.clock.now}

@@ -251,7 +251,14 @@ const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Settings.JWKSMaxAge.Seconds())))
-	return writeJSON(w, s.Rules.Keys.JWKS(r.Context()))
+	return writeJSON(w, keySet{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
+}
+
+// keySet says as well whose keys they are: who reaches the server by another address
+// than its tokens name finds that out (RFC 7517, section 5, allows more members).
+type keySet struct {
+	Keys   any    `json:"keys"`
+	Issuer string `json:"issuer"`
 }
 
 type status struct {

@@ -1,0 +1,181 @@
+package password
+
+import (
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+)
+
+// turn says who waits for a worker.
+type turn struct{ network, account string }
+
+type turnKey struct{}
+
+// InTurn says for whom passwords are hashed with the context: which network asks,
+// and for which account, as throttling names them. Without it all are of one
+// network and of one account.
+func InTurn(ctx context.Context, network, account string) context.Context {
+	return context.WithValue(ctx, turnKey{}, turn{network, account})
+}
+
+func turnOf(ctx context.Context) turn {
+	t, _ := ctx.Value(turnKey{}).(turn)
+	return t
+}
+
+// job is one password to hash.
+type job struct {
+	turn
+	work   func(*worker)
+	called chan bool     // true: a worker has it; false: it lost its place
+	done   chan struct{} // closed when the work is done
+}
+
+// queue holds the jobs that wait for a worker. Networks take turns, so that a
+// flood from one of them takes little from the others; jobs of one network are
+// served in the order in which they came.
+//
+// It is a fair queue by start times (Goyal, Vin and Cheng, 1996), in a time of its
+// own: each job costs its network what cost says, and the next is one of the
+// network that has used up the least. No worker rests while a job waits.
+type queue struct {
+	most int // jobs that may wait
+
+	mu      sync.Mutex
+	ready   chan *job // to the workers that are free; there is room for all
+	free    int       // of them, how many
+	waiting int
+	lines   map[string]*line // by network
+	now     float64
+	closed  bool
+}
+
+// line is what a network has waiting, and what it has used up.
+type line struct {
+	jobs     []*job
+	accounts map[string]int // how many wait for each
+	next     float64        // when it has its next turn
+}
+
+// crowd is how many accounts of a network count at most.
+const crowd = 16
+
+// cost makes a network's share grow with the accounts that wait for a password
+// there, up to a crowd. Where more wait, or several for one account, it shrinks: a
+// flood has many connections, or few accounts.
+func (l *line) cost() float64 {
+	accounts := float64(min(len(l.accounts), crowd))
+	each := float64(len(l.jobs)) / accounts
+	return each * each / accounts
+}
+
+// maxLines bounds the networks that are remembered without anything waiting.
+const maxLines = 2048
+
+func newQueue(workers, most int) *queue {
+	return &queue{most: most, ready: make(chan *job, workers), free: workers, lines: make(map[string]*line)}
+}
+
+// add hands the job to a free worker, or has it wait. A queue that is full drops
+// the latest job of the longest line. It is false if the queue is closed.
+func (q *queue) add(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	l := q.lines[j.network]
+	if l == nil {
+		if len(q.lines) >= maxLines {
+			maps.DeleteFunc(q.lines, func(_ string, l *line) bool { return len(l.jobs) == 0 })
+		}
+		l = &line{accounts: make(map[string]int)}
+		q.lines[j.network] = l
+	}
+	if len(l.jobs) == 0 {
+		l.next = max(l.next, q.now)
+	}
+	l.jobs = append(l.jobs, j)
+	l.accounts[j.account]++
+	q.waiting++
+	switch {
+	case q.free > 0:
+		q.free--
+		q.ready <- q.pop()
+	case q.waiting > q.most:
+		for _, other := range q.lines {
+			if len(other.jobs) > len(l.jobs) {
+				l = other
+			}
+		}
+		q.call(l, len(l.jobs)-1, false)
+	}
+	return true
+}
+
+// take returns the job whose turn it is; nil counts the worker as free.
+func (q *queue) take() *job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting == 0 || q.closed {
+		q.free++
+		return nil
+	}
+	return q.pop()
+}
+
+func (q *queue) pop() *job {
+	var first *line
+	least := math.Inf(1)
+	for _, l := range q.lines {
+		if len(l.jobs) > 0 && l.next < least {
+			first, least = l, l.next
+		}
+	}
+	q.now = max(q.now, least)
+	first.next += first.cost()
+	return q.call(first, 0, true)
+}
+
+// call takes a job out of its line and tells it why.
+func (q *queue) call(l *line, i int, served bool) *job {
+	j := l.jobs[i]
+	l.jobs = slices.Delete(l.jobs, i, i+1)
+	if l.accounts[j.account]--; l.accounts[j.account] == 0 {
+		delete(l.accounts, j.account)
+	}
+	q.waiting--
+	j.called <- served
+	return j
+}
+
+// leave gives up a job's place; false if it has none any more.
+func (q *queue) leave(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[j.network]
+	if l == nil {
+		return false
+	}
+	i := slices.Index(l.jobs, j)
+	if i >= 0 {
+		q.call(l, i, false)
+	}
+	return i >= 0
+}
+
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}
+
+// close has the workers end once they have done what they were given.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	close(q.ready)
+}
