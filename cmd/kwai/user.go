@@ -20,6 +20,7 @@ type userCmd struct {
 	Create   userCreateCmd   `cmd:"" help:"Make an account and print its id."`
 	Show     userShowCmd     `cmd:"" help:"Show an account."`
 	List     userListCmd     `cmd:"" help:"List all accounts."`
+	Import   userImportCmd   `cmd:"" help:"Make the accounts of another system, with their hashes and ids."`
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
@@ -85,14 +86,14 @@ func readSecret(in io.Reader) (string, error) {
 		return "", fmt.Errorf("reading standard input: %w", err)
 	}
 	if len(text) > most {
-		return "", errors.New("standard input: it is longer than 4 KiB")
+		return "", &usageError{"standard input", errors.New("it is longer than 4 KiB")}
 	}
 	secret := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if secret == "" {
-		return "", errors.New("standard input: it is empty")
+		return "", &usageError{"standard input", errors.New("it is empty")}
 	}
 	if strings.ContainsAny(secret, "\n\r") {
-		return "", errors.New("standard input: it has more than one line")
+		return "", &usageError{"standard input", errors.New("it has more than one line")}
 	}
 	return secret, nil
 }

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"strings"
 	"time"
@@ -26,25 +25,14 @@ type NewUser struct {
 // CreateUser makes an account and returns its id. ErrUserExists if the address
 // is taken, Invalid if something is wrong with the input.
 func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err error) {
-	user := store.User{Profile: store.Profile{
-		ID:        uuid.NewString(),
-		Email:     strings.TrimSpace(n.Email),
-		FirstName: strings.TrimSpace(n.FirstName),
-		LastName:  strings.TrimSpace(n.LastName),
-	}}
-	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
-		return "", InvalidFields(Field{"email", "This is not an e-mail address."})
-	}
-	if err := errors.Join(checkName("first_name", user.FirstName), checkName("last_name", user.LastName)); err != nil {
+	user, err := newUser(n.Email, n.FirstName, n.LastName)
+	if err != nil {
 		return "", err
 	}
 	var stored store.Password
 	switch {
 	case n.Hash != "":
-		if err := password.CheckHash(n.Hash); err != nil {
-			return "", InvalidFields(Field{"hash", err.Error()})
-		}
-		stored, err = passwordOf(n.Hash)
+		stored, err = importedHash(n.Hash)
 	case n.Password != "":
 		stored, err = s.choose(ctx, n.Password, user)
 	}
@@ -67,6 +55,27 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 	}
 	s.published(EventInvitation)
 	return user.ID, nil
+}
+
+// newUser checks what an account is made of; it has an id of its own.
+func newUser(email, firstName, lastName string) (user store.User, err error) {
+	user.ID, user.Email = uuid.NewString(), strings.TrimSpace(email)
+	user.FirstName, user.LastName = strings.TrimSpace(firstName), strings.TrimSpace(lastName)
+	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
+		return user, InvalidFields(Field{"email", "This is not an e-mail address."})
+	}
+	if err := checkName("first_name", user.FirstName); err != nil {
+		return user, err
+	}
+	return user, checkName("last_name", user.LastName)
+}
+
+// importedHash checks a hash that was made elsewhere.
+func importedHash(hash string) (store.Password, error) {
+	if err := password.CheckHash(hash); err != nil {
+		return store.Password{}, InvalidFields(Field{"hash", err.Error()})
+	}
+	return passwordOf(hash)
 }
 
 // choose checks a new password and hashes it.
