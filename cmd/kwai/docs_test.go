@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"kwai/internal/auth"
 )
 
 func readDoc(t *testing.T, name string) string {
@@ -112,6 +114,9 @@ func TestTheTrailIsDocumented(t *testing.T) {
 	found := 0
 	for _, file := range []string{"event.go", "trail.go"} {
 		for _, m := range constant.FindAllStringSubmatch(readDoc(t, "internal/auth/"+file), -1) {
+			if strings.Contains(m[1], ".") && !slices.Contains(auth.TrailKinds, m[1]) {
+				t.Errorf("kwai log --kind=%s is refused", m[1])
+			}
 			if found++; !strings.Contains(doc, "`"+m[1]+"`") {
 				t.Errorf("docs/operating.md doesn't explain %q in the trail", m[1])
 			}

@@ -65,6 +65,7 @@ var (
 	ErrRecovery    = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
+	errNoUserID    = refuse(NotFound, "There is no user with that id.")
 	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
 	ErrNoMail      = refuse(NotFound, "There is no undelivered mail with that id.")
 	errThrottled   = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
