@@ -101,6 +101,7 @@ func settingDefaults() kong.Vars {
 	d, p := auth.Defaults, password.Default
 	return kong.Vars{
 		"data":               defaultData,
+		"kinds":              strings.Join(auth.TrailKinds, ", "),
 		"access_life":        d.AccessLife.String(),
 		"refresh_idle":       d.RefreshIdle.String(),
 		"session_life":       d.SessionLife.String(),

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"kwai/internal/auth"
 )
 
 func readDoc(t *testing.T, name string) string {
@@ -252,6 +254,9 @@ func TestTheTrailIsDocumented(t *testing.T) {
 		t.Fatalf("only %d kinds and reasons found", len(kinds))
 	}
 	for name, kind := range kinds {
+		if strings.Contains(kind, ".") && !slices.Contains(auth.TrailKinds, kind) {
+			t.Errorf("kwai log --kind=%s is refused", kind)
+		}
 		if !strings.Contains(doc, "`"+kind+"`") {
 			t.Errorf("docs/operating.md doesn't explain %q in the trail (%s)", kind, name)
 		}

@@ -168,9 +168,6 @@ func (keyRevokeCmd) Help() string {
 func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withKeys(ctx, s, c, func(rules *auth.Service) error {
 		r, err := rules.RevokeKey(ctx, cmd.ID)
-		if auth.CodeOf(err) == auth.NotFound {
-			return &usageError{"", err}
-		}
 		if err != nil {
 			return err
 		}

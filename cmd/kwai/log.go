@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"maps"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -15,9 +21,78 @@ import (
 )
 
 type logCmd struct {
-	User  string `placeholder:"EMAIL" help:"Only what concerns this account."`
-	Since since  `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
-	JSON  bool   `name:"json" help:"Print a JSON array, one entry a line."`
+	User    string      `placeholder:"EMAIL|ID" help:"Only what concerns this account."`
+	Since   since       `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
+	Until   *since      `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
+	Address addressFlag `placeholder:"ADDRESS" help:"Only what came from this address, or from this network: 203.0.113.0/24."`
+	Kind    []string    `placeholder:"KIND" help:"Only these kinds, separated by commas: ${kinds}."`
+	Follow  bool        `help:"Go on until interrupted, and print what happens; with --json an object a line. Counts of what throttling refuses from now on are left out."`
+	JSON    bool        `name:"json" help:"Print a JSON array, one entry a line."`
+}
+
+// addressFlag is an address or a network.
+type addressFlag struct{ netip.Prefix }
+
+func (a *addressFlag) UnmarshalText(b []byte) (err error) {
+	if a.Prefix, err = netip.ParsePrefix(string(b)); err == nil {
+		a.Prefix = a.Masked()
+		return nil
+	}
+	address, err := netip.ParseAddr(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is neither an address such as 203.0.113.7 nor a network such as 203.0.113.0/24", b)
+	}
+	address = address.Unmap().WithZone("")
+	a.Prefix = netip.PrefixFrom(address, address.BitLen())
+	return nil
+}
+
+// has says whether an entry came from there; the address of some is a network.
+func (a addressFlag) has(address string) bool {
+	var of addressFlag
+	return of.UnmarshalText([]byte(address)) == nil && a.Overlaps(of.Prefix)
+}
+
+// check refuses what nothing could come of.
+func (cmd *logCmd) check() error {
+	for _, kind := range cmd.Kind {
+		if !slices.Contains(auth.TrailKinds, kind) {
+			return &usageError{"--kind", fmt.Errorf("there is no kind %q; there are %s", kind, strings.Join(auth.TrailKinds, ", "))}
+		}
+	}
+	switch {
+	case cmd.Until == nil:
+	case cmd.Follow:
+		return &usageError{"--follow", errors.New("it has no end: leave --until out")}
+	case !cmd.Until.time().After(cmd.Since.time()):
+		return &usageError{"--until", errors.New("it is not after --since, which is 24h ago where it isn't given")}
+	}
+	if cmd.Follow && len(cmd.Kind) == 1 && cmd.Kind[0] == auth.TraceThrottled {
+		return &usageError{"--follow", errors.New("it leaves out what throttling refuses: see the counts without it")}
+	}
+	return nil
+}
+
+// wanted passes on the entries that were asked for.
+func (cmd *logCmd) wanted(all iter.Seq2[auth.Entry, error]) iter.Seq2[auth.Entry, error] {
+	return func(yield func(auth.Entry, error) bool) {
+		var until time.Time
+		if cmd.Until != nil {
+			until = cmd.Until.time()
+		}
+		for e, err := range all {
+			switch {
+			case err != nil:
+			case !until.IsZero() && !e.At.Before(until):
+				return // they are in the order of time
+			case cmd.Address.IsValid() && !cmd.Address.has(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind):
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 func (cmd *logCmd) Help() string {
@@ -84,30 +159,109 @@ func viewEntry(e auth.Entry) entryView {
 }
 
 func (cmd *logCmd) Run(ctx context.Context, s *Settings, c console) error {
+	if err := cmd.check(); err != nil {
+		return err
+	}
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		all := viewEntries(rules.Trail(ctx, cmd.Since.time(), cmd.User))
-		if cmd.JSON {
-			return writeArray(c.out, all)
+		all := cmd.wanted(rules.Trail(ctx, cmd.Since.time(), cmd.User))
+		switch {
+		case cmd.Follow:
+			return cmd.follow(ctx, rules, all, c.out)
+		case cmd.JSON:
+			return writeArray(c.out, viewEntries(all))
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "TIME (UTC)\tKIND\tUSER\tADDRESS\tREASON\tSESSION\tUSER AGENT")
-		lines := 0
-		for v, err := range all {
-			if err != nil {
+		return printEntries(logTable(c.out, 0), viewEntries(all))
+	})
+}
+
+const (
+	followEvery = time.Second
+	// followAgain is how far back each look goes: so long after its time may an
+	// entry be committed (a transaction's time-out, and clocks that are apart).
+	followAgain = 15 * time.Second
+)
+
+// follow prints all, and then what happens until ctx ends.
+func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[auth.Entry, error], out io.Writer) error {
+	t := logTable(out, 20)
+	printed := make(map[string]time.Time)
+	look := time.NewTicker(followEvery)
+	defer look.Stop()
+	for from := (time.Time{}); ; {
+		begun := rules.Store.Now()
+		fresh := func(yield func(entryView, error) bool) {
+			for v, err := range viewEntries(all) {
+				if _, again := printed[v.ID]; again && err == nil {
+					continue
+				}
+				if !yield(v, err) {
+					return
+				}
+				printed[v.ID] = v.At
+			}
+		}
+		var err error
+		if cmd.JSON {
+			err = writeLines(out, fresh)
+		} else {
+			err = printEntries(t, fresh)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			from = begun.Add(-followAgain)
+			maps.DeleteFunc(printed, func(_ string, at time.Time) bool { return at.Before(from) })
+		case from.IsZero() || auth.CodeOf(err) != auth.Unavailable:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+		}
+		all = cmd.wanted(rules.Happened(ctx, from, cmd.User))
+	}
+}
+
+// logTable is for a person; its columns are as wide as that at least.
+func logTable(out io.Writer, width int) *tabwriter.Writer {
+	t := tabwriter.NewWriter(out, width, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "TIME (UTC)\tKIND\tUSER\tADDRESS\tREASON\tSESSION\tUSER AGENT")
+	return t
+}
+
+func printEntries(t *tabwriter.Writer, all iter.Seq2[entryView, error]) error {
+	lines := 0
+	for v, err := range all {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address),
+			orDash(v.why()), orDash(v.Session), orDash(shorten(v.UserAgent)))
+		// The columns are as wide as what is kept for them, which shall not be
+		// all of a year.
+		if lines++; lines%1000 == 0 {
+			if err := t.Flush(); err != nil {
 				return err
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address),
-				orDash(v.why()), orDash(v.Session), orDash(shorten(v.UserAgent)))
-			// The columns are as wide as what is kept for them, which shall not be
-			// all of a year.
-			if lines++; lines%1000 == 0 {
-				if err := t.Flush(); err != nil {
-					return err
-				}
-			}
 		}
-		return t.Flush()
-	})
+	}
+	return t.Flush()
+}
+
+// writeLines prints JSON, an object a line.
+func writeLines(w io.Writer, all iter.Seq2[entryView, error]) error {
+	e := json.NewEncoder(w)
+	for v, err := range all {
+		if err != nil {
+			return err
+		}
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func viewEntries(all iter.Seq2[auth.Entry, error]) iter.Seq2[entryView, error] {

@@ -91,9 +91,15 @@ func (cmd *mailResendCmd) Run(ctx context.Context, s *Settings, c console) error
 	if (cmd.ID == "") != cmd.Dead {
 		return &usageError{"mail resend", errors.New("give either an id or --dead")}
 	}
-	return withRules(ctx, s, c, func(rules *auth.Service) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) (err error) {
+		sent := int64(0)
+		defer func() { sayCount(c, "mails that are sent again", sent, err) }()
 		if cmd.ID != "" {
-			return rules.ResendMail(ctx, cmd.ID)
+			err := rules.ResendMail(ctx, cmd.ID)
+			if err == nil {
+				sent++
+			}
+			return err
 		}
 		for d, err := range rules.UndeliveredMail(ctx) {
 			if err != nil {
@@ -103,7 +109,9 @@ func (cmd *mailResendCmd) Run(ctx context.Context, s *Settings, c console) error
 				continue
 			}
 			// Somebody else may have just sent it.
-			if err := rules.ResendMail(ctx, d.ID); err != nil && !errors.Is(err, auth.ErrNoMail) {
+			if err := rules.ResendMail(ctx, d.ID); err == nil {
+				sent++
+			} else if !errors.Is(err, auth.ErrNoMail) {
 				return err
 			}
 		}

@@ -16,7 +16,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"kwai/internal/auth"
 	"kwai/internal/password"
+	"kwai/internal/store"
 )
 
 // cli is the command line: the settings, which every command takes, and the
@@ -52,12 +54,36 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr}))
 }
 
-// Exit codes: 2 where the command line, a setting or what it names is wrong, 1
-// where something failed.
+// Exit codes: 2 where the command line, a setting or what was given with them is
+// wrong, 3 where an account that is to be made is there already, 1 where something
+// else failed.
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitExists = 3
 )
+
+// exitCode is the one place that chooses one.
+func exitCode(err error) int {
+	_, usage := errors.AsType[*usageError](err)
+	switch {
+	case errors.Is(err, auth.ErrUserExists):
+		return exitExists
+	case (usage || auth.CodeOf(err) == auth.Invalid) && !mayPass(err):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// mayPass says that the same command line may succeed later.
+func mayPass(err error) bool {
+	for _, passing := range []error{store.ErrAway, syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
 
 // usageError is an error that the person who started the program mends by
 // starting it in another way.
@@ -126,8 +152,5 @@ func run(ctx context.Context, args []string, c console) int {
 		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(c.err, "kwai:", oneLine(err))
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return exitUsage
-	}
-	return exitFailed
+	return exitCode(err)
 }

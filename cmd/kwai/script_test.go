@@ -141,6 +141,22 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 	},
 
+	// refuse-report CODE FILE PROGRAM ARG... wants the program to end with the
+	// code, to print what the file has, and to say why it failed in one line.
+	"refuse-report": func(ts *testscript.TestScript, neg bool, args []string) {
+		wants(ts, !neg && len(args) >= 3, "refuse-report CODE FILE PROGRAM ARG...")
+		exit, failed := errors.AsType[*exec.ExitError](ts.Exec(args[2], args[3:]...))
+		if !failed || strconv.Itoa(exit.ExitCode()) != args[0] {
+			ts.Fatalf("the exit code is not %s", args[0])
+		}
+		if stdout := ts.ReadFile("stdout"); stdout != ts.ReadFile(args[1]) {
+			ts.Fatalf("that is not what %s has", args[1])
+		}
+		if stderr := ts.ReadFile("stderr"); !strings.HasPrefix(stderr, "kwai: ") || strings.Count(stderr, "\n") != 1 {
+			ts.Fatalf("that is not one line")
+		}
+	},
+
 	// serve FLAG... starts `kwai serve` on a free port, waits until it serves,
 	// and sets $ADDRESS. Its standard output goes to the file out.
 	"serve": func(ts *testscript.TestScript, neg bool, args []string) {

@@ -30,13 +30,13 @@ func viewSession(o store.OpenedSession) sessionView {
 }
 
 type sessionListCmd struct {
-	Email string `arg:"" help:"The e-mail address."`
-	JSON  bool   `name:"json" help:"Print a JSON array."`
+	User string `arg:"" help:"The e-mail address or the id."`
+	JSON bool   `name:"json" help:"Print a JSON array."`
 }
 
 func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		found, err := rules.UserSessions(ctx, cmd.Email)
+		found, err := rules.UserSessions(ctx, cmd.User)
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) erro
 
 type sessionEndCmd struct {
 	IDs  []string `arg:"" optional:"" name:"id" help:"The sessions' ids, as list prints them."`
-	User string   `placeholder:"EMAIL" help:"All of this user's."`
+	User string   `placeholder:"EMAIL|ID" help:"All of this user's."`
 }
 
 func (cmd *sessionEndCmd) Help() string {
@@ -72,7 +72,10 @@ func (cmd *sessionEndCmd) Run(ctx context.Context, s *Settings, c console) error
 	if (len(cmd.IDs) == 0) == (cmd.User == "") {
 		return &usageError{"session end", errors.New("give either ids or --user")}
 	}
-	return withRules(ctx, s, c, func(rules *auth.Service) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) (err error) {
+		ended := int64(0)
+		rules.Changed = func(ch auth.Change) { ended += ch.Sessions }
+		defer func() { sayCount(c, "sessions ended", ended, err) }()
 		if cmd.User != "" {
 			return rules.EndUserSessions(ctx, cmd.User)
 		}

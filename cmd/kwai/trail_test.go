@@ -1,6 +1,11 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +47,49 @@ func TestTheLogObeysNobodysEscapes(t *testing.T) {
 			if strings.Contains(out, "\nforged") {
 				t.Errorf("kwai log %s prints a forged line: %q", flag, out)
 			}
+		}
+	})
+}
+
+// What happens while kwai log --follow runs is printed once, and an interruption is
+// its orderly end.
+func TestTheLogFollows(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", "a rather long one")
+		ctx, interrupt := context.WithCancel(t.Context())
+		out, in := io.Pipe()
+		ended := make(chan int, 1)
+		go func() {
+			ended <- run(ctx, append([]string{"log", "--follow", "--json", "--user=ann@example.org"}, s.flags...), console{nil, in, io.Discard})
+			in.Close()
+		}()
+		lines := bufio.NewScanner(out)
+		var kinds []string
+		next := func() string {
+			if !lines.Scan() {
+				t.Fatal("the log has ended after", kinds)
+			}
+			var e entryView
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				t.Fatal(err)
+			}
+			kinds = append(kinds, e.Kind)
+			return e.Kind
+		}
+		next()
+		s.mustCommand("", "user", "revoke", "ann@example.org")
+		next()
+		s.mustCommand("", "user", "enact", "ann@example.org")
+		next()
+		if want := []string{"user.created", "user.revoked", "user.enacted"}; !slices.Equal(kinds, want) {
+			t.Errorf("the log has %q, want %q", kinds, want)
+		}
+		interrupt()
+		for lines.Scan() {
+			t.Errorf("the log has %s, too", lines.Bytes())
+		}
+		if code := <-ended; code != 0 {
+			t.Errorf("exit code %d", code)
 		}
 	})
 }

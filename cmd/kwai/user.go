@@ -20,7 +20,8 @@ type userCmd struct {
 	Create   userCreateCmd   `cmd:"" help:"Make an account and print its id."`
 	Invite   userInviteCmd   `cmd:"" help:"Mail a user without a password a link to choose one, again."`
 	Show     userShowCmd     `cmd:"" help:"Show an account."`
-	List     userListCmd     `cmd:"" help:"List all accounts."`
+	List     userListCmd     `cmd:"" help:"List accounts."`
+	Import   userImportCmd   `cmd:"" help:"Make the accounts of another system, with their hashes and ids."`
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
@@ -100,14 +101,14 @@ func readSecret(in io.Reader) (string, error) {
 		return "", fmt.Errorf("reading standard input: %w", err)
 	}
 	if len(text) > most {
-		return "", errors.New("standard input: it is longer than 4 KiB")
+		return "", &usageError{"standard input", errors.New("it is longer than 4 KiB")}
 	}
 	secret := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if secret == "" {
-		return "", errors.New("standard input: it is empty")
+		return "", &usageError{"standard input", errors.New("it is empty")}
 	}
 	if strings.ContainsAny(secret, "\n\r") {
-		return "", errors.New("standard input: it has more than one line")
+		return "", &usageError{"standard input", errors.New("it has more than one line")}
 	}
 	return secret, nil
 }
@@ -159,13 +160,13 @@ func when(t *time.Time) string {
 }
 
 type userShowCmd struct {
-	Email string `arg:"" help:"The e-mail address."`
-	JSON  bool   `name:"json" help:"Print JSON."`
+	User string `arg:"" help:"The e-mail address or the id."`
+	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		user, err := rules.User(ctx, cmd.Email)
+		user, err := rules.User(ctx, cmd.User)
 		if err != nil {
 			return err
 		}
@@ -225,17 +226,22 @@ func knownNetworks(t auth.Throttling) string {
 }
 
 type userListCmd struct {
-	JSON bool `name:"json" help:"Print a JSON array."`
+	Locked  bool   `help:"Only accounts that failed logins have locked."`
+	Revoked bool   `xor:"state" help:"Only revoked users."`
+	Invited bool   `xor:"state" help:"Only users who have not chosen a password yet."`
+	Search  string `placeholder:"TEXT" help:"Only users whose address, name or id has this in it."`
+	JSON    bool   `name:"json" help:"Print a JSON array."`
 }
 
 func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		users := rules.FindUsers(ctx, auth.UserFilter{Locked: cmd.Locked, Revoked: cmd.Revoked, Invited: cmd.Invited, Search: cmd.Search})
 		if cmd.JSON {
-			return writeArray(c.out, views(rules.Users(ctx)))
+			return writeArray(c.out, views(users))
 		}
 		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "EMAIL\tNAME\tSTATE\tLAST LOGIN\tID")
-		for user, err := range rules.Users(ctx) {
+		for user, err := range users {
 			if err != nil {
 				return err
 			}
@@ -288,23 +294,31 @@ func writeJSON(c console, v any) error {
 }
 
 type userRevokeCmd struct {
-	Email string `arg:"" help:"The e-mail address."`
+	User string `arg:"" help:"The e-mail address or the id."`
 }
 
 func (cmd *userRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.Revoke(ctx, cmd.Email) })
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		rules.Changed = func(ch auth.Change) {
+			say(c, ch, "was revoked already", fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions))
+		}
+		return rules.Revoke(ctx, cmd.User)
+	})
 }
 
 type userEnactCmd struct {
-	Email string `arg:"" help:"The e-mail address."`
+	User string `arg:"" help:"The e-mail address or the id."`
 }
 
 func (cmd *userEnactCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.Enact(ctx, cmd.Email) })
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		rules.Changed = func(ch auth.Change) { say(c, ch, "was not revoked", "can log in again") }
+		return rules.Enact(ctx, cmd.User)
+	})
 }
 
 type userPasswordCmd struct {
-	Email         string `arg:"" help:"The e-mail address."`
+	User          string `arg:"" help:"The e-mail address or the id."`
 	PasswordStdin bool   `required:"" help:"Read the password from standard input; there is no other way to give it."`
 }
 
@@ -313,13 +327,39 @@ func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) err
 	if err != nil {
 		return err
 	}
-	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.SetPassword(ctx, cmd.Email, pw) })
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		rules.Changed = func(ch auth.Change) {
+			say(c, ch, "", fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions))
+		}
+		return rules.SetPassword(ctx, cmd.User, pw)
+	})
 }
 
 type userUnlockCmd struct {
-	Email string `arg:"" help:"The e-mail address."`
+	User string `arg:"" help:"The e-mail address or the id."`
 }
 
 func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.Unlock(ctx, cmd.Email) })
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		rules.Changed = func(ch auth.Change) {
+			say(c, ch, "", fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures))
+		}
+		return rules.Unlock(ctx, cmd.User)
+	})
+}
+
+// sayCount tells how many there were, unless an error says it all.
+func sayCount(c console, what string, n int64, err error) {
+	if err == nil || n > 0 {
+		fmt.Fprintf(c.err, "%s: %d\n", what, n)
+	}
+}
+
+// say tells what a command changed, on standard error: standard output stays
+// empty, for scripts.
+func say(c console, ch auth.Change, nothing, done string) {
+	if ch.Nothing {
+		done = nothing + ": nothing has changed"
+	}
+	fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done)
 }

@@ -80,6 +80,8 @@ type Service struct {
 	// Published is called after an event for that subscriber has been committed,
 	// to have it delivered at once; nil leaves it to the next look.
 	Published func(subscriber string)
+	// Changed is called after a command's change has been committed; it may be nil.
+	Changed func(Change)
 
 	costs    atomic.Pointer[[]store.CostCount]
 	outside  atomic.Pointer[[]string] // subscribers who are told every event

@@ -46,7 +46,7 @@ func (s *Service) EndUserSession(ctx context.Context, id string) error {
 	if err == nil {
 		s.published(EventEnded)
 	}
-	return err
+	return s.changed(Change{User: store.User{Profile: store.Profile{ID: session.UserID}}, Sessions: 1}, err)
 }
 
 // EndUserSessions ends all of an account's sessions. The user may log in again.
@@ -55,7 +55,9 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
+	change := Change{User: user}
 	for more := true; more; {
+		ended := int64(0)
 		err := s.Store.InTx(ctx, func(tx *store.Tx) error {
 			// First the user's row: none is opened meanwhile.
 			if err := tx.LockUser(user.ID); err != nil {
@@ -65,11 +67,13 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 			if err != nil {
 				return err
 			}
-			more = len(live) == sessionsEnded
+			more, ended = len(live) == sessionsEnded, 0
 			for _, session := range live {
 				// False: it was logged out just now.
-				if _, err := s.endByCommand(ctx, tx, session.Session); err != nil {
+				if was, err := s.endByCommand(ctx, tx, session.Session); err != nil {
 					return err
+				} else if was {
+					ended++
 				}
 			}
 			return nil
@@ -77,9 +81,10 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 		if err != nil {
 			return err
 		}
+		change.Sessions += ended
 		s.published(EventEnded)
 	}
-	return nil
+	return s.changed(change, nil)
 }
 
 // sessionsEnded bounds how many are ended in one transaction.

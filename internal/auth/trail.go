@@ -23,6 +23,13 @@ const (
 // TraceThrottled is the kind of entries that count what throttling refused.
 const TraceThrottled = "throttled"
 
+// TrailKinds are the kinds of all entries.
+var TrailKinds = []string{
+	EventCreated, EventInvitation, EventRevoked, EventEnacted, EventRecovery, EventPasswordChanged,
+	EventOpened, EventNewNetwork, EventEnded, EventReplay,
+	TraceLoginFailed, TraceNotChanged, TraceUnlocked, TraceResent, TraceKeyMade, TraceKeyRevoked, TraceKeyResealed, TraceThrottled,
+}
+
 // Why a login failed, in the trail.
 const (
 	reasonUnknown  = "no such account"
@@ -81,17 +88,11 @@ type Entry struct {
 // left out; so are the refusals of the latest seconds, as they are written then.
 func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		var user store.User
-		if email != "" {
-			var err error
-			if user, err = s.User(ctx, email); err != nil {
-				yield(Entry{}, err)
-				return
-			}
+		user, end, err := s.trailOf(ctx, email)
+		if err != nil {
+			yield(Entry{}, err)
+			return
 		}
-		// Another server's clock may be ahead. Without an end, a flood could be
-		// read for ever.
-		end := s.Store.Now().Add(time.Minute)
 		happened, stop := iter.Pull2(s.happened(ctx, since, end, user))
 		defer stop()
 		refused, stop := iter.Pull2(s.refused(ctx, since, end, user))
@@ -112,6 +113,27 @@ func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter
 			h, herr, more = happened()
 		}
 	}
+}
+
+// Happened is Trail without the counts of refusals.
+func (s *Service) Happened(ctx context.Context, since time.Time, email string) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		user, end, err := s.trailOf(ctx, email)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		s.happened(ctx, since, end, user)(yield)
+	}
+}
+
+// trailOf says whom the trail is read of, and up to when. Another server's clock
+// may be ahead. Without an end, a flood could be read for ever.
+func (s *Service) trailOf(ctx context.Context, email string) (user store.User, end time.Time, err error) {
+	if email != "" {
+		user, err = s.User(ctx, email)
+	}
+	return user, s.Store.Now().Add(time.Minute), err
 }
 
 const trailPage = 500

@@ -26,25 +26,14 @@ type NewUser struct {
 // CreateUser makes an account and returns its id. ErrUserExists if the address
 // is taken, Invalid if something is wrong with the input.
 func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err error) {
-	user := store.User{Profile: store.Profile{
-		ID:        uuid.NewString(),
-		Email:     strings.TrimSpace(n.Email),
-		FirstName: strings.TrimSpace(n.FirstName),
-		LastName:  strings.TrimSpace(n.LastName),
-	}}
-	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
-		return "", InvalidFields(Field{"email", "This is not an e-mail address."})
-	}
-	if err := errors.Join(checkName("first_name", user.FirstName), checkName("last_name", user.LastName)); err != nil {
+	user, err := newUser(n.Email, n.FirstName, n.LastName)
+	if err != nil {
 		return "", err
 	}
 	var stored store.Password
 	switch {
 	case n.Hash != "":
-		if err := password.CheckHash(n.Hash); err != nil {
-			return "", InvalidFields(Field{"hash", err.Error()})
-		}
-		stored, err = passwordOf(n.Hash)
+		stored, err = importedHash(n.Hash)
 	case n.Password != "":
 		stored, err = s.choose(ctx, n.Password, user)
 	}
@@ -94,6 +83,27 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 	return user, err
 }
 
+// newUser checks what an account is made of; it has an id of its own.
+func newUser(email, firstName, lastName string) (user store.User, err error) {
+	user.ID, user.Email = uuid.NewString(), strings.TrimSpace(email)
+	user.FirstName, user.LastName = strings.TrimSpace(firstName), strings.TrimSpace(lastName)
+	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
+		return user, InvalidFields(Field{"email", "This is not an e-mail address."})
+	}
+	if err := checkName("first_name", user.FirstName); err != nil {
+		return user, err
+	}
+	return user, checkName("last_name", user.LastName)
+}
+
+// importedHash checks a hash that was made elsewhere.
+func importedHash(hash string) (store.Password, error) {
+	if err := password.CheckHash(hash); err != nil {
+		return store.Password{}, InvalidFields(Field{"hash", err.Error()})
+	}
+	return passwordOf(hash)
+}
+
 // choose checks a new password and hashes it.
 func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
 	if err := checkPassword("password", pw, user); err != nil {
@@ -127,9 +137,32 @@ func checkName(field, name string) error {
 	return nil
 }
 
-// User finds an account by its address; ErrNoUser if there is none.
-func (s *Service) User(ctx context.Context, email string) (store.User, error) {
-	user, known, err := s.findUser(ctx, email)
+// Change is what a command changed, and of whom.
+type Change struct {
+	store.User
+	Nothing  bool  // it was so already
+	Sessions int64 // that were ended
+	Failures int64 // that are forgotten
+}
+
+func (s *Service) changed(c Change, err error) error {
+	if err == nil && s.Changed != nil {
+		s.Changed(c)
+	}
+	return err
+}
+
+// User finds an account by its address or its id; a NotFound error if there is
+// none. It is for operators: tokens, events and logs name users by their ids.
+func (s *Service) User(ctx context.Context, who string) (store.User, error) {
+	if id, err := uuid.Parse(who); err == nil && len(who) == len(id.String()) {
+		user, err := s.Store.Read(ctx).UserByID(id.String())
+		if errors.Is(err, store.ErrNotFound) {
+			err = errNoUserID
+		}
+		return user, err
+	}
+	user, known, err := s.findUser(ctx, who)
 	if err == nil && !known {
 		err = ErrNoUser
 	}
@@ -160,6 +193,46 @@ func (s *Service) Users(ctx context.Context) iter.Seq2[store.User, error] {
 	}
 }
 
+// UserFilter says which accounts are looked for; zero: all.
+type UserFilter struct {
+	Locked  bool // failures lock strangers out
+	Revoked bool
+	Invited bool   // no password is chosen yet, and the user isn't revoked
+	Search  string // stands in the address, the name or the id, in capitals or not
+}
+
+// FindUsers lists accounts in the order of their addresses.
+func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.User, error] {
+	search := fold(f.Search)
+	return func(yield func(store.User, error) bool) {
+		locked := make(map[string]bool)
+		if f.Locked {
+			accounts, err := s.Store.Read(ctx).LockedAccounts(int64(s.Settings.Limits.Most), s.Store.Now())
+			if err != nil {
+				yield(store.User{}, err)
+				return
+			}
+			for _, account := range accounts {
+				locked[account] = true
+			}
+		}
+		for u, err := range s.Users(ctx) {
+			if err == nil {
+				switch text := fold(u.Email + " " + u.FirstName + " " + u.LastName + " " + u.ID + " " + u.EmailKey); {
+				case f.Locked && !locked[accountOfKey(u.EmailKey)],
+					f.Revoked && u.RevokedAt.IsZero(),
+					f.Invited && (u.PasswordHash != "" || !u.RevokedAt.IsZero()),
+					!strings.Contains(text, search):
+					continue
+				}
+			}
+			if !yield(u, err) {
+				return
+			}
+		}
+	}
+}
+
 // Revoke keeps the user from logging in and ends all sessions at once. Its
 // recoveries stay: they tell their holder that the user is revoked, and work
 // again after Enact.
@@ -168,11 +241,16 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
+	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		changed, err := tx.Revoke(user.ID)
+		change.Nothing = !changed
 		if err != nil || !changed {
 			// Who was revoked already has no session; one that is opened from
 			// here on, after an Enact meanwhile, is not for this to end.
+			return err
+		}
+		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lives()); err != nil {
 			return err
 		}
 		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
@@ -183,7 +261,7 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 	if err == nil {
 		s.published(EventRevoked)
 	}
-	return err
+	return s.changed(change, err)
 }
 
 // Enact lets a revoked user log in again; it revives no session.
@@ -192,8 +270,10 @@ func (s *Service) Enact(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
+	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		changed, err := tx.Enact(user.ID)
+		change.Nothing = !changed
 		if err != nil || !changed {
 			return err
 		}
@@ -202,7 +282,7 @@ func (s *Service) Enact(ctx context.Context, email string) error {
 	if err == nil {
 		s.published(EventEnacted)
 	}
-	return err
+	return s.changed(change, err)
 }
 
 // Unlock has the account's failures forgotten, so that all may try again.
@@ -211,12 +291,24 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
-	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+	change := Change{User: user}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		counts, err := tx.AttemptsOf(accountOfKey(user.EmailKey))
+		if err != nil {
+			return err
+		}
+		change.Failures = 0
+		for _, c := range counts {
+			if c.ExpiresAt.After(tx.Now) {
+				change.Failures += c.Failures
+			}
+		}
 		if err := tx.ForgetFailures(accountOfKey(user.EmailKey)); err != nil {
 			return err
 		}
 		return recordCommand(tx, TraceUnlocked, user.ID)
 	})
+	return s.changed(change, err)
 }
 
 // SetPassword gives the user a new password and ends the user's sessions and
@@ -230,8 +322,12 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 	if err != nil {
 		return err
 	}
+	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := tx.SetPassword(user.ID, stored); err != nil {
+			return err
+		}
+		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lives()); err != nil {
 			return err
 		}
 		return s.passwordChanged(ctx, tx, user, "", ByCommand)
@@ -239,7 +335,7 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 	if err == nil {
 		s.published(EventPasswordChanged)
 	}
-	return err
+	return s.changed(change, err)
 }
 
 // Throttling is what is counted of an account's failed logins.

@@ -34,6 +34,12 @@ func (r Reader) AttemptsOf(account string) ([]Attempts, error) {
 	return list(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
 }
 
+// LockedAccounts lists the accounts that have so many failures, or more, from
+// networks that they don't know.
+func (r Reader) LockedAccounts(most int64, now time.Time) ([]string, error) {
+	return list(r, column[string], `SELECT account FROM attempts WHERE network = '' AND failures >= $1 AND expires_at > $2`, most, micros(now))
+}
+
 // KnowsNetworks says whether an account knows any network.
 func (tx *Tx) KnowsNetworks(account string) (bool, error) {
 	return found(discard(one(tx.Reader, column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,

@@ -75,7 +75,11 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	e.own = ofPool(e.stats)
 	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics}
 	if err := e.open(ctx, s, o); err != nil {
-		return nil, errors.Join(fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.explain(err)), e.close())
+		told := fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.explain(err))
+		if e.away(err) {
+			told = awayError{told}
+		}
+		return nil, errors.Join(told, e.close())
 	}
 	s.now = e.now
 	return s, nil
@@ -256,6 +260,19 @@ func (q viaSQL) query(ctx context.Context, each rowFunc, query string, args ...a
 func retryable(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (e.Code == "40001" || e.Code == "40P01")
+}
+
+// away tells, of an error of opening, a server that isn't there, or not ready,
+// from one that refuses these settings.
+func (e *postgresEngine) away(err error) bool {
+	if _, connecting := errors.AsType[*pgconn.ConnectError](err); !connecting {
+		return e.unavailable(err)
+	}
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
+		return e.unavailable(err)
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, pgconn.ErrReadOnlyConnection) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func (e *postgresEngine) unavailable(err error) bool {

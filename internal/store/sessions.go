@@ -129,6 +129,12 @@ func (tx *Tx) EndSession(id, userID, reason string, l Lives) (bool, error) {
 	return n == 1, err
 }
 
+// CountSessions counts a user's live sessions.
+func (r Reader) CountSessions(userID string, now time.Time, l Lives) (int64, error) {
+	return one(r, column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3`,
+		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
+}
+
 // EndSessions ends all of the user's sessions. The user's row is updated first,
 // in the same transaction, so that none is opened meanwhile.
 func (tx *Tx) EndSessions(userID, reason string) error { return tx.EndSessionsBut(userID, "", reason) }

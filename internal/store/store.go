@@ -47,6 +47,16 @@ var ErrNotFound = errors.New("not found")
 // long): the same request may succeed later.
 var ErrUnavailable = errors.New("the database can't do this now")
 
+// ErrAway is what Open's errors are where the database may be there later, or for
+// whom tries again: nothing is wrong with the options.
+var ErrAway = errors.New("the database is away")
+
+// awayError is an error that is ErrAway, too.
+type awayError struct{ error }
+
+func (awayError) Is(target error) bool { return target == ErrAway }
+func (e awayError) Unwrap() error      { return e.error }
+
 // Options opens a store. The zero value of each field but URL will do.
 type Options struct {
 	// URL is sqlite://PATH or postgres://….
@@ -110,7 +120,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	switch scheme, rest, _ := strings.Cut(o.URL, "://"); scheme {
 	case "sqlite":
-		return openSQLite(ctx, rest, o)
+		s, err := openSQLite(ctx, rest, o)
+		switch sqliteCode(err) {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL:
+			err = awayError{err}
+		}
+		return s, err
 	case "postgres", "postgresql":
 		return openPostgres(ctx, o)
 	default:

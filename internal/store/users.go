@@ -93,16 +93,19 @@ type Password struct {
 	Cost string // what verifying it costs
 }
 
-// InsertUser adds a user, created now; with a password unless it is zero. False
-// if the address is taken.
+// InsertUser adds a user, created now unless u says when; with a password unless
+// it is zero. False if the address or the id is taken.
 func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
+	if u.CreatedAt.IsZero() {
+		u.CreatedAt = tx.Now
+	}
 	set := time.Time{}
 	if p.Hash != "" {
-		set = tx.Now
+		set = u.CreatedAt
 	}
-	n, err := tx.exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (email_key) DO NOTHING`,
-		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), micros(tx.Now))
+	n, err := tx.exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), optional(u.RevokedAt), micros(u.CreatedAt))
 	return n == 1, err
 }
 
