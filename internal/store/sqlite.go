@@ -98,9 +98,13 @@ func migrateSQLite(ctx context.Context, path string, log *slog.Logger) error {
 	return errors.Join(migrate(ctx, goose.DialectSQLite3, db, log), db.Close())
 }
 
+// inMemory keeps what SQLite puts aside (a savepoint's pages, a sort) out of
+// temporary files: a container may have no folder for them, or a full one.
+const inMemory = "temp_store(MEMORY)"
+
 func dsn(path string, pragmas ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
-		"_pragma": pragmas,
+		"_pragma": append([]string{inMemory}, pragmas...),
 		"mode":    {"rw"}, // a file that vanishes is not to be made anew
 	}.Encode()}
 	return u.String()
