@@ -49,9 +49,9 @@ func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) co
 				c := prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%v@example.org", steps, oneIsInterrupted)))
 				var one, other error
 				if oneIsInterrupted {
-					one, other, more = r.one.interrupt(t, steps+1, c.one, c.other)
+					more, one, other = r.one.interrupt(t, steps+1, c.one, c.other)
 				} else {
-					other, one, more = r.other.interrupt(t, steps+1, c.other, c.one)
+					more, other, one = r.other.interrupt(t, steps+1, c.other, c.one)
 				}
 				if oneFirst := c.judge(one, other); !more && oneFirst != oneIsInterrupted {
 					t.Fatal("the second came first")

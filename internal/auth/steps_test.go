@@ -22,7 +22,7 @@ import (
 // that goes on. On SQLite, where a transaction is a step, one ends before whatever
 // waits: there a step is a look whether the client has gone, and such looks come
 // before and after all that takes time.
-func (s *server) interrupt(t *testing.T, step int, operation, other operation) (err, otherErr error, interrupted bool) {
+func (s *server) interrupt(t *testing.T, step int, operation, other operation) (interrupted bool, err, otherErr error) {
 	t.Helper()
 	ended := make(chan struct{})
 	run := func() {
@@ -45,7 +45,7 @@ func (s *server) interrupt(t *testing.T, step int, operation, other operation) (
 		run()
 	}
 	<-ended
-	return err, otherErr, interrupted
+	return interrupted, err, otherErr
 }
 
 // looks is a context that does something when it is looked at for the nth time.
