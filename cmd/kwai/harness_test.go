@@ -29,6 +29,7 @@ import (
 	"kwai/internal/password"
 	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/token"
 )
 
 type mainRun func() int
@@ -132,9 +133,7 @@ func masterKeyOf(tb testing.TB, database string) string {
 		return path.(string)
 	}
 	path := tb.TempDir() + "/master.key"
-	var key bytes.Buffer
-	run(tb.Context(), []string{"key", "new"}, console{nil, &key, os.Stderr})
-	if err := os.WriteFile(path, key.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(token.NewMasterKey()+"\n"), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	masterKeys.Store(database, path)
