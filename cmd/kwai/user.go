@@ -18,10 +18,10 @@ import (
 
 type userCmd struct {
 	Create   userCreateCmd   `cmd:"" help:"Make an account and print its id."`
-	Invite   userInviteCmd   `cmd:"" help:"Mail a user without a password a link to choose one, again."`
 	Show     userShowCmd     `cmd:"" help:"Show an account."`
 	List     userListCmd     `cmd:"" help:"List accounts."`
 	Import   userImportCmd   `cmd:"" help:"Make the accounts of another system, with their hashes and ids."`
+	Invite   userInviteCmd   `cmd:"" help:"Mail a user without a password a link to choose one, again."`
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`

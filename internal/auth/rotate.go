@@ -312,7 +312,7 @@ func (s *Service) SettleRevoked(ctx context.Context, r Revoked) error {
 	if r.Purpose != token.MAC {
 		return nil
 	}
-	return s.Store.One(ctx, func(tx *store.Tx) error {
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.EndRecoveriesUnder(r.ID, SubscriberMail)
 		return err
 	})

@@ -47,7 +47,7 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	}
 	// As it is, without locks and without a log beside it: it may stand where
 	// nothing can be written.
-	if b.db, err = openWhole(location(file).String() + "?immutable=1&mode=ro&_pragma="+inMemory+"&_pragma=trusted_schema(0)"); err != nil {
+	if b.db, err = openWhole(location(file).String() + "?immutable=1&mode=ro&_pragma=" + inMemory + "&_pragma=trusted_schema(0)"); err != nil {
 		return nil, err
 	}
 	r := whole(ctx, b.db)
