@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
+
+	"kwai/internal/password"
 )
 
 type configCmd struct {
@@ -77,6 +79,9 @@ func sourceOf(parsed *kong.Context, flag *kong.Flag) string {
 // derived are the values that other settings have a part in, by flag.
 func (s *Settings) derived() map[string]string {
 	d := map[string]string{"mail-from": s.MailFrom, "service-name": s.ServiceName}
+	if s.HashWorkers == 0 {
+		d["hash-workers"] = fmt.Sprint(password.WorkersFor(s.hashing()))
+	}
 	if s.onSQLite() {
 		d["master-key-file"] = s.masterKeyFile()
 	}

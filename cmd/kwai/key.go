@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"text/tabwriter"
 	"time"
 
@@ -74,21 +76,28 @@ func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 		if err != nil {
 			return err
 		}
-		named := *s
-		named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-		master, err := named.masterKey(rules.Log)
+		master, err := s.listingMaster(rules.Log)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return &usageError{"--master-key-file", err}
 		}
+		opened := 0
 		views := make([]serverKeyView, len(keys))
 		for i, key := range keys {
 			views[i] = serverKeyView{
 				ID: key.ID, Purpose: string(key.Purpose), State: string(key.State),
-				CreatedAt: key.CreatedAt, ActiveAt: key.From(), Until: orNull(key.Until), Picks: key.Picks,
+				CreatedAt: key.CreatedAt, ActiveAt: activeFrom(key.Key), Until: orNull(key.Until), Picks: key.Picks,
 			}
 			if master != nil {
-				views[i].SealedBy = sealedBy(master, key.Key)
+				if views[i].SealedBy = sealedBy(master, key.Key); views[i].SealedBy != "none" {
+					opened++
+				}
 			}
+		}
+		switch {
+		case master == nil:
+			fmt.Fprintf(c.err, "which master key seals them isn't known without the servers' --master-key-file: %s\n", oneLine(err))
+		case opened == 0 && len(keys) > 0:
+			fmt.Fprintf(c.err, "no master key in %s opens any of them: it is not the servers' --master-key-file\n", s.masterKeyFile())
 		}
 		if cmd.JSON {
 			return writeJSON(c, views)
@@ -100,10 +109,30 @@ func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 			if v.Until != nil {
 				until = when(v.Until)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Purpose, v.State, when(&v.CreatedAt), when(&v.ActiveAt), until, v.SealedBy)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Purpose, v.State, when(&v.CreatedAt), when(&v.ActiveAt), until, cmp.Or(v.SealedBy, "unknown"))
 		}
 		return t.Flush()
 	})
+}
+
+// listingMaster reads the master key in use, which is never made here. On
+// PostgreSQL it must be named: the one in --data is another database's.
+func (s *Settings) listingMaster(log *slog.Logger) (*token.Master, error) {
+	if s.MasterKeyFile == "" && !s.onSQLite() {
+		return nil, fmt.Errorf("it is not set: %w", fs.ErrNotExist)
+	}
+	named := *s
+	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
+	return named.masterKey(log)
+}
+
+// activeFrom is since when a key is used. One that took a revoked key's place has
+// its time, which may be before it was made.
+func activeFrom(key token.Key) time.Time {
+	if from := key.From(); from.After(key.CreatedAt) {
+		return from
+	}
+	return key.CreatedAt
 }
 
 func sealedBy(master *token.Master, key token.Key) string {

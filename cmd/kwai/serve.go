@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"kwai/internal/auth"
 	"kwai/internal/bus"
 	"kwai/internal/mail"
@@ -136,7 +138,8 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	})
 	defer passwords.Close()
 
-	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log}
+	name := uuid.NewString() // in the log, and in kwai status as the holder of leases
+	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log, Name: name}
 	rules.Settings.Issuer = s.publicURL.String()
 	mails := &mail.Subscriber{
 		Rules:  rules,
@@ -195,6 +198,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowPurge(working) })
 	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
 	for _, b := range buses {
+		b.SetOwner(name)
 		background.Go(func() { b.Run(working) })
 	}
 
@@ -216,7 +220,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(clients) }()
-	log.Info("serving", "address", listener.Addr().String(), "public_url", s.publicURL.String(), "version", version())
+	log.Info("serving", "address", listener.Addr().String(), "public_url", s.publicURL.String(), "version", version(), "server", name)
 	select {
 	case err := <-failed:
 		return err

@@ -94,6 +94,22 @@ func TestTheLogFollows(t *testing.T) {
 	})
 }
 
+// The holder of a lease is named as the server that it is names itself in its log.
+func TestAServerIsNamedByItsLogAndItsLeases(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.mustCommand("", "user", "create", "ann@example.org")
+		var v contentView
+		for len(v.Leases) == 0 {
+			if err := json.Unmarshal([]byte(s.mustCommand("", "status", "--json")), &v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !strings.Contains(s.log.String(), `"server":"`+v.Leases[0].Owner+`"`) {
+			t.Errorf("the log names no server %s: %s", v.Leases[0].Owner, s.log)
+		}
+	})
+}
+
 func TestSince(t *testing.T) {
 	t.Parallel()
 	at := func(text string) time.Time {

@@ -77,6 +77,7 @@ type Service struct {
 	Keys      *Keys // nil in commands, which make and check no tokens
 	Settings  Settings
 	Log       *slog.Logger
+	Name      string // of this server, as the holder of leases; "" for one of its own
 	// Published is called after an event for that subscriber has been committed,
 	// to have it delivered at once; nil leaves it to the next look.
 	Published func(subscriber string)
@@ -149,6 +150,16 @@ func (s *Service) tokens(ctx context.Context, session store.Session, now time.Ti
 func newID(now time.Time) string {
 	id := uuid.New()
 	stamp(&id, now)
+	return id.String()
+}
+
+// nextID is newID of a transaction's time. Those of one transaction, or of several
+// that are committed together, are sorted by when they were made.
+func nextID(tx *store.Tx) string {
+	id := uuid.New()
+	stamp(&id, tx.Now)
+	n := tx.Next()
+	id[8], id[9], id[10] = 0x80|byte(n>>16)&0x3f, byte(n>>8), byte(n) // above the variant's bits and the random ones
 	return id.String()
 }
 

@@ -60,7 +60,7 @@ func (s *Service) event(tx *store.Tx, kind, userID, sessionID string) store.Even
 	case EventInvitation:
 		life = s.Settings.InvitationLife
 	}
-	return store.Event{ID: newID(tx.Now), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
+	return store.Event{ID: nextID(tx), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
 }
 
 // published says that events of a kind have been committed.

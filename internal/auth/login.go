@@ -55,7 +55,7 @@ func (s *Service) loginFailed(ctx context.Context, why told) error {
 	client, _ := clientOf(ctx)
 	// Who hangs up in time isn't spared the record.
 	return s.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		return record(tx, newID(tx.Now), TraceLoginFailed, why.reason, why.user, "", client)
+		return record(tx, nextID(tx), TraceLoginFailed, why.reason, why.user, "", client)
 	})
 }
 
@@ -90,7 +90,7 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		return session, why, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		session = store.Session{ID: newID(tx.Now), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
+		session = store.Session{ID: nextID(tx), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
 		why.kind, why.reason = "", ""
 		if ok, err := tx.LogIn(user.ID, user.PasswordHash, rehashed); err != nil {
 			return err

@@ -58,7 +58,7 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 		client, _ := clientOf(ctx)
 		// Who hangs up in time isn't spared the record.
 		recorded := s.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			return record(tx, newID(tx.Now), TraceNotChanged, reasonPassword, user.ID, caller.SessionID, client)
+			return record(tx, nextID(tx), TraceNotChanged, reasonPassword, user.ID, caller.SessionID, client)
 		})
 		if recorded != nil {
 			return recorded

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -41,7 +42,7 @@ type purger struct {
 }
 
 func (s *Service) newPurger() *purger {
-	return &purger{Service: s, owner: uuid.NewString(), rest: restAfter}
+	return &purger{Service: s, owner: cmp.Or(s.Name, uuid.NewString()), rest: restAfter}
 }
 
 func restAfter(ctx context.Context, took time.Duration) {

@@ -41,7 +41,7 @@ func (s *Service) recover(ctx context.Context, email string) error {
 	}
 	client, _ := clientOf(ctx)
 	return s.Store.One(ctx, func(tx *store.Tx) error {
-		r := store.RecoveryRequest{ID: newID(tx.Now), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
+		r := store.RecoveryRequest{ID: nextID(tx), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
 		if client.Address.IsValid() {
 			r.Address = client.Address.String()
 		}
@@ -165,6 +165,7 @@ func (s *Service) recoveryLife(user store.User) time.Duration {
 func (s *Service) FollowRecoveries(ctx context.Context) {
 	tick := time.NewTicker(requestTick)
 	defer tick.Stop()
+	var failing store.Recurring
 	for {
 		select {
 		case <-ctx.Done():
@@ -173,7 +174,7 @@ func (s *Service) FollowRecoveries(ctx context.Context) {
 		}
 		for {
 			taken, err := s.TakeRecoveries(ctx)
-			if err != nil && ctx.Err() == nil {
+			if ctx.Err() == nil && failing.Log(err) {
 				s.Log.Error("looking at recovery requests; they are kept", "error", err)
 			}
 			if err != nil || taken < requestBatch {

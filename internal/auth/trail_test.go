@@ -403,3 +403,28 @@ func TestTheTrailHoldsNoSecret(t *testing.T) {
 		}
 	})
 }
+
+// What one transaction records at one time is read in the order in which it
+// happened, again and again.
+func TestTheTrailKeepsTheOrderWithinAMicrosecond(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		for n := range 8 {
+			must(s.CreateUser(t.Context(), auth.NewUser{Email: fmt.Sprintf("user%d@example.org", n)}))(t)
+		}
+		kinds := make(map[string][]string) // of each user
+		for e, err := range s.Trail(t.Context(), time.Time{}, "") {
+			ok(t, err)
+			if e.Kind == auth.EventCreated || e.Kind == auth.EventInvitation {
+				kinds[e.UserID] = append(kinds[e.UserID], e.Kind)
+			}
+		}
+		for user, got := range kinds {
+			if want := []string{auth.EventCreated, auth.EventInvitation}; !slices.Equal(got, want) {
+				t.Errorf("of %s the trail has %q, want %q", user, got, want)
+			}
+		}
+		if len(kinds) != 8 {
+			t.Errorf("the trail has %d users", len(kinds))
+		}
+	})
+}

@@ -81,9 +81,11 @@ type Bus struct {
 	store      *store.Store
 	subscriber Subscriber
 	log        *slog.Logger
-	owner      string
+	owner      string        // of its lease
 	keepFor    time.Duration // of events for a subscriber outside; 0: it is one within
 	wake       chan struct{}
+
+	staying, reading store.Recurring // of Flush
 
 	mu        sync.Mutex
 	restUntil time.Time               // after an event failed that others wait behind
@@ -99,6 +101,10 @@ type Bus struct {
 func New(db *store.Store, subscriber Subscriber, log *slog.Logger) *Bus {
 	return &Bus{store: db, subscriber: subscriber, log: log, owner: uuid.NewString(), wake: make(chan struct{}, 1), later: make(map[string]int)}
 }
+
+// SetOwner names the process that runs the bus, instead of an id of its own. It is
+// called before Run.
+func (b *Bus) SetOwner(name string) { b.owner = name }
 
 // Wake makes the bus look for events at once. It never blocks.
 func (b *Bus) Wake() {
@@ -128,12 +134,12 @@ func (b *Bus) Run(ctx context.Context) {
 func (b *Bus) Flush(ctx context.Context) {
 	for ctx.Err() == nil {
 		if b.keepFor > 0 { // here, for there may be no end to what is due
-			if err := b.stay(ctx); err != nil && ctx.Err() == nil {
+			if err := b.stay(ctx); ctx.Err() == nil && b.staying.Log(err) {
 				b.log.Warn("noting who is told of events; it is noted later", "subscriber", b.subscriber.Name(), "error", err)
 			}
 		}
 		n, err := b.DeliverDue(ctx)
-		if err != nil && ctx.Err() == nil {
+		if ctx.Err() == nil && b.reading.Log(err) {
 			b.log.Error("reading the outbox; its events are kept", "subscriber", b.subscriber.Name(), "error", err)
 		}
 		if err != nil || n == 0 {

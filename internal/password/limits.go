@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -15,6 +16,11 @@ import (
 // garbage when it is done, and the collector lets as much garbage grow as there is
 // in use.
 const memoryShare = 4
+
+// WorkersFor is how many workers a pool has where Options says nothing.
+func WorkersFor(p Params) int {
+	return defaultWorkers(runtime.GOMAXPROCS(0), availableMemory(), p)
+}
 
 // defaultWorkers is one per core, fewer if that many hashes at a time would take
 // more than their share of memory (in bytes), and never none.

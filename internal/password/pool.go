@@ -61,7 +61,7 @@ func NewPool(o Options) *Pool {
 		panic(err)
 	}
 	if o.Workers <= 0 {
-		o.Workers = defaultWorkers(runtime.GOMAXPROCS(0), availableMemory(), o.Params)
+		o.Workers = WorkersFor(o.Params)
 	}
 	if o.MaxWait <= 0 {
 		o.MaxWait = defaultMaxWait

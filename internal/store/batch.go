@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -51,9 +52,10 @@ func (w *writer) commit(jobs []*job) {
 // runAll runs the jobs. A job's own failure is kept in the job; the error
 // returned is the engine's in the culprit, and the batch is lost with it.
 func (w *writer) runAll(jobs []*job, now time.Time) (culprit *job, err error) {
+	next := new(atomic.Uint32)
 	jobs = slices.Clone(jobs) // one that is left behind may look at it later
 	for len(jobs) > 0 {
-		b := &batch{w: w, jobs: jobs, now: now, hold: time.NewTimer(maxHold), done: make(chan struct{})}
+		b := &batch{w: w, jobs: jobs, now: now, next: next, hold: time.NewTimer(maxHold), done: make(chan struct{})}
 		// In a goroutine that can be left behind, one for all of them: what they
 		// run needs a deep stack, which is dear to grow.
 		go b.run()
@@ -78,8 +80,9 @@ type batch struct {
 	w    *writer
 	jobs []*job
 	now  time.Time
-	hold *time.Timer   // for the current one
-	done chan struct{} // closed when at and err are final
+	next *atomic.Uint32 // of all its transactions
+	hold *time.Timer    // for the current one
+	done chan struct{}  // closed when at and err are final
 	at   int
 	err  error // the engine's
 
@@ -126,6 +129,7 @@ func (b *batch) begin(j *job) error {
 	}
 	// Without cancellation: an interrupted statement would roll back the batch.
 	b.current, b.tx = j, newTx(context.Background(), b.w.conn, b.now, j.one)
+	b.tx.next = b.next
 	if j.one {
 		return nil
 	}

@@ -32,6 +32,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -206,6 +207,8 @@ type Tx struct {
 	by  executor
 	one bool // it is a single statement
 
+	next *atomic.Uint32 // see Next
+
 	mu     sync.Mutex // held while a statement runs
 	ended  bool       // no statement may run any more
 	failed error      // the last error of the engine, if any
@@ -214,10 +217,14 @@ type Tx struct {
 var errEnded = errors.New("the transaction has ended")
 
 func newTx(ctx context.Context, by executor, now time.Time, one bool) *Tx {
-	tx := &Tx{Reader: Reader{ctx: ctx, q: by}, Now: now, by: by, one: one}
+	tx := &Tx{Reader: Reader{ctx: ctx, q: by}, Now: now, by: by, one: one, next: new(atomic.Uint32)}
 	tx.tx = tx
 	return tx
 }
+
+// Next counts from 1: what happens in a transaction, and in those that share its
+// Now because they are committed together, in its order.
+func (tx *Tx) Next() uint32 { return tx.next.Add(1) }
 
 // statement runs one statement, never after the transaction has ended, and
 // notes an error of the engine: the transaction may be lost with it even if
