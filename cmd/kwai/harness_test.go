@@ -330,11 +330,19 @@ func (s *site) do(r *http.Request) answer {
 
 // apiRouter finds what openapi.yaml says of a request.
 var apiRouter = sync.OnceValues(func() (routers.Router, error) {
+	for _, text := range []string{"text/html", "text/css"} {
+		openapi3filter.RegisterBodyDecoder(text, openapi3filter.RegisteredBodyDecoder("text/plain"))
+	}
 	doc, err := openapi3.NewLoader().LoadFromFile("../../internal/web/openapi.yaml")
 	if err != nil {
 		return nil, err
 	}
 	doc.Servers = nil // any host
+	for _, item := range doc.Paths.Map() {
+		for _, o := range item.Operations() {
+			o.Responses.Delete("default") // here a status must be named
+		}
+	}
 	return gorillamux.NewRouter(doc)
 })
 

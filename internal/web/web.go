@@ -186,6 +186,8 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		switch {
 		case s.Loopback && !onLoopback(req.Host):
 			err = &httpError{http.StatusMisdirectedRequest, "kwai serve --dev answers to localhost only."}
+		case req.RequestURI == "*" && req.Method != http.MethodOptions:
+			err = &httpError{http.StatusBadRequest, "Only OPTIONS may ask for *."}
 		case methods == nil:
 			err = &httpError{http.StatusNotFound, "There is nothing here. (Has the path a slash too many?)"}
 		case !ok:
