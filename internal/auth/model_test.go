@@ -374,6 +374,9 @@ func (m *model) deliver(t *rapid.T, e *modelEvent) {
 		if made {
 			t.Fatal("a recovery was made that must not be")
 		}
+		if e.user.revoked && e.made != nil {
+			e.made.over = true // it is not mailed any more
+		}
 	case e.made != nil:
 		if !made || got != e.made.RecoveryMail && got.ID != e.made.ID {
 			t.Fatalf("another id was made: %v", made)

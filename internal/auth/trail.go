@@ -27,7 +27,7 @@ const TraceThrottled = "throttled"
 var TrailKinds = []string{
 	EventCreated, EventInvitation, EventRevoked, EventEnacted, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
-	TraceLoginFailed, TraceNotChanged, TraceUnlocked, TraceResent, TraceKeyMade, TraceKeyRevoked, TraceKeyResealed, TraceThrottled,
+	TraceLoginFailed, TraceNotChanged, TraceUnlocked, TraceResent, TraceDropped, TraceKeyMade, TraceKeyRevoked, TraceKeyResealed, TraceThrottled,
 }
 
 // Why a login failed, in the trail.
