@@ -304,7 +304,7 @@ func TestATypedIDIsUnderstood(t *testing.T) {
 		for _, typed := range []string{id[1:], id[:35], strings.Replace(id, "-", "_", 1)} {
 			s.get("/reset?"+encodeURL("uuid", typed), "").page(t, 404)
 		}
-		s.submit("/reset", "uuid", " "+strings.ToUpper(id)+".", "password", better).page(t, 200)
+		s.leadsTo("done", s.submit("/reset", "uuid", " "+strings.ToUpper(id)+".", "password", better))
 	})
 }
 
@@ -319,8 +319,8 @@ func TestPagesLeadToTheSite(t *testing.T) {
 		bobs := s.recovery("bob@example.org")
 		s.revoke("bob@example.org")
 		for what, p := range map[string]page{
-			"sent":    s.submit("/recover", "email", "ann@example.org").page(t, 200),
-			"done":    s.submit("/reset", "uuid", id, "password", better).page(t, 200),
+			"sent":    s.leadsTo("sent", s.submit("/recover", "email", "ann@example.org")),
+			"done":    s.leadsTo("done", s.submit("/reset", "uuid", id, "password", better)),
 			"revoked": s.get("/reset?uuid="+bobs, "").page(t, 403),
 			"invalid": s.get("/reset?uuid=00000000-0000-4000-8000-000000000000", "").page(t, 404),
 		} {
