@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // hello does one request and leaves the connection open.
@@ -76,8 +77,9 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}
 		ends := func(c *rawConn, what string) {
 			t.Helper()
-			if err := c.ended(); err != nil {
-				t.Errorf("%s is still there: %v", what, err)
+			begun := time.Now()
+			if err := c.ended(); err != nil || time.Since(begun) > 0 { // not by a time-out
+				t.Errorf("%s is still there for %v: %v", what, time.Since(begun), err)
 			}
 		}
 		// Two that are idle, one of which has never said a word, and one at work.
