@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,8 +57,17 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 // patience is longer than any test: a busy machine is no reason to give up.
 const patience = time.Hour
 
-// Start starts it, again after Stop.
+// Start starts it, again after Stop. Where another test's server has taken its
+// port meanwhile, it waits until that has gone.
 func (s *Server) Start() {
+	s.tb.Helper()
+	for s.start() != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// start returns an error if the port is taken.
+func (s *Server) start() error {
 	s.tb.Helper()
 	running, err := server.NewServer(s.Options.Clone())
 	if err != nil {
@@ -69,8 +79,15 @@ func (s *Server) Start() {
 	s.running = running
 	s.mu.Unlock()
 	running.Start()
-	if running.Addr() == nil {
-		s.tb.Fatalf("the NATS server doesn't start: %s", log.text())
+	switch text := log.text(); {
+	case running.Addr() != nil:
+		return nil
+	case strings.Contains(text, syscall.EADDRINUSE.Error()):
+		running.Shutdown()
+		return syscall.EADDRINUSE
+	default:
+		s.tb.Fatalf("the NATS server doesn't start: %s", text)
+		return nil
 	}
 }
 
