@@ -77,7 +77,8 @@ func TestNoTemporaryFolder(t *testing.T) {
 // copyProgram copies the program to a path.
 func copyProgram(t *testing.T, to string) {
 	t.Helper()
-	path, err := program()
+	// Of its own: with the race detector the program needs libraries.
+	path, err := cluster.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

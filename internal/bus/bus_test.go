@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -432,7 +433,10 @@ func TestAllLaterHoldsUpAll(t *testing.T) {
 		b.publish(time.Hour, ids...)
 		stop := b.run(b.bus(s))
 		time.Sleep(time.Until(up))
-		if diff := cmp.Diff(map[int]int{0: 2, 15: 2, 45: 2, 105: 2}, tries); diff != "" {
+		mu.Lock()
+		got := maps.Clone(tries)
+		mu.Unlock()
+		if diff := cmp.Diff(map[int]int{0: 2, 15: 2, 45: 2, 105: 2}, got); diff != "" {
 			t.Errorf("tries by the second (-want +got):\n%s", diff)
 		}
 		time.Sleep(3 * time.Minute)

@@ -66,6 +66,24 @@ func TestASmallPoolServesMany(t *testing.T) {
 		})
 	}
 	all.Wait()
+	// Two transactions at once need both connections.
+	inside, leave := make(chan struct{}), make(chan struct{})
+	for range 2 {
+		all.Go(func() {
+			err := s.InTx(t.Context(), func(*store.Tx) error {
+				inside <- struct{}{}
+				<-leave
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-inside
+	<-inside
+	defer all.Wait()
+	defer close(leave)
 	var most string
 	check(t, raw(t, url).QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'kwai' AND datname = current_database()`).Scan(&most))
 	if most != "2" {
