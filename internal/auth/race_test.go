@@ -20,6 +20,18 @@ import (
 // they are the same.
 type rivals struct{ one, other *server }
 
+func startRivals(t *testing.T, url string, now func() time.Time) (r rivals) {
+	t.Helper()
+	if onSQLite(url) {
+		r.one = start(t, url, now, nil)
+		r.other = r.one
+	} else {
+		r.one = startGated(t, url, now, nil)
+		r.other = startGated(t, url, now, r.one)
+	}
+	return r
+}
+
 // operation is what may meet another one.
 type operation func(ctx context.Context) error
 
@@ -35,14 +47,7 @@ type contest struct {
 // other way round; then both begin at the same time, again and again.
 func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) contest) {
 	databases(t, func(t *testing.T, url string) {
-		var r rivals
-		if onSQLite(url) {
-			r.one = start(t, url, time.Now, nil)
-			r.other = r.one
-		} else {
-			r.one, r.other = startGated(t, url, nil), nil
-			r.other = startGated(t, url, r.one)
-		}
+		r := startRivals(t, url, time.Now)
 		for _, oneIsInterrupted := range []bool{true, false} {
 			steps := 0
 			for more := true; more; steps++ {

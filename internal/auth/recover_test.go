@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,16 +120,22 @@ func TestRecoveryRequestsAreBounded(t *testing.T) {
 			ok(t, s.Recover(t.Context(), fmt.Sprintf("nobody%d@example.org", i)))
 		}
 		var many sync.WaitGroup
+		var taken atomic.Int64
 		for range 100 {
 			many.Go(func() {
 				for range auth.MaxRequests / 100 {
-					if err := s.Recover(t.Context(), ann); err != nil && !errors.Is(err, auth.ErrBusy) {
+					if err := s.Recover(t.Context(), ann); err == nil {
+						taken.Add(1)
+					} else if !errors.Is(err, auth.ErrBusy) {
 						t.Error(err)
 					}
 				}
 			})
 		}
 		many.Wait()
+		if n := 2*3 + auth.RequestBatch + int(taken.Load()); n != auth.MaxRequests {
+			t.Errorf("%d requests were taken, want %d", n, auth.MaxRequests)
+		}
 		// Only when all have been looked at are more taken.
 		for range 2 {
 			for _, email := range []string{ann, "unknown@example.org"} {

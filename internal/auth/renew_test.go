@@ -1,6 +1,8 @@
 package auth_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/token"
+	"kwai/verify"
 )
 
 func TestTabsThatRenewAtOnceAllGoOn(t *testing.T) {
@@ -173,6 +176,36 @@ func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
 	})
 }
 
+// However two replays meet, the owner is told of one.
+func TestTwoReplaysThatMeetAreToldOnce(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		c := newClock()
+		r := startRivals(t, url, c.now)
+		for step, more := 1, true; more; step++ {
+			user := r.one.user(t, fmt.Sprintf("user%d@example.org", step))
+			stolen := r.one.login(t, user.Email, oldPassword)
+			r.one.renew(t, stolen)
+			c.advance(time.Hour)
+			replay := func(s *server) operation {
+				return func(ctx context.Context) error { return second(s.Renew(ctx, stolen.Refresh, c.now())) }
+			}
+			var one, other error
+			more, one, other = r.one.interrupt(t, step, replay(r.one), replay(r.other))
+			wantErr(t, "a replay", one, auth.ErrRefresh)
+			wantErr(t, "the other replay", other, auth.ErrRefresh)
+			told := 0
+			for _, d := range r.one.outbox(t) {
+				if d.UserID == user.ID {
+					told++
+				}
+			}
+			if told != 1 {
+				t.Errorf("before step %d: the owner is told %d times", step, told)
+			}
+		}
+	})
+}
+
 // A thief who renews first is found out when the owner comes back.
 func TestAStolenTokenIsFoundOutByItsOwner(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
@@ -239,7 +272,15 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 			wantErr(t, "a renewal with "+refresh, err, auth.ErrRefresh)
 			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), user.Profile, refresh), auth.ErrNoSession)
 		}
-		for _, access := range []string{"", "x", tokens.Refresh, tokens.Access + "A", tokens.Access[1:]} {
+		// Our own signature under what was never so.
+		claims := verify.Claims{
+			Issuer: s.Settings.Issuer, Audience: s.Settings.Audience, ClientID: s.Settings.Audience, Subject: user.ID, SessionID: session.ID,
+			ID: uuid.NewString(), IssuedAt: c.now(), AuthTime: c.now(), ExpiresAt: c.now().Add(time.Hour),
+		}
+		must(s.Check(t.Context(), must(s.Ring().Sign(claims))(t)))(t)
+		claims.Subject = s.user(t, "bob@example.org").ID
+		others := must(s.Ring().Sign(claims))(t)
+		for _, access := range []string{"", "x", tokens.Refresh, tokens.Access + "A", tokens.Access[1:], others} {
 			_, err := s.Check(t.Context(), access)
 			wantErr(t, "a check of "+access, err, auth.ErrNotLoggedIn)
 		}

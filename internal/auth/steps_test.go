@@ -87,7 +87,7 @@ type gate struct {
 }
 
 // startGated is start for a server on PostgreSQL behind a gate.
-func startGated(t *testing.T, serverURL string, join *server) *server {
+func startGated(t *testing.T, serverURL string, now func() time.Time, join *server) *server {
 	t.Helper()
 	g := &gate{t: t, beside: must(pgx.Connect(t.Context(), serverURL))(t)}
 	t.Cleanup(func() { g.beside.Close(context.Background()) })
@@ -96,7 +96,7 @@ func startGated(t *testing.T, serverURL string, join *server) *server {
 	t.Cleanup(func() { l.Close() })
 	go g.accept(l, u.Host)
 	u.Host = l.Addr().String()
-	s := start(t, u.String(), time.Now, join)
+	s := start(t, u.String(), now, join)
 	s.gate = g
 	return s
 }
