@@ -341,3 +341,33 @@ func TestAClockIn1970ForgetsNothing(t *testing.T) {
 		}
 	})
 }
+
+// An operator ends all of a user's sessions, however many there are.
+func TestAnOperatorEndsAllSessions(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		oldest := s.login(t, ann, oldPassword)
+		s.insert(t, c.now(), user.ID, 300, insertSessions)
+		c.advance(time.Millisecond)
+		newest := s.login(t, ann, oldPassword)
+		ok(t, s.EndUserSessions(t.Context(), ann))
+		s.dead(t, user, oldest, newest)
+	})
+}
+
+// While the database is away nobody is told to log in again.
+func TestAnOutageIsNoRefusal(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		tokens := s.login(t, ann, oldPassword)
+		ok(t, s.Store.Close())
+		_, checked := s.Check(t.Context(), tokens.Access)
+		_, renewed := s.Renew(t.Context(), tokens.Refresh, c.now())
+		_, in := s.Login(t.Context(), ann, oldPassword)
+		for what, err := range map[string]error{"a check": checked, "a renewal": renewed, "a login": in} {
+			if err == nil || auth.CodeOf(err) == auth.Unauthenticated {
+				t.Errorf("%s while the database is away: %v", what, err)
+			}
+		}
+	})
+}
