@@ -268,7 +268,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		wants(ts, !neg && len(args) == 1, "sql STATEMENT")
 		driver, name := "pgx", ts.Getenv("KWAI_DATABASE")
 		if path, ok := strings.CutPrefix(name, "sqlite://"); ok {
-			driver, name = "sqlite", ts.MkAbs(path)
+			driver, name = "sqlite", "file:"+ts.MkAbs(path)+"?_pragma=busy_timeout(600000)" // beside the server
 		}
 		db, err := sql.Open(driver, name)
 		ts.Check(err)
