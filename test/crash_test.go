@@ -49,7 +49,7 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 	need.Time(t)
 	pgtest.Require(t)
 	postgres := durable(t)
-	c := newCrash(t, install(t, postgres.URL("postgres")))
+	c := newCrash(t, install(t, patient(postgres.URL("postgres"))))
 	c.isCut = func(_ string, a answer, err error) bool {
 		return err == nil && a.Status == http.StatusServiceUnavailable
 	}

@@ -141,7 +141,8 @@ func newFleet(t *testing.T) *fleet {
 		f.ways = append(f.ways, way)
 		replica.Database = way.URL(database)
 		s := start(t, replica, append(f.flags(), "--bus="+f.queue.URL())...)
-		s.kwai = kwai // commands take the straight way, and the time
+		// Commands take the straight way, and have the right time.
+		s.kwai.Database, s.kwai.Program = patient(database), kwai.Program
 		servers = append(servers, s)
 	}
 	f.serve(servers...)
