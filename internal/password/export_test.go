@@ -81,7 +81,7 @@ func NewWatchedPool(o Options, note func(work string)) *Pool {
 	w := &worker{processes: true, share: 1, process: &process{
 		cmd: new(exec.Cmd), in: in, to: json.NewEncoder(in), by: json.NewDecoder(by), patience: time.Hour,
 	}}
-	p.workers.Go(func() { p.serve(w) })
+	p.workers.Go(func() { p.serve(0, w) })
 	go func() {
 		from, to := json.NewDecoder(tasks), json.NewEncoder(out)
 		for {

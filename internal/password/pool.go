@@ -85,7 +85,7 @@ func NewPool(o Options) *Pool {
 		if i == 0 {
 			w.nice = firstNice
 		}
-		p.workers.Go(func() { p.serve(w) })
+		p.workers.Go(func() { p.serve(i, w) })
 	}
 	return p
 }
@@ -93,18 +93,18 @@ func NewPool(o Options) *Pool {
 // idleAfter is how long a worker without work keeps its process, and the memory.
 const idleAfter = time.Minute
 
-func (p *Pool) serve(w *worker) {
+func (p *Pool) serve(i int, w *worker) {
 	defer w.close()
 	idle := time.NewTimer(idleAfter)
 	defer idle.Stop()
 	for open := true; open; {
 		var j *job
 		select {
-		case j, open = <-p.queue.ready:
+		case j, open = <-p.queue.ready[i]:
 		case <-idle.C:
 			w.close()
 		}
-		for ; j != nil; j = p.queue.take() {
+		for ; j != nil; j = p.queue.take(i) {
 			p.metrics.busy.Inc()
 			j.work(w)
 			p.metrics.busy.Dec()

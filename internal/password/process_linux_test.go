@@ -52,11 +52,29 @@ func workers(t *testing.T, before ...worker) (found []worker) {
 	return found
 }
 
+// niceValue is this process's own.
+func niceValue(t *testing.T) int {
+	t.Helper()
+	own, err := syscall.Getpriority(syscall.PRIO_PROCESS, os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 20 - own // as the system call tells it
+}
+
 func TestWorkersInProcesses(t *testing.T) { // not parallel: it counts processes
 	var log bytes.Buffer
 	p := newPool(t, password.Options{Workers: 2, Processes: true, MaxWait: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if w := workers(t); w != nil {
 		t.Errorf("before the first hash there are processes: %v", w)
+	}
+
+	// Who comes alone never gets the worker that other programs leave nothing.
+	for range 8 {
+		verify(t, p, bcryptUU, "U*U")
+	}
+	if w := workers(t); len(w) != 1 || w[0].nice != min(niceValue(t)+5, 19) {
+		t.Errorf("for one password after the other there are the processes %v, want one, nicer by 5", w)
 	}
 
 	// hold has a free worker do something else.
@@ -98,11 +116,7 @@ func TestWorkersInProcesses(t *testing.T) { // not parallel: it counts processes
 		}
 	}
 
-	own, err := syscall.Getpriority(syscall.PRIO_PROCESS, os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	here := 20 - own // as the system call tells it
+	here := niceValue(t)
 	running := workers(t)
 	var nice []int
 	for _, w := range running {

@@ -44,8 +44,8 @@ type queue struct {
 	most int // jobs that may wait
 
 	mu      sync.Mutex
-	ready   chan *job // to the workers that are free; there is room for all
-	free    int       // of them, how many
+	ready   []chan *job // to each worker; there is room for one
+	free    []bool      // which workers are
 	waiting int
 	lines   map[string]*line // by network
 	now     float64
@@ -75,10 +75,16 @@ func (l *line) cost() float64 {
 const maxLines = 2048
 
 func newQueue(workers, most int) *queue {
-	return &queue{most: most, ready: make(chan *job, workers), free: workers, lines: make(map[string]*line)}
+	q := &queue{most: most, free: slices.Repeat([]bool{true}, workers), lines: make(map[string]*line)}
+	for range workers {
+		q.ready = append(q.ready, make(chan *job, 1))
+	}
+	return q
 }
 
-// add hands the job to a free worker, or has it wait. A queue that is full drops
+// add hands the job to the first worker that is free, or has it wait: later ones
+// may be given less of the processor, which the machine's other programs would
+// take from a login that is alone. A queue that is full drops
 // the latest job of the longest line. It is false if the queue is closed.
 func (q *queue) add(j *job) bool {
 	q.mu.Lock()
@@ -100,11 +106,10 @@ func (q *queue) add(j *job) bool {
 	l.jobs = append(l.jobs, j)
 	l.accounts[j.account]++
 	q.waiting++
-	switch {
-	case q.free > 0:
-		q.free--
-		q.ready <- q.pop()
-	case q.waiting > q.most:
+	if i := slices.Index(q.free, true); i >= 0 {
+		q.free[i] = false
+		q.ready[i] <- q.pop()
+	} else if q.waiting > q.most {
 		for _, other := range q.lines {
 			if len(other.jobs) > len(l.jobs) {
 				l = other
@@ -115,12 +120,12 @@ func (q *queue) add(j *job) bool {
 	return true
 }
 
-// take returns the job whose turn it is; nil counts the worker as free.
-func (q *queue) take() *job {
+// take returns to a worker the job whose turn it is; nil counts it as free.
+func (q *queue) take(worker int) *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.waiting == 0 || q.closed {
-		q.free++
+		q.free[worker] = true
 		return nil
 	}
 	return q.pop()
@@ -177,5 +182,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	close(q.ready)
+	for _, ready := range q.ready {
+		close(ready)
+	}
 }
