@@ -63,6 +63,9 @@ type Settings struct {
 	KeyRotation time.Duration `env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
 	JWKSMaxAge  time.Duration `env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
 
+	IdleTimeout time.Duration `env:"KWAI_IDLE_TIMEOUT" default:"11m" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
+	DrainDelay  time.Duration `env:"KWAI_DRAIN_DELAY" default:"0s" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
+
 	MaxConnections      int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
 	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
 
@@ -171,6 +174,8 @@ func (s *Settings) finish() error {
 		{"--limit-remember", s.LimitRemember, time.Hour},
 		{"--trail-keep", s.TrailKeep, 24 * time.Hour},
 		{"--hash-wait", s.HashWait, time.Millisecond},
+		{"--idle-timeout", s.IdleTimeout, time.Second},
+		{"--drain-delay", s.DrainDelay, 0},
 	} {
 		if d.value < d.least || d.value > 100*365*24*time.Hour {
 			return &usageError{d.flag, fmt.Errorf("%v is not between %v and 100 years", d.value, d.least)}
@@ -431,7 +436,7 @@ func settingText(flag *kong.Flag, value any) (text string, err error) {
 	want := "a text in quotes"
 	switch v := value.(type) {
 	case string:
-		text, fits = v, true
+		text, fits = strings.TrimRight(v, lineBreaks), true
 	case int64:
 		text, fits = fmt.Sprint(v), flag.Target.CanInt() || flag.Target.CanUint()
 	case []any:
@@ -455,6 +460,25 @@ func settingText(flag *kong.Flag, value any) (text string, err error) {
 	}
 	// Into a value that nobody looks at, so that the error names the file.
 	return text, flag.Parse(kong.Scan().PushTyped(text, kong.FlagValueToken), reflect.New(flag.Target.Type()).Elem())
+}
+
+// lineBreaks at the end of a setting are an editor's, or echo's in the making of a
+// secret, and never meant.
+const lineBreaks = "\r\n"
+
+// withoutLineBreaks takes them from the command line and from the environment.
+func withoutLineBreaks(args []string) []string {
+	clean := make([]string, len(args))
+	for i, arg := range args {
+		clean[i] = strings.TrimRight(arg, lineBreaks)
+	}
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		if shorter := strings.TrimRight(value, lineBreaks); strings.HasPrefix(name, "KWAI_") && shorter != value {
+			_ = os.Setenv(name, shorter) // the system took the name before
+		}
+	}
+	return clean
 }
 
 // decodeDuration is for kong, whose own error speaks to a programmer.

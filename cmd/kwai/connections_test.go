@@ -52,7 +52,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		listener := pipes{make(chan net.Conn)}
 		server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
-		}), log)
+		}), idle, log)
 		clients := bound(listener, 3, log)
 		server.ConnState = clients.follow
 		ended := make(chan error, 1)

@@ -48,7 +48,11 @@ type console struct {
 
 func main() {
 	password.RunWorker()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		ends = append(ends, syscall.SIGHUP) // the terminal is closed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr}))
@@ -118,6 +122,7 @@ func misused(err error) error {
 }
 
 func run(ctx context.Context, args []string, c console) int {
+	args = withoutLineBreaks(args)
 	var k cli
 	exited := -1
 	parser, err := kong.New(&k,
@@ -139,6 +144,12 @@ func run(ctx context.Context, args []string, c console) int {
 	if err == nil {
 		err = k.finish()
 		if err == nil {
+			if file, ok := c.err.(*os.File); ok && command.Command() == "serve" {
+				signal.Ignore(syscall.SIGPIPE) // or a log that nobody reads ends the server
+				log := newLogWriter(file)
+				defer log.close()
+				c.err = log
+			}
 			command.BindTo(ctx, (*context.Context)(nil))
 			err = command.Run(&k.Settings, c)
 		}

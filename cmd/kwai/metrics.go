@@ -80,7 +80,7 @@ func metrics(registry *prometheus.Registry) *http.Server {
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: readHeaders,
-		IdleTimeout:       keepAlive,
+		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaders,
 	}
 }

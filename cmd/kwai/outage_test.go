@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	netmail "net/mail"
 	"strings"
@@ -51,10 +50,7 @@ func greeting(line string) func(*testing.T, *mailtest.Server) func() {
 func impostor(t *testing.T, m *mailtest.Server, says string) (connected <-chan struct{}, stop func()) {
 	t.Helper()
 	m.Stop()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", m.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := mailtest.Listen(t, m.Addr())
 	t.Cleanup(func() { l.Close() })
 	all := make(chan struct{}, 100)
 	done := make(chan struct{})

@@ -107,7 +107,7 @@ func scripts(p testscript.Params, environment ...string) testscript.Params {
 	p.RequireExplicitExec = true
 	p.RequireUniqueNames = true
 	p.Setup = func(env *testscript.Env) error {
-		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "KWAI_HASH_WAIT=1h", "NEWLINE=\n", "RTL=\u202e",
+		env.Vars = append(env.Vars, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "KWAI_HASH_WAIT=1h", "NEWLINE=\n", "CR=\r", "RTL=\u202e",
 			"GOGC=400",                 // a command that is over in 15 ms need not collect
 			"GORACE=atexit_sleep_ms=0") // the race detector would have each command end a second later
 		env.Vars = append(env.Vars, environment...)
@@ -164,13 +164,19 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		serverOf(ts).start(ts, args)
 	},
 
-	// end SIGNAL sends TERM, INT or KILL to the server, waits for its end and
+	// end SIGNAL sends TERM, INT, HUP or KILL to the server, waits for its end and
 	// wants the exit code 0 (unless after KILL).
 	"end": func(ts *testscript.TestScript, neg bool, args []string) {
-		wants(ts, !neg && len(args) == 1 && signals[args[0]] != 0, "end TERM|INT|KILL")
+		wants(ts, !neg && len(args) == 1 && signals[args[0]] != 0, "end TERM|INT|HUP|KILL")
 		s := serverOf(ts)
 		ts.Check(s.cmd.Process.Signal(signals[args[0]]))
 		s.ended(ts, args[0] != "KILL")
+	},
+
+	// signal SIGNAL sends it to the server, and waits for nothing.
+	"signal": func(ts *testscript.TestScript, neg bool, args []string) {
+		wants(ts, !neg && len(args) == 1 && signals[args[0]] != 0, "signal TERM|INT|HUP|KILL")
+		ts.Check(serverOf(ts).cmd.Process.Signal(signals[args[0]]))
 	},
 
 	// logged REGEXP waits until the server's log has a match.
@@ -278,7 +284,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	},
 }
 
-var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
+var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
 
 func wants(ts *testscript.TestScript, ok bool, usage string) {
 	if !ok {

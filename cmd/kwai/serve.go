@@ -38,7 +38,6 @@ const (
 	readHeaders = 5 * time.Second
 	readBody    = 15 * time.Second
 	writeAnswer = 30 * time.Second
-	keepAlive   = 2 * time.Minute
 	maxHeaders  = 16 << 10 // bytes
 	// drain is how long requests under way have after SIGTERM, and flush then
 	// the events that wait.
@@ -61,6 +60,11 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		return err
 	}
 	log := s.logger(c)
+	if w, ok := c.err.(*logWriter); ok {
+		w.tellLost(func(lines int) {
+			log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
+		})
+	}
 	certificate, err := s.certificate(log)
 	if err != nil {
 		return err
@@ -211,7 +215,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 			handler = hsts(handler)
 		}
 	}
-	server := newServer(handler, log)
+	server := newServer(handler, s.IdleTimeout, log)
 	clients := bound(listener, s.MaxConnections, log)
 	server.ConnState = clients.follow
 	watch(watched, db, passwords, rules, mails, site, clients)
@@ -227,6 +231,15 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	case <-ctx.Done():
 	}
 
+	site.Drain()
+	if s.DrainDelay > 0 {
+		log.Info("draining: /readyz says so, and requests are answered as before", "for", s.DrainDelay)
+		select {
+		case err := <-failed:
+			return err
+		case <-time.After(s.DrainDelay):
+		}
+	}
 	log.Info("stopping: requests under way are answered, mail that waits is sent")
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
@@ -254,13 +267,13 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 }
 
 // newServer bounds what a client may take of the server.
-func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+func newServer(handler http.Handler, idle time.Duration, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaders,
 		ReadTimeout:       readBody,
 		WriteTimeout:      writeAnswer,
-		IdleTimeout:       keepAlive,
+		IdleTimeout:       idle,
 		MaxHeaderBytes:    maxHeaders,
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered as all that isn't there

@@ -63,6 +63,9 @@ func (p pipes) Accept() (net.Conn, error) {
 	return c, nil
 }
 
+// idle is the time-out of connections without a request here.
+const idle = 3 * time.Minute
+
 // TestStalledClientsAreCutOff: at the very moment that the settings name.
 func TestStalledClientsAreCutOff(t *testing.T) {
 	t.Parallel()
@@ -79,7 +82,7 @@ func TestStalledClientsAreCutOff(t *testing.T) {
 		"no body":                    {login + "Content-Length: 100\r\n\r\n", readBody, 400},
 		"half a body":                {login + "Content-Length: 100\r\n\r\nusername=ann", readBody, 400},
 		"half a chunk":               {login + "Transfer-Encoding: chunked\r\n\r\n10\r\nuser", readBody, 400},
-		"a request and then nothing": {page, keepAlive, 200},
+		"a request and then nothing": {page, idle, 200},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -130,7 +133,7 @@ func serveOne(t *testing.T) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(handler, log)
+	server := newServer(handler, idle, log)
 	listener := pipes{make(chan net.Conn, 1)}
 	client, conn := net.Pipe()
 	listener.conns <- conn

@@ -241,7 +241,7 @@ func TestHandshakesAreCutOff(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				server := newServer(http.NotFoundHandler(), log)
+				server := newServer(http.NotFoundHandler(), time.Minute, log)
 				listener := pipes{make(chan net.Conn, 1)}
 				client, conn := net.Pipe()
 				listener.conns <- conn

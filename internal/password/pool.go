@@ -104,16 +104,21 @@ func (p *Pool) serve(i int, w *worker) {
 		case <-idle.C:
 			w.close()
 		}
-		for ; j != nil; j = p.queue.take(i) {
+		for j != nil {
 			p.metrics.busy.Inc()
 			j.work(w)
 			p.metrics.busy.Dec()
-			close(j.done)
-			if rest := w.rest(); rest > 0 {
+			done, rest := j.done, w.rest()
+			if rest > 0 {
+				close(done)
 				select {
 				case <-p.closed:
 				case <-time.After(rest):
 				}
+			}
+			j = p.queue.take(i)
+			if rest == 0 { // now, so that who comes next finds the worker free
+				close(done)
 			}
 			idle.Reset(idleAfter)
 		}

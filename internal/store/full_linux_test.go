@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
@@ -26,11 +27,22 @@ func disk(t *testing.T, size string) (dir string) {
 	}
 	check(t, err)
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
+		if err := whenFree(func() error { return syscall.Unmount(dir, 0) }); err != nil {
 			t.Errorf("unmount: %v", err)
 		}
 	})
 	return dir
+}
+
+// whenFree mounts while nobody has a file of the disk open: a program that another
+// test starts has all of this process's files for a moment.
+func whenFree(mount func() error) error {
+	for {
+		if err := mount(); !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // fill writes a file that leaves room bytes of the disk.
@@ -104,7 +116,9 @@ func TestReadOnlyDiskIsUnavailable(t *testing.T) {
 	check(t, s.InTx(t.Context(), adding("a")))
 	check(t, s.Close())
 	remount := func(flags uintptr) {
-		check(t, syscall.Mount("kwai", dir, "tmpfs", syscall.MS_REMOUNT|flags, "size=4m"))
+		check(t, whenFree(func() error {
+			return syscall.Mount("kwai", dir, "tmpfs", syscall.MS_REMOUNT|flags, "size=4m")
+		}))
 	}
 	remount(syscall.MS_RDONLY)
 	before := content(t, path)

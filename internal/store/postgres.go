@@ -59,10 +59,9 @@ func (e *postgresEngine) stats() pool {
 }
 
 func openPostgres(ctx context.Context, o Options) (*Store, error) {
-	config, err := pgx.ParseConfig(o.URL)
+	config, err := parsePostgres(o.URL)
 	if err != nil {
-		// pgx's own error hides the password, but quotes the rest.
-		return nil, errors.New("it is no postgres:// URL that can be read: postgres://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode what is special in the password")
+		return nil, err
 	}
 	configure(config, cmp.Or(o.deadAfter, deadAfter))
 	size := cmp.Or(o.Connections, defaultConnections)

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Outbox is what waits for a subscriber.
@@ -187,7 +185,7 @@ func place(of string) string {
 	if EngineOf(of) == "sqlite" {
 		return of
 	}
-	config, err := pgx.ParseConfig(of)
+	config, err := parsePostgres(of)
 	if err != nil {
 		return "" // it could not have been opened
 	}

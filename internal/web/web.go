@@ -14,6 +14,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,6 +49,7 @@ type Server struct {
 	// DevMail, unless nil, is shown to everyone at /dev/mail.
 	DevMail *mail.Files
 
+	draining atomic.Bool
 	bodies   atomic.Int64 // bytes of large bodies being read
 	refusals *rate.Limiter
 	metrics  *metrics
@@ -273,7 +275,16 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // ready says that requests can be served.
+// Drain has /readyz say that the server ends. All else is answered as before.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// errDraining is why a server that ends is not ready.
+var errDraining = errors.New("the server ends")
+
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
+	if s.draining.Load() {
+		return &unready{errDraining}
+	}
 	err := s.Rules.Store.Ready(r.Context())
 	if err == nil {
 		err = s.Rules.Keys.Ready(r.Context())

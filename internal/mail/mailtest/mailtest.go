@@ -10,6 +10,7 @@ package mailtest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -17,7 +18,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-smtp"
 )
@@ -107,6 +110,22 @@ func (s *Server) URL() string {
 	return "smtp://" + s.Addr()
 }
 
+// Listen listens on a server's address after a Stop. A connection of another test
+// may have been given the port meanwhile: it waits until that has ended.
+func Listen(tb testing.TB, address string) net.Listener {
+	tb.Helper()
+	for {
+		l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", address)
+		switch {
+		case err == nil:
+			return l
+		case !errors.Is(err, syscall.EADDRINUSE):
+			tb.Fatalf("mailtest: listen: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // Restart starts the server again on the same port after a Stop. What it was
 // told to refuse, and the mails it has, stay.
 func (s *Server) Restart() {
@@ -116,10 +135,7 @@ func (s *Server) Restart() {
 	if s.running != nil {
 		return
 	}
-	l, err := new(net.ListenConfig).Listen(s.tb.Context(), "tcp", s.addr)
-	if err != nil {
-		s.tb.Fatalf("mailtest: listen: %v", err)
-	}
+	l := Listen(s.tb, s.addr)
 	s.addr = l.Addr().String()
 	if s.implicitTLS != nil {
 		l = tls.NewListener(l, s.implicitTLS)

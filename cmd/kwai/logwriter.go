@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+)
+
+// logWriter writes the server's log to standard error in the background: a reader
+// that stands still or is gone must hold up nobody. What doesn't fit until it
+// reads on is lost, and counted.
+type logWriter struct {
+	to    io.Writer
+	wake  chan struct{} // holds one
+	ended chan struct{}
+
+	mu      sync.Mutex
+	lost    func(lines int) // told, when writing goes on, how many were
+	waiting []byte
+	missed  int
+	closed  bool
+}
+
+// logRoom is how many bytes may wait, beside as many that are being written.
+const logRoom = 256 << 10
+
+// logPatience is how long the end waits for a reader that stands still.
+const logPatience = time.Second
+
+func newLogWriter(to io.Writer) *logWriter {
+	w := &logWriter{to: to, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+// Write takes a whole line, as package slog writes it. It never waits for the
+// reader, and never fails.
+func (w *logWriter) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || len(w.waiting)+len(line) > logRoom {
+		w.missed++
+		return len(line), nil
+	}
+	w.waiting = append(w.waiting, line...)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return len(line), nil
+}
+
+func (w *logWriter) run() {
+	defer close(w.ended)
+	var free []byte
+	for range w.wake {
+		w.mu.Lock()
+		lines, missed := w.waiting, w.missed
+		w.waiting, w.missed = free[:0], 0
+		w.mu.Unlock()
+		_, err := w.to.Write(lines)
+		free = lines
+		if err != nil { // the disk is full, or nobody reads any more
+			missed += bytes.Count(lines, []byte("\n"))
+		}
+		w.mu.Lock()
+		if err != nil {
+			w.missed += missed
+			missed = 0
+		}
+		told := w.lost
+		w.mu.Unlock()
+		if missed > 0 && told != nil {
+			told(missed)
+		}
+	}
+}
+
+// tellLost has lost lines told; it is called once there is a log.
+func (w *logWriter) tellLost(lost func(lines int)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = lost
+}
+
+// close waits until all is written, but not for long.
+func (w *logWriter) close() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.wake)
+	}
+	w.mu.Unlock()
+	select {
+	case <-w.ended:
+	case <-time.After(logPatience):
+	}
+}
