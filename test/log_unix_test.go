@@ -40,7 +40,7 @@ func logTo(t *testing.T) (s *site, reader *os.File) {
 func (s *site) asks() {
 	s.tb.Helper()
 	for i := range 8000 {
-		res, err := s.via.RoundTrip(must(http.NewRequestWithContext(s.tb.Context(), "GET", s.URL+"/healthz", nil)))
+		res, err := s.via.RoundTrip(must(http.NewRequestWithContext(s.tb.Context(), http.MethodGet, s.URL+"/healthz", nil)))
 		if err != nil {
 			s.tb.Fatalf("request %d: %v", i, err)
 		}

@@ -23,7 +23,7 @@ func parsePostgres(of string) (*pgx.ConnConfig, error) {
 	if !ok {
 		return nil, errURL
 	}
-	authority, path, query := rest, "", ""
+	authority, path := rest, ""
 	if i := strings.IndexAny(rest, "@/"); i >= 0 && rest[i] == '@' {
 		authority = rest[i+1:] // the login may have a ? of its own
 	}
@@ -31,7 +31,7 @@ func parsePostgres(of string) (*pgx.ConnConfig, error) {
 		path = authority[i:]
 		authority = authority[:i]
 	}
-	path, query, _ = strings.Cut(path, "?")
+	path, query, _ := strings.Cut(path, "?")
 	if strings.ContainsAny(authority, "@#") || strings.ContainsAny(path, "@#") || strings.Count(path, "/") > 1 || strings.ContainsAny(query, "@#") {
 		return nil, errURL
 	}
@@ -52,9 +52,10 @@ var hostName = regexp.MustCompile(`^[\pL\pN._-]*$`)
 // isHost tells whether a text is HOST[:PORT], either of which may be missing: a
 // name, an address, or the folder of a socket.
 func isHost(text string) bool {
-	host, port := text, ""
+	host := text
 	if i := strings.LastIndexByte(text, ':'); i >= 0 && !strings.HasSuffix(text, "]") {
-		host, port = text[:i], text[i+1:]
+		port := text[i+1:]
+		host = text[:i]
 		if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
 			return false
 		}

@@ -274,13 +274,13 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, status{"ok"})
 }
 
-// ready says that requests can be served.
 // Drain has /readyz say that the server ends. All else is answered as before.
 func (s *Server) Drain() { s.draining.Store(true) }
 
 // errDraining is why a server that ends is not ready.
 var errDraining = errors.New("the server ends")
 
+// ready says that requests can be served.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return &unready{errDraining}
