@@ -445,6 +445,7 @@ func settingText(flag *kong.Flag, value any) (text string, err error) {
 		for i := range v {
 			var isText bool
 			texts[i], isText = v[i].(string)
+			texts[i] = strings.TrimRight(texts[i], lineBreaks)
 			fits = fits && isText
 		}
 		text = strings.Join(texts, ",")

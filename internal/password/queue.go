@@ -84,8 +84,8 @@ func newQueue(workers, most int) *queue {
 
 // add hands the job to the first worker that is free, or has it wait: later ones
 // may be given less of the processor, which the machine's other programs would
-// take from a login that is alone. A queue that is full drops
-// the latest job of the longest line. It is false if the queue is closed.
+// take from a login that is alone. A queue that is full drops the latest job of the
+// longest line. It is false if the queue is closed.
 func (q *queue) add(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
