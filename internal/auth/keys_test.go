@@ -578,3 +578,27 @@ func TestARevocationRevivesNoExpiredKey(t *testing.T) {
 		wantErr(t, "a renewal with the expired key's token", err, auth.ErrRefresh)
 	})
 }
+
+// The next key takes a revoked one's place from that one's time on: for the keys
+// before nothing changes, and no server whose clock is behind is left without one.
+func TestTheNextKeyTakesARevokedOnesPlace(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
+			must(s.RotateKeys(t.Context(), purpose))(t)
+			c.advance(s.Settings.KeyLead() + time.Second)
+			must(s.RotateKeys(t.Context(), purpose))(t)
+			c.advance(time.Second)
+			was := s.keys(t, purpose)
+			if len(was) != 3 || was[0].State != token.Next || was[1].State != token.Active || was[2].State != token.Retired {
+				t.Fatalf("the keys are %+v", was)
+			}
+			r := must(s.RevokeKey(t.Context(), was[1].ID))(t)
+			if r.Instead == nil || r.Instead.ID != was[0].ID {
+				t.Errorf("%+v is used instead, want the next key, %s", r.Instead, was[0].ID)
+			}
+			now := s.keys(t, purpose)
+			same(t, "the keys", briefsOf(now), []keyBrief{{was[0].ID, token.Active, was[1].From()}, {was[2].ID, token.Retired, was[2].From()}})
+			same(t, "until when the one before is accepted", now[1].Until, was[2].Until)
+		}
+	})
+}

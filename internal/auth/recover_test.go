@@ -370,16 +370,29 @@ func TestAClockThatWasAheadHoldsUpNoRecovery(t *testing.T) {
 func TestAResentNoticeTellsWhenItHappened(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
-		ok(t, s.SetPassword(t.Context(), ann, newPassword))
-		first := s.outbox(t)
-		c.advance(48 * time.Hour)
-		ok(t, s.ResendMail(t.Context(), first[0].ID))
-		again := s.outbox(t)
-		if len(again) != 1 || again[0].ID == first[0].ID || !again[0].CreatedAt.Equal(first[0].CreatedAt) {
-			t.Fatalf("resent %+v, first %+v", again, first)
-		}
-		if !again[0].ExpiresAt.After(first[0].ExpiresAt) {
-			t.Error("it has no longer to be delivered than before")
+		must(s.Login(from(t.Context(), home), ann, oldPassword))(t)
+		for _, notice := range []struct {
+			of    string
+			cause func()
+		}{
+			{auth.EventNewNetwork, func() { must(s.Login(from(t.Context(), cafe), ann, oldPassword))(t) }},
+			{auth.EventPasswordChanged, func() { ok(t, s.SetPassword(t.Context(), ann, newPassword)) }},
+		} {
+			notice.cause()
+			first := s.outbox(t)
+			if len(first) != 1 || first[0].Type != notice.of {
+				t.Fatalf("to be told: %+v, want one %s", first, notice.of)
+			}
+			c.advance(48 * time.Hour)
+			ok(t, s.ResendMail(t.Context(), first[0].ID))
+			again := s.outbox(t)
+			if len(again) != 1 || again[0].ID == first[0].ID || !again[0].CreatedAt.Equal(first[0].CreatedAt) {
+				t.Fatalf("resent %+v, first %+v", again, first)
+			}
+			if !again[0].ExpiresAt.After(first[0].ExpiresAt) {
+				t.Errorf("%s: it has no longer to be delivered than before", notice.of)
+			}
+			s.deliver(t)
 		}
 	})
 }
