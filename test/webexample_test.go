@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,12 +55,16 @@ func TestWebExample(t *testing.T) {
 		second := first.another()
 		second.open(200, page.URL+"/")
 		second.says("You are ann@example.org")
+		for _, tab := range []*tab{first, second} {
+			eval[chromedp.Void](tab, `said = []; new MutationObserver(changes => said.push(...changes.map(c => c.addedNodes[0]?.data)))
+				.observe(document.getElementById("out"), { childList: true })`)
+		}
 		for range 5 {
 			eval[chromedp.Void](first, `document.getElementById("renew").click()`)
 			eval[chromedp.Void](second, `document.getElementById("renew").click()`)
 		}
 		for _, tab := range []*tab{first, second} {
-			tab.says("Renewed.")
+			tab.saysTimes(5, "Renewed.") // a later one would hide what comes next
 			tab.clickHere("#who")
 			tab.says("You are ann@example.org")
 		}
@@ -91,7 +96,20 @@ func (b *tab) clickHere(selector string) {
 // says waits until the page says that.
 func (b *tab) says(text string) {
 	b.t.Helper()
-	for eval[string](b, `document.getElementById("out").textContent`) != text {
+	b.wait(fmt.Sprintf(`document.getElementById("out").textContent == %q`, text))
+}
+
+// saysTimes waits until the page has said that so many times, since it was told
+// to write down what it says.
+func (b *tab) saysTimes(n int, text string) {
+	b.t.Helper()
+	b.wait(fmt.Sprintf(`said.filter(text => text == %q).length == %d`, text, n))
+}
+
+// wait waits until the condition is true in the page.
+func (b *tab) wait(condition string) {
+	b.t.Helper()
+	for !eval[bool](b, condition) {
 		if err := b.ctx.Err(); err != nil {
 			b.t.Fatal(context.Cause(b.ctx))
 		}
