@@ -58,7 +58,6 @@ type Settings struct {
 	InvitationLife time.Duration `env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
 
 	TrustedProxies []string `env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
-	ProxyHeader    string   `env:"KWAI_PROXY_HEADER" default:"x-forwarded-for" enum:"x-forwarded-for,forwarded" help:"The header that they say it in, x-forwarded-for or forwarded (${default}); the other one is ignored."`
 
 	KeyRotation time.Duration `env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
 	JWKSMaxAge  time.Duration `env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`

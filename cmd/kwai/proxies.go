@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/netip"
 	"strings"
 
 	"kwai/internal/web"
@@ -9,16 +8,12 @@ import (
 
 // proxies are those that --trusted-proxies names.
 func (s *Settings) proxies() (web.Proxies, error) {
-	trusted := make([]netip.Prefix, len(s.TrustedProxies))
+	trusted := make(web.Proxies, len(s.TrustedProxies))
 	for i, text := range s.TrustedProxies {
 		var err error
 		if trusted[i], err = web.ParseProxy(strings.TrimSpace(text)); err != nil {
-			return web.Proxies{}, &usageError{"--trusted-proxies", err}
+			return nil, &usageError{"--trusted-proxies", err}
 		}
 	}
-	header := web.XForwardedFor
-	if s.ProxyHeader == "forwarded" {
-		header = web.Forwarded
-	}
-	return web.Proxies{Trusted: trusted, Header: header}, nil
+	return trusted, nil
 }

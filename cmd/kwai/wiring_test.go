@@ -60,7 +60,7 @@ func TestRulesFollowTheSettings(t *testing.T) {
 func TestSettingsReachTheSite(t *testing.T) {
 	t.Parallel()
 	const club = "https://club.example.org"
-	s := start(t, storetest.SQLite(t), "--public-url="+publicURL, "--cors-origins="+club, "--trusted-proxies=127.0.0.1", "--proxy-header=forwarded",
+	s := start(t, storetest.SQLite(t), "--public-url="+publicURL, "--cors-origins="+club, "--trusted-proxies=127.0.0.1",
 		"--limit-free=1", "--limit-first-wait=1h", "--access-life=10m")
 	id := s.user("ann@example.org", good)
 	send := func(method, path, form string, headers http.Header) answer {
@@ -98,7 +98,7 @@ func TestSettingsReachTheSite(t *testing.T) {
 	wrong := encodeURL("username", "ann@example.org", "password", "wrong")
 	s.log.forget()
 	for _, want := range []int{401, 429} {
-		a := send("POST", "/api/v1/auth/login", wrong, http.Header{"Forwarded": {"for=203.0.113.9"}, "X-Forwarded-For": {"198.51.100.1"}})
+		a := send("POST", "/api/v1/auth/login", wrong, http.Header{"X-Forwarded-For": {"203.0.113.9"}, "Forwarded": {"for=198.51.100.1"}})
 		a.problem(t, want)
 	}
 	s.log.wait(t, 2, `"route":"/api/v1/auth/login"`)

@@ -95,19 +95,18 @@ func corsOf(origins ...string) func(*setup) {
 
 // behindProxy believes what the header X-Forwarded-For says, as of a proxy on
 // this machine.
-func behindProxy(s *setup) { s.web.Proxies = trusting("127.0.0.1", web.XForwardedFor) }
+func behindProxy(s *setup) { s.web.Proxies = trusting("127.0.0.1") }
 
 // trusting are proxies that are trusted, in words.
-func trusting(proxies, header string) web.Proxies {
-	p := web.Proxies{Header: header}
+func trusting(proxies string) (trusted web.Proxies) {
 	for text := range strings.FieldsSeq(proxies) {
 		prefix, err := web.ParseProxy(text)
 		if err != nil {
 			panic(err)
 		}
-		p.Trusted = append(p.Trusted, prefix)
+		trusted = append(trusted, prefix)
 	}
-	return p
+	return trusted
 }
 
 // each runs f against a site on each kind of database.
