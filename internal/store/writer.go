@@ -34,8 +34,6 @@ type writer struct {
 
 const (
 	maxBatch = 256
-	// maxHold is how long one transaction may hold up the others.
-	maxHold = 5 * time.Second
 	// The server and the commands beside it wait so long for each other.
 	serverPatience  = 5 * time.Second
 	commandPatience = 30 * time.Second
