@@ -129,7 +129,7 @@ func (s *Settings) listingMaster(log *slog.Logger) (*token.Master, error) {
 // activeFrom is since when a key is used. One that took a revoked key's place has
 // its time, which may be before it was made.
 func activeFrom(key token.Key) time.Time {
-	if from := key.From(); from.After(key.CreatedAt) {
+	if from := key.ActiveAt; from.After(key.CreatedAt) {
 		return from
 	}
 	return key.CreatedAt
@@ -170,7 +170,7 @@ func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
 			return err
 		}
 		for _, key := range made {
-			active := key.From()
+			active := key.ActiveAt
 			fmt.Fprintf(c.out, "%s key %s: published now, used from %s on\n", key.Purpose, key.ID, when(&active))
 			for _, old := range states {
 				if old.Purpose == key.Purpose && old.State == token.Active {

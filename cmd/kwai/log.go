@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"kwai/internal/auth"
+	"kwai/internal/store"
 )
 
 type logCmd struct {
@@ -26,7 +27,7 @@ type logCmd struct {
 	Until   *since      `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
 	Address addressFlag `placeholder:"ADDRESS" help:"Only what came from this address, or from this network: 203.0.113.0/24."`
 	Kind    []string    `placeholder:"KIND" help:"Only these kinds, separated by commas: ${kinds}."`
-	Follow  bool        `help:"Go on until interrupted, and print what happens; with --json an object a line. Counts of what throttling refuses from now on are left out."`
+	Follow  bool        `help:"Go on until interrupted, and print what happens; with --json an object a line."`
 	JSON    bool        `name:"json" help:"Print a JSON array, one entry a line."`
 }
 
@@ -47,10 +48,10 @@ func (a *addressFlag) UnmarshalText(b []byte) (err error) {
 	return nil
 }
 
-// has says whether an entry came from there; the address of some is a network.
+// has says whether an entry came from there.
 func (a addressFlag) has(address string) bool {
-	var of addressFlag
-	return of.UnmarshalText([]byte(address)) == nil && a.Overlaps(of.Prefix)
+	of, err := netip.ParseAddr(address)
+	return err == nil && a.Contains(of)
 }
 
 // check refuses what nothing could come of.
@@ -67,15 +68,12 @@ func (cmd *logCmd) check() error {
 	case !cmd.Until.time().After(cmd.Since.time()):
 		return &usageError{"--until", errors.New("it is not after --since, which is 24h ago where it isn't given")}
 	}
-	if cmd.Follow && len(cmd.Kind) == 1 && cmd.Kind[0] == auth.TraceThrottled {
-		return &usageError{"--follow", errors.New("it leaves out what throttling refuses: see the counts without it")}
-	}
 	return nil
 }
 
 // wanted passes on the entries that were asked for.
-func (cmd *logCmd) wanted(all iter.Seq2[auth.Entry, error]) iter.Seq2[auth.Entry, error] {
-	return func(yield func(auth.Entry, error) bool) {
+func (cmd *logCmd) wanted(all iter.Seq2[store.Trace, error]) iter.Seq2[store.Trace, error] {
+	return func(yield func(store.Trace, error) bool) {
 		var until time.Time
 		if cmd.Until != nil {
 			until = cmd.Until.time()
@@ -93,10 +91,6 @@ func (cmd *logCmd) wanted(all iter.Seq2[auth.Entry, error]) iter.Seq2[auth.Entry
 			}
 		}
 	}
-}
-
-func (cmd *logCmd) Help() string {
-	return "What throttling refused is counted by account, network and hour, and shown at the hour's beginning."
 }
 
 // since is a time, or how long ago it was.
@@ -146,15 +140,14 @@ type entryView struct {
 	User      string    `json:"user"`
 	Email     string    `json:"email"`
 	Session   string    `json:"session"`
-	Address   string    `json:"address"` // or the network, where refusals are counted
+	Address   string    `json:"address"`
 	UserAgent string    `json:"user_agent"`
-	Count     int64     `json:"count"` // 1, or how many were refused
 }
 
-func viewEntry(e auth.Entry) entryView {
+func viewEntry(e store.Trace) entryView {
 	return entryView{
 		ID: e.ID, At: e.At, Kind: e.Kind, Reason: printable(e.Reason), User: e.UserID, Email: printable(e.Email),
-		Session: e.SessionID, Address: e.Address, UserAgent: printable(e.UserAgent), Count: max(e.Count, 1),
+		Session: e.SessionID, Address: e.Address, UserAgent: printable(e.UserAgent),
 	}
 }
 
@@ -182,7 +175,7 @@ const (
 )
 
 // follow prints all, and then what happens until ctx ends.
-func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[auth.Entry, error], out io.Writer) error {
+func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[store.Trace, error], out io.Writer) error {
 	t := logTable(out, 20)
 	printed := make(map[string]time.Time)
 	look := time.NewTicker(followEvery)
@@ -220,7 +213,7 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 			return nil
 		case <-look.C:
 		}
-		all = cmd.wanted(rules.Happened(ctx, from, cmd.User))
+		all = cmd.wanted(rules.Trail(ctx, from, cmd.User))
 	}
 }
 
@@ -238,7 +231,7 @@ func printEntries(t *tabwriter.Writer, all iter.Seq2[entryView, error]) error {
 			return err
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address),
-			orDash(v.why()), orDash(v.Session), orDash(shorten(v.UserAgent)))
+			orDash(v.Reason), orDash(v.Session), orDash(shorten(v.UserAgent)))
 		// The columns are as wide as what is kept for them, which shall not be
 		// all of a year.
 		if lines++; lines%1000 == 0 {
@@ -264,7 +257,7 @@ func writeLines(w io.Writer, all iter.Seq2[entryView, error]) error {
 	return nil
 }
 
-func viewEntries(all iter.Seq2[auth.Entry, error]) iter.Seq2[entryView, error] {
+func viewEntries(all iter.Seq2[store.Trace, error]) iter.Seq2[entryView, error] {
 	return func(yield func(entryView, error) bool) {
 		for e, err := range all {
 			if !yield(viewEntry(e), err) {
@@ -272,13 +265,6 @@ func viewEntries(all iter.Seq2[auth.Entry, error]) iter.Seq2[entryView, error] {
 			}
 		}
 	}
-}
-
-func (v entryView) why() string {
-	if v.Kind == auth.TraceThrottled {
-		return fmt.Sprintf("%d in this hour", v.Count)
-	}
-	return v.Reason
 }
 
 func orDash(text string) string {

@@ -198,7 +198,6 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	background.Go(func() { rules.FollowKeys(working) })
 	background.Go(func() { s.followMasterKey(working, keys, masterDigest, log) })
 	background.Go(func() { rules.FollowSubscribers(working) })
-	background.Go(func() { rules.FollowRefusals(working) })
 	background.Go(func() { rules.FollowPurge(working) })
 	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
 	for _, b := range buses {
@@ -254,9 +253,6 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 		if taken, err := rules.TakeRecoveries(flushing); err != nil || taken == 0 {
 			break // what is left is kept for the next start
 		}
-	}
-	if err := rules.WriteRefusals(flushing); err != nil {
-		log.Warn("writing the trail", "error", err)
 	}
 	for _, b := range buses {
 		b.Flush(flushing)

@@ -87,7 +87,6 @@ type Service struct {
 	costs    atomic.Pointer[[]store.CostCount]
 	outside  atomic.Pointer[[]string] // subscribers who are told every event
 	requests atomic.Int64             // recovery requests taken since all had been looked at
-	refusals refusals                 // of throttling, not yet written
 	underWay underWay
 	counts   counts
 	purged   purgeCounts

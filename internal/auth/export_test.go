@@ -46,9 +46,6 @@ const MaxRequests = maxRequests
 // AccountOf is what an address is counted under.
 func AccountOf(email string) string { return accountOf(email) }
 
-// MaxRefusals is how many counts of refusals an hour has.
-const MaxRefusals = maxRefusals
-
 // RequestBatch is how many are looked at at a time.
 const RequestBatch = requestBatch
 
@@ -74,13 +71,6 @@ func (v *Verified) Recalls(token string, now time.Time) bool {
 
 // Len is how many are remembered.
 func (v *Verified) Len() int { return len(v.v.newer) + len(v.v.older) }
-
-// WaitingRefusals is how many do.
-func (s *Service) WaitingRefusals() int {
-	s.refusals.mu.Lock()
-	defer s.refusals.mu.Unlock()
-	return len(s.refusals.counts)
-}
 
 // TrailPage is how many entries of the trail are read at once.
 const TrailPage = trailPage

@@ -18,7 +18,7 @@ import (
 )
 
 // tables are all that the simulation writes to.
-var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts", "trail", "refusals", "events", "deliveries", "leases", "keys", "users"}
+var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts", "trail", "events", "deliveries", "leases", "keys", "users"}
 
 // Storage is bounded by the users and what they do within the kept time, not by
 // how long the server has run: once the longest of the kept times is over, no
@@ -148,7 +148,7 @@ func (x *site) day(t *testing.T, d int) {
 		}
 		for must(x.bus.DeliverDue(t.Context()))(t) > 0 {
 		}
-		ok(t, x.WriteRefusals(t.Context()))
+
 		x.c.advance(time.Hour)
 	}
 	x.c.advance(day - 3*time.Hour)

@@ -209,7 +209,7 @@ func (k *Keys) take(keys []token.Key, began time.Time) error {
 }
 
 func same(a, b token.Standing) bool {
-	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Picks == b.Picks && a.Until.Equal(b.Until) && a.From().Equal(b.From()) && bytes.Equal(a.Sealed, b.Sealed)
+	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Picks == b.Picks && a.Until.Equal(b.Until) && a.ActiveAt.Equal(b.ActiveAt) && bytes.Equal(a.Sealed, b.Sealed)
 }
 
 // logChanges says what has become of the keys.
@@ -227,7 +227,7 @@ func (k *Keys) logChanges(last, next []token.Standing) {
 		log := k.log.With("key", key.ID, "purpose", string(key.Purpose))
 		switch key.State {
 		case token.Next:
-			log.Info("there is a new server key", "active_at", key.From())
+			log.Info("there is a new server key", "active_at", key.ActiveAt)
 		case token.Active:
 			log.Info("a server key is active")
 		case token.Retired:
@@ -286,7 +286,7 @@ func (k *Keys) Ready(ctx context.Context) error {
 func (k *Keys) activeSince(purpose token.Purpose) float64 {
 	for _, key := range k.set.Load().all {
 		if key.Purpose == purpose && key.State == token.Active {
-			return float64(key.From().UnixMicro()) / 1e6
+			return float64(key.ActiveAt.UnixMicro()) / 1e6
 		}
 	}
 	return 0

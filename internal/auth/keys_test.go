@@ -55,7 +55,7 @@ type keyBrief struct {
 
 func briefsOf(keys []token.Standing) (all []keyBrief) {
 	for _, key := range keys {
-		all = append(all, keyBrief{key.ID, key.State, key.From()})
+		all = append(all, keyBrief{key.ID, key.State, key.ActiveAt})
 	}
 	return all
 }
@@ -231,12 +231,12 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 			was := a.keys(t, purpose)[0]
 			r := must(a.RevokeKey(t.Context(), was.ID))(t)
 			recoveries := map[token.Purpose]int64{token.Sign: 0, token.MAC: 1}[purpose]
-			same(t, "what was revoked", keyBrief{r.ID, r.State, r.From()}, keyBrief{was.ID, token.Active, was.From()})
+			same(t, "what was revoked", keyBrief{r.ID, r.State, r.ActiveAt}, keyBrief{was.ID, token.Active, was.ActiveAt})
 			same(t, "recoveries that ended", r.Recoveries, recoveries)
 			if r.Instead == nil {
 				t.Fatal("nothing is used instead of an active key")
 			}
-			same(t, "keys afterwards", briefsOf(a.keys(t, purpose)), []keyBrief{{r.Instead.ID, token.Active, was.From()}})
+			same(t, "keys afterwards", briefsOf(a.keys(t, purpose)), []keyBrief{{r.Instead.ID, token.Active, was.ActiveAt}})
 			for _, s := range []*server{a, b} {
 				s.Age(auth.KeysFollow + time.Millisecond)
 				_, checked := s.Check(t.Context(), tokens.Access)
@@ -377,7 +377,7 @@ func TestNextKeysArePublishedFirst(t *testing.T) {
 			}
 			return ids
 		}
-		if len(made) != 2 || !made[0].From().Equal(c.now().Add(s.Settings.KeyLead())) || !slices.Equal(kids(), []string{old.ID, made[0].ID}) {
+		if len(made) != 2 || !made[0].ActiveAt.Equal(c.now().Add(s.Settings.KeyLead())) || !slices.Equal(kids(), []string{old.ID, made[0].ID}) {
 			t.Errorf("made %+v, published %v", made, kids())
 		}
 		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
@@ -440,13 +440,13 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 			return made
 		}
 		lead := s.Settings.KeyLead()
-		begin := s.keys(t, token.Sign)[0].From()
+		begin := s.keys(t, token.Sign)[0].ActiveAt
 		c.set(begin.Add(s.Settings.KeyRotation - lead - time.Microsecond))
 		if made := rotate(); len(made) != 0 {
 			t.Fatalf("made too early: %+v", made)
 		}
 		c.advance(2 * time.Microsecond)
-		if made := rotate(); len(made) != 2 || made[0].From().Before(begin.Add(s.Settings.KeyRotation)) || made[0].From().After(c.now().Add(lead)) {
+		if made := rotate(); len(made) != 2 || made[0].ActiveAt.Before(begin.Add(s.Settings.KeyRotation)) || made[0].ActiveAt.After(c.now().Add(lead)) {
 			t.Fatalf("made by three servers: %+v", made)
 		}
 		if made := rotate(); len(made) != 0 {
@@ -454,7 +454,7 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 		}
 		// Late, since no server ran: a whole lead nevertheless.
 		c.advance(200 * 24 * time.Hour)
-		if made := rotate(); len(made) != 2 || !made[0].From().Equal(c.now().Add(lead)) {
+		if made := rotate(); len(made) != 2 || !made[0].ActiveAt.Equal(c.now().Add(lead)) {
 			t.Fatalf("made late: %+v", made)
 		}
 		// Switched off.
@@ -464,20 +464,6 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 		}
 		if made := rotate(); len(made) != 0 {
 			t.Fatalf("made without a schedule: %+v", made)
-		}
-	})
-}
-
-// Keys of a version that read them at its start alone are followed by one that is
-// used a day later.
-func TestFirstRotationWaitsForAnUpgrade(t *testing.T) {
-	each(t, func(t *testing.T, s *server, c *clock) {
-		_ = must(s.database(t).ExecContext(t.Context(), `UPDATE keys SET active_at = NULL`))(t)
-		c.advance(s.Settings.KeyRotation)
-		follow(t, s)
-		made := must(s.RotateDue(t.Context()))(t)
-		if len(made) != 2 || !made[0].From().Equal(c.now().Add(24*time.Hour)) {
-			t.Errorf("made %+v", made)
 		}
 	})
 }
@@ -597,7 +583,7 @@ func TestTheNextKeyTakesARevokedOnesPlace(t *testing.T) {
 				t.Errorf("%+v is used instead, want the next key, %s", r.Instead, was[0].ID)
 			}
 			now := s.keys(t, purpose)
-			same(t, "the keys", briefsOf(now), []keyBrief{{was[0].ID, token.Active, was[1].From()}, {was[2].ID, token.Retired, was[2].From()}})
+			same(t, "the keys", briefsOf(now), []keyBrief{{was[0].ID, token.Active, was[1].ActiveAt}, {was[2].ID, token.Retired, was[2].ActiveAt}})
 			same(t, "until when the one before is accepted", now[1].Until, was[2].Until)
 		}
 	})

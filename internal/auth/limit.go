@@ -1,14 +1,10 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"kwai/internal/password"
@@ -113,7 +109,6 @@ func (s *Service) attempt(ctx context.Context, account string) (a attempt, err e
 			return a, err
 		}
 		if !free {
-			s.refusals.add(s.Store.Now(), a, true)
 			return a, throttled(limits.FirstWait)
 		}
 		defer func() {
@@ -148,15 +143,13 @@ func (s *Service) attempt(ctx context.Context, account string) (a attempt, err e
 	if a.known {
 		wait = limits.wait(known, now)
 	}
-	byAccount := wait > 0
 	if !a.known {
 		wait = max(wait, limits.networkWait(network, now))
 	}
 	if wait == 0 {
-		wait, byAccount, err = s.count(ctx, &a)
+		wait, err = s.count(ctx, &a)
 	}
 	if err == nil && wait > 0 {
-		s.refusals.add(now, a, byAccount)
 		err = throttled(wait)
 	}
 	return a, err
@@ -164,7 +157,7 @@ func (s *Service) attempt(ctx context.Context, account string) (a attempt, err e
 
 // count writes the failure. A wait means that another attempt was counted since
 // the counts were read, of the account or of the network.
-func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, byAccount bool, err error) {
+func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, err error) {
 	limits := s.Settings.Limits
 	s.underWay.count(a.counter(), 1)
 	defer func() {
@@ -177,13 +170,11 @@ func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, by
 			a.until, a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
 			return err
 		})
-		byAccount = true
 	} else {
 		err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-			a.counted, byAccount = true, false
+			a.counted = true
 			if a.account != "" {
 				if a.until, a.counted, err = tx.CountStranger(a.account, limits.waits(), limits.Remember); err != nil || !a.counted {
-					byAccount = true
 					return err
 				}
 			}
@@ -202,7 +193,7 @@ func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, by
 	if err == nil && !a.counted {
 		wait = limits.FirstWait
 	}
-	return wait, byAccount, err
+	return wait, err
 }
 
 var errNotCounted = errors.New("the network has used up its allowance")
@@ -298,100 +289,4 @@ func throttled(wait time.Duration) *Error {
 	e := *errThrottled
 	e.RetryAfter = wait
 	return &e
-}
-
-// refusals counts what throttling refused until it is written: a flood shall not
-// cost a write each.
-type refusals struct {
-	mu     sync.Mutex
-	counts map[store.Refusals]int64 // with a Count of 0; those of the hour stay when they are written
-}
-
-// maxRefusals bounds how many counts an hour has of this server, and so the rows
-// that strangers can have it write; what is above goes into one without account
-// and network.
-const maxRefusals = 1000
-
-// add counts a refusal: by what the account has seen, or else by the network's
-// allowance, whatever the account. Else who tries all the names there are would
-// have a row for each.
-func (r *refusals) add(now time.Time, a attempt, byAccount bool) {
-	of := store.Refusals{Hour: now.Truncate(time.Hour).UTC(), Network: a.network}
-	if byAccount {
-		of.Account = a.account
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.counts == nil {
-		r.counts = make(map[store.Refusals]int64)
-	}
-	if _, there := r.counts[of]; !there && len(r.counts) >= maxRefusals {
-		of.Account, of.Network = "", ""
-	}
-	r.counts[of]++
-}
-
-// take returns the counts since it was last called, in an order that all replicas
-// share, so that none waits for another's rows while it holds what that waits for.
-func (r *refusals) take(now time.Time) []store.Refusals {
-	hour := now.Truncate(time.Hour).UTC()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all []store.Refusals
-	for of, n := range r.counts {
-		r.counts[of] = 0
-		if !of.Hour.Equal(hour) {
-			delete(r.counts, of)
-		}
-		if of.Count = n; n > 0 {
-			all = append(all, of)
-		}
-	}
-	slices.SortFunc(all, func(a, b store.Refusals) int {
-		return cmp.Or(a.Hour.Compare(b.Hour), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Network, b.Network))
-	})
-	return all
-}
-
-// refusalBatch is how many counts one transaction writes.
-const refusalBatch = 100
-
-// WriteRefusals writes what was refused since it was last called.
-func (s *Service) WriteRefusals(ctx context.Context) error {
-	all := s.refusals.take(s.Store.Now())
-	for len(all) > 0 {
-		batch := all[:min(len(all), refusalBatch)]
-		err := s.Store.InTx(ctx, func(tx *store.Tx) error {
-			for _, r := range batch {
-				if err := tx.AddRefusals(r); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("counting what throttling refused (%d counts are lost): %w", len(all), err)
-		}
-		all = all[len(batch):]
-	}
-	return nil
-}
-
-// refusalsEvery is how often they are written; a crash loses those since.
-const refusalsEvery = 5 * time.Second
-
-// FollowRefusals writes what is refused until ctx ends.
-func (s *Service) FollowRefusals(ctx context.Context) {
-	tick := time.NewTicker(refusalsEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := s.WriteRefusals(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Warn("writing the trail", "error", err)
-		}
-	}
 }

@@ -74,13 +74,7 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		"known network": {attempts + ` WHERE account <> ''`, func(t *testing.T, s *server, _ *clock, email string) {
 			must(s.Login(from(t.Context(), "192.0.2.1"), email, oldPassword))(t)
 		}, settings.Limits.Remember},
-		"trail": {trail, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.TrailKeep},
-		"refusals": {`SELECT COUNT(*) FROM refusals`, func(t *testing.T, s *server, _ *clock, _ string) {
-			for range settings.Limits.Free + 1 {
-				_, _ = s.Login(t.Context(), "nobody@example.org", oldPassword)
-			}
-			ok(t, s.WriteRefusals(t.Context()))
-		}, settings.TrailKeep}, // of the hour that has just begun
+		"trail":       {trail, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.TrailKeep},
 		"dead letter": {`SELECT COUNT(*) FROM deliveries JOIN events ON id = event_id WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.TrailKeep},
 		"its event":   {`SELECT COUNT(*) FROM events WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.TrailKeep},
 	}
@@ -186,7 +180,6 @@ func (s *server) rows(t *testing.T, user store.User, n int) {
 		`INSERT INTO recoveries (request_id, mac_key, id_hash, user_id, expires_at) SELECT id, '', `+hash+`, user_id, at FROM made`,
 		`INSERT INTO attempts (account, network, failures, until, expires_at) SELECT id, 'n', 0, 0, at FROM made`,
 		`INSERT INTO trail (id, at, kind, reason, address, user_agent) SELECT id, at, '', '', '', '' FROM made`,
-		`INSERT INTO refusals (hour, account, network, count) SELECT at, id, '', number FROM made`,
 		`INSERT INTO events (id, type, user_id, created_at, expires_at) SELECT id, '', '', at, at FROM made`,
 		`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, dead_at, last_error, position)
 			SELECT id, '`+auth.SubscriberMail+`', 1, at, at, 'refused', number FROM made`)
@@ -196,7 +189,7 @@ func (s *server) rows(t *testing.T, user store.User, n int) {
 func (s *server) left(t *testing.T) int {
 	t.Helper()
 	return s.count(t, `SELECT (SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM recoveries) + (SELECT COUNT(*) FROM attempts)
-		+ (SELECT COUNT(*) FROM trail) + (SELECT COUNT(*) FROM refusals) + (SELECT COUNT(*) FROM deliveries)`)
+		+ (SELECT COUNT(*) FROM trail) + (SELECT COUNT(*) FROM deliveries)`)
 }
 
 // However much is over, it goes a few rows at a time, and between two steps the

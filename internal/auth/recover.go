@@ -62,9 +62,8 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		return 0, err
 	}
 	published := 0
-	var throttled []string // accounts
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		taken, published, throttled = 0, 0, nil
+		taken, published = 0, 0
 		// One replica at a time: PostgreSQL would let two wait for each
 		// other's rows.
 		if err := tx.Serialize("recovery requests"); err != nil {
@@ -85,7 +84,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				many, err = s.manyRecoveries(tx, user, r.RequestedAt)
 			}
 			if err == nil && many {
-				throttled = append(throttled, accountOfKey(r.EmailKey))
+				s.Log.Info("a recovery is not mailed: there were others just before", "user", user.ID)
 				continue
 			}
 			if err == nil {
@@ -100,9 +99,6 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 	})
 	if err != nil {
 		return taken, err
-	}
-	for _, account := range throttled {
-		s.refusals.add(s.Store.Now(), attempt{account: account}, true)
 	}
 	if published > 0 {
 		s.published(EventRecovery)

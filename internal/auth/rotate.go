@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// upgradeLead is the lead of a key whose forerunner was made before keys were
-	// rotated: servers of that version, which read the keys at their start alone,
-	// have a day to be replaced.
-	upgradeLead = 24 * time.Hour
 	// keysKept is how long an expired key is kept: a clock that was wrong by less
 	// has lost none that is needed when it is put right.
 	keysKept = 7 * 24 * time.Hour
@@ -114,7 +110,7 @@ func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, act
 
 func (k *Keys) logMade(made []token.Key) {
 	for _, key := range made {
-		k.log.Info("made a server key", "key", key.ID, "purpose", string(key.Purpose), "active_at", key.From())
+		k.log.Info("made a server key", "key", key.ID, "purpose", string(key.Purpose), "active_at", key.ActiveAt)
 	}
 }
 
@@ -134,9 +130,9 @@ func (s *Service) RotateKeys(ctx context.Context, of ...token.Purpose) ([]token.
 		}
 		if next := all[0]; next.State == token.Next {
 			return time.Time{}, false, refuse(Conflict, fmt.Sprintf("There is a next %s key already: %s becomes active at %s UTC.",
-				purpose, next.ID, next.From().UTC().Format(time.DateTime)))
+				purpose, next.ID, next.ActiveAt.UTC().Format(time.DateTime)))
 		}
-		return later(tx.Now, all[0].From()).Add(s.Settings.KeyLead()), true, nil
+		return later(tx.Now, all[0].ActiveAt).Add(s.Settings.KeyLead()), true, nil
 	})
 }
 
@@ -201,12 +197,8 @@ func (s *Service) due(all []token.Standing, now time.Time) (active time.Time, du
 	if s.Settings.KeyRotation == 0 || latest.State != token.Active {
 		return active, false
 	}
-	lead := s.Settings.KeyLead()
-	if latest.ActiveAt.IsZero() {
-		lead = max(lead, upgradeLead)
-	}
-	active = latest.From().Add(s.Settings.KeyRotation)
-	if earliest := now.Add(lead); active.Before(earliest) {
+	active = latest.ActiveAt.Add(s.Settings.KeyRotation)
+	if earliest := now.Add(s.Settings.KeyLead()); active.Before(earliest) {
 		return earliest, true
 	}
 	return active, false
@@ -272,7 +264,7 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 		case r.State != token.Next && at+1 < len(standing) && standing[at+1].Purpose == r.Purpose:
 			// Until when the one before it is accepted follows from this one's time:
 			// another, with which nothing was made, keeps its place.
-			_, err = s.Keys.makeKey(tx, all, r.Purpose, r.From(), ByCommand)
+			_, err = s.Keys.makeKey(tx, all, r.Purpose, r.ActiveAt, ByCommand)
 		}
 		if err != nil {
 			return err
@@ -294,10 +286,10 @@ func (s *Service) replace(tx *store.Tx, all []token.Key, standing []token.Standi
 	revoked := standing[at]
 	if at > 0 && standing[at-1].Purpose == revoked.Purpose {
 		next := standing[at-1].Key
-		next.ActiveAt = revoked.From()
+		next.ActiveAt = revoked.ActiveAt
 		return &next, tx.ActivateKey(next.ID, next.ActiveAt)
 	}
-	key, err := s.Keys.makeKey(tx, all, revoked.Purpose, revoked.From(), ByCommand)
+	key, err := s.Keys.makeKey(tx, all, revoked.Purpose, revoked.ActiveAt, ByCommand)
 	return &key, err
 }
 

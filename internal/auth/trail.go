@@ -20,14 +20,11 @@ const (
 	TraceKeyResealed = "key.resealed"          // sealed under another master key
 )
 
-// TraceThrottled is the kind of entries that count what throttling refused.
-const TraceThrottled = "throttled"
-
 // TrailKinds are the kinds of all entries.
 var TrailKinds = []string{
 	EventCreated, EventInvitation, EventRevoked, EventEnacted, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
-	TraceLoginFailed, TraceNotChanged, TraceUnlocked, TraceResent, TraceDropped, TraceKeyMade, TraceKeyRevoked, TraceKeyResealed, TraceThrottled,
+	TraceLoginFailed, TraceNotChanged, TraceUnlocked, TraceResent, TraceDropped, TraceKeyMade, TraceKeyRevoked, TraceKeyResealed,
 }
 
 // Why a login failed, in the trail.
@@ -71,76 +68,24 @@ func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
 	return record(tx, nextID(tx), kind, how+": "+purpose+" "+id, "", "", Client{})
 }
 
-// Entry is an entry of the trail: something that happened, or how often
-// throttling refused attempts at an account, from a network, within an hour.
-type Entry struct {
-	store.Trace
-	// Count is how often, within the hour that begins at At, for TraceThrottled;
-	// its Address is that of the network, and its Email is there if the account is.
-	Count int64
-}
-
 // Trail reads what was recorded from then on, in the order of time; of one
-// account unless email is "": ErrNoUser if there is none such. Of the hour that
-// since is in, all refusals are counted.
+// account unless email is "": ErrNoUser if there is none such.
 //
 // It reads in pages, each at its own moment. What happens while it reads may be
-// left out; so are the refusals of the latest seconds, as they are written then.
-func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		user, end, err := s.trailOf(ctx, email)
-		if err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		happened, stop := iter.Pull2(s.happened(ctx, since, end, user))
-		defer stop()
-		refused, stop := iter.Pull2(s.refused(ctx, since, end, user))
-		defer stop()
-		h, herr, more := happened()
-		r, rerr, moreRefused := refused()
-		for more || moreRefused {
-			if moreRefused && (!more || !r.At.After(h.At)) {
-				if !yield(r, rerr) || rerr != nil {
-					return
-				}
-				r, rerr, moreRefused = refused()
-				continue
-			}
-			if !yield(h, herr) || herr != nil {
+// left out.
+func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter.Seq2[store.Trace, error] {
+	return func(yield func(store.Trace, error) bool) {
+		var user store.User
+		if email != "" {
+			var err error
+			if user, err = s.User(ctx, email); err != nil {
+				yield(store.Trace{}, err)
 				return
 			}
-			h, herr, more = happened()
 		}
-	}
-}
-
-// Happened is Trail without the counts of refusals.
-func (s *Service) Happened(ctx context.Context, since time.Time, email string) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		user, end, err := s.trailOf(ctx, email)
-		if err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		s.happened(ctx, since, end, user)(yield)
-	}
-}
-
-// trailOf says whom the trail is read of, and up to when. Another server's clock
-// may be ahead. Without an end, a flood could be read for ever.
-func (s *Service) trailOf(ctx context.Context, email string) (user store.User, end time.Time, err error) {
-	if email != "" {
-		user, err = s.User(ctx, email)
-	}
-	return user, s.Store.Now().Add(time.Minute), err
-}
-
-const trailPage = 500
-
-// happened reads the traces.
-func (s *Service) happened(ctx context.Context, since, end time.Time, user store.User) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
+		// Without an end, a flood could be read for ever. Another server's clock
+		// may be ahead.
+		end := s.Store.Now().Add(time.Minute)
 		for after := firstID(since); ; {
 			r := s.Store.Read(ctx)
 			var traces []store.Trace
@@ -151,14 +96,14 @@ func (s *Service) happened(ctx context.Context, since, end time.Time, user store
 				traces, err = r.TrailAfter(after, trailPage)
 			}
 			if err != nil {
-				yield(Entry{}, err)
+				yield(store.Trace{}, err)
 				return
 			}
 			for _, t := range traces {
 				if user.ID != "" {
 					t.Email = user.Email
 				}
-				if t.At.After(end) || !yield(Entry{Trace: t}, nil) {
+				if t.At.After(end) || !yield(t, nil) {
 					return
 				}
 				after = t.ID
@@ -170,51 +115,4 @@ func (s *Service) happened(ctx context.Context, since, end time.Time, user store
 	}
 }
 
-// refused reads the counts of refusals.
-func (s *Service) refused(ctx context.Context, since, end time.Time, user store.User) iter.Seq2[Entry, error] {
-	account := ""
-	if user.ID != "" {
-		account = accountOfKey(user.EmailKey)
-	}
-	return func(yield func(Entry, error) bool) {
-		var known map[string]store.Profile
-		// Behind all of the hours before.
-		for after := (store.Refusals{Hour: since.Truncate(time.Hour).Add(-time.Microsecond)}); ; {
-			found, err := s.Store.Read(ctx).RefusalsSince(after, account, trailPage)
-			if err == nil && known == nil && len(found) > 0 {
-				known, err = s.accounts(ctx, user)
-			}
-			if err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			for _, f := range found {
-				of := known[f.Account]
-				e := Entry{Trace: store.Trace{At: f.Hour, Kind: TraceThrottled, UserID: of.ID, Address: f.Network, Email: of.Email}, Count: f.Count}
-				if f.Hour.After(end) || !yield(e, nil) {
-					return
-				}
-				after = f
-			}
-			if len(found) < trailPage {
-				return
-			}
-		}
-	}
-}
-
-// accounts are the users by what they are counted under; of one user if it is
-// given.
-func (s *Service) accounts(ctx context.Context, one store.User) (map[string]store.Profile, error) {
-	if one.ID != "" {
-		return map[string]store.Profile{accountOfKey(one.EmailKey): one.Profile}, nil
-	}
-	known := make(map[string]store.Profile)
-	for user, err := range s.Users(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		known[accountOfKey(user.EmailKey)] = store.Profile{ID: user.ID, Email: user.Email}
-	}
-	return known, nil
-}
+const trailPage = 500

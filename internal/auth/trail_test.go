@@ -17,7 +17,7 @@ import (
 )
 
 // trail is what is recorded from then on.
-func (s *server) trail(t tb, since time.Time, email string) (all []auth.Entry) {
+func (s *server) trail(t tb, since time.Time, email string) (all []store.Trace) {
 	t.Helper()
 	for e, err := range s.Trail(t.Context(), since, email) {
 		ok(t, err)
@@ -27,11 +27,11 @@ func (s *server) trail(t tb, since time.Time, email string) (all []auth.Entry) {
 }
 
 // brief is an entry without its id and time, in a line.
-func brief(e auth.Entry) string {
+func brief(e store.Trace) string {
 	return strings.Join([]string{e.Kind, e.Reason, e.Email, e.SessionID, e.Address, e.UserAgent}, "|")
 }
 
-func briefs(all []auth.Entry) (lines []string) {
+func briefs(all []store.Trace) (lines []string) {
 	for _, e := range all {
 		lines = append(lines, brief(e))
 	}
@@ -174,7 +174,7 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 			}
 		}
 		all := s.trail(t, time.Time{}, "")
-		if !slices.IsSortedFunc(all, func(a, b auth.Entry) int { return a.At.Compare(b.At) }) {
+		if !slices.IsSortedFunc(all, func(a, b store.Trace) int { return a.At.Compare(b.At) }) {
 			t.Errorf("the trail isn't in order")
 		}
 		var want []string
@@ -327,22 +327,14 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 					if err := auth.RecordKey(tx, auth.TraceKeyMade, "sign", fmt.Sprint(i), "by a test"); err != nil {
 						return err
 					}
-					if err := tx.AddRefusals(store.Refusals{Hour: began, Account: fmt.Sprintf("account %d", i), Count: 1}); err != nil {
-						return err
-					}
 				}
 				return nil
 			}))
 		}
 		for _, from := range []int{0, 1, page - 1, page, page + 1, pages*page - 1, pages * page} {
 			var reasons []string
-			refusals := 0
 			for _, e := range s.trail(t, began.Add(time.Duration(from)*time.Microsecond), "") {
-				if e.Kind == auth.TraceThrottled {
-					refusals++
-				} else {
-					reasons = append(reasons, e.Reason)
-				}
+				reasons = append(reasons, e.Reason)
 			}
 			var want []string
 			for i := from; i < pages*page; i++ {
@@ -350,9 +342,6 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, reasons); diff != "" {
 				t.Errorf("from the microsecond %d on (-want +got):\n%s", from, diff)
-			}
-			if refusals != pages*page {
-				t.Errorf("from the microsecond %d on: %d counts of refusals, want %d", from, refusals, pages*page)
 			}
 		}
 		for range s.Trail(t.Context(), time.Time{}, user.Email) {
@@ -384,7 +373,6 @@ func TestTheTrailHoldsNoSecret(t *testing.T) {
 		_, _ = s.Renew(t.Context(), first.Refresh, c.now())
 		id := s.recover(t, ann)
 		ok(t, s.Reset(t.Context(), id, newPassword))
-		ok(t, s.WriteRefusals(t.Context()))
 		secrets := map[string]string{
 			"a password": oldPassword, "the new password": newPassword, "a wrong password": wrong, "an unknown address": unknown,
 			"an access token": first.Access, "a refresh token": first.Refresh, "another": next.Refresh, "a recovery's id": id,

@@ -2,8 +2,28 @@ package store
 
 import (
 	"database/sql"
+	"io/fs"
+	"testing/fstest"
 	"time"
 )
+
+// The program that is tested is one migration further than 0.1.0, so that there
+// is an older schema: Older is what takes a database back to it.
+var Older = []string{`DROP TABLE further`, `DROP INDEX events_further`, `ALTER TABLE events DROP COLUMN further`, `DELETE FROM schema_version WHERE version_id > 4`}
+
+func init() {
+	const first = "00004_0.1.0.sql"
+	text, err := fs.ReadFile(migrations, first)
+	if err != nil {
+		panic(err)
+	}
+	migrations = fstest.MapFS{first: {Data: text}, "00005_further.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE further (id TEXT PRIMARY KEY);
+ALTER TABLE events ADD COLUMN further TEXT;
+CREATE INDEX events_further ON events (further);`)}}
+	schemaVersion = 5
+	movedTables = append(movedTables, "further")
+}
 
 // WaitAtMost replaces, and returns, what bounds a read from PostgreSQL or SQLite's
 // wait for another process. Nothing uses the store yet.

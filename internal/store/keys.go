@@ -1,9 +1,6 @@
 package store
 
-import (
-	"database/sql"
-	"time"
-)
+import "time"
 
 // Key is a server key, sealed under a master key.
 type Key struct {
@@ -11,16 +8,15 @@ type Key struct {
 	Purpose   string
 	Sealed    []byte
 	CreatedAt time.Time
-	ActiveAt  time.Time // zero: CreatedAt
+	ActiveAt  time.Time // from when on it is used for what is new
 }
 
 // Keys lists the server's keys, the newest first.
 func (r Reader) Keys() ([]Key, error) {
 	return list(r, func(scan scanFunc) (k Key, err error) {
-		var created int64
-		var active sql.NullInt64
+		var created, active int64
 		err = scan(&k.ID, &k.Purpose, &k.Sealed, &created, &active)
-		k.CreatedAt, k.ActiveAt = fromMicros(created), fromOptional(active)
+		k.CreatedAt, k.ActiveAt = fromMicros(created), fromMicros(active)
 		return k, err
 	}, `SELECT id, purpose, sealed, created_at, active_at FROM keys ORDER BY created_at DESC, id`)
 }
@@ -28,7 +24,7 @@ func (r Reader) Keys() ([]Key, error) {
 // InsertKey adds a key.
 func (tx *Tx) InsertKey(k Key) error {
 	_, err := tx.exec(`INSERT INTO keys (id, purpose, sealed, created_at, active_at) VALUES ($1, $2, $3, $4, $5)`,
-		k.ID, k.Purpose, k.Sealed, micros(k.CreatedAt), optional(k.ActiveAt))
+		k.ID, k.Purpose, k.Sealed, micros(k.CreatedAt), micros(k.ActiveAt))
 	return err
 }
 

@@ -92,7 +92,7 @@ func TestMoveRefuses(t *testing.T) {
 			return to
 		}, target: true, words: []string{"uses it already", "users"}},
 		{name: "to one that was served", to: func(t *testing.T, _ string) string {
-			return statements(`INSERT INTO keys VALUES ('k', 'sign', '', 1)`)(t, storetest.Postgres(t))
+			return statements(`INSERT INTO keys VALUES ('k', 'sign', '', 1, 1)`)(t, storetest.Postgres(t))
 		}, target: true, words: []string{"uses it already", "keys"}},
 		{name: "to another program's", to: fresh(`CREATE TABLE theirs (id INT)`), target: true, words: []string{"theirs"}},
 		{name: "to another program's, of the same name", to: fresh(`CREATE TABLE users (id INT)`), target: true, words: []string{"users"}},

@@ -198,6 +198,16 @@ func TestOpenWithoutServeWantsAMigratedDatabase(t *testing.T) {
 	})
 }
 
+func TestDatabasesFromBefore010AreRefused(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		exec(t, raw(t, url), `DELETE FROM schema_version WHERE version_id > 3`, `INSERT INTO schema_version (version_id, is_applied) VALUES (3, true)`,
+			`UPDATE meta SET value = '1' WHERE name = 'oldest_schema'`)
+		for _, serve := range []bool{true, false} {
+			wantRefused(t, store.Options{URL: url, Serve: serve}, "before 0.1.0", place(url))
+		}
+	})
+}
+
 // A server that runs finds out that a newer one has changed the database.
 func TestReadyTellsOfANewerSchema(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {

@@ -57,7 +57,7 @@ func TestAMoveOutlastsAStall(t *testing.T) {
 	// Far more than the sockets in between hold.
 	exec(t, raw(t, from), `INSERT INTO events (id, type, user_id, created_at, expires_at) VALUES ('e', '', '', 0, 0)`,
 		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 24)
-			INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error) SELECT 'e', i, 0, 0, hex(zeroblob(1 << 19)) FROM n`)
+			INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position) SELECT 'e', i, 0, 0, hex(zeroblob(1 << 19)), 0 FROM n`)
 	// Longer than a path that isn't copied over may be dead.
 	exec(t, raw(t, to), `CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6); RETURN NEW; END $$`,
 		`CREATE TRIGGER stall BEFORE INSERT ON deliveries FOR EACH ROW WHEN (NEW.subscriber = '2') EXECUTE FUNCTION stall()`)

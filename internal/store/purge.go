@@ -5,7 +5,7 @@ import "time"
 // Over says which rows are of no use any more.
 type Over struct {
 	Ended    time.Time // what ended by then: sessions, recoveries, counts of attempts
-	Recorded time.Time // what was recorded by then: the trail, refusals; and events given up by then
+	Recorded time.Time // what was recorded by then: the trail; and events given up by then
 	Lives    Lives     // of sessions
 }
 
@@ -37,7 +37,6 @@ var Purges = [...]Purge{
 	walk("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Over) []any { return []any{micros(o.Ended)} }),
 	head("attempts", "account, network", "expires_at", func(o Over) int64 { return micros(o.Ended) }),
 	walk("trail", "id", "at", "at <= $3", true, func(o Over) []any { return []any{micros(o.Recorded)} }),
-	head("refusals", "hour, account, network", "hour", func(o Over) int64 { return micros(o.Recorded) }),
 	{"deliveries", lookAtDead, removeDead},
 }
 

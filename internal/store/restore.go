@@ -60,13 +60,8 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	return b, nil
 }
 
-// Keys are the server's keys in the backup, to see which master key opens them:
-// without ActiveAt, which an older backup doesn't have.
-func (b *BackupFile) Keys(ctx context.Context) ([]Key, error) {
-	return list(whole(ctx, b.db), func(scan scanFunc) (k Key, err error) {
-		return k, scan(&k.ID, &k.Purpose, &k.Sealed)
-	}, `SELECT id, purpose, sealed FROM keys`)
-}
+// Keys are the server's keys in the backup, to see which master key opens them.
+func (b *BackupFile) Keys(ctx context.Context) ([]Key, error) { return whole(ctx, b.db).Keys() }
 
 // Close ends the reading of it.
 func (b *BackupFile) Close() error { return b.db.Close() }

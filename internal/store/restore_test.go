@@ -298,10 +298,7 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 func TestRestoreTakesAnOlderSchema(t *testing.T) {
 	t.Parallel()
 	file := backupOf(t, "a")
-	// As the first program made it.
-	alter(t, file, `DELETE FROM schema_version WHERE version_id > 1`, `DROP TABLE attempts`, `DROP TABLE trail`, `DROP TABLE refusals`,
-		`ALTER TABLE keys DROP COLUMN active_at`, `ALTER TABLE recovery_requests DROP COLUMN address`, `ALTER TABLE recovery_requests DROP COLUMN user_agent`, `DROP TABLE subscribers`,
-		`DROP INDEX deliveries_in_order`, `ALTER TABLE deliveries DROP COLUMN position`, `ALTER TABLE events DROP COLUMN session_id`)
+	alter(t, file, store.Older...)
 	url := "sqlite://" + filepath.Join(t.TempDir(), "kwai.db")
 	_, err := restore(t, file, url, false)
 	check(t, err)

@@ -315,20 +315,31 @@ func column[T any](scan scanFunc) (v T, err error) {
 // Schema versions.
 
 //go:embed migrations/*.sql
-var migrations embed.FS
+var embedded embed.FS
 
-// schemaVersion is the newest migration that this program knows.
-const schemaVersion = 3
+var (
+	migrations, _ = fs.Sub(embedded, "migrations")
+	// schemaVersion is the newest migration that this program knows.
+	schemaVersion int64 = 4
+)
+
+// firstSchema is that of 0.1.0. What was there before nobody can use any more.
+const firstSchema = 4
+
+var errBefore = errors.New("it is of a kwai from before 0.1.0, whose databases no later one can use: start with an empty folder or database")
 
 func migrate(ctx context.Context, dialect database.Dialect, db *sql.DB, log *slog.Logger, opts ...goose.ProviderOption) error {
-	files, err := fs.Sub(migrations, "migrations")
+	opts = append(opts, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()), goose.WithTableName("schema_version"))
+	provider, err := goose.NewProvider(dialect, db, migrations, opts...)
 	if err != nil {
 		return err
 	}
-	opts = append(opts, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()), goose.WithTableName("schema_version"))
-	provider, err := goose.NewProvider(dialect, db, files, opts...)
+	have, err := provider.GetDBVersion(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("migrating: %w", err)
+	}
+	if have > 0 && have < firstSchema {
+		return errBefore
 	}
 	done, err := provider.Up(ctx)
 	if err != nil {
@@ -366,9 +377,12 @@ func (r Reader) usable() error {
 	if err := refuseMoved(r); err != nil {
 		return err
 	}
-	oldest, err := strconv.Atoi(text)
+	oldest, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return fmt.Errorf("its oldest_schema is no number: %q", text)
+	}
+	if oldest < firstSchema {
+		return errBefore
 	}
 	if oldest > schemaVersion {
 		return fmt.Errorf("it is of a newer kwai (schema %d, this program knows %d): use that one", oldest, schemaVersion)

@@ -62,32 +62,3 @@ func (r Reader) TrailOfUserAfter(userID, id string, n int) ([]Trace, error) {
 func (r Reader) TracesOf(userID, kind, after, before string) (int64, error) {
 	return one(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
 }
-
-// Refusals is how often throttling refused logins to an account from a network
-// within an hour.
-type Refusals struct {
-	Hour             time.Time
-	Account, Network string
-	Count            int64
-}
-
-// AddRefusals adds to an hour's count.
-func (tx *Tx) AddRefusals(r Refusals) error {
-	_, err := tx.exec(`INSERT INTO refusals (hour, account, network, count) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (hour, account, network) DO UPDATE SET count = refusals.count + excluded.count`,
-		micros(r.Hour), r.Account, r.Network, r.Count)
-	return err
-}
-
-// RefusalsSince lists up to n counts from an hour on, of one account unless it is
-// "", the earliest first, beginning behind the one given.
-func (r Reader) RefusalsSince(after Refusals, account string, n int) ([]Refusals, error) {
-	return list(r, func(scan scanFunc) (f Refusals, err error) {
-		var hour int64
-		err = scan(&hour, &f.Account, &f.Network, &f.Count)
-		f.Hour = fromMicros(hour)
-		return f, err
-	}, `SELECT hour, account, network, count FROM refusals
-		WHERE (hour, account, network) > ($1, $2, $3) AND ($4 = '' OR account = $4) ORDER BY hour, account, network LIMIT $5`,
-		micros(after.Hour), after.Account, after.Network, account, n)
-}

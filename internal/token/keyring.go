@@ -54,15 +54,7 @@ type Key struct {
 	Purpose   Purpose
 	Sealed    []byte
 	CreatedAt time.Time
-	ActiveAt  time.Time // zero: CreatedAt
-}
-
-// From is when the key becomes active, or became it.
-func (k *Key) From() time.Time {
-	if k.ActiveAt.IsZero() {
-		return k.CreatedAt
-	}
-	return k.ActiveAt
+	ActiveAt  time.Time // from when on it is used for what is new
 }
 
 // context is what a key is sealed for: a row can't be passed off as another.
@@ -73,7 +65,7 @@ func (k *Key) context() string { return "kwai server key/" + string(k.Purpose) +
 // should the id be taken.
 func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	var id, plain []byte
-	key := Key{Purpose: p, CreatedAt: now}
+	key := Key{Purpose: p, CreatedAt: now, ActiveAt: now}
 	switch p {
 	case Sign:
 		id = make([]byte, 16)

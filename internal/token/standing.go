@@ -58,18 +58,18 @@ func Standings(keys []Key, now time.Time, l Lives) []Standing {
 			of = append(of, Standing{Key: key, State: Next})
 		}
 		slices.SortFunc(of, func(a, b Standing) int {
-			return cmp.Or(a.From().Compare(b.From()), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(a.ActiveAt.Compare(b.ActiveAt), cmp.Compare(a.ID, b.ID))
 		})
 		active := 0
 		for i := range of {
-			if !of[i].From().After(now) {
+			if !of[i].ActiveAt.After(now) {
 				active = i
 			}
 			if p == MAC && (oldest < 0 || older(of[i].Key, of[oldest].Key)) {
 				oldest = i
 			}
 			if i+1 < len(of) {
-				of[i].Until = of[i+1].From().Add(l.of(p))
+				of[i].Until = of[i+1].ActiveAt.Add(l.of(p))
 			}
 		}
 		for i := range of {

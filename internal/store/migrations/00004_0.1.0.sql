@@ -1,3 +1,6 @@
+-- The schema of 0.1.0. Its number is 4, so that databases from before, 1 to 3,
+-- are told apart. Migrations after this one only expand.
+--
 -- One text for SQLite and PostgreSQL. Times are microseconds since 1970, given
 -- by the caller; a flag is the time since which it holds, or null.
 
@@ -9,7 +12,7 @@ CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 );
-INSERT INTO meta (name, value) VALUES ('oldest_schema', '1');
+INSERT INTO meta (name, value) VALUES ('oldest_schema', '4');
 
 CREATE TABLE users (
     id                    TEXT PRIMARY KEY,     -- UUID v4
@@ -49,7 +52,9 @@ CREATE INDEX sessions_by_user ON sessions (user_id) WHERE ended_at IS NULL;
 CREATE TABLE recovery_requests (
     id           TEXT PRIMARY KEY,
     email_key    TEXT NOT NULL UNIQUE,
-    requested_at BIGINT NOT NULL
+    requested_at BIGINT NOT NULL,
+    address      TEXT NOT NULL, -- whose request it was, for the trail
+    user_agent   TEXT NOT NULL
 );
 
 -- The unique id of the mail is derived from request_id under mac_key; only its
@@ -70,9 +75,12 @@ CREATE TABLE events (
     id         TEXT PRIMARY KEY,
     type       TEXT NOT NULL,
     user_id    TEXT NOT NULL,
+    session_id TEXT,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 );
+
+-- position is the order of a subscriber's deliveries.
 CREATE TABLE deliveries (
     event_id   TEXT NOT NULL REFERENCES events (id),
     subscriber TEXT NOT NULL,
@@ -80,9 +88,19 @@ CREATE TABLE deliveries (
     due_at     BIGINT NOT NULL,
     dead_at    BIGINT,
     last_error TEXT NOT NULL,
+    position   BIGINT NOT NULL,
     PRIMARY KEY (event_id, subscriber)
 );
 CREATE INDEX deliveries_due ON deliveries (subscriber, due_at) WHERE dead_at IS NULL;
+CREATE INDEX deliveries_in_order ON deliveries (subscriber, position);
+
+-- Who is told every event, beside the mail; seen_at is when a server last ran
+-- that tells it, or 0 once it is told no more. It stands here so that every
+-- replica and every command knows.
+CREATE TABLE subscribers (
+    name    TEXT PRIMARY KEY,
+    seen_at BIGINT NOT NULL
+);
 
 CREATE TABLE leases (
     name       TEXT PRIMARY KEY,
@@ -95,5 +113,38 @@ CREATE TABLE keys (
     id         TEXT PRIMARY KEY,
     purpose    TEXT NOT NULL,
     sealed     BYTEA NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    active_at  BIGINT NOT NULL -- from when on it is used for what is new
 );
+
+-- What is counted of logins before their passwords are looked at. account is a
+-- hash of the folded address, known or not; network is a client's prefix.
+-- There are three kinds of rows:
+--   account, ''       failures in a row from networks that the account hasn't logged in from
+--   account, network  the account has logged in from there; failures in a row since, from there
+--   '', network       failures there at accounts for which it is not such a network
+-- until: no attempt before then. Of a network alone: by when it has all of its
+-- allowance again. A row counts for nothing from expires_at on.
+CREATE TABLE attempts (
+    account    TEXT   NOT NULL,
+    network    TEXT   NOT NULL,
+    failures   BIGINT NOT NULL,
+    until      BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (account, network)
+);
+CREATE INDEX attempts_by_expiry ON attempts (expires_at);
+
+-- What happened, for those who run the server. id is a UUID v7, and that of the
+-- event where one tells the same.
+CREATE TABLE trail (
+    id         TEXT PRIMARY KEY,
+    at         BIGINT NOT NULL,
+    kind       TEXT   NOT NULL,
+    reason     TEXT   NOT NULL,
+    user_id    TEXT,          -- null: nobody's, or nobody in particular
+    session_id TEXT,
+    address    TEXT   NOT NULL, -- of the client; '' of a command
+    user_agent TEXT   NOT NULL
+);
+CREATE INDEX trail_by_user ON trail (user_id, id);
