@@ -271,7 +271,7 @@ var begun = time.Now()
 var allowed = map[string]*regexp.Regexp{
 	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|sent|reset|done|style\.css|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user|password|sessions(/\{id\})?)))$`),
 	"method":     regexp.MustCompile(`^(GET|HEAD|POST|DELETE|OPTIONS|other)$`),
-	"status":     regexp.MustCompile(`^([2345]\d\d|other)$`),
+	"status":     regexp.MustCompile(`^[2345]\d\d$`),
 	"outcome":    regexp.MustCompile(`^[a-z]+$`),
 	"reason":     regexp.MustCompile(`^[a-z_]+$`),
 	"kind":       regexp.MustCompile(`^(argon2id|bcrypt)$`),

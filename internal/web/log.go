@@ -47,11 +47,11 @@ func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
-		s.metrics.inFlight.Add(1)
+		s.metrics.inFlight.Inc()
 		a := &answered{ResponseWriter: w}
 		var client auth.Client
 		defer func() {
-			defer s.metrics.inFlight.Add(-1)
+			defer s.metrics.inFlight.Dec()
 			if p := recover(); p != nil {
 				s.Log.Error("a request panicked", "route", m.route, "panic", p, "stack", string(debug.Stack()))
 				if a.status != 0 {
