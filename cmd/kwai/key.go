@@ -65,9 +65,8 @@ type serverKeyView struct {
 	State     string     `json:"state"`
 	CreatedAt time.Time  `json:"created_at"`
 	ActiveAt  time.Time  `json:"active_at"`
-	Until     *time.Time `json:"until"`                   // when nothing made with it is accepted any more; null: not known yet
-	SealedBy  string     `json:"master_key,omitempty"`    // first, older or none
-	Picks     bool       `json:"kept_for_ever,omitempty"` // the oldest MAC key
+	Until     *time.Time `json:"until"`                // when nothing made with it is accepted any more; null: not known yet
+	SealedBy  string     `json:"master_key,omitempty"` // first, older or none
 }
 
 func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
@@ -85,7 +84,7 @@ func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 		for i, key := range keys {
 			views[i] = serverKeyView{
 				ID: key.ID, Purpose: string(key.Purpose), State: string(key.State),
-				CreatedAt: key.CreatedAt, ActiveAt: activeFrom(key.Key), Until: orNull(key.Until), Picks: key.Picks,
+				CreatedAt: key.CreatedAt, ActiveAt: activeFrom(key.Key), Until: orNull(key.Until),
 			}
 			if master != nil {
 				if views[i].SealedBy = sealedBy(master, key.Key); views[i].SealedBy != "none" {
@@ -151,8 +150,7 @@ type keyRotateCmd struct {
 
 func (keyRotateCmd) Help() string {
 	return "Nobody is logged out. The new keys are published first and used once everybody can know them: after twice --jwks-max-age and 3 s. " +
-		"The old ones are accepted until the last that was made with them has expired. Servers follow by themselves. " +
-		"Replace all servers of a version without this command before you use it."
+		"The old ones are accepted until the last that was made with them has expired. Servers follow by themselves."
 }
 
 func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
@@ -190,6 +188,7 @@ func (keyRevokeCmd) Help() string {
 	return "For a key that was stolen; to change one that wasn't, use rotate. When the command has ended, no server accepts a token made with the key. " +
 		"If it was active, another one takes its place at once. " +
 		"Of a sign key: access tokens made with it end, clients renew them; programs that check tokens by themselves know of it once they fetch the public keys again (--jwks-max-age). " +
+		"Of a decoy key, which decides how long a login with an unknown address takes: that time changes. " +
 		"Of a mac key: clients whose newest refresh token was made with it log in again, and recovery links made with it end. " +
 		"Sessions that a thief renewed with another key go on: end them by kwai user revoke or a new password."
 }
@@ -208,13 +207,12 @@ func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error 
 			fmt.Fprintf(c.out, "%s key %s is active instead\n", r.Instead.Purpose, r.Instead.ID)
 		}
 		switch {
+		case r.Purpose == token.Decoy:
+			fmt.Fprintln(c.out, "the time that a login with an unknown address takes may differ from before")
 		case r.Purpose == token.MAC && r.State != token.Next:
 			fmt.Fprintf(c.out, "clients whose newest refresh token was made with it must log in again; recoveries ended: %d\n", r.Recoveries)
 		case r.State != token.Next:
 			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %v to know\n", s.JWKSMaxAge)
-		}
-		if r.Picks {
-			fmt.Fprintln(c.out, "it was the oldest mac key: the time that a login with an unknown address takes may differ from before")
 		}
 		return nil
 	})

@@ -277,7 +277,7 @@ var allowed = map[string]*regexp.Regexp{
 	"kind":       regexp.MustCompile(`^(argon2id|bcrypt)$`),
 	"subscriber": regexp.MustCompile(`^(mail|nats)$`),
 	"state":      regexp.MustCompile(`^(in_use|idle)$`),
-	"purpose":    regexp.MustCompile(`^(sign|mac)$`),
+	"purpose":    regexp.MustCompile(`^(sign|mac|decoy)$`),
 	"table":      regexp.MustCompile(`^[a-z_]+$`),
 	"engine":     regexp.MustCompile(`^(sqlite|postgres)$`),
 	"version":    regexp.MustCompile(``), "goversion": regexp.MustCompile(``), "revision": regexp.MustCompile(``),

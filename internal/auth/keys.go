@@ -209,7 +209,7 @@ func (k *Keys) take(keys []token.Key, began time.Time) error {
 }
 
 func same(a, b token.Standing) bool {
-	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Picks == b.Picks && a.Until.Equal(b.Until) && a.ActiveAt.Equal(b.ActiveAt) && bytes.Equal(a.Sealed, b.Sealed)
+	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Until.Equal(b.Until) && a.ActiveAt.Equal(b.ActiveAt) && bytes.Equal(a.Sealed, b.Sealed)
 }
 
 // logChanges says what has become of the keys.
@@ -257,9 +257,10 @@ func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.U
 	return session, counter, err
 }
 
-// PickFraction is that of the keyring. What it gives doesn't change with the keys,
-// so it doesn't matter how old they are.
-func (k *Keys) PickFraction(address string) float64 { return k.set.Load().ring.PickFraction(address) }
+// DecoyFraction is that of the keyring, however old it is.
+func (k *Keys) DecoyFraction(address string) float64 {
+	return k.set.Load().ring.DecoyFraction(address)
+}
 
 // jwksWait is how long the public keys wait for a database that doesn't answer.
 const jwksWait = time.Second

@@ -193,7 +193,7 @@ func (s *Service) pretendedCost(email string) string {
 	for _, c := range *costs {
 		users += c.Users
 	}
-	at := int64(s.Keys.PickFraction(key) * float64(users))
+	at := int64(s.Keys.DecoyFraction(key) * float64(users))
 	for _, c := range *costs {
 		if at -= c.Users; at < 0 {
 			return c.Cost

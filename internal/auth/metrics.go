@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kwai/internal/password"
+	"kwai/internal/token"
 )
 
 // outcome is how a use case ended, as it is counted. None tells whether an
@@ -89,11 +90,14 @@ func (s *Service) Metrics() []prometheus.Collector {
 	value := func(n *atomic.Int64) func() float64 { return func() float64 { return float64(n.Load()) } }
 	all := []prometheus.Collector{prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "kwai_recoveries_total", Help: "Recoveries that were made for an account, invitations included."}, value(&s.counts.made))}
-	for _, purpose := range purposes {
+	for _, p := range token.Purposes {
+		if !p.Rotates {
+			continue
+		}
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "kwai_key_active_timestamp_seconds", Help: "Since when the server key in use has been active.",
-			ConstLabels: prometheus.Labels{"purpose": string(purpose)},
-		}, func() float64 { return s.Keys.activeSince(purpose) }))
+			ConstLabels: prometheus.Labels{"purpose": string(p.Purpose)},
+		}, func() float64 { return s.Keys.activeSince(p.Purpose) }))
 	}
 	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "kwai_key_reads_failed_total", Help: "Readings of the server keys that failed."}, value(&s.Keys.failed)))

@@ -261,7 +261,7 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 		session := s.session(t, tokens)
 		theirs := must(token.ParseMaster([]byte(token.NewMasterKey())))(t)
 		ring := must(theirs.OpenKeyring(token.Standings([]token.Key{
-			must(theirs.NewKey(token.Sign, c.now()))(t), must(theirs.NewKey(token.MAC, c.now()))(t),
+			must(theirs.NewKey(token.Sign, c.now()))(t), must(theirs.NewKey(token.MAC, c.now()))(t), must(theirs.NewKey(token.Decoy, c.now()))(t),
 		}, c.now(), token.Lives{}), nil))(t)
 		for _, refresh := range []string{
 			"", "x", tokens.Access, tokens.Refresh + "A", tokens.Refresh[1:], strings.ToUpper(tokens.Refresh), tokens.Refresh + "\n",

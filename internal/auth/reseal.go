@@ -33,7 +33,7 @@ func (k *Keys) Reseal(ctx context.Context) (resealed int, err error) {
 		return 0, err
 	}
 	for _, old := range keysOf(rows) {
-		if old.Purpose != token.Sign && old.Purpose != token.MAC {
+		if !old.Purpose.Known() {
 			continue
 		}
 		under, ok := master.Under(old)

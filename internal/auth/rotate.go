@@ -19,8 +19,6 @@ const (
 	rotateAgain = time.Minute
 )
 
-var purposes = []token.Purpose{token.Sign, token.MAC}
-
 // KeyLead is how long before it is used a key is published: longer than anyone
 // may have cached the keys without it, also where a cache hands them to another
 // one, and until every server knows it.
@@ -37,11 +35,11 @@ func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, sett
 		if err != nil {
 			return err
 		}
-		for _, purpose := range purposes {
-			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == purpose }) {
+		for _, p := range token.Purposes {
+			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == p.Purpose }) {
 				continue
 			}
-			key, err := k.makeKey(tx, all, purpose, tx.Now, "at the start")
+			key, err := k.makeKey(tx, all, p.Purpose, tx.Now, "at the start")
 			if err != nil {
 				return err
 			}
@@ -154,19 +152,19 @@ func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx,
 		if err != nil {
 			return err
 		}
-		for _, purpose := range purposes {
-			standing := token.Standings(ofPurpose(all, purpose), tx.Now, s.Settings.keyLives())
+		for _, p := range token.Purposes {
+			standing := token.Standings(ofPurpose(all, p.Purpose), tx.Now, s.Settings.keyLives())
 			if len(standing) == 0 {
 				continue
 			}
-			at, due, err := when(tx, purpose, standing)
+			at, due, err := when(tx, p.Purpose, standing)
 			if err != nil {
 				return err
 			}
 			if !due {
 				continue
 			}
-			key, err := s.Keys.makeKey(tx, all, purpose, at, how)
+			key, err := s.Keys.makeKey(tx, all, p.Purpose, at, how)
 			if err != nil {
 				return err
 			}
@@ -194,7 +192,7 @@ func ofPurpose(all []token.Key, purpose token.Purpose) (of []token.Key) {
 // made now.
 func (s *Service) due(all []token.Standing, now time.Time) (active time.Time, due bool) {
 	latest := all[0] // of one purpose
-	if s.Settings.KeyRotation == 0 || latest.State != token.Active {
+	if s.Settings.KeyRotation == 0 || !latest.Purpose.Rotates() || latest.State != token.Active {
 		return active, false
 	}
 	active = latest.ActiveAt.Add(s.Settings.KeyRotation)
@@ -207,8 +205,8 @@ func (s *Service) due(all []token.Standing, now time.Time) (active time.Time, du
 // RotateDue makes those keys for which it is time.
 func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
 	due := func(all []token.Standing, now time.Time) bool {
-		for _, purpose := range purposes {
-			of := slices.DeleteFunc(slices.Clone(all), func(key token.Standing) bool { return key.Purpose != purpose })
+		for _, p := range token.Purposes {
+			of := slices.DeleteFunc(slices.Clone(all), func(key token.Standing) bool { return key.Purpose != p.Purpose })
 			if len(of) > 0 {
 				if _, due := s.due(of, now); due {
 					return true
@@ -311,8 +309,7 @@ func (s *Service) SettleRevoked(ctx context.Context, r Revoked) error {
 }
 
 // PurgeKeys removes keys that expired more than a week ago, and returns how many:
-// a clock that jumped forward by less, and is put right, has lost none. The
-// oldest MAC key stays, since it picks.
+// a clock that jumped forward by less, and is put right, has lost none.
 func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		purged = 0
@@ -321,7 +318,7 @@ func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
 			return err
 		}
 		for _, key := range token.Standings(all, tx.Now.Add(-keysKept), s.Settings.keyLives()) {
-			if key.State != token.Expired || key.Picks {
+			if key.State != token.Expired {
 				continue
 			}
 			if err := tx.DeleteKey(key.ID); err != nil {

@@ -6,6 +6,6 @@ const (
 	goldenVersion2     = "AgECAwQAESIzRFVmd4iZqrvM3e7_AAABAAAAAAV_NleXte9ApdBtfNIXNsTG" // goldenRefresh but for its version, with a MAC that fits
 	goldenRecovery     = "f74540f9-230d-4b72-96a6-b58a9bbc727a"
 	goldenRecoveryHash = "d86f8d5ea66b0c6f5b84daa23f7cf6e7b84ab7b9bb293d95cb344aef10c3f188"
-	goldenPick         = 0.8778013009111328
+	goldenDecoy        = 0.598834591022911
 	goldenSeal         = "AW5vbmNlIGJ5dGVzIRLAWF6LWJnhXGcFo7U09jUqkV2taA==" // key: 32 zeros
 )

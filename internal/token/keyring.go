@@ -33,6 +33,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -43,14 +44,43 @@ type Purpose string
 
 // The purposes there are.
 const (
-	Sign Purpose = "sign" // an ECDSA P-256 private key that signs access tokens with ES256
-	MAC  Purpose = "mac"  // 32 random bytes, from which the keys of refresh tokens, recovery ids and picks are derived
+	Sign  Purpose = "sign"  // an ECDSA P-256 private key that signs access tokens with ES256
+	MAC   Purpose = "mac"   // 32 random bytes, from which the keys of refresh tokens and recovery ids are derived
+	Decoy Purpose = "decoy" // 32 random bytes that choose what an unknown address costs
 )
+
+// Purposes are those of all keys that a server must have. Those that rotate are
+// replaced by a schedule; the others stay until they are revoked.
+var Purposes = []struct {
+	Purpose
+	Rotates bool
+}{{Sign, true}, {MAC, true}, {Decoy, false}}
+
+// Known says whether this program knows the purpose: a later one may have stored
+// keys of others.
+func (p Purpose) Known() bool {
+	for _, known := range Purposes {
+		if known.Purpose == p {
+			return true
+		}
+	}
+	return false
+}
+
+// Rotates says whether keys of the purpose are replaced by a schedule.
+func (p Purpose) Rotates() bool {
+	for _, known := range Purposes {
+		if known.Purpose == p {
+			return known.Rotates
+		}
+	}
+	return false
+}
 
 // Key is a server key as it is stored. None of it is secret from someone who
 // lacks the master key.
 type Key struct {
-	ID        string // of a Sign key the "kid", 22 characters of base64url; of a MAC key 8 hexadecimal digits
+	ID        string // of a Sign key the "kid", 22 characters of base64url; of the others 8 hexadecimal digits
 	Purpose   Purpose
 	Sealed    []byte
 	CreatedAt time.Time
@@ -80,7 +110,7 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 		if plain, err = private.Bytes(); err != nil {
 			return Key{}, fmt.Errorf("make a signing key: %w", err)
 		}
-	case MAC:
+	case MAC, Decoy:
 		id = make([]byte, macIDSize)
 		rand.Read(id)
 		key.ID = hex.EncodeToString(id)
@@ -114,7 +144,7 @@ func (m *Master) Reseal(key Key) (Key, error) {
 // fails, and matches ErrNoMaster if no master key opens it.
 func (m *Master) Check(keys []Key) error {
 	for _, key := range keys {
-		if _, err := m.openKey(key); err != nil && (key.Purpose == Sign || key.Purpose == MAC) {
+		if _, err := m.openKey(key); err != nil && key.Purpose.Known() {
 			return err
 		}
 	}
@@ -130,13 +160,14 @@ type Keyring struct {
 	expired map[string]bool             // headers of access tokens
 	macs    map[[macIDSize]byte]*macKey // nil: expired
 	active  *macKey                     // makes refresh tokens and recovery ids
-	picks   *macKey
+	decoy   *sync.Pool                  // each of *hasher
 }
 
-// opened is a key of either purpose.
+// opened is a key of one of the purposes.
 type opened struct {
 	signer *signer
 	mac    *macKey
+	decoy  *sync.Pool
 }
 
 // OpenKeyring opens keys, of which there must be at least one of each purpose.
@@ -160,10 +191,13 @@ func (m *Master) OpenKeyring(keys []Standing, before *Keyring) (*Keyring, error)
 			}
 		}
 		ring.keys[key.context()] = o
-		if o.mac != nil {
+		switch {
+		case o.mac != nil:
 			ring.addMAC(o.mac, key)
-		} else {
+		case o.signer != nil:
 			ring.addSign(o.signer, key)
+		case key.State == Active:
+			ring.decoy = o.decoy
 		}
 	}
 	if ring.signer == nil {
@@ -171,6 +205,9 @@ func (m *Master) OpenKeyring(keys []Standing, before *Keyring) (*Keyring, error)
 	}
 	if ring.active == nil {
 		return nil, errors.New("there is no server key for MACs")
+	}
+	if ring.decoy == nil {
+		return nil, errors.New("there is no server key for decoys")
 	}
 	return ring, nil
 }
@@ -181,9 +218,12 @@ func (m *Master) openKey(key Key) (*opened, error) {
 		return nil, fmt.Errorf("server key %q is sealed and %w: is this the master key file that belongs to this database?", key.ID, err)
 	}
 	var o opened
-	if key.Purpose == MAC {
+	switch key.Purpose {
+	case MAC:
 		o.mac, err = newMACKey(key.ID, plain)
-	} else {
+	case Decoy:
+		o.decoy, err = deriveMAC(plain, "kwai decoy v1")
+	default:
 		o.signer, err = parseSigner(key.ID, plain)
 	}
 	if err != nil {
@@ -216,9 +256,6 @@ func (k *Keyring) addSign(s *signer, key Standing) {
 
 func (k *Keyring) addMAC(mac *macKey, key Standing) {
 	id := mac.id
-	if key.Picks {
-		k.picks = mac
-	}
 	if key.State == Active {
 		k.active = mac
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,8 +67,12 @@ var (
 	lives   = token.Lives{Sign: time.Hour, MAC: 30 * 24 * time.Hour}
 )
 
+// openRing opens keys, and a decoy key of its own if there is none among them.
 func openRing(t testing.TB, m *token.Master, keys ...token.Key) *token.Keyring {
 	t.Helper()
+	if !slices.ContainsFunc(keys, func(key token.Key) bool { return key.Purpose == token.Decoy }) {
+		keys = append(slices.Clone(keys), newKey(t, m, token.Decoy, time.Unix(1, 0)))
+	}
 	ring, err := m.OpenKeyring(token.Standings(keys, opening, lives), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +96,7 @@ func fixedRing(t testing.TB) *token.Keyring {
 		return token.Key{ID: id, Purpose: p, Sealed: sealed}
 	}
 	return openRing(t, m,
-		seal(token.Sign, "kid", bytes.Repeat([]byte{1}, 32)), seal(token.MAC, "01020304", bytes.Repeat([]byte{2}, 32)))
+		seal(token.Sign, "kid", bytes.Repeat([]byte{1}, 32)), seal(token.MAC, "01020304", bytes.Repeat([]byte{2}, 32)), seal(token.Decoy, "05060708", bytes.Repeat([]byte{3}, 32)))
 }
 
 func decode(t *testing.T, part string) map[string]any {
@@ -162,8 +167,9 @@ func TestKeyRotation(t *testing.T) {
 	at := time.Unix(1000, 0)
 	sign1, mac1 := newKey(t, m, token.Sign, at), newKey(t, m, token.MAC, at)
 	sign2, mac2 := newKey(t, m, token.Sign, at.Add(1)), newKey(t, m, token.MAC, at.Add(1))
+	decoy := newKey(t, m, token.Decoy, at)
 	future := token.Key{ID: "x", Purpose: "later", CreatedAt: at.Add(2)}
-	before, after := openRing(t, m, sign1, mac1), openRing(t, m, mac1, sign1, future, mac2, sign2)
+	before, after := openRing(t, m, sign1, mac1, decoy), openRing(t, m, mac1, sign1, future, mac2, sign2, decoy)
 	gone := openRing(t, m, sign2, mac2)
 	session := uuid.New()
 	verifies := func(ring *token.Keyring, text string) bool {
@@ -208,8 +214,8 @@ func TestKeyRotation(t *testing.T) {
 		"a recovery id stays under its key":       oldID == sameID,
 		"another key makes another recovery id":   oldID != newID,
 		"a key that is gone makes no recovery id": lost != nil,
-		"a new key changes no pick":               before.PickFraction("a@example.org") == after.PickFraction("a@example.org"),
-		"another key picks otherwise":             before.PickFraction("a@example.org") != gone.PickFraction("a@example.org"),
+		"a new key changes no decoy":              before.DecoyFraction("a@example.org") == after.DecoyFraction("a@example.org"),
+		"another decoy key does":                  before.DecoyFraction("a@example.org") != gone.DecoyFraction("a@example.org"),
 	} {
 		if !ok {
 			t.Errorf("not so: %s", name)
@@ -230,7 +236,7 @@ func TestJWKSHoldsNoSecret(t *testing.T) {
 func TestOpenKeyringRefuses(t *testing.T) {
 	t.Parallel()
 	m, at := newMaster(t), time.Unix(1000, 0)
-	sign, mac := newKey(t, m, token.Sign, at), newKey(t, m, token.MAC, at)
+	sign, mac, decoy := newKey(t, m, token.Sign, at), newKey(t, m, token.MAC, at), newKey(t, m, token.Decoy, at)
 	reseal := func(k token.Key, plain string) token.Key {
 		var err error
 		if k.Sealed, err = m.Seal([]byte(plain), fmt.Sprintf("kwai server key/%s/%s", k.Purpose, k.ID)); err != nil {
@@ -244,8 +250,10 @@ func TestOpenKeyringRefuses(t *testing.T) {
 		keys     []token.Key
 		noMaster bool
 	}{
-		{"no signing key", "", []token.Key{mac}, false},
-		{"no MAC key", "", []token.Key{sign}, false},
+		{"no signing key", "signs", []token.Key{mac, decoy}, false},
+		{"no MAC key", "for MACs", []token.Key{sign, decoy}, false},
+		{"no decoy key", "for decoys", []token.Key{sign, mac}, false},
+		{"a decoy key that is none", decoy.ID, []token.Key{sign, mac, reseal(decoy, "short")}, false},
 		{"sealed by another master", mac.ID, []token.Key{sign, newForeign(t, mac)}, true},
 		{"under another id", "ffffffff", []token.Key{sign, under(mac, "ffffffff")}, true},
 		{"for another purpose", mac.ID, []token.Key{sign, {ID: mac.ID, Purpose: token.Sign, Sealed: mac.Sealed}}, true},

@@ -18,35 +18,32 @@ type macKey struct {
 	id       [macIDSize]byte
 	refresh  *sync.Pool // each of *hasher
 	recovery *sync.Pool
-	pick     *sync.Pool
 }
 
-// newMACKey derives the keys (HKDF-SHA256, RFC 5869). The labels are part of
-// the formats: changing one voids all that was made under it.
 func newMACKey(id string, plain []byte) (*macKey, error) {
 	raw, ok := parseMACID(id)
 	if !ok {
 		return nil, errors.New("its id is not 8 lower-case hexadecimal digits")
 	}
-	k := &macKey{id: raw}
+	refresh, err := deriveMAC(plain, "kwai refresh token v1")
+	if err != nil {
+		return nil, err
+	}
+	recovery, err := deriveMAC(plain, "kwai recovery id v1")
+	return &macKey{raw, refresh, recovery}, err
+}
+
+// deriveMAC derives the key of one use (HKDF-SHA256, RFC 5869). The labels are
+// part of the formats: changing one voids all that was made under it.
+func deriveMAC(plain []byte, label string) (*sync.Pool, error) {
 	if len(plain) != sha256.Size {
-		return nil, errors.New("what is sealed is not a MAC key of 32 bytes")
+		return nil, errors.New("what is sealed is not a key of 32 bytes")
 	}
-	for _, d := range []struct {
-		label string
-		to    **sync.Pool
-	}{
-		{"kwai refresh token v1", &k.refresh},
-		{"kwai recovery id v1", &k.recovery},
-		{"kwai pick v1", &k.pick},
-	} {
-		key, err := hkdf.Key(sha256.New, plain, nil, d.label, sha256.Size)
-		if err != nil {
-			return nil, err
-		}
-		*d.to = &sync.Pool{New: func() any { return &hasher{mac: hmac.New(sha256.New, key)} }}
+	key, err := hkdf.Key(sha256.New, plain, nil, label, sha256.Size)
+	if err != nil {
+		return nil, err
 	}
-	return k, nil
+	return &sync.Pool{New: func() any { return &hasher{mac: hmac.New(sha256.New, key)} }}, nil
 }
 
 func parseMACID(text string) (id [macIDSize]byte, ok bool) {

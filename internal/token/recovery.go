@@ -61,13 +61,11 @@ func HashRecoveryID(id string) []byte {
 	return sum[:]
 }
 
-// PickFraction maps an address to a number in [0, 1), evenly over addresses,
-// always the same for one address and unknown to whoever lacks the keys. It
-// chooses the cost of the hash that an unknown address is made to pay. The
-// oldest MAC key decides, even when it has expired, since a change at the
-// arrival of another one would give unknown addresses away; taking the oldest
-// out does change it.
-func (k *Keyring) PickFraction(address string) float64 {
-	sum := sumString(k.picks.pick, address)
+// DecoyFraction maps an address to a number in [0, 1), evenly over addresses,
+// always the same for one address and unknown to whoever lacks the decoy key. It
+// chooses the cost of the hash that an unknown address is made to pay. The key
+// does not rotate: a change would give unknown addresses away.
+func (k *Keyring) DecoyFraction(address string) float64 {
+	sum := sumString(k.decoy, address)
 	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53)
 }

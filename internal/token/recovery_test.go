@@ -55,8 +55,8 @@ func TestRecoveryFormat(t *testing.T) {
 	if got := hex.EncodeToString(token.HashRecoveryID(id)); got != goldenRecoveryHash {
 		t.Errorf("got the hash %s, want %s", got, goldenRecoveryHash)
 	}
-	if got := ring.PickFraction("a@example.org"); got != goldenPick {
-		t.Errorf("got the fraction %v, want %v", got, goldenPick)
+	if got := ring.DecoyFraction("a@example.org"); got != goldenDecoy {
+		t.Errorf("got the fraction %v, want %v", got, goldenDecoy)
 	}
 }
 
@@ -93,13 +93,13 @@ func TestValidRecoveryID(t *testing.T) {
 	}
 }
 
-func TestPickFraction(t *testing.T) {
+func TestDecoyFraction(t *testing.T) {
 	t.Parallel()
 	ring := newRing(t)
 	const n, buckets = 4000, 8
 	var count [buckets]int
 	for i := range n {
-		f := ring.PickFraction(uuid.UUID{byte(i), byte(i >> 8)}.String())
+		f := ring.DecoyFraction(uuid.UUID{byte(i), byte(i >> 8)}.String())
 		if f < 0 || f >= 1 {
 			t.Fatalf("%v is not in [0, 1)", f)
 		}

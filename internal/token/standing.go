@@ -28,7 +28,7 @@ const (
 	Next    State = "next"    // published and accepted, not used for anything new yet
 	Active  State = "active"  // used for what is new; one of each purpose
 	Retired State = "retired" // accepted until the last that was made with it has expired
-	Expired State = "expired" // accepted no more; the oldest MAC key still picks
+	Expired State = "expired" // accepted no more
 )
 
 // Standing is a key and what it is used for.
@@ -37,8 +37,6 @@ type Standing struct {
 	State State
 	// Until is when it expires; zero as long as no later key is there.
 	Until time.Time
-	// Picks: Keyring.PickFraction uses it, in whatever state it is.
-	Picks bool
 }
 
 // Standings says what each key is used for at a time, the latest first. It
@@ -48,11 +46,10 @@ type Standing struct {
 // is. Keys of other purposes are left out: a later version may have stored them.
 func Standings(keys []Key, now time.Time, l Lives) []Standing {
 	var all []Standing
-	for _, p := range []Purpose{Sign, MAC} {
+	for _, p := range Purposes {
 		var of []Standing
-		oldest := -1
 		for _, key := range keys {
-			if key.Purpose != p {
+			if key.Purpose != p.Purpose {
 				continue
 			}
 			of = append(of, Standing{Key: key, State: Next})
@@ -65,11 +62,8 @@ func Standings(keys []Key, now time.Time, l Lives) []Standing {
 			if !of[i].ActiveAt.After(now) {
 				active = i
 			}
-			if p == MAC && (oldest < 0 || older(of[i].Key, of[oldest].Key)) {
-				oldest = i
-			}
 			if i+1 < len(of) {
-				of[i].Until = of[i+1].ActiveAt.Add(l.of(p))
+				of[i].Until = of[i+1].ActiveAt.Add(l.of(p.Purpose))
 			}
 		}
 		for i := range of {
@@ -81,14 +75,9 @@ func Standings(keys []Key, now time.Time, l Lives) []Standing {
 			case i < active:
 				of[i].State = Expired
 			}
-			of[i].Picks = i == oldest
 		}
 		slices.Reverse(of)
 		all = append(all, of...)
 	}
 	return all
-}
-
-func older(a, b Key) bool {
-	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) < 0
 }
