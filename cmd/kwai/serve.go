@@ -153,7 +153,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	}
 	buses := map[string]*bus.Bus{auth.SubscriberMail: bus.New(db, mails, log)}
 	buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
-	rules.Published = func(subscriber string) {
+	db.Published = func(subscriber string) {
 		if b := buses[subscriber]; b != nil { // another server may tell it
 			b.Wake()
 		}

@@ -78,9 +78,6 @@ type Service struct {
 	Settings  Settings
 	Log       *slog.Logger
 	Name      string // of this server, as the holder of leases; "" for one of its own
-	// Published is called after an event for that subscriber has been committed,
-	// to have it delivered at once; nil leaves it to the next look.
-	Published func(subscriber string)
 	// Changed is called after a command's change has been committed; it may be nil.
 	Changed func(Change)
 

@@ -63,15 +63,6 @@ func (s *Service) event(tx *store.Tx, kind, userID, sessionID string) store.Even
 	return store.Event{ID: nextID(tx), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
 }
 
-// published says that events of a kind have been committed.
-func (s *Service) published(kind string) {
-	if s.Published != nil {
-		for _, name := range s.subscribers(kind) {
-			s.Published(name)
-		}
-	}
-}
-
 // subscribers are those to be told of such an event.
 func (s *Service) subscribers(kind string) []string {
 	var names []string

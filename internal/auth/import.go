@@ -126,9 +126,6 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 		}
 		return nil
 	})
-	if err == nil {
-		s.published(EventInvitation)
-	}
 	return became, differs, err
 }
 

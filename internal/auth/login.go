@@ -43,10 +43,6 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 		}
 		return Tokens{}, ErrCredentials
 	}
-	s.published(EventOpened)
-	if why.kind != "" {
-		s.published(why.kind)
-	}
 	return s.tokens(ctx, session, session.CreatedAt)
 }
 

@@ -48,8 +48,5 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 		}
 		return s.tell(ctx, tx, told{kind: EventEnded, user: user.ID, session: id.String()})
 	})
-	if err == nil {
-		s.published(EventEnded)
-	}
 	return err
 }

@@ -20,9 +20,6 @@ func (s *Service) ChangePassword(ctx context.Context, caller Caller, current, ch
 		how = refused
 	}
 	s.counts.count(changes, how)
-	if err == nil {
-		s.published(EventPasswordChanged)
-	}
 	return err
 }
 

@@ -61,9 +61,8 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 	if some, err := s.Store.Read(ctx).RecoveryRequested(); err != nil || !some {
 		return 0, err
 	}
-	published := 0
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		taken, published = 0, 0
+		taken = 0
 		// One replica at a time: PostgreSQL would let two wait for each
 		// other's rows.
 		if err := tx.Serialize("recovery requests"); err != nil {
@@ -93,17 +92,10 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 			if err != nil {
 				return err
 			}
-			published++
 		}
 		return nil
 	})
-	if err != nil {
-		return taken, err
-	}
-	if published > 0 {
-		s.published(EventRecovery)
-	}
-	return taken, nil
+	return taken, err
 }
 
 // manyRecoveries says that an account has had enough recoveries for now. Nobody

@@ -89,7 +89,6 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	if ended {
 		how = replayed
 		s.Log.Warn("a replaced refresh token came back: its session was ended", "user", session.UserID, "session", id)
-		s.published(EventReplay)
 	}
 	return Tokens{}, how, ErrRefresh
 }

@@ -44,9 +44,6 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 			err = why
 		}
 	}
-	if err == nil {
-		s.published(EventPasswordChanged)
-	}
 	return err
 }
 

@@ -43,9 +43,6 @@ func (s *Service) EndUserSession(ctx context.Context, id string) error {
 		}
 		return nil
 	})
-	if err == nil {
-		s.published(EventEnded)
-	}
 	return s.changed(Change{User: store.User{Profile: store.Profile{ID: session.UserID}}, Sessions: 1}, err)
 }
 
@@ -82,7 +79,6 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 			return err
 		}
 		change.Sessions += ended
-		s.published(EventEnded)
 	}
 	return s.changed(change, nil)
 }

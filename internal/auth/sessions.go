@@ -38,9 +38,6 @@ func (s *Service) EndSession(ctx context.Context, caller Caller, id string) (err
 		}
 		return s.tell(ctx, tx, told{kind: EventEnded, reason: reason, user: caller.ID, session: id})
 	})
-	if err == nil {
-		s.published(EventEnded)
-	}
 	return err
 }
 
@@ -61,7 +58,6 @@ func (s *Service) EndOtherSessions(ctx context.Context, caller Caller) (err erro
 		if err != nil {
 			return err
 		}
-		s.published(EventEnded)
 	}
 	return nil
 }

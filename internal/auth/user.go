@@ -54,7 +54,6 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 	if err != nil {
 		return "", err
 	}
-	s.published(EventInvitation)
 	return user.ID, nil
 }
 
@@ -77,9 +76,6 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 		}
 		return s.tell(ctx, tx, told{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
-	if err == nil {
-		s.published(EventInvitation)
-	}
 	return user, err
 }
 
@@ -258,9 +254,6 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		}
 		return s.tell(ctx, tx, told{kind: EventRevoked, reason: ByCommand, user: user.ID})
 	})
-	if err == nil {
-		s.published(EventRevoked)
-	}
 	return s.changed(change, err)
 }
 
@@ -279,9 +272,6 @@ func (s *Service) Enact(ctx context.Context, email string) error {
 		}
 		return s.tell(ctx, tx, told{kind: EventEnacted, reason: ByCommand, user: user.ID})
 	})
-	if err == nil {
-		s.published(EventEnacted)
-	}
 	return s.changed(change, err)
 }
 
@@ -332,9 +322,6 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		}
 		return s.passwordChanged(ctx, tx, user, "", ByCommand)
 	})
-	if err == nil {
-		s.published(EventPasswordChanged)
-	}
 	return s.changed(change, err)
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"slices"
 	"time"
 )
 
@@ -53,6 +54,9 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 	_, err := tx.exec(`INSERT INTO events (id, type, user_id, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
 		e.ID, e.Type, e.UserID, text(e.SessionID), micros(e.CreatedAt), micros(e.ExpiresAt))
 	for _, name := range subscribers {
+		if !slices.Contains(tx.subscribers, name) {
+			tx.subscribers = append(tx.subscribers, name)
+		}
 		if err == nil {
 			_, err = tx.exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position)
 				SELECT $1, $2, 0, $3, '', COALESCE(MAX(position), 0) + 1 FROM deliveries WHERE subscriber = $2`,

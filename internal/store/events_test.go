@@ -245,3 +245,35 @@ func TestUnsubscribe(t *testing.T) {
 		}
 	})
 }
+
+// Who is published to is called once the commit is durable, and only then.
+func TestCommitTellsWhomSomethingIsPublishedTo(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		var called []string
+		s.Published = func(subscriber string) {
+			if n, err := s.Read(t.Context()).Text(`SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || n != "2" {
+				t.Errorf("at the call there are %s events (%v)", n, err)
+			}
+			called = append(called, subscriber)
+		}
+		publish := func(tx *store.Tx) error {
+			for _, id := range []string{"1", "2"} {
+				if err := tx.Publish(store.Event{ID: id, Type: "t", CreatedAt: tx.Now, ExpiresAt: tx.Now}, "a", "b"); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		failure := errors.New("failure")
+		err := s.InTx(t.Context(), func(tx *store.Tx) error { return errors.Join(publish(tx), failure) })
+		if !errors.Is(err, failure) || called != nil {
+			t.Errorf("undone with %v, it called %q", err, called)
+		}
+		check(t, s.InTx(t.Context(), publish))
+		check(t, s.InTx(t.Context(), nothing))
+		if diff := cmp.Diff([]string{"a", "b"}, called); diff != "" {
+			t.Errorf("called (-want +got):\n%s", diff)
+		}
+	})
+}

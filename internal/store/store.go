@@ -94,6 +94,11 @@ type Store struct {
 	timeout time.Duration // of a read; 0: none
 	now     func() time.Time
 	metrics *metrics
+
+	// Published, set before the first use, is called after a commit for each
+	// subscriber to whom something was published in it, to have it delivered at
+	// once; nil leaves it to the next look.
+	Published func(subscriber string)
 }
 
 // querier runs statements that return rows, and calls each with them.
@@ -162,9 +167,18 @@ func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (s *Store) run(ctx context.Context, one bool, fn func(*Tx) error) error {
-	err := s.inTx(ctx, one, fn)
+	var committed *Tx // the last try
+	err := s.inTx(ctx, one, func(tx *Tx) error {
+		committed = tx
+		return fn(tx)
+	})
 	if err == nil {
 		s.metrics.transactions.Inc()
+		if s.Published != nil {
+			for _, subscriber := range committed.subscribers {
+				s.Published(subscriber)
+			}
+		}
 	}
 	return s.wrap(err)
 }
@@ -207,7 +221,8 @@ type Tx struct {
 	by  executor
 	one bool // it is a single statement
 
-	next *atomic.Uint32 // see Next
+	next        *atomic.Uint32 // see Next
+	subscribers []string       // to whom something is published
 
 	mu     sync.Mutex // held while a statement runs
 	ended  bool       // no statement may run any more
