@@ -60,7 +60,7 @@ func TestRulesFollowTheSettings(t *testing.T) {
 func TestSettingsReachTheSite(t *testing.T) {
 	t.Parallel()
 	const club = "https://club.example.org"
-	s := start(t, storetest.SQLite(t), "--public-url="+publicURL, "--cors-origins="+club, "--trusted-proxies=127.0.0.1", "--proxy-header=forwarded",
+	s := start(t, storetest.SQLite(t), "--public-url="+publicURL, "--cors-origins="+club+"/, https://Bücher.example:443,capacitor://localhost", "--trusted-proxies=127.0.0.1", "--proxy-header=forwarded",
 		"--limit-free=1", "--limit-first-wait=1h", "--access-life=10m")
 	id := s.user("ann@example.org", good)
 	send := func(method, path, form string, headers http.Header) answer {
@@ -75,7 +75,9 @@ func TestSettingsReachTheSite(t *testing.T) {
 		}
 		return s.do(r)
 	}
-	for origin, want := range map[string]string{club: club, "https://evil.example": "", publicURL: ""} {
+	for origin, want := range map[string]string{
+		club: club, "https://xn--bcher-kva.example": "https://xn--bcher-kva.example", "capacitor://localhost": "capacitor://localhost", "https://evil.example": "", publicURL: "",
+	} {
 		if got := send("GET", "/openapi.yaml", "", http.Header{"Origin": {origin}}).Header.Get("Access-Control-Allow-Origin"); got != want {
 			t.Errorf("Access-Control-Allow-Origin for %s is %q, want %q", origin, got, want)
 		}
