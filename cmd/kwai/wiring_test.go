@@ -134,7 +134,7 @@ func TestTheIssuerIsInPunycode(t *testing.T) {
 		if !strings.Contains(mail.Text, want+"/reset?uuid=") || mail.From != "noreply@xn--bcher-kva.example" || strings.Contains(string(mail.Raw), "ü") || strings.Contains(string(mail.Raw), "%C3") {
 			t.Errorf("%s: the mail is %s", typed, mail.Raw)
 		}
-		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/recover", strings.NewReader("email=nobody%40example.org"))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/recover", strings.NewReader("email=nobody%40example.org"))
 		if err != nil {
 			t.Fatal(err)
 		}
