@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -186,12 +187,11 @@ func (n *NATS) explainConnection(err error) error {
 	}
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	remote, ok := errors.AsType[*net.OpError](err)
-	silent := ok && remote.Op == "read" && remote.Timeout()
+	// Until our patience is over, or its own.
+	silent := ok && remote.Op == "read" || errors.Is(err, io.EOF)
 	alert := ok && remote.Op == "remote error" || strings.Contains(text, "closed by remote after tls handshake") // as crypto/tls and nats.go say it
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch {
-	case silent && !n.setting.handshakeFirst:
-		return fmt.Errorf("NATS takes the connection and says nothing: if it waits for TLS (its handshake_first), add handshake_first=true to the setting: %w", err)
 	case noTLS && n.setting.handshakeFirst:
 		return fmt.Errorf("%w: NATS has no TLS here, or doesn't begin with it: leave handshake_first out", ErrRefused)
 	case errors.Is(err, nats.ErrSecureConnWanted), noTLS:
@@ -200,6 +200,8 @@ func (n *NATS) explainConnection(err error) error {
 		return fmt.Errorf("%w: the certificate of NATS is not trusted (ca=FILE names its authority): %w", ErrRefused, err)
 	case alert:
 		return fmt.Errorf("%w: NATS ended the TLS handshake (cert=FILE&key=FILE is for one that asks for certificates): %w", ErrRefused, err)
+	case silent && !n.setting.handshakeFirst:
+		return fmt.Errorf("NATS takes the connection and says nothing: if it waits for TLS (its handshake_first), add handshake_first=true to the setting: %w", err)
 	}
 	return err
 }
