@@ -296,6 +296,22 @@ func TestPlainHTTPWhereItIsAllowed(t *testing.T) {
 	})
 }
 
+// An issuer as it is shown, not as tokens have it, is told of at the start.
+func TestReadyTellsOfAnIssuerThatIsNotInPunycode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKey("a")
+		v := newServer(t, publishAs("https://xn--bcher-kva.example", k)).verifier()
+		v.Issuer = "https://bücher.example"
+		if err := v.Ready(t.Context()); !errors.Is(err, verify.ErrInvalid) || !strings.Contains(err.Error(), "in punycode (xn--…)") {
+			t.Errorf("Ready says %v", err)
+		}
+		if _, err := v.Verify(k.tokenOf(t, "https://xn--bcher-kva.example")); !errors.Is(err, verify.ErrInvalid) {
+			t.Errorf("Verify says %v", err)
+		}
+	})
+}
+
 // TestOverTLS, with a server on a real socket.
 func TestOverTLS(t *testing.T) {
 	t.Parallel()

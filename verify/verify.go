@@ -62,6 +62,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 	// Unlike encoding/json it refuses repeated members and compares names
@@ -104,8 +105,9 @@ func invalid(why string) error { return fmt.Errorf("%w: %s", ErrInvalid, why) }
 // many goroutines at once. Don't copy it, nor change its fields, after its
 // first use; it needs no end.
 type Verifier struct {
-	// Issuer is the server's public URL, exactly as its tokens' "iss" has it.
-	// Empty refuses every token.
+	// Issuer is the server's public URL, exactly as its tokens' "iss" has it: in
+	// lower case, a host of other than ASCII letters in punycode (xn--…). Empty
+	// refuses every token.
 	Issuer string
 	// Server is the URL at which this program reaches the server, such as
 	// http://kwai.auth.svc:8080 inside a cluster. Empty: at Issuer. Where something
@@ -198,6 +200,9 @@ func (v *Verifier) Ready(ctx context.Context) error {
 func (v *Verifier) configured() error {
 	if v.Issuer == "" || v.Audience == "" {
 		return invalid("the verifier has no issuer or no audience to compare with")
+	}
+	if strings.ContainsFunc(v.Issuer, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return invalid("the verifier's issuer isn't as tokens have it: write its host in punycode (xn--…) and percent-encode its path, as the issuer in the server's /.well-known/jwks.json")
 	}
 	return nil
 }

@@ -120,19 +120,20 @@ func TestVerifierRefuses(t *testing.T) {
 		want  string // the outcome, or part of the error
 		spoil func(*verify.Verifier)
 	}{
-		"zero":              {"no issuer or no audience", func(v *verify.Verifier) { *v = verify.Verifier{} }},
-		"no issuer":         {"no issuer or no audience", func(v *verify.Verifier) { v.Issuer = "" }},
-		"no audience":       {"no issuer or no audience", func(v *verify.Verifier) { v.Audience = "" }},
-		"no keys":           {"unknown key", func(v *verify.Verifier) { v.Keys.Keys = []jose.JSONWebKey{} }},
-		"an id twice":       {"unknown key", func(v *verify.Verifier) { twice(v, v.Keys.Keys[1]) }},
-		"a key twice":       {"valid", func(v *verify.Verifier) { twice(v, v.Keys.Keys[0]) }},
-		"another issuer":    {"another issuer", func(v *verify.Verifier) { v.Issuer = "https://other.example" }},
-		"another audience":  {"another audience", func(v *verify.Verifier) { v.Audience = "other" }},
-		"a fraction before": {"valid", func(v *verify.Verifier) { at(v, time.Hour-1) }},
-		"the end":           {"expired", func(v *verify.Verifier) { at(v, time.Hour) }},
-		"a minute early":    {"valid", func(v *verify.Verifier) { at(v, -time.Minute) }},
-		"earlier still":     {"in the future", func(v *verify.Verifier) { at(v, -time.Minute-1) }},
-		"today's clock":     {clock(v.Now), func(v *verify.Verifier) { v.Now = nil }},
+		"zero":                {"no issuer or no audience", func(v *verify.Verifier) { *v = verify.Verifier{} }},
+		"no issuer":           {"no issuer or no audience", func(v *verify.Verifier) { v.Issuer = "" }},
+		"no audience":         {"no issuer or no audience", func(v *verify.Verifier) { v.Audience = "" }},
+		"no keys":             {"unknown key", func(v *verify.Verifier) { v.Keys.Keys = []jose.JSONWebKey{} }},
+		"an id twice":         {"unknown key", func(v *verify.Verifier) { twice(v, v.Keys.Keys[1]) }},
+		"a key twice":         {"valid", func(v *verify.Verifier) { twice(v, v.Keys.Keys[0]) }},
+		"another issuer":      {"another issuer", func(v *verify.Verifier) { v.Issuer = "https://other.example" }},
+		"an issuer's letters": {"in punycode (xn--…)", func(v *verify.Verifier) { v.Issuer = "https://bücher.example" }},
+		"another audience":    {"another audience", func(v *verify.Verifier) { v.Audience = "other" }},
+		"a fraction before":   {"valid", func(v *verify.Verifier) { at(v, time.Hour-1) }},
+		"the end":             {"expired", func(v *verify.Verifier) { at(v, time.Hour) }},
+		"a minute early":      {"valid", func(v *verify.Verifier) { at(v, -time.Minute) }},
+		"earlier still":       {"in the future", func(v *verify.Verifier) { at(v, -time.Minute-1) }},
+		"today's clock":       {clock(v.Now), func(v *verify.Verifier) { v.Now = nil }},
 	} {
 		verifier := v.verifier()
 		test.spoil(verifier)

@@ -19,7 +19,6 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
-	"golang.org/x/net/idna"
 
 	"kwai/internal/auth"
 	"kwai/internal/password"
@@ -204,28 +203,19 @@ func (s *Settings) finish() error {
 	if _, err := s.proxies(); err != nil {
 		return err
 	}
-	for _, o := range s.CORSOrigins {
-		if u, err := url.Parse(o); err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != o {
-			return &usageError{"--cors-origins", fmt.Errorf("%q is not an origin such as https://club.example.org", o)}
-		}
+	var err error
+	if s.CORSOrigins, err = originsOf(s.CORSOrigins); err != nil {
+		return err
 	}
 	if s.PublicURL != "" {
-		u, err := url.Parse(s.PublicURL)
-		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-			return &usageError{"--public-url", fmt.Errorf("%q is not a URL such as https://auth.example.org", s.PublicURL)}
+		if s.publicURL, err = publicURLOf(s.PublicURL); err != nil {
+			return err
 		}
-		u.Path = strings.TrimRight(u.Path, "/")
-		u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPorts[u.Scheme]) // as browsers write an Origin
-		s.publicURL = u
 	}
 	if s.SiteURL != "" {
-		u, err := url.Parse(s.SiteURL)
-		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
-			return &usageError{"--site-url", fmt.Errorf("%q is not a URL such as https://club.example.org", s.SiteURL)}
-		}
-		host, err := idna.Lookup.ToASCII(u.Hostname()) // or links would have it percent-encoded
-		if err == nil && host != u.Hostname() {
-			u.Host = strings.Replace(u.Host, u.Hostname(), host, 1)
+		u, err := webURL(s.SiteURL)
+		if err != nil {
+			return &usageError{"--site-url", fmt.Errorf("%q is not a URL such as https://club.example.org: %w", s.SiteURL, err)}
 		}
 		s.SiteURL = u.String()
 	}
@@ -285,8 +275,6 @@ func fromFile(flag string, value *string) error {
 	}
 	return nil
 }
-
-var defaultPorts = map[string]string{"http": ":80", "https": ":443"}
 
 func (s *Settings) hashing() password.Params {
 	return password.Params{MemoryKiB: s.HashMemory, Time: s.HashTime, Threads: s.HashThreads}

@@ -57,7 +57,10 @@ func TestConfigShowsWhatIsUsed(t *testing.T) {
 		"--listen=0.0.0.0:80":               "public-url= mail-from= service-name=",
 		"--tls-cert=c --tls-key=k":          "public-url=https://127.0.0.1:8080 tls-cert=c",
 		"--public-url=https://A.example/":   "public-url=https://a.example mail-from=noreply@a.example service-name=a.example",
-		"--mail-from=a@b --service-name=Us": "mail-from=a@b service-name=Us",
+		"--public-url=http://[2001:DB8::1]": "public-url=http://[2001:db8::1] mail-from=noreply@localhost.localdomain service-name=2001:db8::1",
+		"--public-url=http://192.168.1.5":   "mail-from=noreply@localhost.localdomain service-name=192.168.1.5",
+		"--public-url=https://Bücher.example --cors-origins=https://Bücher.example/,tauri://localhost": "public-url=https://xn--bcher-kva.example mail-from=noreply@xn--bcher-kva.example service-name=xn--bcher-kva.example cors-origins=https://xn--bcher-kva.example,tauri://localhost",
+		"--mail-from=a@b --service-name=Us":                                      "mail-from=a@b service-name=Us",
 		"--database=postgres://kwai@db/kwai --trusted-proxies=10.0.0.2,10.0.0.3": "database=postgres://kwai@db/kwai master-key-file= trusted-proxies=10.0.0.2,10.0.0.3",
 	} {
 		_, settings := show(t, strings.Fields(flags)...)

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"net/url"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,7 +59,8 @@ const (
 // metrics is a server for those who watch this one: Prometheus' metrics, and
 // Go's profiles. It listens apart from the other, for it tells what users must
 // not see; and a profile has no time-out, since it takes as long as was asked.
-func metrics(registry *prometheus.Registry) *http.Server {
+// listen is the setting.
+func metrics(registry *prometheus.Registry, listen string) *http.Server {
 	scrape := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		// What can be told is told.
 		ErrorHandling:       promhttp.ContinueOnError,
@@ -72,6 +77,11 @@ func metrics(registry *prometheus.Registry) *http.Server {
 	mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+			if !isWatched(r.Host, listen, local) {
+				http.Error(w, fmt.Sprintf("%q is not what kwai serves its metrics on: ask for %s or localhost, or name the host in --metrics-listen.", r.Host, local), http.StatusMisdirectedRequest)
+				return
+			}
 			var deadline time.Time // also if the last answer had one
 			if _, pattern := mux.Handler(r); pattern == "GET /metrics" {
 				deadline = time.Now().Add(scrapeWrite)
@@ -85,13 +95,30 @@ func metrics(registry *prometheus.Registry) *http.Server {
 	}
 }
 
+// isWatched says whether a Host, with a port or without, is this machine, the host
+// listened on, or the address that the connection came in on. Any other name may
+// be one that leads here by DNS rebinding, so that a page of another site could
+// read all this through the browser of somebody within.
+func isWatched(host, listen string, local net.Addr) bool {
+	host = hostOf(host)
+	if isLoopback(host) || host != "" && strings.EqualFold(host, hostOf(listen)) {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	own, ok := local.(*net.TCPAddr)
+	return err == nil && ok && ip.Unmap().WithZone("") == own.AddrPort().Addr().Unmap().WithZone("")
+}
+
+// hostOf is a host without its port.
+func hostOf(hostPort string) string { return (&url.URL{Host: hostPort}).Hostname() }
+
 // serveMetrics serves them until stop is called.
 func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry, log *slog.Logger) (stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, &usageError{"--metrics-listen", err}
 	}
-	server := metrics(registry)
+	server := metrics(registry, address)
 	watchers := bound(listener, maxWatchers, log)
 	server.ConnState = watchers.follow
 	go func() { _ = server.Serve(watchers) }()

@@ -503,11 +503,91 @@ func TestFloodsOfScrapesAreBounded(t *testing.T) {
 				return
 			}
 			t.Cleanup(func() { conn.Close() }) // it reads nothing until then
-			fmt.Fprint(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+			fmt.Fprint(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		})
 	}
 	all.Wait()
 	s.awaitSamples(map[string]float64{"kwai_database_up": 1})
+}
+
+// A name that merely leads to this machine (DNS rebinding) shows nothing: neither
+// metrics nor profiles, nor what isn't there.
+func TestMetricsAreServedToOwnNamesOnly(t *testing.T) {
+	t.Parallel()
+	for listen, hosts := range map[string]map[string]bool{
+		"127.0.0.1": {
+			"": true, "localhost": true, "LOCALHOST:1": true, "127.0.0.1": true, "127.9.9.9:80": true, "[::1]:9090": true,
+			"evil.example": false, "evil.example:9090": false, "127.0.0.1.evil.example": false, "localhost.evil.example": false,
+			"192.0.2.1": false, "[2001:db8::1]:80": false, "0.0.0.0": false, "[::]": false, "2130706433": false, "0x7f.1": false,
+			"127.0.0.1@evil.example": false, "evil.example#localhost": false,
+		},
+		// The address that the connection came in on is tried below it.
+		"":          {"": true, "localhost": true, "evil.example": false, "192.0.2.1": false, "[::ffff:127.0.0.1]": true},
+		"localhost": {"": true, "localhost": true, "evil.example": false},
+	} {
+		s := start(t, storetest.SQLite(t), "--metrics-listen="+listen+":0")
+		_, port, _ := net.SplitHostPort(metricsAddress.FindStringSubmatch(s.log.String())[1])
+		for host, served := range hosts {
+			for path, status := range map[string]int{"/metrics": 200, "/debug/pprof/": 200, "/debug/pprof/heap?debug=1": 200, "/debug/pprof/cmdline": 404, "//metrics": 404, "/": 404} {
+				if path == "//metrics" && served {
+					continue // ServeMux's own business
+				}
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+port+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.Host = host; host == "" {
+					r.Host = "127.0.0.1:" + port
+				}
+				res, err := http.DefaultTransport.RoundTrip(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, _ := io.ReadAll(res.Body)
+				res.Body.Close()
+				if !served {
+					status = http.StatusMisdirectedRequest
+				}
+				if res.StatusCode != status {
+					t.Errorf("listening on %q, asked for %s at %q: %s, want %d", listen, path, host, res.Status, status)
+				}
+				if !served && (strings.Count(string(text), "\n") != 1 || !strings.Contains(string(text), "--metrics-listen")) {
+					t.Errorf("it doesn't say what to do: %s", text)
+				}
+			}
+		}
+	}
+}
+
+// Beyond loopback, the name listened on and the address of the connection are its
+// own names, too.
+func TestOwnNamesOfMetrics(t *testing.T) {
+	t.Parallel()
+	own := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 9090} // as 4-in-6
+	link := &net.TCPAddr{IP: net.ParseIP("fe80::7"), Zone: "eth0", Port: 9090}
+	for _, tt := range []struct {
+		host, listen string
+		local        net.Addr
+		want         bool
+	}{
+		{"192.0.2.7:9090", ":9090", own, true},
+		{"192.0.2.7", "0.0.0.0:9090", own, true},
+		{"[::ffff:192.0.2.7]:9090", ":9090", own, true},
+		{"192.0.2.8:9090", ":9090", own, false},
+		{"[fe80::7]:9090", "[::]:9090", link, true},
+		{"[fe80::8]:9090", "[::]:9090", link, false},
+		{"kwai:9090", "kwai:9090", own, true},
+		{"KWAI", "kwai:9090", own, true},
+		{"kwai.evil.example", "kwai:9090", own, false},
+		{"", ":9090", own, false},
+		{":9090", ":9090", own, false},
+		{"kwai", ":9090", own, false},
+		{"kwai", ":9090", nil, false},
+	} {
+		if got := isWatched(tt.host, tt.listen, tt.local); got != tt.want {
+			t.Errorf("%q, listening on %q at %v: %v", tt.host, tt.listen, tt.local, got)
+		}
+	}
 }
 
 // What docs/operating.md and deploy/alerts.yaml say of metrics is so, and

@@ -16,7 +16,7 @@ var (
 		"sslmode": true, "sslrootcert": true, "sslcert": true, "sslkey": true, "sslnegotiation": true, "channel_binding": true,
 		"connect_timeout": true, "application_name": true, "search_path": true, "target_session_attrs": true,
 		"host": true, "port": true, "user": true, "dbname": true,
-		"credentials": true, "ca": true, "cert": true, "key": true, "stream": true, "replicas": true,
+		"credentials": true, "ca": true, "cert": true, "key": true, "handshake_first": true, "stream": true, "replicas": true, "max_bytes": true,
 	}
 	oneValue = regexp.MustCompile(`^[A-Za-z0-9._~/:,%+-]*$`)
 	hostList = regexp.MustCompile(`^` + aHost + `(,` + aHost + `)*$`)

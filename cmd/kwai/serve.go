@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,6 +135,9 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	}
 	if s.SMTP != "" && s.PublicURL == "" {
 		log.Warn("no public URL is set (--public-url): links in mails lead to this machine only", "public_url", s.publicURL.String())
+	}
+	if s.SMTP != "" && s.MailFrom == "" && s.PublicURL != "" && mailDomain(s.publicURL.Hostname()) == noDomain {
+		log.Warn("the public URL has no domain for a sender, and none is set (--mail-from): mail servers may refuse mails", "sender", "noreply@"+noDomain)
 	}
 	if s.Limits == "off" {
 		log.Warn("--limits is off: nothing is throttled")
@@ -279,7 +284,7 @@ func newServer(handler http.Handler, idle time.Duration, log *slog.Logger) *http
 
 // sender is what takes mails away.
 func (s *Settings) sender() (mail.Sender, error) {
-	o := mail.Options{From: s.MailFrom, Domain: s.publicURL.Hostname()}
+	o := mail.Options{From: s.MailFrom, Domain: strings.TrimSuffix(s.publicURL.Hostname(), ".")}
 	if o.From == "" {
 		o.From = "noreply@" + mailDomain(s.publicURL.Hostname())
 		o.Domain = ""
@@ -298,10 +303,15 @@ func (s *Settings) sender() (mail.Sender, error) {
 	return files, nil
 }
 
-// mailDomain is the domain of mails where none is set.
+// noDomain stands for a domain where the public URL has none.
+const noDomain = "localhost.localdomain"
+
+// mailDomain is the domain of mails where none is set. An address is none: mail
+// servers hardly take a sender at one.
 func mailDomain(host string) string {
-	if isLoopback(host) {
-		return "localhost.localdomain"
+	host = strings.TrimSuffix(host, ".")
+	if _, err := netip.ParseAddr(host); err == nil || isLoopback(host) {
+		return noDomain
 	}
 	return host
 }

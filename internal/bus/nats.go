@@ -81,8 +81,8 @@ type NATSOptions struct {
 //	nats://[USER:PASSWORD@ or TOKEN@]HOST:PORT[,HOST:PORT…][?PARAMETERS]
 //
 // or the same with tls://. The parameters are credentials=FILE, ca=FILE,
-// cert=FILE and key=FILE, stream=NAME and replicas=N. Its errors hold nothing
-// secret. It connects to nobody.
+// cert=FILE and key=FILE, handshake_first=true, stream=NAME, replicas=N and
+// max_bytes=N. Its errors hold nothing secret. It connects to nobody.
 func NewNATS(setting string, o NATSOptions) (*NATS, error) {
 	parsed, err := parseNATS(setting)
 	if err != nil {
@@ -229,7 +229,7 @@ func (n *NATS) complain(err error) {
 func (n *NATS) stay(options []nats.Option) {
 	for {
 		if conn, err := nats.Connect(n.Servers(), options...); err != nil {
-			err = explainConnection(err)
+			err = n.explainConnection(err)
 			n.setLink(nil, err)
 			n.failed(err)
 		} else {

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
 	"kwai/internal/bus"
@@ -82,8 +83,8 @@ func (a *authority) issue(name string, c *x509.Certificate) tls.Certificate {
 }
 
 // credentials has a server trust an operator and returns a file of one user
-// of its only account with JetStream.
-func credentials(t *testing.T, o *server.Options) (file string) {
+// of its only account with JetStream, which may have other limits.
+func credentials(t *testing.T, o *server.Options, limit ...func(*jwt.JetStreamLimits)) (file string) {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -107,6 +108,9 @@ func credentials(t *testing.T, o *server.Options) (file string) {
 	must(err)
 	claims := jwt.NewAccountClaims(accountID)
 	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: -1, MemoryStorage: -1, Streams: -1, Consumer: -1}
+	for _, l := range limit {
+		l(&claims.Limits.JetStreamLimits)
+	}
 	encoded, err := claims.Encode(operator)
 	must(err)
 	resolver := &server.MemAccResolver{}
@@ -156,6 +160,10 @@ func TestNATSSettingsThatCannotBe(t *testing.T) {
 		"nats://host?stream=a.b":                     "stream must be",
 		"nats://host?replicas=6":                     "from 1 to 5",
 		"nats://host?replicas=x":                     "from 1 to 5",
+		"nats://host?handshake_first=yes":            "handshake_first must be true",
+		"nats://host?max_bytes=1GB":                  "max_bytes must be a number of bytes, 1048576 at least",
+		"nats://host?max_bytes=1024":                 "max_bytes must be",
+		"nats://host?max_bytes=-1":                   "max_bytes must be",
 		"nats://host?cert=" + file:                   "cert and key need each other",
 		"nats://host?cert=" + file + "&key=x":        "cert, key: ",
 		"nats://host?ca=missing":                     "ca: open missing: no such file",
@@ -186,6 +194,7 @@ func TestNATSServersAreToldWithoutSecrets(t *testing.T) {
 	for setting, want := range map[string]string{
 		"nats://u:unspoken@a.example.org,b.example.org:4333": "nats://a.example.org:4222,nats://b.example.org:4333",
 		"tls://unspoken@a.example.org,tls://[::1]:1/":        "tls://a.example.org:4222,tls://[::1]:1",
+		"tls://Bücher.example,a_b,NATS":                      "tls://xn--bcher-kva.example:4222,tls://a_b:4222,tls://NATS:4222",
 	} {
 		if n, _ := newNATS(t, setting); n.Servers() != want {
 			t.Errorf("%q is told as %q", setting, n.Servers())
@@ -203,6 +212,7 @@ func TestNATSLogsIn(t *testing.T) {
 	withTLS := func(o *server.Options) {
 		o.TLS, o.TLSConfig = true, &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}
 	}
+	withTLSFirst := func(o *server.Options) { withTLS(o); o.TLSHandshakeFirst = true }
 	withClients := func(o *server.Options) {
 		withTLS(o)
 		o.TLSVerify, o.TLSConfig.ClientAuth = true, tls.RequireAndVerifyClientCert
@@ -232,6 +242,10 @@ func TestNATSLogsIn(t *testing.T) {
 		{"other credentials", trust, "nats://$?credentials=" + wrong, "authorization violation"},
 		{"TLS", withTLS, "nats://$?ca=" + ca.file("ca.pem"), ""},
 		{"TLS with a password", func(o *server.Options) { withTLS(o); o.Authorization = "unspoken" }, "tls://unspoken@$?ca=" + ca.file("ca.pem"), ""},
+		{"TLS first", withTLSFirst, "tls://$?handshake_first=true&ca=" + ca.file("ca.pem"), ""},
+		{"TLS first, or else not", func(o *server.Options) { withTLSFirst(o); o.TLSHandshakeFirstFallback = time.Millisecond }, "nats://$?ca=" + ca.file("ca.pem"), ""},
+		{"TLS first, not here", withTLS, "nats://$?handshake_first=true&ca=" + ca.file("ca.pem"), "leave handshake_first out"},
+		{"TLS first of another authority", withTLSFirst, "nats://$?handshake_first=true", "is not trusted (ca=FILE"},
 		{"TLS of another authority", withTLS, "tls://$", "is not trusted (ca=FILE"},
 		{"a client's certificate", withClients, "tls://$?ca=" + ca.file("ca.pem") + "&cert=" + ca.file("client.pem") + "&key=" + ca.file("client.key"), ""},
 		{"no client's certificate", withClients, "tls://$?ca=" + ca.file("ca.pem"), "cert=FILE"},
@@ -270,6 +284,9 @@ func TestNATSLogsIn(t *testing.T) {
 			default:
 				login = nats.UserInfo(s.Options.Username, s.Options.Password)
 			}
+			if tt.name == "TLS first" {
+				login = nats.TLSHandshakeFirst()
+			}
 			if got := stream(t, s.JetStream(login), "KWAI").State.Msgs; got != 1 {
 				t.Errorf("the stream has %d messages", got)
 			}
@@ -286,5 +303,87 @@ func TestNATSWithoutTLSIsWarnedOf(t *testing.T) {
 		if strings.Contains(log.String(), "without TLS") != warned {
 			t.Errorf("%s: %s", setting, log)
 		}
+	}
+}
+
+// A server that waits for TLS says nothing; that is not the same as one that can't
+// be reached.
+func TestNATSThatWaitsForTLSIsTold(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cert := ca.issue("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	for _, who := range []string{"NATS", "kwai"} { // gives up first
+		s := natstest.Serve(t, func(o *server.Options) {
+			o.TLS, o.TLSHandshakeFirst, o.TLSConfig = true, true, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+			if who == "NATS" {
+				o.TLSTimeout = 0.02
+			}
+		})
+		for _, setting := range []string{s.URL(), "tls://" + s.Address(), s.URL() + "?ca=" + ca.file("ca.pem")} {
+			n, log := newNATS(t, setting)
+			if who == "kwai" {
+				n.SetTimes(ages, 50*time.Millisecond, 20*time.Millisecond)
+			}
+			if err := n.Connect(t.Context(), func() {}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the way out", func() bool {
+				err := n.Deliver(t.Context(), event)
+				return err != nil && strings.Contains(err.Error(), "add handshake_first=true to the setting")
+			})
+			if !strings.Contains(log.String(), "can't be reached") {
+				t.Errorf("%s: %s", setting, log)
+			}
+		}
+	}
+}
+
+// Accounts may allow no stream without a size, or none of that size: what to do is
+// said, and does it.
+func TestNATSAccountsThatLimitStreams(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	for name, tt := range map[string]struct {
+		limit              func(*jwt.JetStreamLimits)
+		parameter, refused string
+		maxBytes           int64
+	}{
+		"no size":                   {func(l *jwt.JetStreamLimits) { l.MaxBytesRequired = true }, "", "add max_bytes=N to the setting", 0},
+		"a size":                    {func(l *jwt.JetStreamLimits) { l.MaxBytesRequired = true }, "&max_bytes=4194304", "", size},
+		"none is asked":             {func(*jwt.JetStreamLimits) {}, "", "", -1},
+		"too large":                 {func(l *jwt.JetStreamLimits) { l.MaxBytesRequired, l.DiskMaxStreamBytes = true, size }, "&max_bytes=4194305", "lower max_bytes=N", 0},
+		"more than the account has": {func(l *jwt.JetStreamLimits) { l.DiskStorage = size }, "&max_bytes=8388608", "lower max_bytes=N", 0},
+		"no more streams":           {func(l *jwt.JetStreamLimits) { l.Streams = 1 }, "&stream=OTHER", "one more stream", 0},
+		"no cluster":                {func(*jwt.JetStreamLimits) {}, "&replicas=3", "leave replicas=N out", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var trusted server.Options
+			file := credentials(t, &trusted, tt.limit)
+			s := natstest.Serve(t, func(o *server.Options) {
+				o.TrustedOperators, o.AccountResolver, o.SystemAccount = trusted.TrustedOperators, trusted.AccountResolver, trusted.SystemAccount
+			})
+			js := s.JetStream(nats.UserCredentials(file))
+			if name == "no more streams" {
+				if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FIRST"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, _ := newNATS(t, s.URL()+"?credentials="+file+tt.parameter)
+			err := n.Connect(t.Context(), func() {})
+			if tt.refused != "" {
+				if !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), tt.refused) {
+					t.Errorf("Connect says %v, want %q", err, tt.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			deliver(t, n, event)
+			if got := stream(t, js, "KWAI"); got.Config.MaxBytes != tt.maxBytes || got.State.Msgs != 1 {
+				t.Errorf("the stream takes %d bytes, want %d, and has %d messages", got.Config.MaxBytes, tt.maxBytes, got.State.Msgs)
+			}
+		})
 	}
 }

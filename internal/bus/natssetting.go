@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+	"golang.org/x/net/idna"
 )
 
 // natsSetting is what a nats:// URL says.
@@ -27,13 +28,16 @@ type natsSetting struct {
 	credentials           string // file
 	ca                    string // file
 	cert, key             string // files
+	handshakeFirst        bool
 	stream                string
 	replicas              int
+	maxBytes              int64 // of a stream that is made; 0: no bound
 }
 
 const (
 	defaultStream = "KWAI"
 	maxReplicas   = 5 // JetStream's
+	minMaxBytes   = 1 << 20
 	natsPort      = "4222"
 )
 
@@ -43,7 +47,7 @@ var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // that lacks its percent-encoding.
 var (
 	errNATSURL = errors.New("it must be nats://[USER:PASSWORD@ or TOKEN@]HOST:PORT, or tls://…, with more hosts after commas; percent-encode what is special in a password or token")
-	errParam   = errors.New("it has a parameter that is not known, empty or given twice; there are credentials, ca, cert, key, stream and replicas; percent-encode what is special in a password or token")
+	errParam   = errors.New("it has a parameter that is not known, empty or given twice; there are credentials, ca, cert, key, handshake_first, stream, replicas and max_bytes; percent-encode what is special in a password or token")
 )
 
 func parseNATS(setting string) (*natsSetting, error) {
@@ -89,7 +93,11 @@ func (s *natsSetting) addServer(scheme, host string, first bool) error {
 			s.token = u.User.Username()
 		}
 	}
-	s.servers = append(s.servers, scheme+"://"+net.JoinHostPort(u.Hostname(), port))
+	name := u.Hostname()
+	if ascii, err := idna.Lookup.ToASCII(name); err == nil && !strings.EqualFold(ascii, name) {
+		name = ascii // which alone can be looked up
+	}
+	s.servers = append(s.servers, scheme+"://"+net.JoinHostPort(name, port))
 	ip, err := netip.ParseAddr(u.Hostname())
 	if !strings.EqualFold(u.Hostname(), "localhost") && (err != nil || !ip.IsLoopback()) {
 		s.remote = true
@@ -115,8 +123,16 @@ func (s *natsSetting) setParameters(query string) error {
 			s.cert = value[0]
 		case "key":
 			s.key = value[0]
+		case "handshake_first":
+			if s.handshakeFirst = value[0] == "true"; !s.handshakeFirst {
+				return errors.New("handshake_first must be true, or left out")
+			}
 		case "stream":
 			s.stream = value[0]
+		case "max_bytes":
+			if s.maxBytes, err = strconv.ParseInt(value[0], 10, 64); err != nil || s.maxBytes < minMaxBytes {
+				return fmt.Errorf("max_bytes must be a number of bytes, %d at least", minMaxBytes)
+			}
 		case "replicas":
 			if s.replicas, err = strconv.Atoi(value[0]); err != nil || s.replicas < 1 || s.replicas > maxReplicas {
 				return fmt.Errorf("replicas must be a number from 1 to %d", maxReplicas)
@@ -134,7 +150,7 @@ func (s *natsSetting) setParameters(query string) error {
 	if s.credentials != "" && (s.user != "" || s.token != "") {
 		return errors.New("it must have either credentials, or a user and password, or a token")
 	}
-	s.tls = s.tls || s.ca != "" || s.cert != ""
+	s.tls = s.tls || s.ca != "" || s.cert != "" || s.handshakeFirst
 	return nil
 }
 
@@ -185,6 +201,9 @@ func (s *natsSetting) login() []nats.Option {
 	}
 	if s.tls {
 		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	if s.handshakeFirst {
+		options = append(options, nats.TLSHandshakeFirst())
 	}
 	if s.ca != "" {
 		options = append(options, nats.RootCAs(s.ca))

@@ -1,10 +1,12 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -63,6 +65,7 @@ func (n *NATS) newStream() jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Replicas:    n.setting.replicas,
 		MaxAge:      n.o.MaxAge,
+		MaxBytes:    cmp.Or(n.setting.maxBytes, -1),
 		Discard:     jetstream.DiscardNew,
 		Duplicates:  min(duplicates, n.o.MaxAge),
 	}
@@ -131,6 +134,15 @@ const (
 	codeOtherStream jetstream.ErrorCode = 10060
 )
 
+// waysOut say what to do where NATS refuses to make a stream.
+var waysOut = map[jetstream.ErrorCode]string{
+	10113: "add max_bytes=N to the setting, or make the stream yourself", // account requires max bytes
+	10122: "lower max_bytes=N in the setting",                            // stream exceeds the account's max stream bytes
+	10047: "lower max_bytes=N in the setting, or give NATS or the account more storage",
+	10027: "let the account have one more stream, or name one that is there with stream=NAME", // maximum number of streams
+	10074: "leave replicas=N out, or run NATS as a cluster",                                   // replicas > 1 not supported
+}
+
 // explain makes an error of NATS one that says what to do. It wraps ErrRefused
 // where NATS has understood and says no.
 func (n *NATS) explain(err error) error {
@@ -158,11 +170,15 @@ func (n *NATS) explain(err error) error {
 	case api.Code == 503, api.ErrorCode == codeUnavailable, api.ErrorCode == codeOffline, api.ErrorCode == codeOfflineWhy:
 		return fmt.Errorf("NATS can't do it now: %s", api.Description)
 	}
-	return fmt.Errorf("%w: NATS says of the stream %s: %s", ErrRefused, n.setting.stream, api.Description)
+	err = fmt.Errorf("%w: NATS says of the stream %s: %s", ErrRefused, n.setting.stream, api.Description)
+	if way := waysOut[api.ErrorCode]; way != "" {
+		err = fmt.Errorf("%w: %s", err, way)
+	}
+	return err
 }
 
 // explainConnection is explain for an attempt to connect.
-func explainConnection(err error) error {
+func (n *NATS) explainConnection(err error) error {
 	text := strings.ToLower(err.Error())
 	for _, said := range []string{"authorization violation", "authentication expired", "authentication revoked"} {
 		if strings.Contains(text, said) {
@@ -171,15 +187,21 @@ func explainConnection(err error) error {
 	}
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	remote, ok := errors.AsType[*net.OpError](err)
+	// Until our patience is over, or its own.
+	silent := ok && remote.Op == "read" || errors.Is(err, io.EOF)
 	alert := ok && remote.Op == "remote error" || strings.Contains(text, "closed by remote after tls handshake") // as crypto/tls and nats.go say it
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch {
+	case noTLS && n.setting.handshakeFirst:
+		return fmt.Errorf("%w: NATS has no TLS here, or doesn't begin with it: leave handshake_first out", ErrRefused)
 	case errors.Is(err, nats.ErrSecureConnWanted), noTLS:
 		return fmt.Errorf("%w: NATS has no TLS here, which tls://, ca and cert ask for", ErrRefused)
 	case untrusted:
 		return fmt.Errorf("%w: the certificate of NATS is not trusted (ca=FILE names its authority): %w", ErrRefused, err)
 	case alert:
 		return fmt.Errorf("%w: NATS ended the TLS handshake (cert=FILE&key=FILE is for one that asks for certificates): %w", ErrRefused, err)
+	case silent && !n.setting.handshakeFirst:
+		return fmt.Errorf("NATS takes the connection and says nothing: if it waits for TLS (its handshake_first), add handshake_first=true to the setting: %w", err)
 	}
 	return err
 }

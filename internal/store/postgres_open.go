@@ -159,6 +159,13 @@ func (e *postgresEngine) explain(err error) error {
 			advice = fmt.Sprintf("user %q lacks a right: let it own the database and the tables in it", e.config.User)
 		case "53300":
 			advice = "all its connections are taken: raise its max_connections, or lower --database-connections"
+		case "42704":
+			if connecting {
+				advice = "its URL has a parameter that PostgreSQL doesn't know: leave it out (a schema is named by search_path=NAME)"
+				if strings.Contains(e.config.ConnString(), "password=") {
+					return errors.New(advice) // a raw & may have made it of the password
+				}
+			}
 		case "57P03":
 			advice = "it is starting or stopping: try again"
 		case "08P01":
@@ -167,8 +174,11 @@ func (e *postgresEngine) explain(err error) error {
 	case connecting:
 		advice = "it can't be reached: does it run, and are host, port and sslmode right?"
 	}
-	if advice == "" && !connecting {
-		return err
+	if advice == "" {
+		if !connecting {
+			return err
+		}
+		return errors.New(strings.Join(causes(err), "; "))
 	}
 	return fmt.Errorf("%s (%s)", advice, strings.Join(causes(err), "; "))
 }
