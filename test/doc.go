@@ -15,6 +15,7 @@
 //	browser     the pages in Chromium, by mouse and by keyboard
 //	oauth       OAuth 2 libraries of Go and Python log in and renew
 //	swagger     Swagger UI in Chromium logs in at kwai alone
+//	clients     linters and generators of clients like openapi.yaml; Node checks tokens
 //
 // "go test ./test" has a short form of most of them, in ten seconds on two cores,
 // and says in one line what it left out. All, with the race detector in the
