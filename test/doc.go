@@ -14,6 +14,7 @@
 //	stolen      what a thief of the database finds
 //	browser     the pages in Chromium, by mouse and by keyboard
 //	oauth       OAuth 2 libraries of Go and Python log in and renew
+//	postfix     mail by Postfix: TLS, logins, greylisting, refusals
 //	proxies     nginx, HAProxy and Caddy before it, at a path that they strip
 //	swagger     Swagger UI in Chromium logs in at kwai alone
 //	clients     linters and generators of clients like openapi.yaml; Node checks tokens
