@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ type postfix struct {
 	wrapped    string           // the same, TLS first
 	greylists  string           // refuses a mail that it doesn't know, for a second
 	strict     string           // takes senders of example.org only
+	single     string           // takes one connection at a time
 }
 
 const mainCF = `
@@ -66,6 +68,8 @@ GREYLISTS inet n - n - - smtpd
   -o { smtpd_recipient_restrictions = check_policy_service inet:GREY }
 STRICT inet n - n - - smtpd
   -o { smtpd_sender_restrictions = check_sender_access inline:{ example.org=OK }, reject }
+SINGLE inet n - n - - smtpd
+  -o smtpd_client_connection_count_limit=1
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -107,14 +111,16 @@ func startPostfix(t *testing.T) *postfix {
 		}
 		return strings.Replace(address, "127.0.0.1", host, 1)
 	}
-	p.submission, p.wrapped, p.greylists, p.strict = free(own), free(own), free("127.0.0.1"), free("127.0.0.1")
-	grey := free("127.0.0.1")
+	const loopback = "127.0.0.1"
+	p.submission, p.wrapped = free(own), free(own)
+	p.greylists, p.strict, p.single = free(loopback), free(loopback), free(loopback)
+	grey := free(loopback)
 	_, next, err := net.SplitHostPort(p.next.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	fill := strings.NewReplacer("FOLDER", p.folder, "NEXT", next, "SUBMISSION", p.submission, "WRAPPED", p.wrapped,
-		"GREYLISTS", p.greylists, "STRICT", p.strict, "GREY", grey).Replace
+		"GREYLISTS", p.greylists, "STRICT", p.strict, "SINGLE", p.single, "GREY", grey).Replace
 	selfMade(t, p.folder, own)
 	for _, name := range []string{"queue", "data", "grey", "sasl"} {
 		if err := os.Mkdir(filepath.Join(p.folder, name), 0o755); err != nil {
@@ -140,7 +146,7 @@ func startPostfix(t *testing.T) *postfix {
 	waitListening(t, grey)
 	master := strings.TrimSpace(p.run("", "postconf", "-c", p.folder, "-h", "daemon_directory")) + "/master"
 	daemon(t, master, "-s", "-c", p.folder)
-	for _, address := range []string{p.submission, p.wrapped, p.greylists, p.strict} {
+	for _, address := range []string{p.submission, p.wrapped, p.greylists, p.strict, p.single} {
 		waitListening(t, address)
 	}
 	return p
@@ -336,6 +342,20 @@ func TestPostfix(t *testing.T) {
 			again := startMailingAgain(t, s, "--smtp=smtp://"+p.strict, "--mail-from=noreply@example.org")
 			p.waitRecovery(t, again, n)
 		},
+		"too many connections": func(t *testing.T) {
+			t.Parallel()
+			flags := []string{"--smtp=smtp://" + p.single, "--mail-from=noreply@example.org"}
+			s := startMailing(t, "", flags...)
+			other := takeConnection(t, p.single)
+			defer other.Close()
+			n := len(p.next.Mails())
+			out, code := s.mailTest("", "bob@example.org", flags...)
+			wantsText(t, "kwai mail test", out, code, 1, "the greeting: refused with 421 4.7.0", "too many connections")
+			s.post("recover", "", "email", "ann@example.org").wants(t, 200, "recovery")
+			s.waitLog(1, "nothing is delivered for a while")
+			other.Close()
+			p.waitRecovery(t, s, n)
+		},
 		"it relays for nobody else": func(t *testing.T) {
 			t.Parallel()
 			s := startMailing(t, "", "--smtp=smtp://"+p.strict, "--mail-from=noreply@example.org")
@@ -358,6 +378,25 @@ func TestPostfix(t *testing.T) {
 		},
 	} {
 		t.Run(name, test)
+	}
+}
+
+// takeConnection connects to a mail server until it is greeted, and so counted.
+func takeConnection(t *testing.T, address string) net.Conn {
+	t.Helper()
+	for {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		greeting := make([]byte, 4)
+		if _, err := io.ReadFull(conn, greeting); err != nil {
+			t.Fatal(err)
+		}
+		if string(greeting) == "220 " {
+			return conn
+		}
+		conn.Close()
 	}
 }
 
