@@ -1,16 +1,25 @@
 package test
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"kwai/internal/cluster"
 	"kwai/internal/mail/mailtest"
+	"kwai/internal/pgcluster"
+	"kwai/internal/pgtest"
 	"kwai/internal/testing/need"
 )
 
@@ -94,5 +103,268 @@ func copyProgram(t *testing.T, to string) {
 	defer f.Close()
 	if _, err := io.Copy(f, from); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A container with a read-only root, a writable /data and secrets mounted
+// read-only, with the modes that Swarm (0444) and Kubernetes (0440, of its fsGroup)
+// give them: everything goes on, and what everyone can read is warned about.
+func TestReadOnlyRootAndSecrets(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	need.Root(t, "to mount a root folder of its own")
+	unshare := need.Program(t, "unshare")
+	if out, err := exec.CommandContext(t.Context(), unshare, "--mount", "true").CombinedOutput(); err != nil {
+		need.Missing(t, fmt.Errorf("unshare can't be used here: %w %s", err, out))
+	}
+	root := t.TempDir()
+	copyProgram(t, filepath.Join(root, "kwai"))
+	for name, owner := range map[string]int{"data": 65532, "secrets": 0} {
+		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(filepath.Join(root, name), owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mails := mailtest.Serve(t)
+	key, err := install(t, "").Command(t.Context(), "key", "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeSecret(t, filepath.Join(root, "secrets", "master.key"), key, 0o444, 0)
+	writeSecret(t, filepath.Join(root, "secrets", "smtp"), mails.URL(), 0o440, 65532)
+	writeSecret(t, filepath.Join(root, "secrets", "roots"), mails.URL(), 0o400, 0)
+
+	address, err := cluster.FreeAddress(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	within := func(args ...string) []string {
+		const mounts = `cd "$1" && shift &&
+			mount --bind . . && cd "$PWD" && mount --bind data data && mount -o remount,bind,ro . &&
+			exec chroot --userspec=65532:65532 . /kwai "$@"`
+		return append([]string{"--mount", "--propagation=private", "sh", "-c", mounts, "sh", root}, args...)
+	}
+	env := append(os.Environ(), "KWAI_DATA=/data", "KWAI_MASTER_KEY_FILE=/secrets/master.key", "KWAI_SMTP=@/secrets/smtp", "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1")
+	command := func(code int, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), unshare, within(args...)...)
+		cmd.Env = env
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != code {
+			t.Errorf("kwai %v: %v, want exit code %d: %s", args, err, code, out)
+		}
+		return string(out)
+	}
+	s := startCommand(t, cluster.Kwai{}, cluster.Command{
+		Program: unshare, Env: env, Address: address, Ready: "/readyz", Args: within("serve", "--listen="+address),
+	})
+	if n := strings.Count(s.log.String(), "level=WARN"); n != 2 { // the key, and no public URL
+		t.Errorf("%d warnings:\n%s", n, s.log)
+	}
+	s.waitLog(1, "everyone on the machine that has this secret's file can read it")
+	command(0, "user", "create", "ann@example.org")
+	mail := waitMails(t, mails, 1)
+	s.post("reset", "", "uuid", mail[0].RecoveryID(), "password", good).wants(t, http.StatusOK, "the first password")
+	command(0, "key", "list")
+	command(0, "backup", "/data/backup.db")
+	if said := command(2, "backup", "/backup.db"); !strings.Contains(said, "read-only file system") {
+		t.Errorf("a backup into the root folder: %s", said)
+	}
+	s.stop()
+	command(0, "restore", "/data/backup.db")
+	if said := command(2, "user", "list", "--smtp=@/secrets/roots"); !strings.Contains(said, "runs as user 65532") {
+		t.Errorf("a secret that only root can read: %s", said)
+	}
+}
+
+func writeSecret(t *testing.T, path, text string, mode os.FileMode, group int) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 0, group); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Folders that lack what exFAT, NTFS, SMB and WSL lack: the system calls are
+// refused as those refuse them.
+func TestPoorFolders(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	strace := requireStrace(t)
+	for name, tt := range map[string]struct {
+		refused func(folders ...string) []string // options of strace
+		warning string
+	}{
+		"no links and no chmod": {func(...string) []string {
+			return []string{"--inject=?link,linkat,fchmod,fchmodat,?chmod:error=EPERM"}
+		}, ""},
+		"no links that anybody has heard of": {func(...string) []string {
+			return []string{"--inject=?link,linkat:error=ENOSYS"}
+		}, ""},
+		"folders can't be synced": {func(folders ...string) []string {
+			options := []string{"--inject=fsync:error=EINVAL"}
+			for _, folder := range folders {
+				options = append(options, "--trace-path="+folder)
+			}
+			return options
+		}, "this folder can't be synced"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data, elsewhere := t.TempDir(), t.TempDir()
+			under := append([]string{"-D", "--follow-forks", "--output=" + os.DevNull, "--trace=?link,linkat,fchmod,fchmodat,?chmod,fsync"}, tt.refused(data, filepath.Join(data, "mail"), elsewhere)...)
+			usePoor(t, strace, under, data, elsewhere, tt.warning)
+		})
+	}
+}
+
+// What SQLite can't do without is named, and where it is.
+func TestFoldersThatHoldNoDatabase(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	strace := requireStrace(t)
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ file, call, error, advice string }{
+		"no locks":         {"kwai.db-serving", "fcntl", "EOPNOTSUPP", "keep the database on a disk of this machine (--data), not on NFS"},
+		"nobody locks":     {"kwai.db-serving", "fcntl", "ENOLCK", "if none does, its folder keeps no locks"},
+		"no shared memory": {"kwai.db-shm", "mmap", "ENODEV", "keep the database on a disk of this machine (--data), not on NFS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := t.TempDir()
+			out, _ := exec.CommandContext(t.Context(), strace, "-D", "--follow-forks", "--output="+os.DevNull,
+				"--trace="+tt.call, "--inject="+tt.call+":error="+tt.error, "--trace-path="+filepath.Join(data, tt.file),
+				path, "serve", "--data="+data, "--listen=127.0.0.1:0").CombinedOutput()
+			if said := string(out); !strings.Contains(said, tt.advice) {
+				t.Errorf("it said %s", said)
+			}
+		})
+	}
+}
+
+// A real one: exFAT by FUSE.
+func TestExFAT(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	need.Root(t, "to mount an exFAT file system")
+	mkfs, mount, losetup := need.Program(t, "mkfs.exfat"), need.Program(t, "mount.exfat-fuse"), need.Program(t, "losetup")
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 32<<20)); err != nil {
+		t.Fatal(err)
+	}
+	run := func(program string, args ...string) (string, error) {
+		out, err := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...).CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	if out, err := run(mkfs, image); err != nil {
+		t.Fatal(err, out)
+	}
+	device, err := run(losetup, "--find", "--show", image)
+	if err != nil {
+		t.Log("not run: this machine has no loop device (TestPoorFolders needs none): ", device)
+		return
+	}
+	t.Cleanup(func() {
+		if out, err := run(losetup, "--detach", device); err != nil {
+			t.Error(err, out)
+		}
+	})
+	if out, err := run(mount, device, dir); err != nil {
+		t.Log("not run: this machine has no FUSE (TestPoorFolders needs none): ", out)
+		return
+	}
+	t.Cleanup(func() {
+		for { // a program that another test starts has all of this process's files for a moment
+			if err := syscall.Unmount(dir, 0); !errors.Is(err, syscall.EBUSY) {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	data := filepath.Join(dir, "data")
+	usePoor(t, "", nil, data, dir, "others on this machine can read the files in this folder")
+}
+
+// usePoor makes use of a data folder that can't do everything, by the program run
+// under another one, and warns of it once in each command.
+func usePoor(t *testing.T, tracer string, under []string, data, elsewhere, warning string) {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(args ...string) (string, []string) {
+		if tracer == "" {
+			return path, args
+		}
+		return tracer, slices.Concat(under, []string{path}, args)
+	}
+	env := append(os.Environ(), "KWAI_DATA="+data, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1", "KWAI_LIMITS=off")
+	backup := filepath.Join(elsewhere, "backup.db")
+	command := func(warnings int, args ...string) {
+		t.Helper()
+		name, args := with(args...)
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Env, cmd.Stdin = env, strings.NewReader(good)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("kwai %v: %v: %s", args, err, &out)
+		}
+		if n := strings.Count(out.String(), warning); warning != "" && n != warnings {
+			t.Errorf("kwai %v warned %d times: %s", args, n, &out)
+		}
+	}
+	serve := func() *site {
+		t.Helper()
+		address, err := cluster.FreeAddress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, args := with("serve", "--listen="+address)
+		s := startCommand(t, cluster.Kwai{}, cluster.Command{Program: name, Args: args, Env: env, Address: address, Ready: "/readyz"})
+		if warning != "" {
+			s.waitLog(1, warning)
+		}
+		return s
+	}
+	stop := func(s *site) {
+		t.Helper()
+		s.server.Stop()
+		if strings.Contains(s.log.String(), "level=ERROR") {
+			t.Errorf("%s", s.log)
+		}
+	}
+
+	s := serve()
+	command(0, "user", "create", "ann@example.org", "--password-stdin")
+	s.login("ann@example.org")
+	s.post("recover", "", "email", "ann@example.org").wants(t, http.StatusOK, "a recovery")
+	s.waitLog(1, "sent a mail")
+	command(1, "backup", backup)
+	command(0, "key", "rotate")
+	stop(s)
+	command(1, "restore", backup)
+	if files, err := filepath.Glob(filepath.Join(data, "kwai.db.re*")); err != nil || !slices.Equal(files, []string{filepath.Join(data, "kwai.db.replaced")}) {
+		t.Errorf("the restore left %v, %v", files, err)
+	}
+	s = serve()
+	s.login("ann@example.org")
+	stop(s)
+	if pgcluster.Available() == nil {
+		command(0, "move", "--to="+patient(pgtest.Database(t)))
 	}
 }

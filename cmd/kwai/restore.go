@@ -41,6 +41,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	if err != nil {
 		return orUsage(err)
 	}
+	warnOfFolder(s.logger(c), s.Data)
 	sessions := "ended"
 	if cmd.KeepSessions {
 		sessions = "kept"
