@@ -368,3 +368,44 @@ func usePoor(t *testing.T, tracer string, under []string, data, elsewhere, warni
 		command(0, "move", "--to="+patient(pgtest.Database(t)))
 	}
 }
+
+// What a restore by root makes belongs to whom the folder belongs: the server,
+// who must be able to open it.
+func TestRestoreByRoot(t *testing.T) {
+	t.Parallel()
+	need.Root(t, "to restore as root what another user serves")
+	s := start(t, install(t, ""))
+	s.user("ann@example.org", good)
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	s.mustCommand("", "backup", backup)
+	s.server.Kill() // its log stays
+	for name, remove := range map[string]string{"in the place of another": "none", "on a new machine": "kwai.db*"} {
+		files, err := filepath.Glob(filepath.Join(s.kwai.Folder, remove))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := exec.CommandContext(t.Context(), "chown", "-R", "65532:65531", s.kwai.Folder).CombinedOutput(); err != nil {
+			t.Fatal(err, out)
+		}
+		s.mustCommand("", "restore", backup, "--master-key-file="+s.masterKey())
+		s.mustCommand("", "user", "list")
+		files, err = filepath.Glob(filepath.Join(s.kwai.Folder, "*"))
+		if err != nil || len(files) < 3 {
+			t.Fatalf("%s: %v, %v", name, files, err)
+		}
+		for _, file := range files {
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 65532 || owner.Gid != 65531 {
+				t.Errorf("%s: %s belongs to %d:%d", name, file, owner.Uid, owner.Gid)
+			}
+		}
+	}
+}
