@@ -168,6 +168,12 @@ func TestReadOnlyRootAndSecrets(t *testing.T) {
 	mail := waitMails(t, mails, 1)
 	s.post("reset", "", "uuid", mail[0].RecoveryID(), "password", good).wants(t, http.StatusOK, "the first password")
 	command(0, "key", "list")
+	// What takes a file's name in a folder that is mounted reaches the server.
+	writeSecret(t, filepath.Join(root, "secrets", "next"), key+"# the same one\n", 0o444, 0)
+	if err := os.Rename(filepath.Join(root, "secrets", "next"), filepath.Join(root, "secrets", "master.key")); err != nil {
+		t.Fatal(err)
+	}
+	s.waitLog(1, "took over the changed master key file")
 	command(0, "backup", "/data/backup.db")
 	if said := command(2, "backup", "/backup.db"); !strings.Contains(said, "read-only file system") {
 		t.Errorf("a backup into the root folder: %s", said)
