@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,6 +22,7 @@ import (
 	"kwai/internal/mail/mailtest"
 	"kwai/internal/pgcluster"
 	"kwai/internal/pgtest"
+	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
 )
 
@@ -106,96 +109,187 @@ func copyProgram(t *testing.T, to string) {
 	}
 }
 
+// container is a root folder with the program, a writable /data and files mounted
+// read-only, for user 65532.
+type container struct {
+	t    *testing.T
+	root string
+	env  []string
+}
+
+func newContainer(t *testing.T, env ...string) *container {
+	t.Helper()
+	need.Root(t, "to mount a root folder of its own")
+	if out, err := exec.CommandContext(t.Context(), need.Program(t, "unshare"), "--mount", "true").CombinedOutput(); err != nil {
+		need.Missing(t, fmt.Errorf("unshare can't be used here: %w %s", err, out))
+	}
+	c := &container{t, t.TempDir(), append(os.Environ(), append(env, "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1")...)}
+	copyProgram(t, filepath.Join(c.root, "kwai"))
+	data := filepath.Join(c.root, "data")
+	if err := errors.Join(os.Mkdir(data, 0o700), os.Chown(data, 65532, 65532)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// secret makes a file of root's and of a group; what has its name is replaced.
+func (c *container) secret(path, text string, mode os.FileMode, group int) {
+	c.t.Helper()
+	path = filepath.Join(c.root, path)
+	next := path + "-next"
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(next, []byte(text), 0o600),
+		os.Chown(next, 0, group), os.Chmod(next, mode), os.Rename(next, path)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// within are arguments of unshare that run the program there.
+func (c *container) within(args ...string) []string {
+	const mounts = `cd "$1" && shift &&
+		mount --bind . . && cd "$PWD" && mount --bind data data && mount -o remount,bind,ro . &&
+		exec chroot --userspec=65532:65532 . /kwai "$@"`
+	return append([]string{"--mount", "--propagation=private", "sh", "-c", mounts, "sh", c.root}, args...)
+}
+
+func (c *container) command(code int, args ...string) string {
+	c.t.Helper()
+	cmd := exec.CommandContext(c.t.Context(), "unshare", c.within(args...)...)
+	cmd.Env = c.env
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != code {
+		c.t.Errorf("kwai %v: %v, want exit code %d: %s", args, err, code, out)
+	}
+	return string(out)
+}
+
+// serve starts a server there, which is ready when it answers 200 to that path.
+func (c *container) serve(ready string) *site {
+	c.t.Helper()
+	address, err := cluster.FreeAddress(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return startCommand(c.t, cluster.Kwai{}, cluster.Command{
+		Program: "unshare", Env: c.env, Address: address, Ready: ready, Args: c.within("serve", "--listen="+address),
+	})
+}
+
+func newKey(t *testing.T) string {
+	t.Helper()
+	key, err := install(t, "").Command(t.Context(), "key", "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // A container with a read-only root, a writable /data and secrets mounted
 // read-only, with the modes that Swarm (0444) and Kubernetes (0440, of its fsGroup)
 // give them: everything goes on, and what everyone can read is warned about.
 func TestReadOnlyRootAndSecrets(t *testing.T) {
 	t.Parallel()
 	need.Time(t)
-	need.Root(t, "to mount a root folder of its own")
-	unshare := need.Program(t, "unshare")
-	if out, err := exec.CommandContext(t.Context(), unshare, "--mount", "true").CombinedOutput(); err != nil {
-		need.Missing(t, fmt.Errorf("unshare can't be used here: %w %s", err, out))
-	}
-	root := t.TempDir()
-	copyProgram(t, filepath.Join(root, "kwai"))
-	for name, owner := range map[string]int{"data": 65532, "secrets": 0} {
-		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(filepath.Join(root, name), owner, owner); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mails := mailtest.Serve(t)
-	key, err := install(t, "").Command(t.Context(), "key", "new")
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeSecret(t, filepath.Join(root, "secrets", "master.key"), key, 0o444, 0)
-	writeSecret(t, filepath.Join(root, "secrets", "smtp"), mails.URL(), 0o440, 65532)
-	writeSecret(t, filepath.Join(root, "secrets", "roots"), mails.URL(), 0o400, 0)
-
-	address, err := cluster.FreeAddress(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	within := func(args ...string) []string {
-		const mounts = `cd "$1" && shift &&
-			mount --bind . . && cd "$PWD" && mount --bind data data && mount -o remount,bind,ro . &&
-			exec chroot --userspec=65532:65532 . /kwai "$@"`
-		return append([]string{"--mount", "--propagation=private", "sh", "-c", mounts, "sh", root}, args...)
-	}
-	env := append(os.Environ(), "KWAI_DATA=/data", "KWAI_MASTER_KEY_FILE=/secrets/master.key", "KWAI_SMTP=@/secrets/smtp", "KWAI_HASH_MEMORY=64", "KWAI_HASH_TIME=1")
-	command := func(code int, args ...string) string {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), unshare, within(args...)...)
-		cmd.Env = env
-		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != code {
-			t.Errorf("kwai %v: %v, want exit code %d: %s", args, err, code, out)
-		}
-		return string(out)
-	}
-	s := startCommand(t, cluster.Kwai{}, cluster.Command{
-		Program: unshare, Env: env, Address: address, Ready: "/readyz", Args: within("serve", "--listen="+address),
-	})
-	if n := strings.Count(s.log.String(), "level=WARN"); n != 2 { // the key, and no public URL
+	c := newContainer(t, "KWAI_DATA=/data", "KWAI_MASTER_KEY_FILE=/secrets/master.key", "KWAI_SMTP=@/secrets/smtp")
+	mails, key := mailtest.Serve(t), newKey(t)
+	c.secret("secrets/master.key", key, 0o444, 0)
+	c.secret("secrets/smtp", mails.URL(), 0o440, 65532)
+	c.secret("secrets/roots", mails.URL(), 0o400, 0)
+	s := c.serve("/readyz")
+	s.waitLog(1, "msg=serving ")
+	s.waitLog(1, "everyone on the machine that has this secret's file can read it")
+	if n := strings.Count(s.log.String(), "level=WARN"); n != 2 { // and no public URL
 		t.Errorf("%d warnings:\n%s", n, s.log)
 	}
-	s.waitLog(1, "everyone on the machine that has this secret's file can read it")
-	command(0, "user", "create", "ann@example.org")
+	c.command(0, "user", "create", "ann@example.org")
 	mail := waitMails(t, mails, 1)
 	s.post("reset", "", "uuid", mail[0].RecoveryID(), "password", good).wants(t, http.StatusOK, "the first password")
-	command(0, "key", "list")
+	c.command(0, "key", "list")
 	// What takes a file's name in a folder that is mounted reaches the server.
-	writeSecret(t, filepath.Join(root, "secrets", "next"), key+"# the same one\n", 0o444, 0)
-	if err := os.Rename(filepath.Join(root, "secrets", "next"), filepath.Join(root, "secrets", "master.key")); err != nil {
-		t.Fatal(err)
-	}
+	c.secret("secrets/master.key", key+"# the same one\n", 0o444, 0)
 	s.waitLog(1, "took over the changed master key file")
-	command(0, "backup", "/data/backup.db")
-	if said := command(2, "backup", "/backup.db"); !strings.Contains(said, "read-only file system") {
+	c.command(0, "backup", "/data/backup.db")
+	if said := c.command(2, "backup", "/backup.db"); !strings.Contains(said, "read-only file system") {
 		t.Errorf("a backup into the root folder: %s", said)
 	}
 	s.stop()
-	command(0, "restore", "/data/backup.db")
-	if said := command(2, "user", "list", "--smtp=@/secrets/roots"); !strings.Contains(said, "runs as user 65532") {
+	c.command(0, "restore", "/data/backup.db")
+	if said := c.command(2, "user", "list", "--smtp=@/secrets/roots"); !strings.Contains(said, "runs as user 65532") {
 		t.Errorf("a secret that only root can read: %s", said)
 	}
 }
 
-func writeSecret(t *testing.T, path, text string, mode os.FileMode, group int) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+// deploy/kubernetes.yaml is what Kubernetes' own types understand, and the program
+// serves in a container as it is described there: its settings, its user, and the
+// secrets with the modes that it gives them.
+func TestKubernetesExample(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	var log bytes.Buffer
+	read := exec.CommandContext(t.Context(), "go", "run", ".", "../../deploy/kubernetes.yaml")
+	read.Dir, read.Stderr = "kubernetes", &log
+	out, err := read.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, &log)
 	}
-	if err := os.Chown(path, 0, group); err != nil {
-		t.Fatal(err)
+	type probe struct{ HTTPGet struct{ Path string } }
+	var pod struct {
+		Container struct {
+			Args            []string
+			Env             []struct{ Name, Value string }
+			Ports           []struct{ ContainerPort int }
+			VolumeMounts    []struct{ MountPath string }
+			SecurityContext struct{ ReadOnlyRootFilesystem bool }
+
+			StartupProbe, ReadinessProbe, LivenessProbe probe
+		}
+		Security struct{ RunAsUser, FSGroup int }
+		Grace    int
+		Mode     os.FileMode
 	}
-	if err := os.Chmod(path, mode); err != nil {
-		t.Fatal(err)
+	if err := json.Unmarshal(out, &pod); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
+	mails := mailtest.Serve(t)
+	env := []string{"KWAI_DATA=/data"} // as the image has it
+	settings := make(map[string]string)
+	for _, v := range pod.Container.Env {
+		env = append(env, v.Name+"="+v.Value)
+		settings[v.Name] = v.Value
+	}
+	c := newContainer(t, env...)
+	for name, text := range map[string]string{"master.key": newKey(t), "database": patient(storetest.Postgres(t)), "smtp": mails.URL()} {
+		c.secret(filepath.Join(pod.Container.VolumeMounts[0].MountPath, name), text+"\n", pod.Mode, pod.Security.FSGroup)
+	}
+	// On a port that is free; else as it stands there.
+	config := c.command(0, "config")
+	for name, value := range settings {
+		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "KWAI_"), "_", "-"))
+		if !regexp.MustCompile(`(?m)^` + flag + ` +environment +` + regexp.QuoteMeta(value) + `$`).MatchString(config) {
+			t.Errorf("%s is no setting, or not so:\n%s", name, config)
+		}
+	}
+	if !slices.Equal(pod.Container.Args, []string{"serve"}) || pod.Security.RunAsUser != 65532 || !pod.Container.SecurityContext.ReadOnlyRootFilesystem ||
+		!strings.HasSuffix(settings["KWAI_LISTEN"], fmt.Sprintf(":%d", pod.Container.Ports[0].ContainerPort)) {
+		t.Errorf("it is started otherwise than here: %s", out)
+	}
+	drain, err := time.ParseDuration(settings["KWAI_DRAIN_DELAY"])
+	if err != nil || time.Duration(pod.Grace)*time.Second < drain+100*time.Second { // 20 for requests, 70 for mails, and some
+		t.Errorf("it has %d s to end, of which draining takes %v (%v)", pod.Grace, drain, err)
+	}
+	s := c.serve(pod.Container.ReadinessProbe.HTTPGet.Path)
+	for _, p := range []probe{pod.Container.StartupProbe, pod.Container.LivenessProbe} {
+		s.get(p.HTTPGet.Path, "").wants(t, http.StatusOK, p.HTTPGet.Path)
+	}
+	s.waitLog(1, "msg=serving ")
+	// The tests' PostgreSQL is in memory.
+	if strings.Count(s.log.String(), "level=WARN") != strings.Count(s.log.String(), "PostgreSQL runs with fsync=off") {
+		t.Errorf("it warned: %s", s.log)
+	}
+	c.command(0, "user", "create", "ann@example.org")
+	mail := waitMails(t, mails, 1)
+	s.post("reset", "", "uuid", mail[0].RecoveryID(), "password", good).wants(t, http.StatusOK, "the first password")
+	s.login("ann@example.org")
+	s.server.Kill() // draining takes its time
 }
 
 // Folders that lack what exFAT, NTFS, SMB and WSL lack: the system calls are
