@@ -18,6 +18,7 @@ import (
 	core "k8s.io/api/core/v1"
 	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	strict "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -48,7 +49,13 @@ func check(text []byte, out io.Writer) error {
 			return fmt.Errorf("a %s is one too many, or not expected", kind)
 		}
 		delete(kinds, kind)
-		if err := yaml.UnmarshalStrict(document, into); err != nil {
+		asJSON, err := yaml.YAMLToJSONStrict(document)
+		if err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+		// As the API server: unlike Go, it tells small letters from capitals.
+		unknown, err := strict.UnmarshalStrict(asJSON, into)
+		if err := errors.Join(append(unknown, err)...); err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
