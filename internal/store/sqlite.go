@@ -50,7 +50,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	defer func() {
 		if err != nil {
 			e.close()
-			err = explainDisk(err)
+			err = explainDisk(path, err)
 		}
 	}()
 	if o.Serve {
@@ -151,12 +151,19 @@ func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 }
 
 // explainDisk says what to do where a file system can't hold a database.
-func explainDisk(err error) error {
+func explainDisk(path string, err error) error {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return err
 	}
 	switch e.Code() {
+	case sqlite3.SQLITE_CANTOPEN:
+		// SQLite doesn't say why.
+		f, why := os.OpenFile(path, os.O_RDWR, 0)
+		if why != nil {
+			return fmt.Errorf("%w: %w: let the user as whom this runs read and write it", err, why)
+		}
+		_ = f.Close()
 	case sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMLOCK, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS:
 		return fmt.Errorf("%w: its file system lacks the locks or the shared memory that SQLite needs: keep the database on a disk of this machine (--data), not on NFS, SMB or a folder of a virtual machine's host", err)
 	}
