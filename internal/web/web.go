@@ -156,7 +156,7 @@ func (s *Server) Handler() (http.Handler, error) {
 // net/http does this for connections that it keeps, up to the same size; of what
 // is larger it learns here, and waits a moment before it closes.
 func drain(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Expect") == "" { // else the client sends none that we don't ask for
+	if r.ContentLength != 0 && r.Header.Get("Expect") == "" { // else the client sends none that we don't ask for
 		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 256<<10))
 	}
 }
