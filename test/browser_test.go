@@ -41,7 +41,7 @@ func TestInBrowser(t *testing.T) {
 		t.Run(tt.promise, func(t *testing.T) {
 			each(t, func(t *testing.T, k cluster.Kwai) {
 				m := mailtest.Serve(t)
-				s, public := startBehind(t, tt.host, k, "--smtp="+m.URL())
+				s, public := startBehind(t, tt.host, "", k, "--smtp="+m.URL())
 				s.user("ann@example.org", "the old password")
 				tt.test(t, openTab(t, browser, public), s, m)
 			})
@@ -168,18 +168,18 @@ func (s *site) checkPassword(t *testing.T, password string) {
 }
 
 // startBehind starts a server behind a reverse proxy that browsers reach under a
-// host name, and returns its public URL too.
-func startBehind(t *testing.T, host string, k cluster.Kwai, flags ...string) (s *site, public string) {
+// host name, at a path that it strips, and returns its public URL too.
+func startBehind(t *testing.T, host, prefix string, k cluster.Kwai, flags ...string) (s *site, public string) {
 	t.Helper()
 	inside := make(chan *url.URL, 1)
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	proxy := httptest.NewServer(http.StripPrefix(prefix, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		u := <-inside
 		inside <- u
 		r.SetURL(u)
 		r.Out.Host = r.In.Host
-	}})
+	}}))
 	t.Cleanup(proxy.Close)
-	public = strings.Replace(proxy.URL, loopbackName, host, 1)
+	public = strings.Replace(proxy.URL, loopbackName, host, 1) + prefix
 	s = start(t, k, append(flags, "--public-url="+public)...)
 	u, err := url.Parse(s.URL)
 	if err != nil {

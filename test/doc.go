@@ -13,6 +13,11 @@
 //	move        from SQLite to PostgreSQL, and nobody notices
 //	stolen      what a thief of the database finds
 //	browser     the pages in Chromium, by mouse and by keyboard
+//	oauth       OAuth 2 libraries of Go and Python log in and renew
+//	postfix     mail by Postfix: TLS, logins, greylisting, refusals
+//	proxies     nginx, HAProxy and Caddy before it, at a path that they strip
+//	swagger     Swagger UI in Chromium logs in at kwai alone
+//	clients     linters and generators of clients like openapi.yaml; Node checks tokens
 //
 // "go test ./test" has a short form of most of them, in ten seconds on two cores,
 // and says in one line what it left out. All, with the race detector in the

@@ -268,6 +268,10 @@ func request(ctx context.Context, via http.RoundTripper, url, bearer, form strin
 	if err != nil {
 		return answer{}, err
 	}
+	return readAnswer(res)
+}
+
+func readAnswer(res *http.Response) (answer, error) {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	return answer{res.StatusCode, res.Header, body}, err

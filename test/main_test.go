@@ -28,8 +28,10 @@ func TestMain(m *testing.M) {
 		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	}
 	code := storetest.Main(m)
-	if built != "" {
-		os.RemoveAll(built)
+	for _, folder := range []string{built, installed} {
+		if folder != "" {
+			os.RemoveAll(folder)
+		}
 	}
 	if missed := missed(); missed != "" {
 		tell("kwai/test skipped: " + missed + "\n")

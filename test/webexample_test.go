@@ -38,7 +38,7 @@ func TestWebExample(t *testing.T) {
 			_, _ = w.Write([]byte(strings.ReplaceAll(string(text), inPage, api)))
 		}))
 		t.Cleanup(page.Close)
-		s, public := startBehind(t, loopbackName, k, "--cors-origins="+page.URL)
+		s, public := startBehind(t, loopbackName, "", k, "--cors-origins="+page.URL)
 		api = public
 		s.user("ann@example.org", "the old password")
 

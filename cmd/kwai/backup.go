@@ -20,11 +20,12 @@ func (cmd *backupCmd) Help() string {
 
 func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if !s.onSQLite() {
-		return &usageError{"--database", errors.New("back up PostgreSQL by pg_dump: see docs/operating.md")}
+		return &usageError{"--database", errors.New("back up PostgreSQL by pg_dump: see docs/operating.md, which has a line for each night")}
 	}
 	if err := store.Backup(ctx, s.Database, cmd.File); err != nil {
 		return orUsage(err)
 	}
+	warnOfFolder(s.logger(c), filepath.Dir(cmd.File))
 	_, err := fmt.Fprintf(c.out, "%s is of no use without the master key (%s): keep a copy of that too, never in the same place\n", cmd.File, s.masterKeyFile())
 	return err
 }

@@ -268,7 +268,7 @@ func fromFile(flag string, value *string) error {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return &usageError{flag, err}
+		return &usageError{flag, explainDenied(err)}
 	}
 	if *value = strings.TrimSpace(string(text)); *value == "" {
 		return &usageError{flag, fmt.Errorf("%s is empty", path)}

@@ -57,8 +57,9 @@ Start the server with these settings, and all others as before:
   --master-key-file=%s
   --public-url=%s
 
-Keep the master key: it opens the keys in the new database, too. Once the server
-serves from there and the new database is in your backups, delete the old one:
+Keep the master key: it opens the keys in the new database, too. Back that up by
+pg_dump from now on: kwai backup of the old one fails. Once the server serves from
+there and the new database is in your backups, delete the old one:
   rm %[4]s %[5]s
 `, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "(as it was: tokens name it; where it was not set, http:// and the address it listened on)"), quoted(file), quoted(file+"-serving"))
 	return nil

@@ -15,7 +15,7 @@ type restoreCmd struct {
 }
 
 func (cmd *restoreCmd) Help() string {
-	return "Replaces the SQLite database; no server may run on it. The one that was there is kept beside it. Users log in again, unless --keep-sessions."
+	return "Replaces the SQLite database; no server may run on it. The one that was there is kept beside it. What root makes belongs to the owner of the folder. Users log in again, unless --keep-sessions."
 }
 
 func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err error) {
@@ -41,6 +41,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	if err != nil {
 		return orUsage(err)
 	}
+	warnOfFolder(s.logger(c), s.Data)
 	sessions := "ended"
 	if cmd.KeepSessions {
 		sessions = "kept"

@@ -22,6 +22,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
+	"kwai/internal/folder"
 	"kwai/internal/mail"
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -139,6 +140,7 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	if s.SMTP != "" && s.MailFrom == "" && s.PublicURL != "" && mailDomain(s.publicURL.Hostname()) == noDomain {
 		log.Warn("the public URL has no domain for a sender, and none is set (--mail-from): mail servers may refuse mails", "sender", "noreply@"+noDomain)
 	}
+	warnOfFolder(log, s.Data)
 	if s.Limits == "off" {
 		log.Warn("--limits is off: nothing is throttled")
 	}
@@ -337,12 +339,13 @@ func (s *Settings) masterKey(log *slog.Logger) (*token.Master, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file", path)
 	}
-	if info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("%s can be read by everyone: chmod 600 %s", path, path)
+	if err := refuseOpen(path, info); err != nil {
+		return nil, err
 	}
+	warnOfOpen(log, path, info)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, explainDenied(err)
 	}
 	master, err := token.ParseMaster(text)
 	if err != nil {
@@ -365,18 +368,14 @@ func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
 		return err
 	}
 	_, err = fmt.Fprintln(f, token.NewMasterKey())
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, folder.Adopt(f), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+	if err := folder.Sync(filepath.Dir(path)); err != nil {
 		return err
 	}
 	log.Info("made a master key: keep a copy of it apart from the database's", "file", path)

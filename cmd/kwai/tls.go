@@ -36,8 +36,10 @@ type certificate struct {
 	current           atomic.Pointer[tls.Certificate]
 
 	// Of the follower alone.
-	seen     string // what the files held when they were last looked at
-	warnedAt time.Time
+	seen      string // what the files held when they were last looked at
+	warnedAt  time.Time
+	judged    os.FileMode // of the key, when refuseOpen had this
+	judgement error       // to say
 }
 
 // certificate is that of --tls-cert and --tls-key, nil where they aren't set.
@@ -63,12 +65,12 @@ func (s *Settings) certificate(log *slog.Logger) (*certificate, error) {
 // read reads the files. What it has seen tells two states of them apart, also
 // where they can't be used.
 func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
-	cert, err := readBounded(c.certFile, 0)
+	cert, err := readBounded(c.certFile, nil)
 	if err != nil {
 		err = &usageError{"--tls-cert", err}
 		return nil, err.Error(), err
 	}
-	key, err := readBounded(c.keyFile, 0o007)
+	key, err := readBounded(c.keyFile, c.refuseOpenKey)
 	if err != nil {
 		err = &usageError{"--tls-key", err}
 		return nil, err.Error(), err
@@ -81,8 +83,16 @@ func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
 	return &read, seen, nil
 }
 
-// readBounded reads a file that nobody may use in the ways of forbidden.
-func readBounded(path string, forbidden os.FileMode) ([]byte, error) {
+// refuseOpenKey is refuseOpen, which is tried once for a mode and not at each look.
+func (c *certificate) refuseOpenKey(info os.FileInfo) error {
+	if c.judged != info.Mode() {
+		c.judged, c.judgement = info.Mode(), refuseOpen(c.keyFile, info)
+	}
+	return c.judgement
+}
+
+// readBounded reads a file, unless refuse has something against it.
+func readBounded(path string, refuse func(os.FileInfo) error) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -90,12 +100,14 @@ func readBounded(path string, forbidden os.FileMode) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file", path)
 	}
-	if info.Mode().Perm()&forbidden != 0 {
-		return nil, fmt.Errorf("%s can be read by everyone: chmod 600 %s", path, path)
+	if refuse != nil {
+		if err := refuse(info); err != nil {
+			return nil, err
+		}
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, explainDenied(err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
@@ -106,6 +118,9 @@ func readBounded(path string, forbidden os.FileMode) ([]byte, error) {
 }
 
 func (c *certificate) take(pair *tls.Certificate, seen string) {
+	if info, err := os.Stat(c.keyFile); err == nil {
+		warnOfOpen(c.log, c.keyFile, info)
+	}
 	c.current.Store(pair)
 	c.seen = seen
 	c.warnOfEnd()

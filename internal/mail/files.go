@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	gomail "github.com/wneessen/go-mail"
+
+	"kwai/internal/folder"
 )
 
 // Files writes each message as an .eml file into a folder: what kwai does as
@@ -107,9 +109,5 @@ func writeFile(dir, name string, data []byte) (err error) {
 	if err = os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close()) // the rename is durable only with its folder
+	return folder.Sync(dir) // the rename is durable only with its folder
 }

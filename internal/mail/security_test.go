@@ -69,6 +69,7 @@ func TestSecurity(t *testing.T) {
 		{"other host's certificate", "smtp://mail.example.org", []mailtest.Option{mailtest.StartTLS(other)}, otherPool, false, 0, "certificate is not valid for mail.example.org"},
 		{"a private address is not loopback", "smtp://10.0.0.1", nil, pool, false, 0, "offers no STARTTLS"},
 		{"implicit TLS", "smtps://" + auth + "mail.example.org", []mailtest.Option{mailtest.ImplicitTLS(good), login}, pool, true, 1, ""},
+		{"implicit TLS, and there is none", "smtps://" + auth + "mail.example.org", []mailtest.Option{mailtest.StartTLS(good), login}, pool, false, 0, "no TLS comes first there: write smtp://"},
 		{"implicit TLS, unknown authority", "smtps://mail.example.org", []mailtest.Option{mailtest.ImplicitTLS(good)}, nobody, false, 0, "certificate is not valid for mail.example.org"},
 		{"implicit TLS on loopback, too", "smtps://localhost", []mailtest.Option{mailtest.ImplicitTLS(good)}, nobody, false, 0, "certificate is not valid for localhost"},
 		{"insecure", "smtp+insecure://" + auth + "mail.example.org", []mailtest.Option{login}, pool, false, 1, ""},

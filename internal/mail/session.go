@@ -140,6 +140,11 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	case ctx.Err() != nil:
 		f.cause = ctx.Err()
 		text = "no answer in time, or given up: " + ctx.Err().Error()
+		if step == stepGreeting && s.security != implicit && errors.Is(ctx.Err(), context.DeadlineExceeded) { // each waits for the other
+			text += "; if TLS comes first there (port 465), write smtps://"
+		}
+	case s.security == implicit && errors.As(err, new(tls.RecordHeaderError)):
+		text = "no TLS comes first there: write smtp://, which takes it by STARTTLS"
 	case errors.As(err, &reply) && told:
 		text = fmt.Sprintf("refused with %d %s", reply.Code, enhancedCode.FindString(reply.Msg))
 	case errors.As(err, &reply):

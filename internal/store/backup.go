@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"kwai/internal/folder"
 )
 
 // Backup and restore of an SQLite database. Both copy by VACUUM INTO: SQLite
@@ -56,7 +58,6 @@ func Backup(ctx context.Context, databaseURL, file string) (err error) {
 		return refuse("%s: %w", path, err)
 	}
 
-	// An absolute path: SQLite would take "file:…" for a URI.
 	file, err = filepath.Abs(file)
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func Backup(ctx context.Context, databaseURL, file string) (err error) {
 	if err := os.Rename(part.Name(), file); err != nil {
 		return err
 	}
-	return syncFile(filepath.Dir(file))
+	return folder.Sync(filepath.Dir(file))
 }
 
 // freeForBackup refuses a file that is there or would be taken for a part of the
@@ -100,7 +101,7 @@ func freeForBackup(file, path string, database fs.FileInfo) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return refusal{err}
 	}
-	folder, err := os.Stat(filepath.Dir(file))
+	target, err := os.Stat(filepath.Dir(file))
 	if err != nil {
 		return refuse("there is no folder for %s: %w", file, err)
 	}
@@ -109,7 +110,7 @@ func freeForBackup(file, path string, database fs.FileInfo) error {
 		return err
 	}
 	for _, suffix := range besides {
-		if os.SameFile(folder, home) && filepath.Base(file) == filepath.Base(path)+suffix {
+		if os.SameFile(target, home) && filepath.Base(file) == filepath.Base(path)+suffix {
 			return refuse("%s would be taken for a part of the database: name another file", file)
 		}
 	}
@@ -117,7 +118,7 @@ func freeForBackup(file, path string, database fs.FileInfo) error {
 }
 
 func checkCopy(ctx context.Context, path string) error {
-	db, err := openWhole(dsn(path))
+	db, err := openWhole(unlocked(path))
 	if err != nil {
 		return err
 	}
@@ -149,6 +150,12 @@ func location(path string) *url.URL {
 	return &url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
 }
 
+// unlocked names a file to be read as it is: nobody writes it, and it may stand
+// where nothing can be written or locked.
+func unlocked(path string) string {
+	return location(path).String() + "?immutable=1&mode=ro&_pragma=" + inMemory + "&_pragma=trusted_schema(0)"
+}
+
 // openWhole opens a database for what takes its time: through database/sql, where
 // a context can end it.
 func openWhole(name string) (*sql.DB, error) {
@@ -174,16 +181,18 @@ func (r Reader) sound() error {
 	return err
 }
 
+// vacuumInto needs no locks on the file: nobody else knows it, and a folder on
+// another machine, where backups are kept, may have none.
 func vacuumInto(ctx context.Context, db *sql.DB, file string) error {
 	file, err := filepath.Abs(file)
 	if err == nil {
-		_, err = db.ExecContext(ctx, `VACUUM INTO $1`, file)
+		_, err = db.ExecContext(ctx, `VACUUM INTO $1`, location(file).String()+"?nolock=1")
 	}
 	return err
 }
 
-// syncFile brings a file, or a folder's names, to the disk. Nobody may have the
-// file open with SQLite: closing it would drop SQLite's locks.
+// syncFile brings a file to the disk. Nobody may have it open with SQLite: closing
+// it would drop SQLite's locks.
 func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"kwai/internal/folder"
 )
 
 // BackupFile is a backup that was found whole.
@@ -45,9 +47,7 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 			return nil, refuse("%s is no backup: it has %s beside it. Copy it by `kwai backup --database=sqlite://%s`", file, filepath.Base(itself)+suffix, file)
 		}
 	}
-	// As it is, without locks and without a log beside it: it may stand where
-	// nothing can be written.
-	if b.db, err = openWhole(location(file).String() + "?immutable=1&mode=ro&_pragma=" + inMemory + "&_pragma=trusted_schema(0)"); err != nil {
+	if b.db, err = openWhole(unlocked(file)); err != nil {
 		return nil, err
 	}
 	r := whole(ctx, b.db)
@@ -79,7 +79,8 @@ const EndRestore = "restore"
 // Restore puts a copy of the backup in the place of the database that databaseURL
 // (sqlite://PATH) names, if there is one. Nobody may have that open. Whenever it
 // is cut off, there is either the database of before or the restored one, whole,
-// with no log of the other.
+// with no log of the other; without hard links perhaps neither under its name,
+// and then nothing opens it but the next Restore.
 //
 // Unless keepSessions, it ends in the copy what was ended since the backup, for
 // all it knows: the sessions, and the recoveries, whose links would work again.
@@ -120,7 +121,7 @@ func (b *BackupFile) Restore(ctx context.Context, databaseURL string, keepSessio
 			err = errors.Join(err, removeAll(restoring, restoring+"-journal"))
 		}
 	}()
-	if err := create(restoring); err != nil {
+	if err := folder.Create(restoring); err != nil {
 		return r, err
 	}
 	if err := vacuumInto(ctx, b.db, restoring); err != nil {
@@ -219,13 +220,25 @@ func (tx *Tx) endEverything() error {
 // replace gives the file the name path. What has that name, and its logs if it
 // was too damaged to be rid of them, get another, which is returned; so do logs
 // that are there alone: SQLite would apply them to the new file.
-func replace(path, file string) (aside string, err error) {
-	aside, err = nameAside(path)
+func replace(path, file string) (_ string, err error) {
+	aside, err := nameAside(path)
 	if err != nil {
 		return "", err
 	}
 	moved := false
-	switch err := os.Link(path, aside); {
+	err = os.Link(path, aside)
+	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		// Hard links are not for every file system. Until the other one has the
+		// name none has: refuseHalfRestored.
+		if err = os.Rename(path, aside); err == nil {
+			defer func() {
+				if err != nil {
+					err = errors.Join(err, os.Rename(aside, path))
+				}
+			}()
+		}
+	}
+	switch {
 	case err == nil, errors.Is(err, fs.ErrExist): // nameAside: it is the same file
 		moved = true
 	case !errors.Is(err, fs.ErrNotExist):
@@ -243,13 +256,28 @@ func replace(path, file string) (aside string, err error) {
 		aside = ""
 	}
 	// Not before the logs are gone, on the disk too.
-	if err := syncFile(filepath.Dir(path)); err != nil {
+	if err := folder.Sync(filepath.Dir(path)); err != nil {
 		return "", err
 	}
 	if err := os.Rename(file, path); err != nil {
 		return "", err
 	}
-	return aside, syncFile(filepath.Dir(path))
+	return aside, folder.Sync(filepath.Dir(path))
+}
+
+// refuseHalfRestored refuses to begin anew where a restore was cut off before what
+// it made had its name.
+func refuseHalfRestored(path string) error {
+	if link, err := os.Readlink(path); err == nil {
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(filepath.Dir(path), link)
+		}
+		path = link
+	}
+	if _, err := os.Lstat(path + ".restoring"); err == nil {
+		return refuse("there is no database %s, since a restore was cut off: run `kwai restore` again", path)
+	}
+	return nil
 }
 
 // nameAside is a name for what is replaced: free, or that of the same file, from

@@ -322,3 +322,28 @@ func TestRestoreOnlyReadsTheBackup(t *testing.T) {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
+
+// Without hard links a restore that is cut off may leave no database under the
+// name: none is made anew there, and the next restore goes on.
+func TestNothingBeginsAnewAfterHalfARestore(t *testing.T) {
+	t.Parallel()
+	file := backupOf(t, "a")
+	for name, path := range map[string]string{"a file": "kwai.db", "a link": "link"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			check(t, os.WriteFile(filepath.Join(dir, "kwai.db.restoring"), []byte("half"), 0o600))
+			check(t, os.Symlink("kwai.db", filepath.Join(dir, "link")))
+			url := "sqlite://" + filepath.Join(dir, path)
+			for _, serve := range []bool{false, true} {
+				wantRefused(t, store.Options{URL: url, Serve: serve}, "run `kwai restore` again")
+			}
+			if diff := cmp.Diff([]string{"kwai.db.restoring", "link"}, filesIn(t, dir)); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+			_, err := restore(t, file, "sqlite://"+filepath.Join(dir, "kwai.db"), false)
+			check(t, err)
+			wantUsers(t, storetest.Open(t, url, nil), "a")
+		})
+	}
+}

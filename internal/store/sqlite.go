@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"kwai/internal/folder"
 )
 
 type sqliteEngine struct {
@@ -28,7 +30,13 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	if path == "" || path == ":memory:" {
 		return nil, errors.New("sqlite:// must be followed by the path of a file")
 	}
-	switch info, err := os.Stat(path); {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := refuseHalfRestored(path); err != nil {
+			return nil, err
+		}
+	}
+	switch {
 	case errors.Is(err, fs.ErrNotExist) && !o.Serve:
 		return nil, fmt.Errorf("there is no database %s: `kwai serve` makes it, and --data names another folder", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -42,13 +50,14 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	defer func() {
 		if err != nil {
 			e.close()
+			err = explainDisk(path, err)
 		}
 	}()
 	if o.Serve {
 		if e.lock, err = lockSQLite(ctx, path); err != nil {
 			return nil, err
 		}
-		if err := create(path); err != nil {
+		if err := folder.Create(path); err != nil {
 			return nil, err
 		}
 	}
@@ -120,7 +129,7 @@ func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 	if itself, err := filepath.EvalSymlinks(path); err == nil {
 		path = itself
 	}
-	if err := create(path + "-serving"); err != nil {
+	if err := folder.Create(path + "-serving"); err != nil {
 		return nil, err
 	}
 	lock, err := openConn(dsn(path+"-serving", "busy_timeout(0)", "journal_mode(OFF)", "locking_mode(EXCLUSIVE)"))
@@ -136,27 +145,29 @@ func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 		_ = lock.close()
 	}
 	if sqliteCode(err) == sqlite3.SQLITE_BUSY {
-		return nil, fmt.Errorf("another kwai serves %s: stop it first", path)
+		return nil, fmt.Errorf("another kwai serves %s: stop it first (if none does, its folder keeps no locks, as NFS may: see docs/operating.md, Files)", path)
 	}
 	return nil, fmt.Errorf("locking %s: %w", path, err)
 }
 
-// create makes sure that there is a file, readable by its owner only, which
-// SQLite would make readable by everyone. Nobody in this process may have it
-// open with SQLite: closing it would drop SQLite's locks.
-func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+// explainDisk says what to do where a file system can't hold a database.
+func explainDisk(path string, err error) error {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
 		return err
 	}
-	if err := f.Chmod(0o600); err != nil {
-		return errors.Join(err, f.Close())
+	switch e.Code() {
+	case sqlite3.SQLITE_CANTOPEN:
+		// SQLite doesn't say why.
+		f, why := os.OpenFile(path, os.O_RDWR, 0)
+		if why != nil {
+			return fmt.Errorf("%w: %w: let the user as whom this runs read and write it", err, why)
+		}
+		_ = f.Close()
+	case sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMLOCK, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS:
+		return fmt.Errorf("%w: its file system lacks the locks or the shared memory that SQLite needs: keep the database on a disk of this machine (--data), not on NFS, SMB or a folder of a virtual machine's host", err)
 	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return errors.Join(f.Close(), folder.Sync(), folder.Close())
+	return err
 }
 
 func (e *sqliteEngine) close() error {

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -141,12 +142,23 @@ func (s *Server) Handler() (http.Handler, error) {
 	nothing := s.serve("none", nil)
 	mux.Handle("/", nothing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer drain(w, r)
 		if clean(r.URL.EscapedPath()) {
 			mux.ServeHTTP(w, r)
 		} else {
 			nothing.ServeHTTP(w, r)
 		}
 	}), nil
+}
+
+// drain reads what is left of a body. A connection that is closed before breaks
+// off with its answer: nginx, which asks for that by default, says 502 instead.
+// net/http does this for connections that it keeps, up to the same size; of what
+// is larger it learns here, and waits a moment before it closes.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 && r.Header.Get("Expect") == "" { // else the client sends none that we don't ask for
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 256<<10))
+	}
 }
 
 // clean says that a path is one that ServeMux takes as it is. Others it would

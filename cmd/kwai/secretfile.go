@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"kwai/internal/folder"
+)
+
+// forEveryone are the modes that a secret's file must not have.
+const forEveryone = 0o007
+
+// refuseOpen refuses a secret that everyone on this machine can read, where this
+// process could keep it from them, and so can whoever started it. What is mounted
+// read-only, as orchestrators do, is somebody else's, or stands where files have no
+// modes, is for warnOfOpen: there nobody could obey.
+func refuseOpen(path string, info fs.FileInfo) error {
+	if info.Mode().Perm()&forEveryone != 0 && folder.CanClose(path, info) {
+		return fmt.Errorf("%s can be read by everyone: chmod 600 %s", path, path)
+	}
+	return nil
+}
+
+func warnOfOpen(log *slog.Logger, path string, info fs.FileInfo) {
+	if info.Mode().Perm()&forEveryone != 0 {
+		log.Warn("everyone on the machine that has this secret's file can read it, and its mode can't be changed from here", "file", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+	}
+}
+
+// explainDenied says who may not read a file: in a container that is a number.
+func explainDenied(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: kwai runs as user %d, group %d, which may not read it (Kubernetes: fsGroup; Swarm: the secret's uid)", err, os.Geteuid(), os.Getegid())
+}
+
+// warnOfFolder warns of what a folder can't do, once.
+func warnOfFolder(log *slog.Logger, path string) {
+	lacks, err := folder.Look(path)
+	if err != nil {
+		return // whoever writes to it next has the same error
+	}
+	if lacks.Modes {
+		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)
+	}
+	if lacks.Syncs {
+		log.Warn("this folder can't be synced: a file that was just made may be lost with the power", "folder", path)
+	}
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What everyone can read is refused to whoever can mend it, and warned about where
+// nobody here can: /proc/self/status has mode 0444 as a mounted secret has, and nobody
+// can change it.
+func TestSecretsForEveryone(t *testing.T) {
+	t.Parallel()
+	own := filepath.Join(t.TempDir(), "own")
+	if err := os.WriteFile(own, nil, 0o604); err != nil {
+		t.Fatal(err)
+	}
+	for path, refused := range map[string]bool{own: true, "/proc/self/status": false} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := refuseOpen(path, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
+			t.Errorf("%s: %v", path, err)
+		}
+		var log bytes.Buffer
+		warnOfOpen(slog.New(slog.NewTextHandler(&log, nil)), path, info)
+		if strings.Count(log.String(), "level=WARN") != 1 || !strings.Contains(log.String(), path) {
+			t.Errorf("%s: %s", path, &log)
+		}
+	}
+	if err := explainDenied(&fs.PathError{Op: "open", Path: "key", Err: fs.ErrPermission}); !strings.Contains(err.Error(), "runs as user") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,101 @@
+// Package folder is for what not every folder can do. exFAT, NTFS, SMB and WSL's
+// /mnt/c keep no modes or have no hard links; some can't be synced; in a container
+// files may belong to somebody else. Where that is no reason to give up, it is a
+// reason to warn.
+package folder
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Sync brings the names in a folder to the disk, where its file system can do
+// that; it is no error where it can't.
+func Sync(path string) error {
+	err := sync(path)
+	if cannot(err) {
+		return nil
+	}
+	return err
+}
+
+func sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// cannot tells what a file system can't do from what it failed to do.
+func cannot(err error) bool {
+	for _, e := range []error{errors.ErrUnsupported, fs.ErrPermission, syscall.EINVAL, syscall.EBADF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lacks says what a folder can't do.
+type Lacks struct {
+	Modes bool // whatever is made in it can be read by others
+	Syncs bool // the name of a new file may be lost with the power
+}
+
+// Look tries what a folder can do, by a file that is gone afterwards.
+func Look(path string) (l Lacks, err error) {
+	f, err := os.CreateTemp(path, ".look-*") // mode 0600
+	if err != nil {
+		return l, err
+	}
+	info, err := f.Stat()
+	if err = errors.Join(err, f.Close(), os.Remove(f.Name())); err != nil {
+		return l, err
+	}
+	l.Modes = info.Mode().Perm()&0o077 != 0
+	if err = sync(path); cannot(err) {
+		l.Syncs, err = true, nil
+	}
+	return l, err
+}
+
+// CanClose says whether this process can keep a file that everyone can read from
+// them: not where the file is another user's, is mounted read-only, or has no mode
+// of its own.
+func CanClose(path string, info fs.FileInfo) bool {
+	if err := os.Chmod(path, info.Mode().Perm()); err != nil {
+		return !cannot(err) && !errors.Is(err, syscall.EROFS)
+	}
+	if itself, err := filepath.EvalSymlinks(path); err == nil {
+		path = itself
+	}
+	lacks, err := Look(filepath.Dir(path))
+	return err != nil || !lacks.Modes
+}
+
+// Create makes sure that there is a file which only its owner can read, if its
+// file system can have that. What root makes belongs to whom the folder belongs,
+// who is to use it. Nobody in this process may have the file open with SQLite:
+// closing it would drop SQLite's locks.
+func Create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case err == nil:
+		err = Adopt(f)
+	case errors.Is(err, fs.ErrExist):
+		if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return err
+		}
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil && info.Mode().Perm()&0o077 != 0 {
+			_ = f.Chmod(0o600) // it may be another user's, who lets this one write
+		}
+	default:
+		return err
+	}
+	return errors.Join(err, f.Close(), Sync(filepath.Dir(path)))
+}

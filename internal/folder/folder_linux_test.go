@@ -1,0 +1,114 @@
+package folder
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"kwai/internal/testing/need"
+)
+
+// /proc stands for file systems that sync no folder and change no mode.
+
+func TestSyncGoesOnWhereNothingCanBeSynced(t *testing.T) {
+	t.Parallel()
+	if err := sync("/proc"); !errors.Is(err, syscall.EINVAL) {
+		t.Fatalf("syncing /proc: %v: it shows nothing", err)
+	}
+	if err := Sync("/proc"); err != nil {
+		t.Error(err)
+	}
+	if err := Sync(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a missing folder: %v", err)
+	}
+	for _, failed := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
+		if cannot(failed) {
+			t.Errorf("%v passes", failed)
+		}
+	}
+}
+
+func TestLookLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if lacks, err := Look(dir); err != nil || lacks != (Lacks{}) {
+		t.Errorf("%+v, %v", lacks, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	if _, err := Look("/proc"); err == nil {
+		t.Error("a file was made in /proc")
+	}
+}
+
+func TestCanClose(t *testing.T) {
+	t.Parallel()
+	own := filepath.Join(t.TempDir(), "own")
+	if err := os.WriteFile(own, nil, 0o604); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{own: true, "/proc/self/status": false} {
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if can := CanClose(path, before); can != want {
+			t.Errorf("%s: %v", path, can)
+		}
+		if after, err := os.Stat(path); err != nil || after.Mode() != before.Mode() {
+			t.Errorf("%s: its mode was %v, now it is %v, %v", path, before.Mode(), after.Mode(), err)
+		}
+	}
+}
+
+func TestCreateKeepsAndCloses(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	wantMode := func() {
+		t.Helper()
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+	}
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	wantMode()
+	if err := errors.Join(os.WriteFile(path, []byte("kept"), 0o600), os.Chmod(path, 0o644), Create(path)); err != nil {
+		t.Fatal(err)
+	}
+	wantMode()
+	if text, err := os.ReadFile(path); err != nil || string(text) != "kept" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// What root makes belongs to whom the folder belongs. Nothing that was there is
+// given away, least of all by a link that the folder's owner has put there.
+func TestCreateByRootIsTheFoldersOwners(t *testing.T) {
+	t.Parallel()
+	need.Root(t, "to give files away")
+	dir := t.TempDir()
+	there, elsewhere := filepath.Join(dir, "there"), filepath.Join(t.TempDir(), "elsewhere")
+	err := errors.Join(os.WriteFile(there, nil, 0o600), os.WriteFile(elsewhere, nil, 0o600),
+		os.Symlink(elsewhere, filepath.Join(dir, "link")), os.Chown(dir, 65532, 65531))
+	for _, name := range []string{"made", "there", "link"} {
+		err = errors.Join(err, Create(filepath.Join(dir, name)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][2]uint32{filepath.Join(dir, "made"): {65532, 65531}, there: {0, 0}, elsewhere: {0, 0}} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != want[0] || owner.Gid != want[1] {
+			t.Errorf("%s is of %d:%d", path, owner.Uid, owner.Gid)
+		}
+	}
+}

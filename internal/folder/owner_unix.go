@@ -1,0 +1,28 @@
+//go:build unix
+
+package folder
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Adopt gives a file that root has just made to whom its folder belongs.
+func Adopt(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(filepath.Dir(f.Name()))
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	if err := f.Chown(int(owner.Uid), int(owner.Gid)); !cannot(err) {
+		return err
+	}
+	return nil
+}
