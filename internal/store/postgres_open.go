@@ -36,6 +36,7 @@ const (
 	readOnly         = "25006"
 	noPrivilege      = "42501"
 	lockNotAvailable = "55P03"
+	diskFull         = "53100"
 )
 
 // server is what kwai wants to know of a database before it uses it.
