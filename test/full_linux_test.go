@@ -146,6 +146,56 @@ func TestAlertRules(t *testing.T) {
 	}
 }
 
+// What deploy/grafana.json asks Prometheus for can be asked.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	promtool := need.Program(t, "promtool")
+	var dashboard struct {
+		UID    string
+		Panels []struct {
+			ID      int
+			Type    string
+			Title   string
+			GridPos struct{ H, W, X, Y int }
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(readFile(t, "../deploy/grafana.json"), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	var rules []any
+	ids, rows := map[int]bool{}, map[string]bool{}
+	for _, p := range dashboard.Panels {
+		place := fmt.Sprintf("%d %d", p.GridPos.X, p.GridPos.Y)
+		if ids[p.ID] || rows[place] || p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("%q isn't in a place of its own", p.Title)
+		}
+		ids[p.ID], rows[place] = true, true
+		if (p.Type == "row") != (len(p.Targets) == 0) {
+			t.Errorf("%q shows nothing", p.Title)
+		}
+		for _, target := range p.Targets {
+			expr := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".+").Replace(target.Expr)
+			rules = append(rules, map[string]string{"record": fmt.Sprintf("panel:%d:%d", p.ID, len(rules)), "expr": expr})
+		}
+	}
+	if len(rules) < 50 {
+		t.Fatalf("it asks for %d things only", len(rules))
+	}
+	text, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": rules}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("promtool: %v\n%s", err, out)
+	}
+}
+
 // unwritable has a server whose database can't be written from when begin is
 // called until end is: it says so as soon as one request failed for it, by
 // /readyz, its metrics and the alerts, and finds out by itself when it is over.

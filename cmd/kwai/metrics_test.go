@@ -614,10 +614,22 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Errorf("the table in docs/operating.md (+) is not what there is (-):\n%s", diff)
 	}
 	alerts := readDoc(t, "deploy/alerts.yaml")
-	for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(alerts, -1) {
-		if !there[name] && !there[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")] {
-			t.Errorf("deploy/alerts.yaml names %s, which isn't there", name)
+	named := func(file string) map[string]bool {
+		names := map[string]bool{}
+		for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(readDoc(t, file), -1) {
+			if base := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, ""); there[base] {
+				name = base
+			}
+			names[name] = true
+			if !there[name] {
+				t.Errorf("%s names %s, which isn't there", file, name)
+			}
 		}
+		return names
+	}
+	named("deploy/alerts.yaml")
+	if diff := cmp.Diff(there, named("deploy/grafana.json")); diff != "" {
+		t.Errorf("deploy/grafana.json (+) doesn't show what there is (-):\n%s", diff)
 	}
 	tried := readDoc(t, "deploy/alerts_test.yaml")
 	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(alerts, -1) {
