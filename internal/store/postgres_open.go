@@ -183,6 +183,11 @@ func causes(err error) (all []string) {
 			list = several.Unwrap()
 		}
 	}
+	// With sslmode=prefer, which is the default, a server without TLS is asked once
+	// more without: that it has none is not what went wrong.
+	if some := slices.DeleteFunc(slices.Clone(list), func(err error) bool { return strings.Contains(err.Error(), "server refused TLS connection") }); len(some) > 0 {
+		list = some
+	}
 	for _, err := range list {
 		// With and without TLS it is mostly the same.
 		if text := strings.Join(strings.Fields(err.Error()), " "); !slices.Contains(all, text) {
