@@ -13,6 +13,9 @@
 //	move        from SQLite to PostgreSQL, and nobody notices
 //	stolen      what a thief of the database finds
 //	browser     the pages in Chromium, by mouse and by keyboard
+//	full        disks that are full or broken, and which alerts fire
+//	operating   each command of docs/operating.md, from the page
+//	deploy      the files of deploy/, by the programs that read them
 //
 // "go test ./test" has a short form of most of them, in ten seconds on two cores,
 // and says in one line what it left out. All, with the race detector in the

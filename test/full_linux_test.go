@@ -293,6 +293,31 @@ func TestServerOnAFullDisk(t *testing.T) {
 	})
 }
 
+// A database that is there and takes no writes, as after a failover, or where who
+// runs it holds its users to a quota.
+func TestServerOnAReadOnlyDatabase(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	need.Program(t, "promtool")
+	for _, code := range []string{"25006", "42501"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			k := install(t, patient(storetest.Postgres(t)))
+			exec := func(statement string) func(*site) {
+				return func(s *site) {
+					for _, table := range []string{"sessions", "users", "meta", "attempts"} {
+						if _, err := rawDatabase(t, k.Database).ExecContext(t.Context(), fmt.Sprintf(statement, table)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			exec(`CREATE OR REPLACE FUNCTION failing_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'by the test' USING ERRCODE = '` + code + `'; END $$`)(nil)
+			unwritable(t, k, exec(`CREATE TRIGGER failing BEFORE INSERT OR UPDATE ON %[1]s EXECUTE FUNCTION failing_%[1]s()`), exec(`DROP TRIGGER failing ON %s`))
+		})
+	}
+}
+
 func remove(t *testing.T, file string) {
 	t.Helper()
 	if err := os.Remove(file); err != nil {
@@ -304,6 +329,7 @@ func remove(t *testing.T, file string) {
 func TestServerOnABrokenDisk(t *testing.T) {
 	t.Parallel()
 	need.Time(t)
+	need.Root(t, "to trace a server that runs")
 	need.Program(t, "promtool")
 	strace := requireStrace(t)
 	for _, fault := range []string{"pwrite64:error=EIO", "pwrite64:error=EROFS", "fsync,fdatasync:error=EIO"} {

@@ -324,6 +324,12 @@ func TestMetricsTellOfTheMasterKeyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 0})
+
+	// Another one first seals the keys anew, which fails.
+	s.awaitSamples(map[string]float64{`kwai_key_changes_failed_total{step="seal"}`: 0, `kwai_key_changes_failed_total{step="make"}`: 0})
+	s.exec(`CREATE TRIGGER failing BEFORE UPDATE ON keys BEGIN SELECT RAISE(ABORT, 'by the test'); END`)
+	write([]byte(token.NewMasterKey() + "\n" + string(good)))
+	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 1, `kwai_key_changes_failed_total{step="seal"}`: 1, `kwai_key_changes_failed_total{step="make"}`: 0})
 }
 
 func TestMetricsTellOfBackups(t *testing.T) {
