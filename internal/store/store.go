@@ -82,10 +82,19 @@ type Options struct {
 type engine interface {
 	// inTx runs fn in a transaction; one says that fn is one statement.
 	inTx(ctx context.Context, one bool, fn func(*Tx) error) error
-	// unavailable says whether err passes by itself or by an operator's hand.
-	unavailable(err error) bool
+	// trouble is what an error says of the database.
+	trouble(err error) trouble
 	close() error
 }
+
+// trouble is what is wrong with a database.
+type trouble int
+
+const (
+	noTrouble  trouble = iota // the error is about what was asked
+	passing                   // it passes by itself, or by an operator's hand
+	unwritable                // so does this; until then it may be read, and not be written
+)
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
@@ -94,6 +103,7 @@ type Store struct {
 	timeout time.Duration // of a read; 0: none
 	now     func() time.Time
 	metrics *metrics
+	writes  *writes
 }
 
 // querier runs statements that return rows, and calls each with them.
@@ -140,9 +150,13 @@ func (s *Store) Close() error { return s.close() }
 // Now is the time that transactions are stamped with.
 func (s *Store) Now() time.Time { return s.now() }
 
-// Ready tells whether requests can be served.
+// Ready tells whether requests can be served: the database answers, and it can be
+// written as far as is known ([Store.FollowWrites]).
 func (s *Store) Ready(ctx context.Context) error {
-	return s.checkVersion(ctx)
+	if err := s.checkVersion(ctx); err != nil {
+		return err
+	}
+	return s.writes.err()
 }
 
 // InTx runs fn in a transaction and returns when it is durable, or was undone
@@ -163,8 +177,11 @@ func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
 
 func (s *Store) run(ctx context.Context, one bool, fn func(*Tx) error) error {
 	err := s.inTx(ctx, one, fn)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.metrics.transactions.Inc()
+	case s.trouble(err) == unwritable:
+		s.writes.fail(err)
 	}
 	return s.wrap(err)
 }
@@ -180,7 +197,7 @@ func (s *Store) wrap(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrUnavailable):
-	case errors.Is(err, context.DeadlineExceeded) || s.unavailable(err):
+	case errors.Is(err, context.DeadlineExceeded) || s.trouble(err) != noTrouble:
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	default:
 		return err
