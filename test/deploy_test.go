@@ -20,8 +20,8 @@ import (
 // The files of deploy/ that no other test uses are held against the programs that
 // read them; where that takes a container engine, against what is inside of it.
 
-// shell runs a script in a folder, where programs of the test come first.
-func shell(t *testing.T, dir string, env []string, script string, args ...string) string {
+// runScript runs a script in a folder, where programs of the test come first.
+func runScript(t *testing.T, dir string, env []string, script string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-euo", "pipefail", "-c", script}, args...)...)
 	cmd.Dir = dir
@@ -55,7 +55,7 @@ func TestCaddyfile(t *testing.T) {
 	need.Program(t, "caddy")
 	dir := t.TempDir()
 	file := must(filepath.Abs("../deploy/Caddyfile"))
-	shell(t, dir, []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir}, `caddy validate --adapter caddyfile --config "$0"`, file)
+	runScript(t, dir, []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir}, `caddy validate --adapter caddyfile --config "$0"`, file)
 	var config struct {
 		Apps struct {
 			HTTP struct {
@@ -63,7 +63,7 @@ func TestCaddyfile(t *testing.T) {
 			}
 		}
 	}
-	adapted := shell(t, dir, []string{"HOME=" + dir}, `caddy adapt --adapter caddyfile --config "$0"`, file)
+	adapted := runScript(t, dir, []string{"HOME=" + dir}, `caddy adapt --adapter caddyfile --config "$0"`, file)
 	if err := json.Unmarshal([]byte(adapted), &config); err != nil || len(config.Apps.HTTP.Servers) != 1 {
 		t.Fatalf("%v: %s", err, adapted)
 	}
@@ -168,7 +168,7 @@ func TestComposeFile(t *testing.T) {
 	if len(script) < 8 {
 		t.Fatalf("only %q at its top", script)
 	}
-	shell(t, dir, nil, strings.Join(script, "\n"))
+	runScript(t, dir, nil, strings.Join(script, "\n"))
 	var env []string
 	for name, value := range kwai.Environment {
 		env = append(env, name+"="+strings.ReplaceAll(value, "/run/secrets/", dir+"/secrets/"))
@@ -182,7 +182,7 @@ func TestComposeFile(t *testing.T) {
 	}
 	standIn(t, dir, "server", `sed -i s/@postgres/@127.0.0.1:1/ secrets/database; kwai() { `+built+` "$@"; }; kwai serve 2>&1 || echo "exit code $?"`)
 	env = append(env, "KWAI_DATA="+dir+"/data", "KWAI_LISTEN=127.0.0.1:0")
-	if said := shell(t, dir, env, "server"); !strings.Contains(said, "PostgreSQL at 127.0.0.1:1: it can't be reached") || !strings.Contains(said, "exit code 1") {
+	if said := runScript(t, dir, env, "server"); !strings.Contains(said, "PostgreSQL at 127.0.0.1:1: it can't be reached") || !strings.Contains(said, "exit code 1") {
 		t.Errorf("kwai serve: %s", said)
 	}
 	for name, secret := range project.Secrets {
@@ -225,7 +225,7 @@ func TestDockerfile(t *testing.T) {
 				}
 			}
 		case "WORKDIR":
-			shell(t, root, nil, there.Replace(`mkdir -p out "$0"`), source)
+			runScript(t, root, nil, there.Replace(`mkdir -p out "$0"`), source)
 		case "COPY":
 			if stage == 1 {
 				files := strings.Fields(rest)
@@ -233,7 +233,7 @@ func TestDockerfile(t *testing.T) {
 					files = []string{"cmd", "internal", "verify", "."} // what is built of it
 				}
 				for _, name := range files[:len(files)-1] {
-					shell(t, repository, nil, `cp -r "$0" "$1"`, name, source)
+					runScript(t, repository, nil, `cp -r "$0" "$1"`, name, source)
 				}
 				break
 			}
@@ -247,7 +247,7 @@ func TestDockerfile(t *testing.T) {
 			}
 		case "RUN":
 			ran++
-			shell(t, source, env, there.Replace(rest))
+			runScript(t, source, env, there.Replace(rest))
 		case "ENV":
 			env = append(env, strings.Fields(rest)...)
 		case "ENTRYPOINT":
@@ -268,10 +268,10 @@ func TestDockerfile(t *testing.T) {
 		t.Fatalf("%d stages, %d steps were run", stage, ran)
 	}
 	built := filepath.Join(root, "out", "kwai")
-	if out := shell(t, root, nil, built+` version`); !strings.Contains(out, "v1.2.3") {
+	if out := runScript(t, root, nil, built+` version`); !strings.Contains(out, "v1.2.3") {
 		t.Errorf("kwai version: %s", out)
 	}
-	if out := shell(t, root, append(env, "KWAI_PUBLIC_URL="+publicURL), built+` config --json`); !strings.Contains(out, "0.0.0.0:8080") || !strings.Contains(out, `"/data"`) {
+	if out := runScript(t, root, append(env, "KWAI_PUBLIC_URL="+publicURL), built+` config --json`); !strings.Contains(out, "0.0.0.0:8080") || !strings.Contains(out, `"/data"`) {
 		t.Errorf("kwai config: %s", out)
 	}
 	if info, err := os.Stat(filepath.Join(root, "out", "data")); err != nil || info.Mode().Perm() != 0o700 {
