@@ -91,23 +91,21 @@ var operatorsTable = map[string]struct {
 		w.sh(block)
 		w.want("var/backups/kwai/before-upgrade.db", "usr/local/bin/kwai.old")
 	}},
-	"Upgrading: systemctl stop kwai":                    {run: (*operator).sh},
-	`Settings: public-url = "https://auth.example.org"`: {run: (*operator).settings},
-	"Behind a proxy: # nginx":                           {run: (*operator).proxies},
-	"Backups: kwai backup FILE":                         {run: func(w *operator, block string) { w.sh(strings.Replace(block, "FILE", "backup.db", 1)) }},
+	"Upgrading: systemctl stop kwai":                               {run: (*operator).sh},
+	`Settings: public-url = "https://auth.example.org"`:            {run: (*operator).settings},
+	"Behind a proxy: # nginx":                                      {run: (*operator).proxies},
+	"Behind a proxy: # nginx: the slashes at both ends do it":      {not: "it is an excerpt; TestBehindProxies has all three at a path"},
+	"Backups: install -d -m 700 -o kwai -g kwai /var/backups/kwai": {run: (*operator).sh},
+	"Backups: kwai backup FILE":                                    {run: func(w *operator, block string) { w.sh(strings.Replace(block, "FILE", "backup.db", 1)) }},
 	"Backups: " + cronLine: {run: func(w *operator, block string) {
-		line, is := strings.CutPrefix(block, "30 3 * * * kwai ")
-		if !is {
-			w.t.Fatal("not a line of cron's")
-		}
-		w.sh(strings.ReplaceAll(line, `\%`, "%"))
+		w.cron("kwai", block)
 		w.must(`ls var/backups/kwai/kwai-2*.db`)
 	}},
 	"Restoring: kwai restore FILE": {run: func(w *operator, block string) {
 		w.must("systemctl stop kwai")
 		w.sh(strings.Replace(block, "FILE", "backup.db", 1))
 	}},
-	"Restoring: install -d -m 700 -o kwai /var/lib/kwai":                                                                             {run: (*operator).newMachine},
+	"Restoring: install -d -m 700 -o kwai -g kwai /var/lib/kwai":                                                                     {run: (*operator).newMachine},
 	"Accounts: kwai user create EMAIL --first-name F --last-name L                     # mails a link to choose a password":          {run: (*operator).synopsis},
 	"The trail: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
@@ -119,18 +117,33 @@ var operatorsTable = map[string]struct {
 		w.dropRole()
 		w.sql("postgres", strings.Replace(block, "…", rolePassword, 1))
 	}},
-	`PostgreSQL: umask 077; pg_dump --format=custom --no-owner --file=kwai.dump "$KWAI_DATABASE"`: {run: func(w *operator, block string) {
+	"PostgreSQL: [kwai]": {run: func(w *operator, block string) {
 		w.onPostgres()
-		w.sh(block)
-		w.want("kwai.dump")
+		w.must("systemctl start kwai")
+		if _, err := w.run(w.t.Context(), good, `kwai user create "$0" --password-stdin`, dumped); err != nil {
+			w.t.Fatal(err)
+		}
+		w.must("systemctl stop kwai")
+		there := strings.NewReplacer("db.example.org", w.env["PGHOST"]+"\nport="+w.env["PGPORT"], "PASSWORD", rolePassword)
+		w.write("etc/kwai/pg_service.conf", there.Replace(block)+"\n")
 	}},
-	`PostgreSQL: pg_restore --exit-on-error --single-transaction --no-owner --dbname="$KWAI_DATABASE" kwai.dump`: {run: func(w *operator, block string) {
-		w.sql("postgres", `DROP DATABASE kwai WITH (FORCE); CREATE DATABASE kwai OWNER kwai ENCODING 'UTF8' TEMPLATE template0`)
+	"PostgreSQL: PGSERVICEFILE=/etc/kwai/pg_service.conf": {run: func(w *operator, block string) {
+		setting, line, _ := strings.Cut(block, "\n")
+		w.env["PGSERVICEFILE"] = strings.TrimPrefix(w.there(setting), "PGSERVICEFILE=")
+		w.cron("root", line)
+		delete(w.env, "PGSERVICEFILE")
+		w.must(`cp var/backups/kwai/kwai-2*.dump kwai-2026-11-22.dump`)
+	}},
+	"PostgreSQL: export PGSERVICEFILE=/etc/kwai/pg_service.conf": {run: func(w *operator, block string) {
+		w.sql("postgres", `DROP DATABASE kwai WITH (FORCE)`)
+		w.sql("postgres", `CREATE DATABASE kwai OWNER kwai ENCODING 'UTF8' TEMPLATE template0`)
 		w.sh(block)
 	}},
 	"PostgreSQL: UPDATE sessions SET ended_at = extract(epoch FROM clock_timestamp()) * 1000000, end_reason = 'restore' WHERE ended_at IS NULL;": {run: func(w *operator, block string) {
 		w.sql("kwai", block)
-		w.must("systemctl start kwai && systemctl stop kwai") // on what was restored
+		w.must("systemctl start kwai") // on what was restored
+		w.server.login(dumped)
+		w.must("systemctl stop kwai")
 		w.onSQLite()
 	}},
 	"Moving from SQLite to PostgreSQL: sudo -u postgres createuser --pwprompt kwai && sudo -u postgres createdb --owner kwai --encoding UTF8 --template template0 kwai": {run: (*operator).move},
@@ -150,6 +163,8 @@ var operatorsTable = map[string]struct {
 		w.write("haproxy.cfg", w.there(block)+"\n")
 		w.must(`haproxy -c -f haproxy.cfg`)
 	}},
+	`As a systemd service: public-url = "https://auth.example.org"`:          {not: "TestDocumentedUnitSettings has a server and commands use it"},
+	"As a systemd service: sudo kwai user list --config=/etc/kwai/kwai.toml": {not: "TestDocumentedUnitSettings runs it"},
 	"Watching it: rule_files: [/etc/prometheus/kwai/alerts.yaml]     # deploy/alerts.yaml": {run: func(w *operator, block string) {
 		w.write("etc/prometheus/kwai/alerts.yaml", string(readFile(w.t, "../deploy/alerts.yaml")))
 		w.write("prometheus.yaml", w.there(block)+"\n")
@@ -164,6 +179,7 @@ const (
 	importLine   = `{"email": "ann@example.org", "first_name": "Ann", "last_name": "Other", "hash": "$2b$10$…", "id": "5f0f1c0e-6a4c-4c55-9d3a-0c2c1d3f7a10", "created_at": "2019-05-06T07:08:09Z", "revoked_at": null}`
 	bcryptHash   = "$2b$04$abcdefghijklmnopqrstuuIQRyLTMvP3TCFsTMK0kVVbNnBM/3nby"
 	rolePassword = "a-role-s-password"
+	dumped       = "dumped@example.org" // whose account is in the dump
 )
 
 // TestOperatorsCommands runs each block of docs/operating.md as it stands there,
@@ -398,6 +414,21 @@ func (w *operator) sql(database, statements string) {
 	w.t.Helper()
 	if out, err := w.run(w.t.Context(), statements, `psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="$0"`, database); err != nil {
 		w.t.Fatal(out, err)
+	}
+}
+
+// cron runs a line of a crontab as cron would: what it prints would be mailed.
+func (w *operator) cron(user, block string) {
+	w.t.Helper()
+	_, line, is := strings.Cut(block, " * * * "+user+" ")
+	if !is {
+		w.t.Fatalf("not a line of cron's for %s", user)
+	}
+	if out := w.must(w.there(strings.ReplaceAll(line, `\%`, "%")) + " 2>&1"); out != "" {
+		w.t.Errorf("cron would mail %s", out)
+	}
+	if out := w.must(`find var/backups/kwai -type f -perm /077`); out != "" {
+		w.t.Errorf("others can read %s", out)
 	}
 }
 
