@@ -18,6 +18,9 @@
 //	proxies     nginx, HAProxy and Caddy before it, at a path that they strip
 //	swagger     Swagger UI in Chromium logs in at kwai alone
 //	clients     linters and generators of clients like openapi.yaml; Node checks tokens
+//	full        disks that are full or broken, and which alerts fire
+//	operating   each command of docs/operating.md, from the page
+//	deploy      the files of deploy/, by the programs that read them
 //
 // "go test ./test" has a short form of most of them, in ten seconds on two cores,
 // and says in one line what it left out. All, with the race detector in the

@@ -26,6 +26,9 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 		return orUsage(err)
 	}
 	warnOfFolder(s.logger(c), filepath.Dir(cmd.File))
+	if err := store.NoteBackup(s.Database); err != nil {
+		_, _ = fmt.Fprintf(c.err, "kwai: the backup is complete, but that it was made can't be noted beside the database, so that an alert may say that there is none: %v\n", err)
+	}
 	_, err := fmt.Fprintf(c.out, "%s is of no use without the master key (%s): keep a copy of that too, never in the same place\n", cmd.File, s.masterKeyFile())
 	return err
 }

@@ -493,10 +493,16 @@ func (versionCmd) Run(c console) error {
 	return err
 }
 
+// stampedVersion and stampedRevision are set by the linker where the build can't see
+// the repository, as in deploy/Dockerfile.
+var stampedVersion, stampedRevision string
+
 // version is that of the module, or else the commit it was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	switch {
+	case stampedVersion != "":
+		return stampedVersion
 	case !ok:
 		return "unknown"
 	case info.Main.Version == "(devel)" && revision() != "unknown":
@@ -507,6 +513,9 @@ func version() string {
 
 // revision is the commit that the program was built from.
 func revision() string {
+	if stampedRevision != "" {
+		return stampedRevision
+	}
 	info, _ := debug.ReadBuildInfo()
 	if info != nil {
 		for _, s := range info.Settings {

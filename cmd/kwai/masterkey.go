@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"kwai/internal/auth"
 	"kwai/internal/store"
 )
@@ -20,8 +22,8 @@ var masterKeyEvery = 2 * time.Second
 // ctx ends: if it can be read and opens all keys, else those in use stay. What
 // has changed is taken once it stays the same, so that no half-written file is;
 // its text is compared, since its time tells too little. used is the digest of
-// what is in use.
-func (s *Settings) followMasterKey(ctx context.Context, keys *auth.Keys, used [32]byte, log *slog.Logger) {
+// what is in use; usable is 1 while the file could be used as it is.
+func (s *Settings) followMasterKey(ctx context.Context, keys *auth.Keys, used [32]byte, usable prometheus.Gauge, log *slog.Logger) {
 	file := s.masterKeyFile()
 	last := digest(file)
 	tick := time.NewTicker(masterKeyEvery)
@@ -43,8 +45,10 @@ func (s *Settings) followMasterKey(ctx context.Context, keys *auth.Keys, used [3
 		case errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil:
 			continue // the file may be good: it is tried again
 		case err != nil:
+			usable.Set(0)
 			log.Error("the master key file has changed and can't be used; what it held before stays in use", "file", file, "error", err)
 		default:
+			usable.Set(1)
 			log.Info("took over the changed master key file", "file", file)
 		}
 		used = now

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,6 +25,7 @@ import (
 
 	"kwai/internal/mail/mailtest"
 	"kwai/internal/store/storetest"
+	"kwai/internal/token"
 )
 
 // watched are flags for a server whose metrics are looked at.
@@ -162,6 +165,8 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 			`kwai_outbox_dead{subscriber="mail"}`:                                              0,
 			`kwai_outbox_oldest_seconds{subscriber="mail"}`:                                    0,
 			"kwai_database_up":                                                                 1,
+			"kwai_database_writable":                                                           1,
+			"kwai_master_key_file_usable":                                                      1,
 			"kwai_database_unavailable_total":                                                  0,
 			"kwai_http_requests_in_flight":                                                     0,
 			"kwai_http_connections_limit":                                                      4096,
@@ -180,7 +185,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		sampleEach(want, "kwai_logouts_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "unavailable": 0, "abandoned": 0, "error": 0})
 		sampleEach(want, "kwai_recovery_requests_total{outcome=%q}", map[string]float64{"ok": 2, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
 		sampleEach(want, "kwai_resets_total{outcome=%q}", map[string]float64{"ok": 1, "refused": 1, "invalid": 1, "busy": 0, "unavailable": 0, "abandoned": 0, "error": 0})
-		sampleEach(want, "kwai_mails_total{outcome=%q}", map[string]float64{"sent": 3, "failed": 0, "refused": 0, "overtaken": 0})
+		sampleEach(want, "kwai_mails_total{outcome=%q}", map[string]float64{"sent": 3, "failed": 0, "refused": 0, "full": 0, "overtaken": 0})
 		sampleEach(want, "kwai_hashing_refused_total{reason=%q}", map[string]float64{"queue_full": 0, "waited_too_long": 0, "worker_lost": 0})
 		for endpoint, statuses := range map[string]map[string]float64{
 			"login":        {"200": 3, "401": 2, "500": 0, "503": 0},
@@ -264,6 +269,82 @@ func TestMetricsTellOfMailThatWaits(t *testing.T) {
 	}, watched...)
 }
 
+// A mail that waits for its own mailbox makes no other one late: who is woken for
+// old mail is woken for a mail server.
+func TestMailToALostMailboxIsNotOld(t *testing.T) {
+	for _, refusal := range []struct {
+		name, text, outcome string
+		code                int
+	}{
+		{"gone", "- no such user", "refused", 550},
+		{"gone, by its code", "5.1.1 no such user", "refused", 550},
+		{"full", "5.2.2 over quota", "full", 552},
+		{"full for now", "4.2.2 over quota", "full", 452},
+		{"refused sender", "5.7.1 go away", "failed", 550},
+		{"greylisted", "4.7.1 later", "failed", 451},
+	} {
+		t.Run(refusal.name, func(t *testing.T) {
+			withMail(t, func(t *testing.T, s *site, mails *mailtest.Server) {
+				mails.RefuseAt(mailtest.RcptTo, refusal.code, refusal.text)
+				s.user("ann@example.org", good)
+				s.recover("ann@example.org")
+				s.log.wait(t, 1, triedAgain)
+				all := s.wantSamples(map[string]float64{`kwai_outbox_waiting{subscriber="mail"}`: 1})
+				if old := all[`kwai_outbox_oldest_seconds{subscriber="mail"}`]; (old > 0) != (refusal.outcome == "failed") {
+					t.Errorf("a mail is said to have waited for %v s", old)
+				}
+				for _, outcome := range []string{"refused", "full", "failed"} {
+					if n := all[`kwai_mails_total{outcome="`+outcome+`"}`]; (n > 0) != (outcome == refusal.outcome) {
+						t.Errorf("%v mails are counted as %s", n, outcome)
+					}
+				}
+			}, watched...)
+		})
+	}
+}
+
+func TestMetricsTellOfTheMasterKeyFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "master.key")
+	good, bad := []byte(token.NewMasterKey()+"\n"), []byte("nothing\n")
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(good)
+	s := start(t, "sqlite://"+filepath.Join(t.TempDir(), "kwai.db"), append([]string{"--master-key-file=" + file}, watched...)...)
+	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 1})
+	write(bad)
+	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 0})
+	write(good)
+	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 1})
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 0})
+
+	// Another one first seals the keys anew, which fails.
+	s.awaitSamples(map[string]float64{`kwai_key_changes_failed_total{step="seal"}`: 0, `kwai_key_changes_failed_total{step="make"}`: 0})
+	s.exec(`CREATE TRIGGER failing BEFORE UPDATE ON keys BEGIN SELECT RAISE(ABORT, 'by the test'); END`)
+	write([]byte(token.NewMasterKey() + "\n" + string(good)))
+	s.awaitSamples(map[string]float64{"kwai_master_key_file_usable": 1, `kwai_key_changes_failed_total{step="seal"}`: 1, `kwai_key_changes_failed_total{step="make"}`: 0})
+}
+
+func TestMetricsTellOfBackups(t *testing.T) {
+	t.Parallel()
+	s := start(t, storetest.SQLite(t), watched...)
+	s.awaitSamples(map[string]float64{"kwai_backup_timestamp_seconds": 0})
+	before := time.Now().Truncate(time.Second)
+	for _, name := range []string{"first.db", "second.db"} {
+		s.mustCommand("", "backup", filepath.Join(t.TempDir(), name))
+		if at := samples(s.scrape())["kwai_backup_timestamp_seconds"]; at < float64(before.Unix()) || at > float64(time.Now().Unix()) {
+			t.Errorf("the %s was made at %v", name, at)
+		}
+	}
+}
+
 // begun is when the tests did.
 var begun = time.Now()
 
@@ -278,6 +359,7 @@ var allowed = map[string]*regexp.Regexp{
 	"subscriber": regexp.MustCompile(`^(mail|nats)$`),
 	"state":      regexp.MustCompile(`^(in_use|idle)$`),
 	"purpose":    regexp.MustCompile(`^(sign|mac|decoy)$`),
+	"step":       regexp.MustCompile(`^(make|seal)$`),
 	"table":      regexp.MustCompile(`^[a-z_]+$`),
 	"engine":     regexp.MustCompile(`^(sqlite|postgres)$`),
 	"version":    regexp.MustCompile(``), "goversion": regexp.MustCompile(``), "revision": regexp.MustCompile(``),
@@ -618,10 +700,22 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Errorf("the table in docs/operating.md (+) is not what there is (-):\n%s", diff)
 	}
 	alerts := readDoc(t, "deploy/alerts.yaml")
-	for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(alerts, -1) {
-		if !there[name] && !there[regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")] {
-			t.Errorf("deploy/alerts.yaml names %s, which isn't there", name)
+	named := func(file string) map[string]bool {
+		names := map[string]bool{}
+		for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(readDoc(t, file), -1) {
+			if base := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, ""); there[base] {
+				name = base
+			}
+			names[name] = true
+			if !there[name] {
+				t.Errorf("%s names %s, which isn't there", file, name)
+			}
 		}
+		return names
+	}
+	named("deploy/alerts.yaml")
+	if diff := cmp.Diff(there, named("deploy/grafana.json")); diff != "" {
+		t.Errorf("deploy/grafana.json (+) doesn't show what there is (-):\n%s", diff)
 	}
 	tried := readDoc(t, "deploy/alerts_test.yaml")
 	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(alerts, -1) {

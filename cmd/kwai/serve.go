@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
@@ -200,10 +201,16 @@ func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer background.Wait()
 	defer stopWorking()
+	background.Go(func() { db.FollowWrites(working, log) })
 	background.Go(func() { rules.FollowRecoveries(working) })
 	background.Go(func() { rules.FollowCosts(working) })
 	background.Go(func() { rules.FollowKeys(working) })
-	background.Go(func() { s.followMasterKey(working, keys, masterDigest, log) })
+	usable := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kwai_master_key_file_usable", Help: "1 unless the master key file has changed and can't be used.",
+	})
+	usable.Set(1)
+	watched.MustRegister(usable)
+	background.Go(func() { s.followMasterKey(working, keys, masterDigest, usable, log) })
 	background.Go(func() { rules.FollowSubscribers(working) })
 	background.Go(func() { rules.FollowPurge(working) })
 	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })

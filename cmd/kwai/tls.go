@@ -188,6 +188,8 @@ func (c *certificate) Metrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kwai_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate that is served expires, in Unix time."},
 			func() float64 { return float64(c.current.Load().Leaf.NotAfter.Unix()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kwai_tls_certificate_start_timestamp_seconds", Help: "Since when the certificate that is served is valid, in Unix time."},
+			func() float64 { return float64(c.current.Load().Leaf.NotBefore.Unix()) }),
 	}
 }
 

@@ -44,6 +44,8 @@ type Keys struct {
 	set      atomic.Pointer[keySet]
 	failed   atomic.Int64 // readings
 
+	unmade, unsealed atomic.Int64 // tries at making a key, and at sealing keys anew, that failed
+
 	mu      sync.Mutex
 	reading *reading  // nil: nobody reads
 	asking  time.Time // when keys are, or were last, read for the sake of an unknown one

@@ -101,6 +101,12 @@ func (s *Service) Metrics() []prometheus.Collector {
 	}
 	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "kwai_key_reads_failed_total", Help: "Readings of the server keys that failed."}, value(&s.Keys.failed)))
+	for step, n := range map[string]*atomic.Int64{"make": &s.Keys.unmade, "seal": &s.Keys.unsealed} {
+		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "kwai_key_changes_failed_total", Help: "Tries at making the next server key, and at sealing the keys under the first master key, that failed.",
+			ConstLabels: prometheus.Labels{"step": step},
+		}, value(n)))
+	}
 	for op, c := range counted {
 		for _, o := range c.outcomes {
 			all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -356,10 +356,12 @@ func (s *Service) FollowKeys(ctx context.Context) {
 func (s *Service) tendKeys(ctx context.Context) error {
 	_, err := s.RotateDue(ctx)
 	if err != nil && ctx.Err() == nil {
+		s.Keys.unmade.Add(1)
 		s.Keys.log.Error("making the next server key; it is tried again", "error", err)
 	}
 	if err == nil && s.Keys.resealed.Load() != s.Keys.master.Load() {
 		if _, err = s.Keys.Reseal(ctx); err != nil && ctx.Err() == nil {
+			s.Keys.unsealed.Add(1)
 			s.Keys.log.Error("sealing the server keys anew; it is tried again", "error", err)
 		}
 	}

@@ -45,7 +45,11 @@ type Subscriber interface {
 
 // ErrRefused is wrapped by the error of a delivery that will hardly succeed
 // soon, because the other side understood it and said no.
-var ErrRefused = errors.New("refused")
+var ErrRefused = errors.New(store.Refused)
+
+// ErrAlone is wrapped by the error of a delivery that is tried as usual, although
+// what keeps it says nothing of the others; the same goes for ErrRefused.
+var ErrAlone = errors.New(store.Alone)
 
 // ErrLater is wrapped by the error of a delivery to which the other side said: not
 // now. Some count such tries, and would never take what is tried every 15 seconds.

@@ -26,7 +26,7 @@ func (b *Bus) Metrics() []prometheus.Collector {
 			bus:     b,
 			waiting: desc("kwai_outbox_waiting", "Events that wait to be told to the subscriber."),
 			dead:    desc("kwai_outbox_dead", "Events that were given up and are kept."),
-			oldest:  desc("kwai_outbox_oldest_seconds", "Age of the event that has waited longest; 0 if none waits."),
+			oldest:  desc("kwai_outbox_oldest_seconds", "Age of the event that has waited longest, but for those refused for a reason of their own; 0 if none waits."),
 		},
 	}
 }

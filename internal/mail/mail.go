@@ -80,6 +80,13 @@ func Permanent(err error) bool {
 	return errors.As(err, &f) && f.permanent
 }
 
+// fullMailbox reports whether err says that the recipient's mailbox, which is
+// there, takes nothing for now: it says nothing of other recipients.
+func fullMailbox(err error) bool {
+	f, is := errors.AsType[*failure](err)
+	return is && f.full
+}
+
 // reply is the code of the mail server's answer that err tells of; 0 if of none.
 func reply(err error) int {
 	if f, is := errors.AsType[*failure](err); is {
@@ -92,6 +99,7 @@ func reply(err error) int {
 type failure struct {
 	what      string
 	permanent bool
+	full      bool  // see fullMailbox
 	reply     int   // the SMTP code that it is about; 0: there was no answer
 	cause     error // kept only for a context's end, which holds no secrets
 }

@@ -112,6 +112,8 @@ var (
 	enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
 	// The codes that speak of the recipient (RFC 3463, 3.2); 7 and 8 speak of the sender.
 	ofMailbox = regexp.MustCompile(`^5\.1\.([0-69]|\d\d+)$`)
+	// Those of a mailbox that is there: full, closed (RFC 3463, 3.3).
+	mailboxStatus = regexp.MustCompile(`^[45]\.2\.\d+$`)
 )
 
 // noMailbox says whether a refusal at a step speaks of the recipient's address,
@@ -160,6 +162,7 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	}
 	if reply != nil {
 		f.reply, f.permanent = reply.Code, noMailbox(step, reply)
+		f.full = (step == stepTo || step == stepData || step == stepContent) && mailboxStatus.MatchString(enhancedCode.FindString(reply.Msg))
 	}
 	f.what = fmt.Sprintf("SMTP server %s, %s: %s", s, step, line(text, 300))
 	return f

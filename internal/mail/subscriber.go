@@ -22,7 +22,7 @@ type Subscriber struct {
 	Sender Sender
 	Log    *slog.Logger
 
-	sent, failed, refused, overtaken atomic.Int64 // mails
+	sent, failed, refused, full, overtaken atomic.Int64 // mails
 }
 
 // Metrics are what it tells those who watch the server.
@@ -36,6 +36,7 @@ func (s *Subscriber) Metrics() []prometheus.Collector {
 		outcome("sent", &s.sent),
 		outcome("failed", &s.failed),       // it may go out later
 		outcome("refused", &s.refused),     // for good, by the mail server
+		outcome("full", &s.full),           // the mailbox, which takes nothing for now
 		outcome("overtaken", &s.overtaken), // there was nothing to tell any more
 	}
 }
@@ -65,13 +66,20 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 		s.refused.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrRefused, err)
 	}
-	s.failed.Add(1)
-	switch code := reply(err); {
-	case code == 421: // "service not available": whatever is sent next is refused, too
+	code := reply(err)
+	if code == 421 { // "service not available": whatever is sent next is refused, too
+		s.failed.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrAllLater, err)
-	case code/100 == 4:
-		return fmt.Errorf("%w: %w", bus.ErrLater, err)
 	}
+	full := fullMailbox(err)
+	if code/100 == 4 {
+		err = fmt.Errorf("%w: %w", bus.ErrLater, err)
+	}
+	if full {
+		s.full.Add(1)
+		return fmt.Errorf("%w: %w", bus.ErrAlone, err)
+	}
+	s.failed.Add(1)
 	return err
 }
 

@@ -32,7 +32,7 @@ func (r refusal) Unwrap() error      { return r.error }
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
 // besides are what SQLite and kwai may keep beside a database.
-var besides = []string{"-wal", "-shm", "-journal", "-serving", ".restoring"}
+var besides = []string{"-wal", "-shm", "-journal", "-serving", ".restoring", backedUp}
 
 // Backup copies the database that databaseURL (sqlite://PATH) names, served or
 // not, to a new file that only its owner can read. The copy has all that was
@@ -88,6 +88,38 @@ func Backup(ctx context.Context, databaseURL, file string) (err error) {
 		return err
 	}
 	return folder.Sync(filepath.Dir(file))
+}
+
+// backedUp is what stands beside a database from which a backup was made: when it
+// was changed last is when. No row of it, for a backup writes nothing: it can be
+// made on a full disk.
+const backedUp = ".backed-up"
+
+// NoteBackup notes that a backup of the database has been made now, for
+// kwai_backup_timestamp_seconds.
+func NoteBackup(databaseURL string) error {
+	path, _, err := sqliteFile(databaseURL)
+	if err != nil {
+		return err
+	}
+	// Anew: a file that root made can't be touched by others, and be removed by
+	// the folder's owner.
+	if err := removeAll(path + backedUp); err != nil {
+		return err
+	}
+	return os.WriteFile(path+backedUp, nil, 0o600)
+}
+
+// backupAt is when the latest backup was made, in Unix seconds; 0 if none was.
+func backupAt(path string) float64 {
+	if itself, err := filepath.EvalSymlinks(path); err == nil {
+		path = itself
+	}
+	info, err := os.Stat(path + backedUp)
+	if err != nil {
+		return 0
+	}
+	return float64(info.ModTime().Unix())
 }
 
 // freeForBackup refuses a file that is there or would be taken for a part of the

@@ -74,6 +74,7 @@ func ofFiles(path string) []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("kwai_database_bytes", "Size of the database's file.", nil, func() float64 { return fileSize(path) }),
 		gauge("kwai_database_wal_bytes", "Size of the write-ahead log beside it.", nil, func() float64 { return fileSize(path + "-wal") }),
+		gauge("kwai_backup_timestamp_seconds", "When kwai backup made a backup last, in Unix time; 0 if it did not.", nil, func() float64 { return backupAt(path) }),
 	}
 }
 
@@ -81,7 +82,13 @@ func ofFiles(path string) []prometheus.Collector {
 // database when they are collected, for ScrapeTimeout at most.
 func (s *Store) Metrics() []prometheus.Collector {
 	m := s.metrics
-	return append([]prometheus.Collector{m.transactions, m.retries, m.unavailable, asked{s}}, m.own...)
+	writable := gauge("kwai_database_writable", "1 unless the latest write failed for want of room, or since nothing may be written.", nil, func() float64 {
+		if s.writes.err() != nil {
+			return 0
+		}
+		return 1
+	})
+	return append([]prometheus.Collector{m.transactions, m.retries, m.unavailable, writable, asked{s}}, m.own...)
 }
 
 // ScrapeTimeout is how long a query may take whose answer is a metric: one who
@@ -107,7 +114,7 @@ func (s asked) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), ScrapeTimeout)
 	defer cancel()
 	up := 1.0
-	if err := s.Ready(ctx); err != nil {
+	if err := s.checkVersion(ctx); err != nil {
 		up = 0
 	} else if keys, err := s.Read(ctx).keyCounts(); err == nil {
 		for _, k := range keys {

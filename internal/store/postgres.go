@@ -72,7 +72,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 
 	e := &postgresEngine{config: config, db: db, txTimeout: cmp.Or(o.txTimeout, txTimeout), now: o.Now, stop: func() {}, metrics: newMetrics()}
 	e.own = ofPool(e.stats)
-	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics}
+	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics, writes: newWrites()}
 	if err := e.open(ctx, s, o); err != nil {
 		told := fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.explain(err))
 		if e.away(err) {
@@ -265,37 +265,43 @@ func retryable(err error) bool {
 // from one that refuses these settings.
 func (e *postgresEngine) away(err error) bool {
 	if _, connecting := errors.AsType[*pgconn.ConnectError](err); !connecting {
-		return e.unavailable(err)
+		return e.trouble(err) != noTrouble
 	}
 	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
-		return e.unavailable(err)
+		return e.trouble(err) != noTrouble
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, pgconn.ErrReadOnlyConnection) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-func (e *postgresEngine) unavailable(err error) bool {
+func (e *postgresEngine) trouble(err error) trouble {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code {
 		case readOnly, // a standby, or a failover under way
-			lockNotAvailable,
-			noPrivilege,
+			diskFull,
+			noPrivilege: // also what some who run PostgreSQL for others do beyond a quota
+			return unwritable
+		case lockNotAvailable,
 			"25P03": // it was idle in a transaction for too long
-			return true
+			return passing
 		}
 		switch pg.Code[:2] {
+		case "58", // I/O
+			"XX": // damaged
+			return unwritable
 		case "08", // connection
 			"40", // asks for another try
-			"53", // out of memory, disk or connections
-			"57", // shutting down, cancelled by a time-out
-			"58", // I/O
-			"XX": // damaged
-			return true
+			"53", // out of memory or connections
+			"57": // shutting down, cancelled by a time-out
+			return passing
 		}
-		return false
+		return noTrouble
 	}
 	_, network := errors.AsType[net.Error](err)
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
-	return network || connect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, sql.ErrTxDone) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if network || connect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, sql.ErrTxDone) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return passing
+	}
+	return noTrouble
 }

@@ -36,6 +36,7 @@ const (
 	readOnly         = "25006"
 	noPrivilege      = "42501"
 	lockNotAvailable = "55P03"
+	diskFull         = "53100"
 )
 
 // server is what kwai wants to know of a database before it uses it.
@@ -191,6 +192,11 @@ func causes(err error) (all []string) {
 		if several, ok := list[0].(interface{ Unwrap() []error }); ok {
 			list = several.Unwrap()
 		}
+	}
+	// With sslmode=prefer, which is the default, a server without TLS is asked once
+	// more without: that it has none is not what went wrong.
+	if some := slices.DeleteFunc(slices.Clone(list), func(err error) bool { return strings.Contains(err.Error(), "server refused TLS connection") }); len(some) > 0 {
+		list = some
 	}
 	for _, err := range list {
 		// With and without TLS it is mostly the same.

@@ -123,6 +123,24 @@ func tables(t *testing.T, address string) (names string) {
 	return names
 }
 
+// Where nothing says that TLS must be had, that the server has none is no reason.
+func TestAWrongPasswordIsNotToldAsTLS(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"", "prefer", "allow"} {
+		address := edit(t, pgtest.Database(t), func(u *url.URL) {
+			u.User = url.UserPassword("kwai", secret)
+			u.RawQuery = ""
+			if mode != "" {
+				u.RawQuery = "sslmode=" + mode
+			}
+		})
+		_, err := store.Open(t.Context(), store.Options{URL: address, Serve: true})
+		if err == nil || !strings.Contains(err.Error(), "password authentication failed") || strings.Contains(err.Error(), "TLS") {
+			t.Errorf("sslmode=%s: %v", mode, err)
+		}
+	}
+}
+
 func TestCommandsMakeNoTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)

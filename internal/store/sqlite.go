@@ -77,7 +77,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	if e.writer, err = startWriter(dsn(path, writable...), o, m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s := &Store{engine: &e, now: e.writer.now, metrics: m}
+	s := &Store{engine: &e, now: e.writer.now, metrics: m, writes: newWrites()}
 	// A MiB of cache for each holds the upper levels of a million sessions' trees.
 	e.readers = newReaders(dsn(path, append([]string{"query_only(1)", "cache_size(-1000)"}, pragmas...)...))
 	s.readers = e.readers
@@ -198,11 +198,15 @@ func sqliteCode(err error) int {
 	return 0
 }
 
-func (e *sqliteEngine) unavailable(err error) bool {
+func (e *sqliteEngine) trouble(err error) trouble {
 	switch sqliteCode(err) {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY,
-		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return true
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return unwritable
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL:
+		return passing
 	}
-	return false
+	if errors.Is(err, errNotOpen) {
+		return unwritable
+	}
+	return noTrouble
 }

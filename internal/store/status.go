@@ -14,10 +14,19 @@ import (
 // Outbox is what waits for a subscriber.
 type Outbox struct {
 	Subscriber string
-	Waiting    int64     // deliveries that are still tried
-	Dead       int64     // those that were given up
-	OldestAt   time.Time // when the first that waits happened; zero if none does
+	Waiting    int64 // deliveries that are still tried
+	Dead       int64 // those that were given up
+	// OldestAt is when the first happened that waits for no reason of its own; zero
+	// if none does.
+	OldestAt time.Time
 }
+
+// What the reason begins with of a delivery that failed for a reason of its own,
+// which says nothing of the others.
+const (
+	Refused = "refused"
+	Alone   = "this one alone"
+)
 
 // Outbox counts by indices alone, some 100 ms where a million wait: due_at is
 // there to have SQLite choose the one of those that are still tried.
@@ -32,7 +41,8 @@ func (r Reader) Outbox(subscriber string) (Outbox, error) {
 	}, `SELECT (SELECT COUNT(*) FROM deliveries WHERE subscriber = $1),
 		(SELECT COUNT(*) FROM deliveries WHERE subscriber = $1 AND dead_at IS NULL AND due_at > 0),
 		(SELECT created_at FROM events WHERE id = (SELECT event_id FROM deliveries
-			WHERE subscriber = $1 AND dead_at IS NULL ORDER BY position LIMIT 1))`, subscriber)
+			WHERE subscriber = $1 AND dead_at IS NULL AND last_error NOT LIKE $2 AND last_error NOT LIKE $3
+			ORDER BY position LIMIT 1))`, subscriber, Refused+": %", Alone+": %")
 }
 
 // Lease says who may do what one process at a time does.

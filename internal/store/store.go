@@ -82,10 +82,19 @@ type Options struct {
 type engine interface {
 	// inTx runs fn in a transaction; one says that fn is one statement.
 	inTx(ctx context.Context, one bool, fn func(*Tx) error) error
-	// unavailable says whether err passes by itself or by an operator's hand.
-	unavailable(err error) bool
+	// trouble is what an error says of the database.
+	trouble(err error) trouble
 	close() error
 }
+
+// trouble is what is wrong with a database.
+type trouble int
+
+const (
+	noTrouble  trouble = iota // the error is about what was asked
+	passing                   // it passes by itself, or by an operator's hand
+	unwritable                // so does this; until then it may be read, and not be written
+)
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
@@ -94,6 +103,7 @@ type Store struct {
 	timeout time.Duration // of a read; 0: none
 	now     func() time.Time
 	metrics *metrics
+	writes  *writes
 
 	// Published, set before the first use, is called after a commit for each
 	// subscriber to whom something was published in it, to have it delivered at
@@ -145,9 +155,13 @@ func (s *Store) Close() error { return s.close() }
 // Now is the time that transactions are stamped with.
 func (s *Store) Now() time.Time { return s.now() }
 
-// Ready tells whether requests can be served.
+// Ready tells whether requests can be served: the database answers, and it can be
+// written as far as is known ([Store.FollowWrites]).
 func (s *Store) Ready(ctx context.Context) error {
-	return s.checkVersion(ctx)
+	if err := s.checkVersion(ctx); err != nil {
+		return err
+	}
+	return s.writes.err()
 }
 
 // InTx runs fn in a transaction and returns when it is durable, or was undone
@@ -172,13 +186,16 @@ func (s *Store) run(ctx context.Context, one bool, fn func(*Tx) error) error {
 		committed = tx
 		return fn(tx)
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		s.metrics.transactions.Inc()
 		if s.Published != nil {
 			for _, subscriber := range committed.subscribers {
 				s.Published(subscriber)
 			}
 		}
+	case s.trouble(err) == unwritable:
+		s.writes.fail(err)
 	}
 	return s.wrap(err)
 }
@@ -194,7 +211,7 @@ func (s *Store) wrap(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrUnavailable):
-	case errors.Is(err, context.DeadlineExceeded) || s.unavailable(err):
+	case errors.Is(err, context.DeadlineExceeded) || s.trouble(err) != noTrouble:
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	default:
 		return err

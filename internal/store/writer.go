@@ -26,6 +26,8 @@ type writer struct {
 	patience time.Duration
 	gapAt    time.Time // when the lock was last free for so long
 
+	reopening Recurring
+
 	jobs    chan *job
 	closing sync.RWMutex // held for reading while jobs are handed in
 	closed  bool
@@ -249,8 +251,12 @@ func (w *writer) reconnect() {
 	w.leave()
 	if err := w.connect(); err != nil {
 		w.leave()
-		w.log.Error("opening the database again", "error", err)
+		if w.reopening.Log(err) {
+			w.log.Error("opening the database again", "error", err)
+		}
+		return
 	}
+	w.reopening.Log(nil)
 }
 
 func (w *writer) leave() {

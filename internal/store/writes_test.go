@@ -1,0 +1,89 @@
+package store_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"kwai/internal/store"
+	"kwai/internal/store/storetest"
+)
+
+// refusing are PostgreSQL statements that have each write fail with a code.
+func refusing(code string) []string {
+	return []string{
+		`CREATE OR REPLACE FUNCTION failing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'by the test' USING ERRCODE = '` + code + `'; END $$`,
+		`CREATE TRIGGER failing BEFORE INSERT OR UPDATE ON users EXECUTE FUNCTION failing()`,
+		`CREATE TRIGGER failing BEFORE INSERT OR UPDATE ON meta EXECUTE FUNCTION failing()`,
+	}
+}
+
+var refusingNoMore = []string{`DROP TRIGGER failing ON users`, `DROP TRIGGER failing ON meta`}
+
+// A store that can't be written says so from the first failure on, and finds out by
+// itself when it can be again, although nobody writes anything.
+func TestStoreKnowsWhetherItCanBeWritten(t *testing.T) {
+	cases := map[string][]struct {
+		name       string
+		begin, end []string
+		mended     bool // by the writer, which opens the database anew
+	}{
+		"sqlite": {
+			{"is full", []string{`PRAGMA max_page_count = 1`}, []string{`PRAGMA max_page_count = 1000000`}, false},
+			{"readonly", []string{`PRAGMA query_only = 1`}, nil, true},
+		},
+		"postgres": {
+			{"53100", refusing("53100"), refusingNoMore, false},
+			{"25006", refusing("25006"), refusingNoMore, false},
+			{"42501", refusing("42501"), refusingNoMore, false},
+			{"58030", refusing("58030"), refusingNoMore, false},
+		},
+	}
+	bubble(t, func(t *testing.T, url string) {
+		for _, c := range cases[store.EngineOf(url)] {
+			var log strings.Builder
+			s := storetest.Open(t, url, nil)
+			ctx, stop := context.WithCancel(t.Context())
+			following := make(chan struct{})
+			go func() {
+				defer close(following)
+				s.FollowWrites(ctx, slog.New(slog.NewTextHandler(&log, nil)))
+			}()
+			run := func(statements []string) {
+				t.Helper()
+				for _, statement := range statements {
+					check(t, s.InTx(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(statement); return err }))
+				}
+			}
+			check(t, s.Ready(t.Context()))
+			run(c.begin)
+			if err := s.InTx(t.Context(), addLarge("large "+c.name, 64<<10)); err == nil {
+				t.Fatalf("%s: it could be written", c.name)
+			}
+			for range 3 {
+				if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), c.name) {
+					t.Errorf("%s: ready: %v", c.name, err)
+				}
+				if c.mended {
+					break
+				}
+				time.Sleep(10 * time.Second) // of the bubble: it tries some times meanwhile
+			}
+			wantUsers(t, s)
+			run(c.end)
+			time.Sleep(10 * time.Second)
+			check(t, s.Ready(t.Context()))
+			stop()
+			<-following
+			if got := log.String(); strings.Count(got, "nothing can be written: /readyz") != 1 || strings.Count(got, "can be written again") != 1 {
+				t.Errorf("%s: the log:\n%s", c.name, got)
+			}
+			if left, err := s.Read(t.Context()).Text(`SELECT COUNT(*) FROM meta WHERE name = 'probe'`); err != nil || left != "0" {
+				t.Errorf("%s: what it wrote is still there: %s, %v", c.name, left, err)
+			}
+			check(t, s.Close())
+		}
+	})
+}
