@@ -8,8 +8,8 @@ import (
 	"kwai/internal/store"
 )
 
-// publisher is what tells events outside; nil where nothing does.
-func (s *Settings) publisher(log *slog.Logger) (*bus.NATS, error) {
+// eventPublisher is what tells events outside; nil where nothing does.
+func (s *Settings) eventPublisher(log *slog.Logger) (*bus.NATS, error) {
 	if s.Bus == "local" {
 		return nil, nil
 	}

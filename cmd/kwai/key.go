@@ -34,7 +34,7 @@ func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		named := *s
 		named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-		master, err := named.masterKey(rules.Log)
+		master, err := named.readMasterKey(rules.Log)
 		if err != nil {
 			return &usageError{"--master-key-file", err}
 		}
@@ -122,7 +122,7 @@ func (s *Settings) listingMaster(log *slog.Logger) (*token.Master, error) {
 	}
 	named := *s
 	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-	return named.masterKey(log)
+	return named.readMasterKey(log)
 }
 
 // activeFrom is since when a key is used. One that took a revoked key's place has

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -159,7 +161,7 @@ func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if s.publicURL == nil { // as serve would make it
 		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.Listen}
 	}
-	sender, err := s.sender()
+	sender, err := s.mailSender()
 	if err != nil {
 		return err
 	}
@@ -182,4 +184,38 @@ func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
 		fmt.Fprintf(c.out, "No mail server is set (--smtp): the mail was written to %s.\n", sender.Folder())
 	}
 	return nil
+}
+
+// mailSender is what takes mails away.
+func (s *Settings) mailSender() (mail.Sender, error) {
+	o := mail.Options{From: s.MailFrom, Domain: strings.TrimSuffix(s.publicURL.Hostname(), ".")}
+	if o.From == "" {
+		o.From = "noreply@" + mailDomain(s.publicURL.Hostname())
+		o.Domain = ""
+	}
+	if s.SMTP != "" {
+		smtp, err := mail.NewSMTP(s.SMTP, o)
+		if err != nil {
+			return nil, &usageError{"--smtp, --mail-from", err}
+		}
+		return smtp, nil
+	}
+	files, err := mail.NewFiles(filepath.Join(s.Data, "mail"), o)
+	if err != nil {
+		return nil, &usageError{"--mail-from", err}
+	}
+	return files, nil
+}
+
+// noDomain stands for a domain where the public URL has none.
+const noDomain = "localhost.localdomain"
+
+// mailDomain is the domain of mails where none is set. An address is none: mail
+// servers hardly take a sender at one.
+func mailDomain(host string) string {
+	host = strings.TrimSuffix(host, ".")
+	if _, err := netip.ParseAddr(host); err == nil || isLoopback(host) {
+		return noDomain
+	}
+	return host
 }

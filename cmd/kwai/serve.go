@@ -4,17 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"runtime/debug"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +19,6 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
-	"kwai/internal/folder"
 	"kwai/internal/mail"
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -53,227 +48,342 @@ const (
 // twice: some MiB for a few percent of the rate.
 const gcPercent = 150
 
+// kwaiServer is a kwai that serves: its parts, in the order in which they are made.
+type kwaiServer struct {
+	*Settings
+	console  console
+	dev      bool
+	log      *slog.Logger
+	name     string // in the log, and in kwai status as the holder of leases
+	registry *prometheus.Registry
+
+	certificate *certificate // nil: plain HTTP
+	listener    net.Listener
+	sender      mail.Sender
+	publisher   *bus.NATS // nil: no events are published outside
+	masterKey   *masterKeyFile
+	db          *store.Store
+	keys        *auth.Keys
+	passwords   *password.Pool
+	rules       *auth.Service
+	buses       map[string]*bus.Bus // by their subscribers
+	site        *web.Server
+	http        *http.Server
+
+	closers []func() error // the last one comes first
+}
+
 // Run serves until ctx ends.
-func (cmd *serveCmd) Run(ctx context.Context, s *Settings, c console) (err error) {
+func (cmd *serveCmd) Run(ctx context.Context, settings *Settings, c console) (err error) {
 	if cmd.Dev {
-		if err := s.forDev(); err != nil {
+		if err := settings.forDev(); err != nil {
 			return err
 		}
 	}
-	if err := s.checkServing(); err != nil {
+	if err := settings.checkServing(); err != nil {
 		return err
 	}
-	log := s.logger(c)
-	if w, ok := c.err.(*logWriter); ok {
+	s := &kwaiServer{
+		Settings: settings, console: c, dev: cmd.Dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
+	}
+	defer func() {
+		for _, closer := range slices.Backward(s.closers) {
+			err = errors.Join(err, closer())
+		}
+	}()
+	for _, step := range []func(context.Context) error{s.listen, s.open, s.makeRules, s.makeBuses, s.makeSite} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx)
+}
+
+// listen comes first: where the address can't be had, nothing has been made yet.
+func (s *kwaiServer) listen(ctx context.Context) (err error) {
+	if w, ok := s.console.err.(*logWriter); ok {
 		w.tellLost(func(lines int) {
-			log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
+			s.log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
 		})
 	}
-	certificate, err := s.certificate(log)
-	if err != nil {
+	if s.certificate, err = s.readCertificate(s.log); err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	// First the address: where it can't be had, nothing has been made yet.
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen)
-	if err != nil {
+	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen); err != nil {
 		return &usageError{"--listen", err}
 	}
-	defer listener.Close()
-	watched := newRegistry(s)
+	listener := s.listener
+	s.closers = append(s.closers, func() error { _ = listener.Close(); return nil }) // the server has closed it, mostly
 	if s.MetricsListen != "" {
-		stop, err := serveMetrics(ctx, s.MetricsListen, watched, log)
+		stop, err := serveMetrics(ctx, s.MetricsListen, s.registry, s.log)
 		if err != nil {
 			return err
 		}
-		defer stop()
+		s.closers = append(s.closers, func() error { stop(); return nil })
 	}
 	if s.publicURL == nil {
-		s.publicURL = &url.URL{Scheme: s.scheme(), Host: listener.Addr().String()}
+		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.listener.Addr().String()}
 	}
-	s.warnOfPlain(log)
-	sender, err := s.sender()
-	if err != nil {
-		return err
-	}
-	publisher, err := s.publisher(log)
-	if err != nil {
-		return err
-	}
+	s.warnOfPlain(s.log)
+	return nil
+}
 
-	// A key that is named is looked at before anything is made.
+// open opens the database and its keys. What the settings name is looked at before
+// anything is made.
+func (s *kwaiServer) open(ctx context.Context) (err error) {
+	if s.sender, err = s.mailSender(); err != nil {
+		return err
+	}
+	if s.publisher, err = s.eventPublisher(s.log); err != nil {
+		return err
+	}
 	if s.MasterKeyFile == "" {
 		if err := os.MkdirAll(s.Data, 0o700); err != nil {
 			return &usageError{"--data", err}
 		}
 	}
-	master, err := s.masterKey(log)
+	master, err := s.readMasterKey(s.log)
 	if err != nil {
 		return &usageError{"--master-key-file", err}
 	}
-	masterDigest := digest(s.masterKeyFile())
+	used := digest(s.masterKeyFile())
 	if err := os.MkdirAll(s.Data, 0o700); err != nil {
 		return &usageError{"--data", err}
 	}
-	db, err := store.Open(ctx, store.Options{URL: s.Database, Serve: true, Connections: s.DatabaseConnections, Log: log})
+	s.db, err = store.Open(ctx, store.Options{URL: s.Database, Serve: true, Connections: s.DatabaseConnections, Log: s.log})
 	if err != nil {
 		return &usageError{"--database", err}
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	keys, err := auth.EnsureKeys(ctx, db, master, s.rules(), log)
+	s.closers = append(s.closers, s.db.Close)
+	s.keys, err = auth.EnsureKeys(ctx, s.db, master, s.Settings.rules(), s.log)
 	if errors.Is(err, token.ErrNoMaster) {
 		return &usageError{"--master-key-file", err}
 	}
-	if err != nil {
+	s.masterKey = newMasterKeyFile(s.Settings, s.keys, used, s.log)
+	return err
+}
+
+func (s *kwaiServer) makeRules(ctx context.Context) error {
+	if err := s.warn(); err != nil {
 		return err
 	}
-	if files, ok := sender.(*mail.Files); ok {
+	s.passwords = password.NewPool(password.Options{
+		Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait, Processes: true, Log: s.log,
+	})
+	s.closers = append(s.closers, func() error { s.passwords.Close(); return nil })
+	s.rules = &auth.Service{Store: s.db, Passwords: s.passwords, Keys: s.keys, Settings: s.Settings.rules(), Log: s.log, Name: s.name}
+	s.rules.Settings.Issuer = s.publicURL.String()
+	return s.rules.RefreshCosts(ctx)
+}
+
+// warn tells of settings that are seldom meant.
+func (s *kwaiServer) warn() error {
+	if files, ok := s.sender.(*mail.Files); ok {
 		if err := files.MakeFolder(); err != nil {
 			return &usageError{"--data", err}
 		}
-		log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
+		s.log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
 	}
 	if s.SMTP != "" && s.PublicURL == "" {
-		log.Warn("no public URL is set (--public-url): links in mails lead to this machine only", "public_url", s.publicURL.String())
+		s.log.Warn("no public URL is set (--public-url): links in mails lead to this machine only", "public_url", s.publicURL.String())
 	}
 	if s.SMTP != "" && s.MailFrom == "" && s.PublicURL != "" && mailDomain(s.publicURL.Hostname()) == noDomain {
-		log.Warn("the public URL has no domain for a sender, and none is set (--mail-from): mail servers may refuse mails", "sender", "noreply@"+noDomain)
+		s.log.Warn("the public URL has no domain for a sender, and none is set (--mail-from): mail servers may refuse mails", "sender", "noreply@"+noDomain)
 	}
-	warnOfFolder(log, s.Data)
+	warnOfFolder(s.log, s.Data)
 	if s.Limits == "off" {
-		log.Warn("--limits is off: nothing is throttled")
+		s.log.Warn("--limits is off: nothing is throttled")
 	}
-	passwords := password.NewPool(password.Options{
-		Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait, Processes: true, Log: log,
-	})
-	defer passwords.Close()
+	return nil
+}
 
-	name := uuid.NewString() // in the log, and in kwai status as the holder of leases
-	rules := &auth.Service{Store: db, Passwords: passwords, Keys: keys, Settings: s.rules(), Log: log, Name: name}
-	rules.Settings.Issuer = s.publicURL.String()
+// makeBuses makes what tells events: users by mail, and programs outside.
+func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
-		Rules:  rules,
+		Rules:  s.rules,
 		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName},
-		Sender: sender,
-		Log:    log,
+		Sender: s.sender,
+		Log:    s.log,
 	}
-	buses := map[string]*bus.Bus{auth.SubscriberMail: bus.New(db, mails, log)}
-	buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
-	db.Published = func(subscriber string) {
-		if b := buses[subscriber]; b != nil { // another server may tell it
+	watch(s.registry, mails)
+	s.buses = map[string]*bus.Bus{auth.SubscriberMail: bus.New(s.db, mails, s.log)}
+	s.buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
+	s.db.Published = func(subscriber string) {
+		if b := s.buses[subscriber]; b != nil { // another server may tell it
 			b.Wake()
 		}
 	}
-	if publisher != nil {
-		defer publisher.Close()
-		buses[publisher.Name()] = bus.NewOutside(db, publisher, s.BusKeep, log)
-		if err := startPublishing(ctx, publisher, buses[publisher.Name()], log); err != nil {
+	if s.publisher != nil {
+		s.closers = append(s.closers, func() error { s.publisher.Close(); return nil })
+		outside := bus.NewOutside(s.db, s.publisher, s.BusKeep, s.log)
+		s.buses[s.publisher.Name()] = outside
+		if err := startPublishing(ctx, s.publisher, outside, s.log); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(rules.RefreshCosts(ctx), rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, db, buses, log)); err != nil {
-		return err
+	for _, b := range s.buses {
+		b.SetOwner(s.name)
+		watch(s.registry, b)
 	}
+	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, s.db, s.buses, s.log))
+}
+
+// makeSite makes what answers requests.
+func (s *kwaiServer) makeSite(ctx context.Context) error {
 	proxies, err := s.proxies()
 	if err != nil {
 		return err
 	}
-	site := &web.Server{Rules: rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: log}
-	if cmd.Dev {
-		site.DevMail, _ = sender.(*mail.Files)
-		site.Loopback = true
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: s.log}
+	if s.dev {
+		s.site.DevMail, _ = s.sender.(*mail.Files)
+		s.site.Loopback = true
 	}
-	handler, err := site.Handler()
+	handler, err := s.site.Handler()
 	if err != nil {
 		return &usageError{"--public-url", err}
 	}
-	if cmd.Dev {
-		if err := startDev(ctx, s, rules, c); err != nil {
+	if s.dev {
+		if err := startDev(ctx, s.Settings, s.rules, s.console); err != nil {
 			return err
 		}
 	}
-	listener = site.Refusals(listener)
-
-	// What goes on in the background; it ends after the last request.
-	var background sync.WaitGroup
-	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
-	defer background.Wait()
-	defer stopWorking()
-	background.Go(func() { db.FollowWrites(working, log) })
-	background.Go(func() { rules.FollowRecoveries(working) })
-	background.Go(func() { rules.FollowCosts(working) })
-	background.Go(func() { rules.FollowKeys(working) })
-	usable := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "kwai_master_key_file_usable", Help: "1 unless the master key file has changed and can't be used.",
-	})
-	usable.Set(1)
-	watched.MustRegister(usable)
-	background.Go(func() { s.followMasterKey(working, keys, masterDigest, usable, log) })
-	background.Go(func() { rules.FollowSubscribers(working) })
-	background.Go(func() { rules.FollowPurge(working) })
-	background.Go(func() { bus.Tidy(working, db, s.BusKeep, log) })
-	for _, b := range buses {
-		b.SetOwner(name)
-		background.Go(func() { b.Run(working) })
-	}
-
-	if certificate != nil {
-		listener = tls.NewListener(listener, certificate.config())
-		background.Go(func() { certificate.follow(working) })
-		watch(watched, certificate)
+	s.listener = s.site.Refusals(s.listener)
+	if s.certificate != nil {
+		s.listener = tls.NewListener(s.listener, s.certificate.config())
+		watch(s.registry, s.certificate)
 		// Browsers would keep to it for all that is served on this machine.
 		if !isLoopback(s.publicURL.Hostname()) {
 			handler = hsts(handler)
 		}
 	}
-	server := newServer(handler, s.IdleTimeout, log)
-	clients := bound(listener, s.MaxConnections, log)
-	server.ConnState = clients.follow
-	watch(watched, db, passwords, rules, mails, site, clients)
-	for _, b := range buses {
-		watch(watched, b)
+	clients := bound(s.listener, s.MaxConnections, s.log)
+	s.listener = clients
+	s.http = newServer(handler, s.IdleTimeout, s.log)
+	s.http.ConnState = clients.follow
+	watch(s.registry, s.masterKey, s.db, s.passwords, s.rules, s.site, clients)
+	return nil
+}
+
+// tasks are what goes on in the background, until after the last request.
+func (s *kwaiServer) tasks() []task {
+	const second, minute = time.Second, time.Minute
+	all := []task{
+		{every: auth.KeysEvery, do: s.rules.TendKeys},
+		{every: auth.RecoveriesEvery, try: s.rules.TakeAllRecoveries, failed: "looking at recovery requests; they are kept", level: slog.LevelError},
+		{every: second, try: s.rules.RefreshSubscribers, failed: "reading who is told of events", level: slog.LevelDebug},
+		{every: minute, try: s.rules.RefreshCosts, failed: "counting the costs of the stored passwords", level: slog.LevelWarn},
+		{every: minute, try: s.dropAbandoned, failed: "dropping events that nobody waits for", level: slog.LevelWarn},
+		{every: second, do: s.db.TryWriting},
+		{every: masterKeyEvery, do: s.masterKey.look},
+		{do: s.rules.FollowPurge}, // each hour
+	}
+	if s.certificate != nil {
+		all = append(all, task{every: certificateEvery, do: s.certificate.look})
+	}
+	for _, b := range s.buses {
+		all = append(all, task{do: b.Run})
+	}
+	return all
+}
+
+func (s *kwaiServer) dropAbandoned(ctx context.Context) error {
+	return bus.Tidy(ctx, s.db, s.BusKeep, s.log)
+}
+
+// task is something that is done now and then.
+type task struct {
+	every time.Duration // 0: do goes on by itself until its context ends
+	// One of the two: do logs by itself what fails.
+	do     func(context.Context)
+	try    func(context.Context) error
+	failed string // logged where try fails, at once and then each minute
+	level  slog.Level
+}
+
+// run does it until ctx ends, for the first time at once.
+func (t task) run(ctx context.Context, log *slog.Logger) {
+	if t.every == 0 {
+		t.do(ctx)
+		return
+	}
+	tick := time.NewTicker(t.every)
+	defer tick.Stop()
+	var failing store.Recurring
+	for {
+		if t.do != nil {
+			t.do(ctx)
+		} else if err := t.try(ctx); ctx.Err() == nil && failing.Log(err) {
+			log.Log(ctx, t.level, t.failed, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// run serves until ctx ends, and then ends in order.
+func (s *kwaiServer) run(ctx context.Context) error {
+	var background sync.WaitGroup
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer background.Wait()
+	defer stopWorking()
+	for _, t := range s.tasks() {
+		background.Go(func() { t.run(working, s.log) })
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(clients) }()
-	log.Info("serving", "address", listener.Addr().String(), "public_url", s.publicURL.String(), "version", version(), "server", name)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	s.log.Info("serving", "address", s.listener.Addr().String(), "public_url", s.publicURL.String(), "version", version(), "server", s.name)
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
-
-	site.Drain()
+	s.site.Drain()
 	if s.DrainDelay > 0 {
-		log.Info("draining: /readyz says so, and requests are answered as before", "for", s.DrainDelay)
+		s.log.Info("draining: /readyz says so, and requests are answered as before", "for", s.DrainDelay)
 		select {
 		case err := <-failed:
 			return err
 		case <-time.After(s.DrainDelay):
 		}
 	}
-	log.Info("stopping: requests under way are answered, mail that waits is sent")
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-	defer cancel()
-	if err := server.Shutdown(ending); err != nil {
-		log.Warn("some requests were cut off", "error", errors.Join(err, server.Close()))
-	}
+	s.log.Info("stopping: requests under way are answered, mail that waits is sent")
+	s.shutDown(ctx)
 	stopWorking()
 	background.Wait()
-	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
+	s.flush(ctx)
+	s.log.Info("stopped")
+	return nil
+}
+
+// shutDown answers the requests that are under way.
+func (s *kwaiServer) shutDown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.log.Warn("some requests were cut off", "error", errors.Join(err, s.http.Close()))
+	}
+}
+
+// flush tells the events that wait, as far as there is time.
+func (s *kwaiServer) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
 	defer cancel()
 	for {
-		if taken, err := rules.TakeRecoveries(flushing); err != nil || taken == 0 {
+		if taken, err := s.rules.TakeRecoveries(ctx); err != nil || taken == 0 {
 			break // what is left is kept for the next start
 		}
 	}
-	for _, b := range buses {
-		b.Flush(flushing)
-		b.Release(flushing)
+	for _, b := range s.buses {
+		b.Flush(ctx)
+		b.Release(ctx)
 	}
-	log.Info("stopped")
-	return nil
 }
 
 // newServer bounds what a client may take of the server.
@@ -289,120 +399,4 @@ func newServer(handler http.Handler, idle time.Duration, log *slog.Logger) *http
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered as all that isn't there
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-}
-
-// sender is what takes mails away.
-func (s *Settings) sender() (mail.Sender, error) {
-	o := mail.Options{From: s.MailFrom, Domain: strings.TrimSuffix(s.publicURL.Hostname(), ".")}
-	if o.From == "" {
-		o.From = "noreply@" + mailDomain(s.publicURL.Hostname())
-		o.Domain = ""
-	}
-	if s.SMTP != "" {
-		smtp, err := mail.NewSMTP(s.SMTP, o)
-		if err != nil {
-			return nil, &usageError{"--smtp, --mail-from", err}
-		}
-		return smtp, nil
-	}
-	files, err := mail.NewFiles(filepath.Join(s.Data, "mail"), o)
-	if err != nil {
-		return nil, &usageError{"--mail-from", err}
-	}
-	return files, nil
-}
-
-// noDomain stands for a domain where the public URL has none.
-const noDomain = "localhost.localdomain"
-
-// mailDomain is the domain of mails where none is set. An address is none: mail
-// servers hardly take a sender at one.
-func mailDomain(host string) string {
-	host = strings.TrimSuffix(host, ".")
-	if _, err := netip.ParseAddr(host); err == nil || isLoopback(host) {
-		return noDomain
-	}
-	return host
-}
-
-// masterKey reads the master key; at the first start on SQLite it makes it. One
-// that is missing beside a database is never made anew: it could not open that
-// database's keys.
-func (s *Settings) masterKey(log *slog.Logger) (*token.Master, error) {
-	path := s.MasterKeyFile
-	if path == "" {
-		path = filepath.Join(s.Data, "master.key")
-		if err := s.makeMasterKey(path, log); err != nil {
-			return nil, err
-		}
-	}
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: put the key there that the database was made with, or for a new one make it by `kwai key new > %s`", err, path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
-	if err := refuseOpen(path, info); err != nil {
-		return nil, err
-	}
-	warnOfOpen(log, path, info)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, explainDenied(err)
-	}
-	master, err := token.ParseMaster(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return master, nil
-}
-
-func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	database := s.Database[len("sqlite://"):]
-	if _, err := os.Stat(database); !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(fmt.Errorf("%s is missing, but there is a database (%s) whose keys it seals: put it back from a backup", path, database), err)
-	}
-	// Under another name first: a file that is there is whole.
-	f, err := os.CreateTemp(filepath.Dir(path), "master.key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, token.NewMasterKey())
-	err = errors.Join(err, folder.Adopt(f), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := folder.Sync(filepath.Dir(path)); err != nil {
-		return err
-	}
-	log.Info("made a master key: keep a copy of it apart from the database's", "file", path)
-	return nil
-}
-
-// checkKeys refuses keys of a database that the server could not start on: they
-// must open under the master key in use, which is never made here.
-func (s *Settings) checkKeys(keys []store.Key, database string, c console) error {
-	named := *s
-	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-	master, err := named.masterKey(s.logger(c))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing: put the master key of %s there, or name its file", named.MasterKeyFile, database)
-	}
-	if err != nil {
-		return err
-	}
-	if err = auth.CheckKeys(master, keys); errors.Is(err, token.ErrNoMaster) {
-		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: name the file with theirs", database, named.MasterKeyFile)
-	}
-	return err
 }

@@ -42,8 +42,8 @@ type certificate struct {
 	judgement error       // to say
 }
 
-// certificate is that of --tls-cert and --tls-key, nil where they aren't set.
-func (s *Settings) certificate(log *slog.Logger) (*certificate, error) {
+// readCertificate reads that of --tls-cert and --tls-key, nil where they aren't set.
+func (s *Settings) readCertificate(log *slog.Logger) (*certificate, error) {
 	if s.TLSCert == "" && s.TLSKey == "" {
 		return nil, nil
 	}
@@ -126,21 +126,8 @@ func (c *certificate) take(pair *tls.Certificate, seen string) {
 	c.warnOfEnd()
 }
 
-// follow takes over what the files hold whenever that changes, until ctx ends.
-func (c *certificate) follow(ctx context.Context) {
-	tick := time.NewTicker(certificateEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			c.look()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (c *certificate) look() {
+// look takes over what the files hold where that has changed.
+func (c *certificate) look(context.Context) {
 	pair, seen, err := c.read()
 	switch {
 	case seen == c.seen:

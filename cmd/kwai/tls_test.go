@@ -237,7 +237,7 @@ func TestHandshakesAreCutOff(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				log := slog.New(slog.DiscardHandler)
-				c, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).certificate(log)
+				c, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).readCertificate(log)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -283,14 +283,14 @@ func TestCertificatesThatExpireAreWarnedOf(t *testing.T) {
 				a := newAuthority(t)
 				a.write(a.make(1, time.Now().Add(c.from), time.Now().Add(c.until)))
 				var log bytes.Buffer
-				cert, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).certificate(slog.New(slog.NewTextHandler(&log, nil)))
+				cert, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).readCertificate(slog.New(slog.NewTextHandler(&log, nil)))
 				if err != nil {
 					t.Fatal(err)
 				}
 				// A look in ten minutes, to save time.
 				for range c.days * 24 * 6 {
 					time.Sleep(10 * time.Minute)
-					cert.look()
+					cert.look(t.Context())
 				}
 				for _, what := range []string{"has expired", "is not valid yet", "expires soon", "level=ERROR", "took over"} {
 					if got := strings.Count(log.String(), what); got != c.want[what] {
@@ -309,14 +309,14 @@ func TestCertificatesAreFollowed(t *testing.T) {
 		a := newAuthority(t)
 		firstCert, firstKey := a.issue(1)
 		log := newLogBuffer(t)
-		c, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).certificate(slog.New(slog.NewTextHandler(log, nil)))
+		c, err := (&Settings{TLSCert: a.cert(), TLSKey: a.key()}).readCertificate(slog.New(slog.NewTextHandler(log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer stop()
-		go c.follow(ctx)
+		go task{every: certificateEvery, do: c.look}.run(ctx, c.log)
 		nextCert, nextKey := a.make(2, time.Now().Add(-time.Hour), time.Now().AddDate(1, 0, 0))
 		for _, step := range []struct {
 			what          string

@@ -75,8 +75,10 @@ func (s *Service) subscribers(kind string) []string {
 	return names
 }
 
-// RefreshSubscribers reads who is told outside. FollowSubscribers calls it now
-// and then; whoever makes events calls it once before.
+// RefreshSubscribers reads who is told outside. Whoever makes events calls it
+// before the first, and a server each second: so long it takes until it knows that
+// another one tells its events to somebody. While the database is away what was
+// read last stands: nothing happens then that could be told.
 func (s *Service) RefreshSubscribers(ctx context.Context) error {
 	found, err := s.Store.Read(ctx).Subscribers()
 	if err != nil {
@@ -90,26 +92,4 @@ func (s *Service) RefreshSubscribers(ctx context.Context) error {
 	}
 	s.outside.Store(&names)
 	return nil
-}
-
-// subscribersEvery is how long it takes at most until a server knows that another
-// one tells its events to somebody.
-const subscribersEvery = time.Second
-
-// FollowSubscribers keeps who is told outside as the database has it until ctx
-// ends. While the database is away what was read last stands: nothing happens
-// then that could be told.
-func (s *Service) FollowSubscribers(ctx context.Context) {
-	tick := time.NewTicker(subscribersEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := s.RefreshSubscribers(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Debug("reading who is told of events", "error", err)
-		}
-	}
 }

@@ -23,14 +23,14 @@ const (
 	// them: from then on after a change every server goes by it, also one that
 	// stood still or was cut off from the database.
 	KeysFollow = 3 * time.Second
-	// keysEvery is how often they are read.
-	keysEvery = time.Second
+	// KeysEvery is how often a server calls TendKeys, which reads them.
+	KeysEvery = time.Second
 	// keysLeeway is for what a server makes with a key until it knows that
 	// another one is active, and for clocks that differ.
 	keysLeeway = time.Minute
 )
 
-// Keys are the server's keys, as they stand in the database: FollowKeys reads
+// Keys are the server's keys, as they stand in the database: TendKeys reads
 // them every second, and whoever uses them finds them younger than KeysFollow or
 // has them read first. So no key is used for long that was taken out, and none
 // is missing that another server uses.
@@ -45,6 +45,8 @@ type Keys struct {
 	failed   atomic.Int64 // readings
 
 	unmade, unsealed atomic.Int64 // tries at making a key, and at sealing keys anew, that failed
+
+	tendAfter time.Time // of the one goroutine that tends them
 
 	mu      sync.Mutex
 	reading *reading  // nil: nobody reads
@@ -96,7 +98,7 @@ func (k *Keys) newer(ctx context.Context) (*keySet, error) {
 	called := time.Now()
 	k.mu.Lock()
 	if !k.asking.After(called) {
-		k.asking = k.asking.Add(keysEvery)
+		k.asking = k.asking.Add(KeysEvery)
 		if k.asking.Before(called) {
 			k.asking = called
 		}

@@ -198,33 +198,13 @@ func (s *Service) pretendedCost(email string) string {
 	return (*costs)[len(*costs)-1].Cost
 }
 
-// RefreshCosts counts what the stored passwords cost to verify. FollowCosts
-// calls it now and then.
+// RefreshCosts counts what the stored passwords cost to verify, so that unknown
+// addresses cost what users do. The count reads an index of all users: some
+// milliseconds for 100,000.
 func (s *Service) RefreshCosts(ctx context.Context) error {
 	costs, err := s.Store.Read(ctx).PasswordCosts()
 	if err == nil {
 		s.costs.Store(&costs)
 	}
 	return err
-}
-
-// costsEvery is how often the costs are counted. The count reads an index of
-// all users: some milliseconds for 100,000.
-const costsEvery = time.Minute
-
-// FollowCosts keeps the costs of unknown addresses like those of the users
-// until ctx ends.
-func (s *Service) FollowCosts(ctx context.Context) {
-	tick := time.NewTicker(costsEvery)
-	defer tick.Stop()
-	for {
-		if err := s.RefreshCosts(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Warn("counting the costs of the stored passwords", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }

@@ -16,10 +16,11 @@ const (
 	maxRequests = 1000
 	// requestBatch is how many are looked at in one transaction.
 	requestBatch = 100
-	// requestTick is when they are looked at: at fixed times, so that the work
-	// for a known address colours no particular request's time.
-	requestTick = 500 * time.Millisecond
 )
+
+// RecoveriesEvery is how often a server calls TakeAllRecoveries: at fixed times, so
+// that the work for a known address colours no particular request's time.
+const RecoveriesEvery = 500 * time.Millisecond
 
 // Recover asks for a recovery of the account with that address. It only notes
 // the request: the same work whether the account exists or not. A malformed
@@ -149,25 +150,11 @@ func (s *Service) recoveryLife(user store.User) time.Duration {
 	return s.Settings.RecoveryLife
 }
 
-// FollowRecoveries takes the requests, at fixed times, until ctx ends.
-func (s *Service) FollowRecoveries(ctx context.Context) {
-	tick := time.NewTicker(requestTick)
-	defer tick.Stop()
-	var failing store.Recurring
+// TakeAllRecoveries takes requests until few are left.
+func (s *Service) TakeAllRecoveries(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for {
-			taken, err := s.TakeRecoveries(ctx)
-			if ctx.Err() == nil && failing.Log(err) {
-				s.Log.Error("looking at recovery requests; they are kept", "error", err)
-			}
-			if err != nil || taken < requestBatch {
-				break
-			}
+		if taken, err := s.TakeRecoveries(ctx); err != nil || taken < requestBatch {
+			return err
 		}
 	}
 }

@@ -331,25 +331,19 @@ func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
 	return purged, err
 }
 
-// FollowKeys keeps the keys as the database has them, makes new ones when it is
-// time, and seals them under the first master key, until ctx ends.
-func (s *Service) FollowKeys(ctx context.Context) {
-	tick := time.NewTicker(keysEvery)
-	defer tick.Stop()
-	var again time.Time
-	for {
-		if _, err := s.Keys.since(ctx, time.Now()); err == nil {
-			if now := time.Now(); now.After(again) {
-				if err := s.tendKeys(ctx); err != nil && ctx.Err() == nil {
-					again = now.Add(rotateAgain)
-				}
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+// TendKeys reads the keys as the database has them, makes new ones when it is
+// time, and seals them under the first master key. A server calls it each second;
+// what failed is logged, and tried again a minute later.
+func (s *Service) TendKeys(ctx context.Context) {
+	if _, err := s.Keys.since(ctx, time.Now()); err != nil {
+		return // it was logged
+	}
+	now := time.Now()
+	if now.Before(s.Keys.tendAfter) {
+		return
+	}
+	if err := s.tendKeys(ctx); err != nil && ctx.Err() == nil {
+		s.Keys.tendAfter = now.Add(rotateAgain)
 	}
 }
 

@@ -266,7 +266,7 @@ func TestSubscriberWhomNobodyTellsIsForgotten(t *testing.T) {
 		o.ahead.Store(int64(time.Hour + time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
 		var tidying sync.WaitGroup
-		tidying.Go(func() { bus.Tidy(ctx, o.store, time.Hour, slog.New(slog.DiscardHandler)) })
+		tidying.Go(func() { tidy(ctx, o.store, time.Hour) })
 		eventually(t, "an empty outbox", func() bool { return o.waiting() == 0 })
 		cancel()
 		tidying.Wait()

@@ -94,25 +94,9 @@ func (b *Bus) delay(ctx context.Context, d store.Delivery, failed error) {
 }
 
 // Tidy drops what waits for subscribers whom nobody tells any more, because no
-// server was seen to do so for the time given, 10 minutes at least. It runs until
-// ctx ends.
-func Tidy(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) {
+// server was seen to do so for the time given, 10 minutes at least.
+func Tidy(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) error {
 	unseenFor = max(unseenFor, leastUnseen)
-	tick := time.NewTicker(stayEvery)
-	defer tick.Stop()
-	for {
-		if err := tidy(ctx, db, unseenFor, log); err != nil && ctx.Err() == nil {
-			log.Warn("dropping events that nobody waits for", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func tidy(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) error {
 	found, err := db.Read(ctx).Subscribers()
 	if err != nil {
 		return err

@@ -72,7 +72,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 
 	e := &postgresEngine{config: config, db: db, txTimeout: cmp.Or(o.txTimeout, txTimeout), now: o.Now, stop: func() {}, metrics: newMetrics()}
 	e.own = ofPool(e.stats)
-	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics, writes: newWrites()}
+	s := &Store{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics, log: o.Log}
 	if err := e.open(ctx, s, o); err != nil {
 		told := fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.explain(err))
 		if e.away(err) {

@@ -77,7 +77,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	if e.writer, err = startWriter(dsn(path, writable...), o, m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s := &Store{engine: &e, now: e.writer.now, metrics: m, writes: newWrites()}
+	s := &Store{engine: &e, now: e.writer.now, metrics: m, log: o.Log}
 	// A MiB of cache for each holds the upper levels of a million sessions' trees.
 	e.readers = newReaders(dsn(path, append([]string{"query_only(1)", "cache_size(-1000)"}, pragmas...)...))
 	s.readers = e.readers

@@ -103,7 +103,8 @@ type Store struct {
 	timeout time.Duration // of a read; 0: none
 	now     func() time.Time
 	metrics *metrics
-	writes  *writes
+	writes  writes
+	log     *slog.Logger
 
 	// Published, set before the first use, is called after a commit for each
 	// subscriber to whom something was published in it, to have it delivered at
@@ -156,7 +157,7 @@ func (s *Store) Close() error { return s.close() }
 func (s *Store) Now() time.Time { return s.now() }
 
 // Ready tells whether requests can be served: the database answers, and it can be
-// written as far as is known ([Store.FollowWrites]).
+// written as far as is known ([Store.TryWriting]).
 func (s *Store) Ready(ctx context.Context) error {
 	if err := s.checkVersion(ctx); err != nil {
 		return err

@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
-	"time"
 )
 
 // writes knows whether the database can be written, by what became of the latest
@@ -15,19 +13,10 @@ import (
 // as before.
 type writes struct {
 	failure atomic.Pointer[error] // nil: nothing is known that speaks against it
-	noticed chan struct{}         // has a value once there is a failure
+	logged  bool                  // of TryWriting
 }
 
-func newWrites() *writes { return &writes{noticed: make(chan struct{}, 1)} }
-
-func (w *writes) fail(err error) {
-	if w.failure.CompareAndSwap(nil, &err) {
-		select {
-		case w.noticed <- struct{}{}:
-		default:
-		}
-	}
-}
+func (w *writes) fail(err error) { w.failure.CompareAndSwap(nil, &err) }
 
 // err is why the database can't be written.
 func (w *writes) err() error {
@@ -37,35 +26,28 @@ func (w *writes) err() error {
 	return nil
 }
 
-const (
-	probeEvery = time.Second
-	// probeSize is more than a login writes: where there is room for it, there is
-	// room for somebody.
-	probeSize = 32 << 10
-)
+// probeSize is more than a login writes: where there is room for it, there is room
+// for somebody.
+const probeSize = 32 << 10
 
-// FollowWrites finds out when the database can be written again after it could not
-// be, until ctx ends. A server that says so gets no requests any more by which it
-// would see that there is room: so it writes something itself.
-func (s *Store) FollowWrites(ctx context.Context, log *slog.Logger) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.writes.noticed:
-		}
-		log.Error("nothing can be written: /readyz says so until it can be", "error", s.writes.err())
-		for s.writes.err() != nil {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(probeEvery):
-			}
-			if s.probe(ctx) == nil {
-				s.writes.failure.Store(nil)
-			}
-		}
-		log.Info("the database can be written again")
+// TryWriting finds out whether the database can be written again, if it could not
+// be. A server that says so gets no requests any more by which it would see that
+// there is room: so it writes something itself. It is called each second, by one
+// goroutine.
+func (s *Store) TryWriting(ctx context.Context) {
+	w := &s.writes
+	err := w.err()
+	if err == nil {
+		return
+	}
+	if !w.logged {
+		w.logged = true
+		s.log.Error("nothing can be written: /readyz says so until it can be", "error", err)
+	}
+	if s.probe(ctx) == nil {
+		w.failure.Store(nil)
+		w.logged = false
+		s.log.Info("the database can be written again")
 	}
 }
 

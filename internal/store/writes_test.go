@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 )
 
 // refusing are PostgreSQL statements that have each write fail with a code.
@@ -44,12 +43,16 @@ func TestStoreKnowsWhetherItCanBeWritten(t *testing.T) {
 	bubble(t, func(t *testing.T, url string) {
 		for _, c := range cases[store.EngineOf(url)] {
 			var log strings.Builder
-			s := storetest.Open(t, url, nil)
+			s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			check(t, err)
+			log.Reset()
 			ctx, stop := context.WithCancel(t.Context())
 			following := make(chan struct{})
 			go func() {
 				defer close(following)
-				s.FollowWrites(ctx, slog.New(slog.NewTextHandler(&log, nil)))
+				for ; ctx.Err() == nil; time.Sleep(time.Second) {
+					s.TryWriting(ctx)
+				}
 			}()
 			run := func(statements []string) {
 				t.Helper()
