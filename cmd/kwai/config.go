@@ -28,68 +28,68 @@ import (
 // of the TOML file, of the same name; a flag beats the environment, which beats
 // the file, which beats the default.
 type Settings struct {
-	Config configFile `env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
+	Config configFile `group:"database" env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
 
-	Listen        string        `env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
-	PublicURL     string        `env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
-	SiteURL       string        `env:"KWAI_SITE_URL" name:"site-url" placeholder:"URL" help:"The site that people come back to: mails and pages link to it, and / leads there. Default: none."`
-	TLSCert       string        `env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
-	TLSKey        string        `env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
-	Data          string        `env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
-	Database      string        `env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
-	MasterKeyFile string        `env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
-	Bus           string        `env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
-	BusKeep       time.Duration `env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
+	Listen        string        `group:"address" env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
+	PublicURL     string        `group:"address" env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
+	SiteURL       string        `group:"address" env:"KWAI_SITE_URL" name:"site-url" placeholder:"URL" help:"The site that people come back to: mails and pages link to it, and / leads there. Default: none."`
+	TLSCert       string        `group:"address" env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
+	TLSKey        string        `group:"address" env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
+	Data          string        `group:"database" env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
+	Database      string        `group:"database" env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
+	MasterKeyFile string        `group:"database" env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
+	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
+	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
 
-	SMTP            string `env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
-	SMTPConnections int    `env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
-	MailFrom        string `env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
-	ServiceName     string `env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
+	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
+	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
+	MailFrom        string `group:"mail" env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
+	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
 
-	CORSOrigins []string `env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
+	CORSOrigins []string `group:"address" env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
 
-	Audience       string        `env:"KWAI_AUDIENCE" default:"kwai" placeholder:"NAME" help:"aud and client_id of access tokens (${default})."`
-	AccessLife     time.Duration `env:"KWAI_ACCESS_LIFE" default:"${access_life}" placeholder:"DURATION" help:"Life of an access token (${default})."`
-	RefreshIdle    time.Duration `env:"KWAI_REFRESH_IDLE" default:"${refresh_idle}" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
-	SessionLife    time.Duration `env:"KWAI_SESSION_LIFE" default:"${session_life}" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
-	ReuseWindow    time.Duration `env:"KWAI_REUSE_WINDOW" default:"${reuse_window}" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
-	RecoveryLife   time.Duration `env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
-	InvitationLife time.Duration `env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
+	Audience       string        `group:"tokens" env:"KWAI_AUDIENCE" default:"kwai" placeholder:"NAME" help:"aud and client_id of access tokens (${default})."`
+	AccessLife     time.Duration `group:"tokens" env:"KWAI_ACCESS_LIFE" default:"${access_life}" placeholder:"DURATION" help:"Life of an access token (${default})."`
+	RefreshIdle    time.Duration `group:"tokens" env:"KWAI_REFRESH_IDLE" default:"${refresh_idle}" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
+	SessionLife    time.Duration `group:"tokens" env:"KWAI_SESSION_LIFE" default:"${session_life}" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
+	ReuseWindow    time.Duration `group:"tokens" env:"KWAI_REUSE_WINDOW" default:"${reuse_window}" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
+	RecoveryLife   time.Duration `group:"tokens" env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
+	InvitationLife time.Duration `group:"tokens" env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
 
-	TrustedProxies []string `env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
+	TrustedProxies []string `group:"address" env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
 
-	KeyRotation time.Duration `env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
-	JWKSMaxAge  time.Duration `env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
+	KeyRotation time.Duration `group:"tokens" env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
+	JWKSMaxAge  time.Duration `group:"tokens" env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
 
-	IdleTimeout time.Duration `env:"KWAI_IDLE_TIMEOUT" default:"11m" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
-	DrainDelay  time.Duration `env:"KWAI_DRAIN_DELAY" default:"0s" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
+	IdleTimeout time.Duration `group:"address" env:"KWAI_IDLE_TIMEOUT" default:"11m" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
+	DrainDelay  time.Duration `group:"address" env:"KWAI_DRAIN_DELAY" default:"0s" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
 
-	MaxConnections      int `env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
-	DatabaseConnections int `env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
+	MaxConnections      int `group:"address" env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
+	DatabaseConnections int `group:"database" env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
 
-	HashMemory  uint32        `env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
-	HashTime    uint32        `env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
-	HashThreads uint8         `env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
-	HashWorkers int           `env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
-	HashWait    time.Duration `env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
+	HashMemory  uint32        `group:"passwords" env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
+	HashTime    uint32        `group:"passwords" env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
+	HashThreads uint8         `group:"passwords" env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
+	HashWorkers int           `group:"passwords" env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
+	HashWait    time.Duration `group:"passwords" env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
 
-	MetricsListen string `env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
+	MetricsListen string `group:"address" env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
 
-	Limits string `env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
+	Limits string `group:"throttling" env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
 
-	LimitFree        int           `env:"KWAI_LIMIT_FREE" default:"${limit_free}" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
-	LimitFirstWait   time.Duration `env:"KWAI_LIMIT_FIRST_WAIT" default:"${limit_first_wait}" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
-	LimitLongestWait time.Duration `env:"KWAI_LIMIT_LONGEST_WAIT" default:"${limit_longest_wait}" placeholder:"DURATION" help:"The longest wait (${default})."`
-	LimitMost        int           `env:"KWAI_LIMIT_MOST" default:"${limit_most}" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
-	LimitRemember    time.Duration `env:"KWAI_LIMIT_REMEMBER" default:"${limit_remember}" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
-	LimitNetwork     int           `env:"KWAI_LIMIT_NETWORK" default:"${limit_network}" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
-	LimitNetworkHour int           `env:"KWAI_LIMIT_NETWORK_HOUR" default:"${limit_network_hour}" placeholder:"N" help:"How many more of them in each hour (${default})."`
-	LimitMailPause   time.Duration `env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
-	LimitMailHour    int           `env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
-	LoginNotices     string        `env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
-	TrailKeep        time.Duration `env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the trail is kept, and mail that could not be delivered (${default})."`
-	LogFormat        string        `env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
-	LogLevel         string        `env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
+	LimitFree        int           `group:"throttling" env:"KWAI_LIMIT_FREE" default:"${limit_free}" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
+	LimitFirstWait   time.Duration `group:"throttling" env:"KWAI_LIMIT_FIRST_WAIT" default:"${limit_first_wait}" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
+	LimitLongestWait time.Duration `group:"throttling" env:"KWAI_LIMIT_LONGEST_WAIT" default:"${limit_longest_wait}" placeholder:"DURATION" help:"The longest wait (${default})."`
+	LimitMost        int           `group:"throttling" env:"KWAI_LIMIT_MOST" default:"${limit_most}" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
+	LimitRemember    time.Duration `group:"throttling" env:"KWAI_LIMIT_REMEMBER" default:"${limit_remember}" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
+	LimitNetwork     int           `group:"throttling" env:"KWAI_LIMIT_NETWORK" default:"${limit_network}" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
+	LimitNetworkHour int           `group:"throttling" env:"KWAI_LIMIT_NETWORK_HOUR" default:"${limit_network_hour}" placeholder:"N" help:"How many more of them in each hour (${default})."`
+	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
+	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
+	LoginNotices     string        `group:"mail" env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
+	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the trail is kept, and mail that could not be delivered (${default})."`
+	LogFormat        string        `group:"log" env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
+	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
 	publicURL   *url.URL          // nil where it must be made of the address listened on
 	secretFiles map[string]string // the @FILE that a secret was read from, by flag
@@ -97,30 +97,42 @@ type Settings struct {
 
 const defaultData = "./kwai-data"
 
+// short is a duration without the zeroes at its end: 1h instead of 1h0m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // settingDefaults names the defaults that other packages define.
 func settingDefaults() kong.Vars {
 	d, p := auth.Defaults, password.Default
 	return kong.Vars{
 		"data":               defaultData,
 		"kinds":              strings.Join(auth.TrailKinds, ", "),
-		"access_life":        d.AccessLife.String(),
-		"refresh_idle":       d.RefreshIdle.String(),
-		"session_life":       d.SessionLife.String(),
-		"reuse_window":       d.ReuseWindow.String(),
-		"recovery_life":      d.RecoveryLife.String(),
-		"invitation_life":    d.InvitationLife.String(),
-		"trail_keep":         d.TrailKeep.String(),
+		"access_life":        short(d.AccessLife),
+		"refresh_idle":       short(d.RefreshIdle),
+		"session_life":       short(d.SessionLife),
+		"reuse_window":       short(d.ReuseWindow),
+		"recovery_life":      short(d.RecoveryLife),
+		"invitation_life":    short(d.InvitationLife),
+		"trail_keep":         short(d.TrailKeep),
 		"limit_free":         fmt.Sprint(d.Limits.Free),
-		"limit_first_wait":   d.Limits.FirstWait.String(),
-		"limit_longest_wait": d.Limits.LongestWait.String(),
+		"limit_first_wait":   short(d.Limits.FirstWait),
+		"limit_longest_wait": short(d.Limits.LongestWait),
 		"limit_most":         fmt.Sprint(d.Limits.Most),
-		"limit_remember":     d.Limits.Remember.String(),
+		"limit_remember":     short(d.Limits.Remember),
 		"limit_network":      fmt.Sprint(d.Limits.NetworkBurst),
 		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
-		"limit_mail_pause":   d.Limits.MailPause.String(),
+		"limit_mail_pause":   short(d.Limits.MailPause),
 		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
-		"key_rotation":       d.KeyRotation.String(),
-		"jwks_max_age":       d.JWKSMaxAge.String(),
+		"key_rotation":       short(d.KeyRotation),
+		"jwks_max_age":       short(d.JWKSMaxAge),
 		"hash_memory":        fmt.Sprint(p.MemoryKiB),
 		"hash_time":          fmt.Sprint(p.Time),
 		"hash_threads":       fmt.Sprint(p.Threads),
@@ -176,14 +188,14 @@ func (s *Settings) finish() error {
 		{"--drain-delay", s.DrainDelay, 0},
 	} {
 		if d.value < d.least || d.value > 100*365*24*time.Hour {
-			return &usageError{d.flag, fmt.Errorf("%v is not between %v and 100 years", d.value, d.least)}
+			return &usageError{d.flag, fmt.Errorf("%s is not between %s and 100 years", short(d.value), short(d.least))}
 		}
 	}
 	if err := s.checkLimits(); err != nil {
 		return err
 	}
 	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > 100*365*24*time.Hour) {
-		return &usageError{"--key-rotation", fmt.Errorf("%v is neither 0 nor between %v (twice --jwks-max-age and %v) and 100 years", s.KeyRotation, least, auth.KeysFollow)}
+		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", short(s.KeyRotation), short(least), short(auth.KeysFollow))}
 	}
 	if err := s.hashing().Validate(); err != nil {
 		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
@@ -242,7 +254,7 @@ func (s *Settings) checkLimits() error {
 		return &usageError{"--limit-most", fmt.Errorf("%d is less than --limit-free, %d", s.LimitMost, s.LimitFree)}
 	}
 	if s.LimitFirstWait > s.LimitLongestWait {
-		return &usageError{"--limit-first-wait", fmt.Errorf("%v is more than --limit-longest-wait, %v", s.LimitFirstWait, s.LimitLongestWait)}
+		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", short(s.LimitFirstWait), short(s.LimitLongestWait))}
 	}
 	for _, d := range []struct {
 		flag        string
@@ -254,7 +266,7 @@ func (s *Settings) checkLimits() error {
 		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
 	} {
 		if d.value < d.least || d.value > d.most {
-			return &usageError{d.flag, fmt.Errorf("%v is not between %v and %v", d.value, d.least, d.most)}
+			return &usageError{d.flag, fmt.Errorf("%s is not between %s and %s", short(d.value), short(d.least), short(d.most))}
 		}
 	}
 	return nil

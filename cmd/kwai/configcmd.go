@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -47,6 +48,9 @@ func (s *Settings) view(parsed *kong.Context) (views []settingView) {
 			continue // --help
 		}
 		value := fmt.Sprint(flag.Target.Interface())
+		if d, ok := flag.Target.Interface().(time.Duration); ok {
+			value = short(d)
+		}
 		if list, ok := flag.Target.Interface().([]string); ok {
 			value = strings.Join(list, ",")
 		}

@@ -212,7 +212,7 @@ func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error 
 		case r.Purpose == token.MAC && r.State != token.Next:
 			fmt.Fprintf(c.out, "clients whose newest refresh token was made with it must log in again; recoveries ended: %d\n", r.Recoveries)
 		case r.State != token.Next:
-			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %v to know\n", s.JWKSMaxAge)
+			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %s to know\n", short(s.JWKSMaxAge))
 		}
 		return nil
 	})

@@ -24,20 +24,21 @@ import (
 // cli is the command line: the settings, which every command takes, and the
 // commands, each in a file of its name.
 type cli struct {
-	Settings `embed:"" group:"Settings"`
+	Settings `embed:""`
 
-	Serve   serveCmd   `cmd:"" help:"Serve requests."`
-	User    userCmd    `cmd:"" help:"Make, show and change accounts."`
-	Session sessionCmd `cmd:"" help:"Show and end sessions."`
-	Log     logCmd     `cmd:"" help:"Show what happened: logins, failures, changes, and what throttling refused."`
-	Mail    mailCmd    `cmd:"" help:"Show mail that wasn't delivered, and send it again."`
-	Key     keyCmd     `cmd:"" help:"Make, show and change keys."`
-	Backup  backupCmd  `cmd:"" help:"Copy the SQLite database to a file."`
-	Restore restoreCmd `cmd:"" help:"Put a backup in the place of the SQLite database."`
-	Move    moveCmd    `cmd:"" help:"Move an SQLite database to PostgreSQL."`
-	Config  configCmd  `cmd:"" help:"Show the settings, and where they come from."`
-	Status  statusCmd  `cmd:"" help:"Show what the database holds, and what waits."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve      serveCmd      `cmd:"" group:"server" help:"Serve requests."`
+	Status     statusCmd     `cmd:"" group:"server" help:"Show what the database holds, and what waits."`
+	Config     configCmd     `cmd:"" group:"server" help:"Show the settings, and where they come from."`
+	User       userCmd       `cmd:"" group:"accounts" help:"Make, show and change accounts."`
+	Session    sessionCmd    `cmd:"" group:"accounts" help:"Show and end sessions."`
+	Log        logCmd        `cmd:"" group:"accounts" help:"Show what happened: logins, failures and changes."`
+	Mail       mailCmd       `cmd:"" group:"accounts" help:"Show mail that was not delivered, and send it again."`
+	Key        keyCmd        `cmd:"" group:"data" help:"Make, show and change keys."`
+	Backup     backupCmd     `cmd:"" group:"data" help:"Copy the SQLite database to a file."`
+	Restore    restoreCmd    `cmd:"" group:"data" help:"Put a backup in the place of the SQLite database."`
+	Move       moveCmd       `cmd:"" group:"data" help:"Move an SQLite database to PostgreSQL."`
+	Version    versionCmd    `cmd:"" group:"program" help:"Print the version and the commit."`
+	Completion completionCmd `cmd:"" group:"program" help:"Print what has bash, zsh or fish complete commands."`
 }
 
 // console is what a command reads and writes.
@@ -131,11 +132,20 @@ func run(ctx context.Context, args []string, c console) int {
 		kong.Writers(c.out, c.err),
 		kong.Exit(func(code int) { exited = code }), // --help
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(printHelp),
+		helpGroups(),
 		settingDefaults(),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 	)
 	if err != nil {
 		panic(err) // the struct above is wrong
+	}
+	if wanted, is := completing(args); is {
+		complete(c.out, parser.Model.Node, wanted)
+		return 0
+	}
+	for _, warning := range misspelt(parser.Model, os.Environ()) {
+		fmt.Fprintln(c.err, "kwai:", warning)
 	}
 	command, err := parser.Parse(args)
 	if exited >= 0 {

@@ -87,7 +87,7 @@ func (cmd *userInviteCmd) Run(ctx context.Context, s *Settings, c console) error
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		user, err := rules.Invite(ctx, cmd.Email)
 		if err == nil {
-			fmt.Fprintf(c.out, "%s is mailed a link that works for %v; a running server sends it.\n", user.Email, s.InvitationLife)
+			fmt.Fprintf(c.out, "%s is mailed a link that works for %s; a running server sends it.\n", user.Email, short(s.InvitationLife))
 		}
 		return err
 	})
