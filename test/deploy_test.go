@@ -160,7 +160,7 @@ func TestComposeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	standIn(t, dir, "docker", `case "$*" in "run --rm kwai "*) shift 3; exec `+built+` "$@";; "compose "*) exit 0;; *) exit 9;; esac`)
-	standIn(t, dir, "chown", `[ "$1" = 65532 ] && shift && exec ls "$@"`)
+	standIn(t, dir, "chown", `[ "$1 $2" = "-R 65532" ] && shift 2 && exec ls "$@"`)
 	var script []string
 	for _, m := range regexp.MustCompile(`(?m)^#\t(.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/compose.yaml")), -1) {
 		script = append(script, m[1])
@@ -170,17 +170,22 @@ func TestComposeFile(t *testing.T) {
 	}
 	runScript(t, dir, nil, strings.Join(script, "\n"))
 	var env []string
+	mounted := kwai.Volumes[0] // a folder, so that what is replaced in it arrives
+	folder := filepath.Join(dir, "secrets", filepath.Base(mounted.Source))
+	if mounted.Target != "/run/secrets" {
+		t.Errorf("%s is mounted at %s", mounted.Source, mounted.Target)
+	}
 	for name, value := range kwai.Environment {
-		env = append(env, name+"="+strings.ReplaceAll(value, "/run/secrets/", dir+"/secrets/"))
+		env = append(env, name+"="+strings.ReplaceAll(value, "/run/secrets/", folder+"/"))
 	}
 	// A server that gets as far as the database has understood them all.
 	secret := func(name string) string {
 		return strings.TrimSpace(string(readFile(t, filepath.Join(dir, "secrets", name))))
 	}
-	if want := "postgres://kwai:" + secret("postgres-password") + "@postgres/kwai?sslmode=disable"; secret("database") != want {
-		t.Errorf("the database is %s, not %s", secret("database"), want)
+	if want := "postgres://kwai:" + secret("postgres-password") + "@postgres/kwai?sslmode=disable"; secret("kwai/database") != want {
+		t.Errorf("the database is %s, not %s", secret("kwai/database"), want)
 	}
-	standIn(t, dir, "server", `sed -i s/@postgres/@127.0.0.1:1/ secrets/database; kwai() { `+built+` "$@"; }; kwai serve 2>&1 || echo "exit code $?"`)
+	standIn(t, dir, "server", `sed -i s/@postgres/@127.0.0.1:1/ secrets/kwai/database; kwai() { `+built+` "$@"; }; kwai serve 2>&1 || echo "exit code $?"`)
 	env = append(env, "KWAI_DATA="+dir+"/data", "KWAI_LISTEN=127.0.0.1:0")
 	if said := runScript(t, dir, env, "server"); !strings.Contains(said, "PostgreSQL at 127.0.0.1:1: it can't be reached") || !strings.Contains(said, "exit code 1") {
 		t.Errorf("kwai serve: %s", said)
@@ -190,10 +195,19 @@ func TestComposeFile(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {
 			t.Errorf("the secret %s: %v, %v", name, info, err)
 		}
-		if !slices.ContainsFunc([]string{"kwai-1", "postgres", "nats"}, func(service string) bool {
+		if !slices.ContainsFunc([]string{"postgres", "nats"}, func(service string) bool {
 			return slices.ContainsFunc(project.Services[service].Secrets, func(s struct{ Source, Target string }) bool { return s.Source == name })
 		}) {
 			t.Errorf("nobody has the secret %s", name)
+		}
+	}
+	files, err := os.ReadDir(folder)
+	if err != nil || len(files) != 4 {
+		t.Errorf("kwai's secrets: %v, %v", files, err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {
+			t.Errorf("the secret %s: %v, %v", f.Name(), info, err)
 		}
 	}
 	options, err := nats.ProcessConfigFile(filepath.Join(dir, "secrets", "nats.conf"))
