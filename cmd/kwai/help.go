@@ -76,8 +76,8 @@ func misspelt(app *kong.Application, environment []string) (warnings []string) {
 		known = append(known, flag.Envs...)
 	}
 	for _, variable := range environment {
-		name, _, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, "KWAI_") || slices.Contains(known, name) || kubernetes.MatchString(name) {
+		name, value, _ := strings.Cut(variable, "=")
+		if value == "" || !strings.HasPrefix(name, "KWAI_") || slices.Contains(known, name) || kubernetes.MatchString(name) {
 			continue
 		}
 		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })

@@ -273,10 +273,10 @@ func (s *kwaiServer) tasks() []task {
 	const second, minute = time.Second, time.Minute
 	all := []task{
 		{every: auth.KeysEvery, do: s.rules.TendKeys},
-		{every: auth.RecoveriesEvery, try: s.rules.TakeAllRecoveries, failed: "looking at recovery requests; they are kept", level: slog.LevelError},
-		{every: second, try: s.rules.RefreshSubscribers, failed: "reading who is told of events", level: slog.LevelDebug},
-		{every: minute, try: s.rules.RefreshCosts, failed: "counting the costs of the stored passwords", level: slog.LevelWarn},
-		{every: minute, try: s.dropAbandoned, failed: "dropping events that nobody waits for", level: slog.LevelWarn},
+		{every: auth.RecoveriesEvery, name: "recoveries", try: s.rules.TakeAllRecoveries},
+		{every: second, name: "subscribers", try: s.rules.RefreshSubscribers},
+		{every: minute, name: "costs", try: s.rules.RefreshCosts},
+		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
 		{every: masterKeyEvery, do: s.masterKey.look},
 		{do: s.rules.FollowPurge}, // each hour
@@ -298,10 +298,9 @@ func (s *kwaiServer) dropAbandoned(ctx context.Context) error {
 type task struct {
 	every time.Duration // 0: do goes on by itself until its context ends
 	// One of the two: do logs by itself what fails.
-	do     func(context.Context)
-	try    func(context.Context) error
-	failed string // logged where try fails, at once and then each minute
-	level  slog.Level
+	do   func(context.Context)
+	try  func(context.Context) error
+	name string // of try, in the log
 }
 
 // run does it until ctx ends, for the first time at once.
@@ -317,7 +316,7 @@ func (t task) run(ctx context.Context, log *slog.Logger) {
 		if t.do != nil {
 			t.do(ctx)
 		} else if err := t.try(ctx); ctx.Err() == nil && failing.Log(err) {
-			log.Log(ctx, t.level, t.failed, "error", err)
+			log.Warn("a task in the background failed; it is tried again", "task", t.name, "error", err)
 		}
 		select {
 		case <-ctx.Done():
