@@ -110,7 +110,7 @@ func (h *history) step(client int, rng *rand.Rand) {
 	case r < 98:
 		h.command(client, question{op: opRevoke}, func(ctx context.Context) error { return rules.Revoke(ctx, h.email) })
 	default:
-		h.command(client, question{op: opEnact}, func(ctx context.Context) error { return rules.Enact(ctx, h.email) })
+		h.command(client, question{op: opEnact}, func(ctx context.Context) error { return rules.Reinstate(ctx, h.email) })
 	}
 }
 

@@ -343,7 +343,7 @@ func (s *site) anotherMasterKeyLetsNobodyIn(t *testing.T) {
 		}
 		own = append(own, key)
 	}
-	keys, err := master.OpenKeyring(token.Standings(own, time.Now(), token.Lives{Sign: time.Hour, MAC: time.Hour}), nil)
+	keys, err := master.OpenKeyring(token.KeyStatuses(own, time.Now(), token.Lifetimes{Sign: time.Hour, MAC: time.Hour}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,14 +114,14 @@ func settingDefaults() kong.Vars {
 	d, p := auth.Defaults, password.Default
 	return kong.Vars{
 		"data":               defaultData,
-		"kinds":              strings.Join(auth.TrailKinds, ", "),
-		"access_life":        short(d.AccessLife),
+		"kinds":              strings.Join(auth.AuditKinds, ", "),
+		"access_life":        short(d.AccessTTL),
 		"refresh_idle":       short(d.RefreshIdle),
 		"session_life":       short(d.SessionLife),
 		"reuse_window":       short(d.ReuseWindow),
 		"recovery_life":      short(d.RecoveryLife),
 		"invitation_life":    short(d.InvitationLife),
-		"trail_keep":         short(d.TrailKeep),
+		"trail_keep":         short(d.AuditKeep),
 		"limit_free":         fmt.Sprint(d.Limits.Free),
 		"limit_first_wait":   short(d.Limits.FirstWait),
 		"limit_longest_wait": short(d.Limits.LongestWait),
@@ -295,13 +295,13 @@ func (s *Settings) hashing() password.Params {
 func (s *Settings) rules() auth.Settings {
 	return auth.Settings{
 		Audience:       s.Audience,
-		AccessLife:     s.AccessLife,
+		AccessTTL:     s.AccessLife,
 		RefreshIdle:    s.RefreshIdle,
 		SessionLife:    s.SessionLife,
 		ReuseWindow:    s.ReuseWindow,
 		RecoveryLife:   s.RecoveryLife,
 		InvitationLife: s.InvitationLife,
-		TrailKeep:      s.TrailKeep,
+		AuditKeep:      s.TrailKeep,
 		LoginNotices:   s.LoginNotices == "on",
 		Limits: auth.Limits{
 			Off:          s.Limits == "off",

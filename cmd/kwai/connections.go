@@ -52,7 +52,7 @@ func (c *connections) Metrics() []prometheus.Collector {
 // the processes that hash.
 const ownFiles = 128
 
-func bound(l net.Listener, maximum int, log *slog.Logger) *connections {
+func limitConnections(l net.Listener, maximum int, log *slog.Logger) *connections {
 	if files := maxFiles(); maximum > files-ownFiles {
 		maximum = max(1, files-ownFiles)
 		log.Warn("fewer clients can connect than --max-connections says: the system allows this process too few open files", "connections", maximum, "files", files)

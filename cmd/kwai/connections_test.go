@@ -53,7 +53,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 		}), idle, log)
-		clients := bound(listener, 3, log)
+		clients := limitConnections(listener, 3, log)
 		server.ConnState = clients.follow
 		ended := make(chan error, 1)
 		go func() { ended <- server.Serve(clients) }()

@@ -79,7 +79,7 @@ func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (pw stri
 	if errors.Is(err, auth.ErrUserExists) {
 		// It may have been changed by the last visit.
 		if _, err := rules.Login(ctx, demoUser, pw); err != nil {
-			return pw, true, errors.Join(rules.Enact(ctx, demoUser), rules.SetPassword(ctx, demoUser, pw))
+			return pw, true, errors.Join(rules.Reinstate(ctx, demoUser), rules.SetPassword(ctx, demoUser, pw))
 		}
 		return pw, false, nil
 	}

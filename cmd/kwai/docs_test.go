@@ -254,7 +254,7 @@ func TestTheTrailIsDocumented(t *testing.T) {
 		t.Fatalf("only %d kinds and reasons found", len(kinds))
 	}
 	for name, kind := range kinds {
-		if strings.Contains(kind, ".") && !slices.Contains(auth.TrailKinds, kind) {
+		if strings.Contains(kind, ".") && !slices.Contains(auth.AuditKinds, kind) {
 			t.Errorf("kwai log --kind=%s is refused", kind)
 		}
 		if !strings.Contains(doc, "`"+kind+"`") {

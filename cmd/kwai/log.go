@@ -57,8 +57,8 @@ func (a addressFlag) has(address string) bool {
 // check refuses what nothing could come of.
 func (cmd *logCmd) check() error {
 	for _, kind := range cmd.Kind {
-		if !slices.Contains(auth.TrailKinds, kind) {
-			return &usageError{"--kind", fmt.Errorf("there is no kind %q; there are %s", kind, strings.Join(auth.TrailKinds, ", "))}
+		if !slices.Contains(auth.AuditKinds, kind) {
+			return &usageError{"--kind", fmt.Errorf("there is no kind %q; there are %s", kind, strings.Join(auth.AuditKinds, ", "))}
 		}
 	}
 	switch {
@@ -72,8 +72,8 @@ func (cmd *logCmd) check() error {
 }
 
 // wanted passes on the entries that were asked for.
-func (cmd *logCmd) wanted(all iter.Seq2[store.Trace, error]) iter.Seq2[store.Trace, error] {
-	return func(yield func(store.Trace, error) bool) {
+func (cmd *logCmd) wanted(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[store.AuditEntry, error] {
+	return func(yield func(store.AuditEntry, error) bool) {
 		var until time.Time
 		if cmd.Until != nil {
 			until = cmd.Until.time()
@@ -144,7 +144,7 @@ type entryView struct {
 	UserAgent string    `json:"user_agent"`
 }
 
-func viewEntry(e store.Trace) entryView {
+func viewEntry(e store.AuditEntry) entryView {
 	return entryView{
 		ID: e.ID, At: e.At, Kind: e.Kind, Reason: printable(e.Reason), User: e.UserID, Email: printable(e.Email),
 		Session: e.SessionID, Address: e.Address, UserAgent: printable(e.UserAgent),
@@ -156,7 +156,7 @@ func (cmd *logCmd) Run(ctx context.Context, s *Settings, c console) error {
 		return err
 	}
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		all := cmd.wanted(rules.Trail(ctx, cmd.Since.time(), cmd.User))
+		all := cmd.wanted(rules.AuditLog(ctx, cmd.Since.time(), cmd.User))
 		switch {
 		case cmd.Follow:
 			return cmd.follow(ctx, rules, all, c.out)
@@ -175,7 +175,7 @@ const (
 )
 
 // follow prints all, and then what happens until ctx ends.
-func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[store.Trace, error], out io.Writer) error {
+func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[store.AuditEntry, error], out io.Writer) error {
 	t := logTable(out, 20)
 	printed := make(map[string]time.Time)
 	look := time.NewTicker(followEvery)
@@ -213,7 +213,7 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 			return nil
 		case <-look.C:
 		}
-		all = cmd.wanted(rules.Trail(ctx, from, cmd.User))
+		all = cmd.wanted(rules.AuditLog(ctx, from, cmd.User))
 	}
 }
 
@@ -257,7 +257,7 @@ func writeLines(w io.Writer, all iter.Seq2[entryView, error]) error {
 	return nil
 }
 
-func viewEntries(all iter.Seq2[store.Trace, error]) iter.Seq2[entryView, error] {
+func viewEntries(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[entryView, error] {
 	return func(yield func(entryView, error) bool) {
 		for e, err := range all {
 			if !yield(viewEntry(e), err) {

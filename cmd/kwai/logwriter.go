@@ -25,8 +25,8 @@ type logWriter struct {
 // logRoom is how many bytes may wait, beside as many that are being written.
 const logRoom = 256 << 10
 
-// logPatience is how long the end waits for a reader that stands still.
-const logPatience = time.Second
+// logTimeout is how long the end waits for a reader that stands still.
+const logTimeout = time.Second
 
 func newLogWriter(to io.Writer) *logWriter {
 	w := &logWriter{to: to, wake: make(chan struct{}, 1), ended: make(chan struct{})}
@@ -94,6 +94,6 @@ func (w *logWriter) close() {
 	w.mu.Unlock()
 	select {
 	case <-w.ended:
-	case <-time.After(logPatience):
+	case <-time.After(logTimeout):
 	}
 }

@@ -41,7 +41,7 @@ type watchable interface {
 	Metrics() []prometheus.Collector
 }
 
-func watch(registry *prometheus.Registry, parts ...watchable) {
+func register(registry *prometheus.Registry, parts ...watchable) {
 	for _, p := range parts {
 		registry.MustRegister(p.Metrics()...)
 	}
@@ -119,7 +119,7 @@ func serveMetrics(ctx context.Context, address string, registry *prometheus.Regi
 		return nil, &usageError{"--metrics-listen", err}
 	}
 	server := metrics(registry, address)
-	watchers := bound(listener, maxWatchers, log)
+	watchers := limitConnections(listener, maxWatchers, log)
 	server.ConnState = watchers.follow
 	go func() { _ = server.Serve(watchers) }()
 	log.Info("serving metrics", "address", listener.Addr().String())

@@ -208,7 +208,7 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 		Sender: s.sender,
 		Log:    s.log,
 	}
-	watch(s.registry, mails)
+	register(s.registry, mails)
 	s.buses = map[string]*bus.Bus{auth.SubscriberMail: bus.New(s.db, mails, s.log)}
 	s.buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
 	s.db.Published = func(subscriber string) {
@@ -218,7 +218,7 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	}
 	if s.publisher != nil {
 		s.closers = append(s.closers, func() error { s.publisher.Close(); return nil })
-		outside := bus.NewOutside(s.db, s.publisher, s.BusKeep, s.log)
+		outside := bus.NewOrdered(s.db, s.publisher, s.BusKeep, s.log)
 		s.buses[s.publisher.Name()] = outside
 		if err := startPublishing(ctx, s.publisher, outside, s.log); err != nil {
 			return err
@@ -226,7 +226,7 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	}
 	for _, b := range s.buses {
 		b.SetOwner(s.name)
-		watch(s.registry, b)
+		register(s.registry, b)
 	}
 	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, s.db, s.buses, s.log))
 }
@@ -254,17 +254,17 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 	s.listener = s.site.Refusals(s.listener)
 	if s.certificate != nil {
 		s.listener = tls.NewListener(s.listener, s.certificate.config())
-		watch(s.registry, s.certificate)
+		register(s.registry, s.certificate)
 		// Browsers would keep to it for all that is served on this machine.
 		if !isLoopback(s.publicURL.Hostname()) {
 			handler = hsts(handler)
 		}
 	}
-	clients := bound(s.listener, s.MaxConnections, s.log)
+	clients := limitConnections(s.listener, s.MaxConnections, s.log)
 	s.listener = clients
 	s.http = newServer(handler, s.IdleTimeout, s.log)
 	s.http.ConnState = clients.follow
-	watch(s.registry, s.masterKey, s.db, s.passwords, s.rules, s.site, clients)
+	register(s.registry, s.masterKey, s.db, s.passwords, s.rules, s.site, clients)
 	return nil
 }
 
@@ -291,7 +291,7 @@ func (s *kwaiServer) tasks() []task {
 }
 
 func (s *kwaiServer) dropAbandoned(ctx context.Context) error {
-	return bus.Tidy(ctx, s.db, s.BusKeep, s.log)
+	return bus.DropAbandoned(ctx, s.db, s.BusKeep, s.log)
 }
 
 // task is something that is done now and then.

@@ -26,7 +26,7 @@ func TestTheLogObeysNobodysEscapes(t *testing.T) {
 		}
 		t.Cleanup(func() { db.Close() })
 		err = db.InTx(t.Context(), func(tx *store.Tx) error {
-			return tx.Record(store.Trace{
+			return tx.Record(store.AuditEntry{
 				ID: "ffffffff-ffff-7fff-bfff-ffffffffffff", At: tx.Now, Kind: "session.opened", UserID: id,
 				UserAgent: "\x1b[2J\u009b31m\t\u202e\r\nforged\u2028" + strings.Repeat("é", 100),
 			})

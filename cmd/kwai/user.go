@@ -313,7 +313,7 @@ type userEnactCmd struct {
 func (cmd *userEnactCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) { say(c, ch, "was not revoked", "can log in again") }
-		return rules.Enact(ctx, cmd.User)
+		return rules.Reinstate(ctx, cmd.User)
 	})
 }
 

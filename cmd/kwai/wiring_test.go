@@ -20,13 +20,13 @@ func TestRulesFollowTheSettings(t *testing.T) {
 	t.Parallel()
 	want := auth.Settings{
 		Audience:   "club",
-		AccessLife: time.Minute, RefreshIdle: 2 * time.Minute, SessionLife: 3 * time.Minute, ReuseWindow: 4 * time.Second,
+		AccessTTL: time.Minute, RefreshIdle: 2 * time.Minute, SessionLife: 3 * time.Minute, ReuseWindow: 4 * time.Second,
 		RecoveryLife: 5 * time.Minute, InvitationLife: 6 * time.Minute,
 		Limits: auth.Limits{
 			Off: true, Free: 7, FirstWait: 8 * time.Second, LongestWait: 9 * time.Second, Most: 10, Remember: 11 * time.Hour,
 			NetworkBurst: 12, NetworkHour: 13, MailPause: 14 * time.Second, MailHour: 15,
 		},
-		TrailKeep: 100 * time.Hour, LoginNotices: false,
+		AuditKeep: 100 * time.Hour, LoginNotices: false,
 		KeyRotation: 16 * time.Hour, JWKSMaxAge: 17 * time.Second,
 	}
 	var k cli

@@ -30,7 +30,7 @@ type Settings struct {
 	Issuer   string // of access tokens: the public URL
 	Audience string // of access tokens, and their client_id
 
-	AccessLife     time.Duration // of an access token
+	AccessTTL     time.Duration // of an access token
 	RefreshIdle    time.Duration // of a session that isn't renewed
 	SessionLife    time.Duration // of a session at most
 	ReuseWindow    time.Duration // in which a replaced refresh token still works
@@ -38,7 +38,7 @@ type Settings struct {
 	InvitationLife time.Duration // of a recovery that an operator started with the account
 
 	Limits    Limits
-	TrailKeep time.Duration // how long the trail is kept at least, and mail that was given up
+	AuditKeep time.Duration // how long the trail is kept at least, and mail that was given up
 	// LoginNotices has users told by mail of logins from networks that are new.
 	LoginNotices bool
 
@@ -49,7 +49,7 @@ type Settings struct {
 // Defaults are the settings where nothing else is said; Issuer has none.
 var Defaults = Settings{
 	Audience:       "kwai",
-	AccessLife:     time.Hour,
+	AccessTTL:     time.Hour,
 	RefreshIdle:    30 * 24 * time.Hour,
 	SessionLife:    90 * 24 * time.Hour,
 	ReuseWindow:    time.Minute,
@@ -60,14 +60,14 @@ var Defaults = Settings{
 		NetworkBurst: 300, NetworkHour: 200,
 		MailPause: time.Minute, MailHour: 5,
 	},
-	TrailKeep:    400 * 24 * time.Hour,
+	AuditKeep:    400 * 24 * time.Hour,
 	LoginNotices: true,
 	KeyRotation:  90 * 24 * time.Hour,
 	JWKSMaxAge:   5 * time.Minute,
 }
 
-func (s Settings) lives() store.Lives {
-	return store.Lives{Idle: s.RefreshIdle, Session: s.SessionLife}
+func (s Settings) lifetimes() store.Lifetimes {
+	return store.Lifetimes{Idle: s.RefreshIdle, Session: s.SessionLife}
 }
 
 // Service applies the rules. Its fields are set once, before its first use.
@@ -111,7 +111,7 @@ func (s *Service) tokens(ctx context.Context, session store.Session, now time.Ti
 	}
 	// JWTs count in seconds; what is promised is the earlier one.
 	now = now.Truncate(time.Second)
-	expires := now.Add(s.Settings.AccessLife)
+	expires := now.Add(s.Settings.AccessTTL)
 	for _, end := range []time.Time{session.CreatedAt.Add(s.Settings.SessionLife), session.RenewedAt.Add(s.Settings.RefreshIdle)} {
 		if expires.After(end) {
 			expires = end.Truncate(time.Second)
@@ -131,7 +131,7 @@ func (s *Service) tokens(ctx context.Context, session store.Session, now time.Ti
 	if err != nil {
 		return Tokens{}, err
 	}
-	keys.verified.remember(access, said{session.ID, session.UserID, expires})
+	keys.verified.put(access, tokenInfo{session.ID, session.UserID, expires})
 	return Tokens{
 		Access:    access,
 		Refresh:   keys.ring.Refresh(id, uint64(session.Counter)),

@@ -33,7 +33,7 @@ func (s *Service) Check(ctx context.Context, access string) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	user, err := s.Store.Read(ctx).UserOfSession(said.session, now, s.Settings.lives())
+	user, err := s.Store.Read(ctx).UserOfSession(said.session, now, s.Settings.lifetimes())
 	if errors.Is(err, store.ErrNotFound) || err == nil && user.ID != said.user {
 		err = ErrNotLoggedIn
 	}
@@ -42,29 +42,29 @@ func (s *Service) Check(ctx context.Context, access string) (Caller, error) {
 
 // verify says what an access token of ours says. One that names a key which isn't
 // known here may have been made by another replica with a key that has come since.
-func (s *Service) verify(ctx context.Context, access string, now time.Time) (said, error) {
+func (s *Service) verify(ctx context.Context, access string, now time.Time) (tokenInfo, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
-		return said{}, err
+		return tokenInfo{}, err
 	}
 	known, err := s.verifyWith(keys, access, now)
 	if errors.Is(err, verify.ErrUnknownKey) && !keys.ring.Expired(access) {
 		if keys, err = s.Keys.newer(ctx); err != nil {
-			return said{}, err
+			return tokenInfo{}, err
 		}
 		known, err = s.verifyWith(keys, access, now)
 	}
 	switch {
 	case errors.Is(err, verify.ErrExpired):
-		return saidBy(access), ErrExpired
+		return tokenInfoOf(access), ErrExpired
 	case err != nil:
-		return said{}, ErrNotLoggedIn
+		return tokenInfo{}, ErrNotLoggedIn
 	}
 	return known, nil
 }
 
-// saidBy reads a token that has been verified, in all but its age.
-func saidBy(access string) said {
+// tokenInfoOf reads a token that has been verified, in all but its age.
+func tokenInfoOf(access string) tokenInfo {
 	var claims struct{ Sub, Sid string }
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(access, ".")[1])
 	if err == nil {
@@ -73,11 +73,11 @@ func saidBy(access string) said {
 	if err != nil {
 		panic(err) // it was read before
 	}
-	return said{session: claims.Sid, user: claims.Sub}
+	return tokenInfo{session: claims.Sid, user: claims.Sub}
 }
 
-func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (said, error) {
-	if known, ok := keys.verified.recall(access, now); ok {
+func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (tokenInfo, error) {
+	if known, ok := keys.verified.get(access, now); ok {
 		return known, nil
 	}
 	verifier := verify.Verifier{
@@ -91,9 +91,9 @@ func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (said, 
 		err = uuid.Validate(claims.SessionID)
 	}
 	if err != nil {
-		return said{}, err
+		return tokenInfo{}, err
 	}
-	fresh := said{claims.SessionID, claims.Subject, claims.ExpiresAt}
-	keys.verified.remember(access, fresh)
+	fresh := tokenInfo{claims.SessionID, claims.Subject, claims.ExpiresAt}
+	keys.verified.put(access, fresh)
 	return fresh, nil
 }

@@ -13,7 +13,7 @@ const (
 	EventCreated         = "user.created"          // an account was made
 	EventInvitation      = "user.invited"          // it was made without a password; mailed
 	EventRevoked         = "user.revoked"          // the user can't log in any more; all sessions were ended
-	EventEnacted         = "user.enacted"          // the user can log in again
+	EventReinstated         = "user.enacted"          // the user can log in again
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
 	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended but the one it names, if any; mailed
 	EventOpened          = "session.opened"        // a login
@@ -38,12 +38,12 @@ func mailed(kind string) bool {
 	return false
 }
 
-// told is what happens, to whom.
-type told struct{ kind, reason, user, session string }
+// happening is what happens, to whom.
+type happening struct{ kind, reason, user, session string }
 
-// tell records what happens now, and writes the event for those to be told.
-func (s *Service) tell(ctx context.Context, tx *store.Tx, t told) error {
-	e := s.event(tx, t.kind, t.user, t.session)
+// publish records what happens now, and writes the event for those to be told.
+func (s *Service) publish(ctx context.Context, tx *store.Tx, t happening) error {
+	e := s.newEvent(tx, t.kind, t.user, t.session)
 	client, _ := clientOf(ctx)
 	if err := record(tx, e.ID, t.kind, t.reason, t.user, t.session, client); err != nil {
 		return err
@@ -51,8 +51,8 @@ func (s *Service) tell(ctx context.Context, tx *store.Tx, t told) error {
 	return tx.Publish(e, s.subscribers(t.kind)...)
 }
 
-// event is one that happens now.
-func (s *Service) event(tx *store.Tx, kind, userID, sessionID string) store.Event {
+// newEvent is one that happens now.
+func (s *Service) newEvent(tx *store.Tx, kind, userID, sessionID string) store.Event {
 	life := noticeLife
 	switch kind {
 	case EventRecovery:

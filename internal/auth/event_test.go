@@ -28,7 +28,7 @@ func (s *server) told(t *testing.T) (kinds []string) {
 
 func (s *server) subscribe(t *testing.T) {
 	t.Helper()
-	ok(t, s.Store.One(t.Context(), func(tx *store.Tx) error { return tx.Subscribe(outside) }))
+	ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error { return tx.Subscribe(outside) }))
 	ok(t, s.RefreshSubscribers(t.Context()))
 }
 
@@ -88,8 +88,8 @@ func TestEverythingThatHappensIsToldOutside(t *testing.T) {
 			}, []string{auth.EventOpened, auth.EventOpened, auth.EventEnded, auth.EventEnded}},
 			{"a revocation", func() { ok(t, s.Revoke(t.Context(), ann)) }, []string{auth.EventRevoked}},
 			{"a revocation again", func() { ok(t, s.Revoke(t.Context(), ann)) }, nil},
-			{"an enactment", func() { ok(t, s.Enact(t.Context(), ann)) }, []string{auth.EventEnacted}},
-			{"an enactment again", func() { ok(t, s.Enact(t.Context(), ann)) }, nil},
+			{"an enactment", func() { ok(t, s.Reinstate(t.Context(), ann)) }, []string{auth.EventReinstated}},
+			{"an enactment again", func() { ok(t, s.Reinstate(t.Context(), ann)) }, nil},
 		} {
 			step.do()
 			if diff := cmp.Diff(step.want, s.told(t)); diff != "" {
@@ -126,7 +126,7 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 		session := s.login(t, ann, oldPassword)
 		ok(t, s.Logout(t.Context(), user.Profile, session.Refresh))
 		s.subscribe(t)
-		ok(t, s.Store.One(t.Context(), func(tx *store.Tx) error {
+		ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error {
 			_, err := tx.Unsubscribe(outside, tx.Now)
 			return err
 		}))
@@ -147,8 +147,8 @@ func TestEventsOfAUserAreInOrder(t *testing.T) {
 		var want []string
 		for range 20 {
 			ok(t, s.Revoke(t.Context(), ann))
-			ok(t, s.Enact(t.Context(), ann))
-			want = append(want, auth.EventRevoked, auth.EventEnacted)
+			ok(t, s.Reinstate(t.Context(), ann))
+			want = append(want, auth.EventRevoked, auth.EventReinstated)
 		}
 		if got := s.told(t); !slices.Equal(got, want) {
 			t.Errorf("told %v, want %v", got, want)

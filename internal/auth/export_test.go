@@ -38,7 +38,7 @@ const KeysKept = keysKept
 
 // PretendedCost is the cost of hashing that an address without a password is
 // made to pay.
-func (s *Service) PretendedCost(email string) string { return s.pretendedCost(email) }
+func (s *Service) PretendedCost(email string) string { return s.decoyCost(email) }
 
 // MaxRequests is how many recovery requests may wait.
 const MaxRequests = maxRequests
@@ -50,22 +50,22 @@ func AccountOf(email string) string { return accountOf(email) }
 const RequestBatch = requestBatch
 
 // MaxVerified is how many tokens one generation remembers.
-const MaxVerified = maxVerified
+const MaxVerified = maxCached
 
 // Verified is the memory of good signatures.
-type Verified struct{ v verified }
+type Verified struct{ v tokenCache }
 
 // NewVerified makes one.
 func NewVerified() *Verified { return new(Verified) }
 
 // Remember notes a token that ends then.
 func (v *Verified) Remember(token string, expires time.Time) {
-	v.v.remember(token, said{expires: expires})
+	v.v.put(token, tokenInfo{expires: expires})
 }
 
 // Recalls says whether a token is remembered.
 func (v *Verified) Recalls(token string, now time.Time) bool {
-	_, ok := v.v.recall(token, now)
+	_, ok := v.v.get(token, now)
 	return ok
 }
 
@@ -73,7 +73,7 @@ func (v *Verified) Recalls(token string, now time.Time) bool {
 func (v *Verified) Len() int { return len(v.v.newer) + len(v.v.older) }
 
 // TrailPage is how many entries of the trail are read at once.
-const TrailPage = trailPage
+const TrailPage = auditPage
 
 // RecordKey records what became of a server key.
 var RecordKey = recordKey

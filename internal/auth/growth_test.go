@@ -35,14 +35,14 @@ func TestStorageIsBounded(t *testing.T) {
 		c := newClock()
 		s := start(t, url, c.now, nil)
 		s.Settings.Limits.Off = false
-		s.Settings.TrailKeep = 50 * day
+		s.Settings.AuditKeep = 50 * day
 		if !need.All() {
-			s.Settings.RefreshIdle, s.Settings.SessionLife, s.Settings.Limits.Remember, s.Settings.TrailKeep = 5*day, 8*day, 8*day, 8*day
+			s.Settings.RefreshIdle, s.Settings.SessionLife, s.Settings.Limits.Remember, s.Settings.AuditKeep = 5*day, 8*day, 8*day, 8*day
 		}
 		// By then the first of what is kept longest has gone. The rest is cut in
 		// two, and the second half may not have more than the first, but for what
 		// chance has in it.
-		kept := int((max(s.Settings.Limits.Remember, s.Settings.SessionLife, s.Settings.TrailKeep)+auth.PurgeMargin)/day) + 1
+		kept := int((max(s.Settings.Limits.Remember, s.Settings.SessionLife, s.Settings.AuditKeep)+auth.PurgeMargin)/day) + 1
 		half := (days - kept) / 2
 		site := newSite(t, s, c, users)
 		most := [3]map[string]int{{}, {}, {}} // before, in the first half, in the second

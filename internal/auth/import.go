@@ -116,7 +116,7 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 			switch {
 			case err != nil:
 			case made:
-				err = s.tellImported(ctx, tx, i, o)
+				err = s.publishImported(ctx, tx, i, o)
 			default:
 				became[n], differs[n], err = i.compare(tx.Reader)
 			}
@@ -129,8 +129,8 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 	return became, differs, err
 }
 
-// tellImported tells of an account what CreateUser and Revoke would.
-func (s *Service) tellImported(ctx context.Context, tx *store.Tx, i Importable, o ImportOptions) error {
+// publishImported tells of an account what CreateUser and Revoke would.
+func (s *Service) publishImported(ctx context.Context, tx *store.Tx, i Importable, o ImportOptions) error {
 	kinds := []string{EventCreated}
 	switch {
 	case !i.RevokedAt.IsZero():
@@ -139,7 +139,7 @@ func (s *Service) tellImported(ctx context.Context, tx *store.Tx, i Importable, 
 		kinds = append(kinds, EventInvitation)
 	}
 	for _, kind := range kinds {
-		if err := s.tell(ctx, tx, told{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
+		if err := s.publish(ctx, tx, happening{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
 			return err
 		}
 	}

@@ -51,14 +51,14 @@ type Keys struct {
 	mu      sync.Mutex
 	reading *reading  // nil: nobody reads
 	asking  time.Time // when keys are, or were last, read for the sake of an unknown one
-	trouble string    // what was logged last of a reading that failed
+	failure string    // what was logged last of a reading that failed
 }
 
 // keySet is what was read at some time, and never changes.
 type keySet struct {
 	ring     *token.Keyring
-	verified *verified // access tokens
-	all      []token.Standing
+	verified *tokenCache // access tokens
+	all      []token.KeyStatus
 	read     time.Time // when the reading began, with a monotonic reading
 }
 
@@ -165,27 +165,27 @@ func (k *Keys) read(ctx context.Context) error {
 		k.failed.Add(1)
 		err = fmt.Errorf("%w: reading the server keys: %w", store.ErrUnavailable, err)
 	}
-	k.tell(err)
+	k.logFailure(err)
 	return err
 }
 
-// tell logs once what keeps the keys from being read.
-func (k *Keys) tell(err error) {
+// logFailure logs once what keeps the keys from being read.
+func (k *Keys) logFailure(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != "" && k.trouble == "" {
+	if text != "" && k.failure == "" {
 		k.log.Error("the server keys can't be read; without them nobody is let in", "error", err)
 	}
-	k.trouble = text
+	k.failure = text
 }
 
 // take makes a set of what was read.
 func (k *Keys) take(keys []token.Key, began time.Time) error {
-	next := &keySet{all: token.Standings(keys, k.db.Now(), k.settings.keyLives()), read: began}
+	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.settings.keyLifetimes()), read: began}
 	last := k.set.Load()
 	if last != nil && slices.EqualFunc(last.all, next.all, same) {
 		next.ring, next.verified = last.ring, last.verified
@@ -203,7 +203,7 @@ func (k *Keys) take(keys []token.Key, began time.Time) error {
 	if last != nil && next.ring.Covers(last.ring) {
 		next.verified = last.verified
 	} else {
-		next.verified = new(verified)
+		next.verified = new(tokenCache)
 	}
 	k.set.Store(next)
 	if last != nil {
@@ -212,12 +212,12 @@ func (k *Keys) take(keys []token.Key, began time.Time) error {
 	return nil
 }
 
-func same(a, b token.Standing) bool {
+func same(a, b token.KeyStatus) bool {
 	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Until.Equal(b.Until) && a.ActiveAt.Equal(b.ActiveAt) && bytes.Equal(a.Sealed, b.Sealed)
 }
 
 // logChanges says what has become of the keys.
-func (k *Keys) logChanges(last, next []token.Standing) {
+func (k *Keys) logChanges(last, next []token.KeyStatus) {
 	states := make(map[string]token.State)
 	for _, key := range last {
 		states[key.ID] = key.State
@@ -297,11 +297,11 @@ func (k *Keys) activeSince(purpose token.Purpose) float64 {
 	return 0
 }
 
-// keyLives is how long what a key has made may be good after the next one has
+// keyLifetimes is how long what a key has made may be good after the next one has
 // become active.
-func (s Settings) keyLives() token.Lives {
-	return token.Lives{
-		Sign: s.AccessLife + keysLeeway,
+func (s Settings) keyLifetimes() token.Lifetimes {
+	return token.Lifetimes{
+		Sign: s.AccessTTL + keysLeeway,
 		// A refresh token lives as long as its session does without a renewal;
 		// replaced at the end of that, it is good for two reuse windows at most, and
 		// not without its session. (More would overflow in the end.)

@@ -36,7 +36,7 @@ func replicas(t *testing.T, url string, now func() time.Time, n int, set func(*a
 }
 
 // keys are the keys of a purpose, the latest first.
-func (s *server) keys(t *testing.T, purpose token.Purpose) (of []token.Standing) {
+func (s *server) keys(t *testing.T, purpose token.Purpose) (of []token.KeyStatus) {
 	t.Helper()
 	for _, key := range must(s.KeyStates(t.Context()))(t) {
 		if key.Purpose == purpose {
@@ -53,14 +53,14 @@ type keyBrief struct {
 	From  time.Time
 }
 
-func briefsOf(keys []token.Standing) (all []keyBrief) {
+func briefsOf(keys []token.KeyStatus) (all []keyBrief) {
 	for _, key := range keys {
 		all = append(all, keyBrief{key.ID, key.State, key.ActiveAt})
 	}
 	return all
 }
 
-func states(keys []token.Standing) (names []token.State) {
+func states(keys []token.KeyStatus) (names []token.State) {
 	for _, key := range keys {
 		names = append(names, key.State)
 	}
@@ -140,7 +140,7 @@ func TestKeysOfTheLongestLives(t *testing.T) {
 		const longest = 100 * 365 * 24 * time.Hour
 		l := &s.Settings
 		l.RefreshIdle, l.SessionLife, l.ReuseWindow = longest, longest, longest
-		l.AccessLife, l.RecoveryLife, l.InvitationLife = longest, longest, longest
+		l.AccessTTL, l.RecoveryLife, l.InvitationLife = longest, longest, longest
 		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
 		s.user(t, ann)
 		tokens := s.login(t, ann, oldPassword)
@@ -161,7 +161,7 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 		c := newClock()
 		all := replicas(t, url, c.now, 3, func(s *auth.Settings) {
 			// An access token outlives the test: each is good.
-			s.KeyRotation, s.JWKSMaxAge, s.AccessLife = 8*time.Second, time.Second, time.Minute
+			s.KeyRotation, s.JWKSMaxAge, s.AccessTTL = 8*time.Second, time.Second, time.Minute
 		})
 		all[0].user(t, ann)
 		var running sync.WaitGroup
@@ -339,7 +339,7 @@ func TestDecoysStayAsKeysChange(t *testing.T) {
 func TestPurgeKeysWaitsForTheClock(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		must(s.RotateKeys(t.Context(), token.Sign))(t)
-		c.advance(s.Settings.KeyLead() + s.Settings.AccessLife + time.Minute)
+		c.advance(s.Settings.KeyLead() + s.Settings.AccessTTL + time.Minute)
 		if got := states(s.keys(t, token.Sign)); !slices.Equal(got, []token.State{token.Active, token.Expired}) {
 			t.Fatal(got)
 		}
@@ -490,7 +490,7 @@ func TestMasterKeyChanges(t *testing.T) {
 		// One was cut off after one key.
 		key := s.keys(t, token.Sign)[0].Key
 		anew := must(both.Reseal(key))(t)
-		ok(t, s.Store.One(t.Context(), func(tx *store.Tx) error {
+		ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error {
 			done, err := tx.ResealKey(key.ID, key.Sealed, anew.Sealed)
 			if !done {
 				t.Error("not done")

@@ -166,7 +166,7 @@ func (s *Service) count(ctx context.Context, a *attempt) (wait time.Duration, er
 		}
 	}()
 	if a.known {
-		err = s.Store.One(ctx, func(tx *store.Tx) (err error) {
+		err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
 			a.until, a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
 			return err
 		})
@@ -229,10 +229,10 @@ func (s *Service) attemptEnded(a attempt) {
 	}
 }
 
-// attemptWasNone takes an attempt back in which no password was looked at. Of a
+// refundAttempt takes an attempt back in which no password was looked at. Of a
 // client that hung up, the network's stays: the hash may have been made, and
 // writing and taking back for ever is work, too.
-func (s *Service) attemptWasNone(ctx context.Context, a attempt) {
+func (s *Service) refundAttempt(ctx context.Context, a attempt) {
 	if !a.counted {
 		return
 	}
@@ -250,9 +250,9 @@ func (s *Service) attemptWasNone(ctx context.Context, a attempt) {
 	}
 }
 
-// learntNothing says that an error came before the password was looked at, or
+// inconclusive says that an error came before the password was looked at, or
 // after it was found right.
-func learntNothing(err error) bool {
+func inconclusive(err error) bool {
 	return errors.Is(err, password.ErrBusy) || errors.Is(err, store.ErrUnavailable) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

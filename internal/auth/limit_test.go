@@ -499,7 +499,7 @@ func TestLinksThatEndedHoldUpNone(t *testing.T) {
 				if mails := s.deliver(t); len(mails) != 0 {
 					t.Errorf("a revoked user is mailed: %v", mails)
 				}
-				ok(t, s.Enact(t.Context(), ann))
+				ok(t, s.Reinstate(t.Context(), ann))
 			}},
 			{"its life is over", func() {
 				s.Settings.RecoveryLife = time.Minute

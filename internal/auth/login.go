@@ -32,8 +32,8 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 		session, why, err = s.open(ctx, a, email, password)
 	}
 	if err != nil {
-		if learntNothing(err) {
-			s.attemptWasNone(ctx, a)
+		if inconclusive(err) {
+			s.refundAttempt(ctx, a)
 		}
 		return Tokens{}, err
 	}
@@ -47,17 +47,17 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 }
 
 // loginFailed records why, alike for every reason.
-func (s *Service) loginFailed(ctx context.Context, why told) error {
+func (s *Service) loginFailed(ctx context.Context, why happening) error {
 	client, _ := clientOf(ctx)
 	// Who hangs up in time isn't spared the record.
-	return s.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		return record(tx, nextID(tx), TraceLoginFailed, why.reason, why.user, "", client)
+	return s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		return record(tx, nextID(tx), AuditLoginFailed, why.reason, why.user, "", client)
 	})
 }
 
 // open opens a session if the password is right; else it gives the reason why
 // not. Its kind is that of what was told beside the login, if anything was.
-func (s *Service) open(ctx context.Context, a attempt, email, password string) (session store.Session, why told, err error) {
+func (s *Service) open(ctx context.Context, a attempt, email, password string) (session store.Session, why happening, err error) {
 	user, known, err := s.findUser(ctx, email)
 	if err != nil {
 		return session, why, err
@@ -68,7 +68,7 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		if known {
 			why.reason = reasonInvited
 		}
-		return session, why, s.Passwords.Pretend(ctx, s.pretendedCost(email), password)
+		return session, why, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
 	}
 	ok, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
 	switch {
@@ -99,7 +99,7 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		if err := tx.OpenSession(session.ID, user.ID); err != nil {
 			return err
 		}
-		strange, err := s.strange(tx, a, user)
+		strange, err := s.fromNewNetwork(tx, a, user)
 		if err != nil {
 			return err
 		}
@@ -108,18 +108,18 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 			return err
 		}
 		for _, id := range excess {
-			if err := s.tell(ctx, tx, told{kind: EventEnded, reason: reasonExcess, user: user.ID, session: id}); err != nil {
+			if err := s.publish(ctx, tx, happening{kind: EventEnded, reason: reasonExcess, user: user.ID, session: id}); err != nil {
 				return err
 			}
 		}
 		if err := s.attemptSucceeded(tx, a); err != nil {
 			return err
 		}
-		if err := s.tell(ctx, tx, told{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !strange {
+		if err := s.publish(ctx, tx, happening{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !strange {
 			return err
 		}
 		why.kind = EventNewNetwork
-		return s.tell(ctx, tx, told{kind: why.kind, user: user.ID, session: session.ID})
+		return s.publish(ctx, tx, happening{kind: why.kind, user: user.ID, session: session.ID})
 	})
 	return session, why, err
 }
@@ -129,15 +129,15 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 // make it less.
 var maxLiveSessions = 10_000
 
-// maxStrange bounds how many logins from new networks a user is told of within a
+// maxNewNetworkNotices bounds how many logins from new networks a user is told of within a
 // day. Who travels, or whose provider moves him about, shall not stop reading them.
-const maxStrange = 5
+const maxNewNetworkNotices = 5
 
-// strange says whether the user is to be told of a login because it comes from a
+// fromNewNetwork says whether the user is to be told of a login because it comes from a
 // network that is new. One who has logged in lately, yet has no known network, did
 // so before networks were remembered: then nothing is new. Who was away for longer
 // than they are remembered is told.
-func (s *Service) strange(tx *store.Tx, a attempt, user store.User) (bool, error) {
+func (s *Service) fromNewNetwork(tx *store.Tx, a attempt, user store.User) (bool, error) {
 	if !s.Settings.LoginNotices || a.network == "" || a.known || user.LastLoginAt.IsZero() {
 		return false, nil
 	}
@@ -146,8 +146,8 @@ func (s *Service) strange(tx *store.Tx, a attempt, user store.User) (bool, error
 			return false, err
 		}
 	}
-	n, err := tx.TracesOf(user.ID, EventNewNetwork, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
-	return n < maxStrange, err
+	n, err := tx.CountAuditEntries(user.ID, EventNewNetwork, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
+	return n < maxNewNetworkNotices, err
 }
 
 // findUser finds a user by an address as it was typed.
@@ -172,11 +172,11 @@ func (s *Service) rehash(ctx context.Context, hash, password string) (store.Pass
 	return s.hash(ctx, password)
 }
 
-// pretendedCost is the cost of hashing for an address without a password: one
+// decoyCost is the cost of hashing for an address without a password: one
 // that users have, each as often among unknown addresses as among known ones,
 // and always the same for the same address. So an imported or older hash
 // doesn't give away that an account exists.
-func (s *Service) pretendedCost(email string) string {
+func (s *Service) decoyCost(email string) string {
 	costs := s.costs.Load()
 	if costs == nil || len(*costs) == 0 {
 		return s.Passwords.Cost()

@@ -39,14 +39,14 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 		return err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lives())
+		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lifetimes())
 		if err != nil {
 			return err
 		}
 		if !ended {
 			return ErrNoSession
 		}
-		return s.tell(ctx, tx, told{kind: EventEnded, user: user.ID, session: id.String()})
+		return s.publish(ctx, tx, happening{kind: EventEnded, user: user.ID, session: id.String()})
 	})
 	return err
 }

@@ -63,7 +63,7 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		if err := tx.EndRecovery(d.ID); err != nil {
 			return err
 		}
-		e := s.event(tx, d.Type, d.UserID, d.SessionID)
+		e := s.newEvent(tx, d.Type, d.UserID, d.SessionID)
 		if d.Type == EventRecovery {
 			user, err := tx.UserByID(d.UserID)
 			if err != nil {
@@ -74,7 +74,7 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
 			e.CreatedAt = d.CreatedAt // when it happened is what they tell
 		}
-		if err := recordCommand(tx, TraceResent, d.UserID); err != nil {
+		if err := recordCommand(tx, AuditMailResent, d.UserID); err != nil {
 			return err
 		}
 		return tx.Publish(e, SubscriberMail)
@@ -101,6 +101,6 @@ func (s *Service) DropMail(ctx context.Context, id string) error {
 		if err := tx.EndRecovery(id); err != nil {
 			return err
 		}
-		return recordCommand(tx, TraceDropped, d.UserID)
+		return recordCommand(tx, AuditMailDropped, d.UserID)
 	})
 }

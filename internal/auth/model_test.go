@@ -75,7 +75,7 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 		time.Minute, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour,
 	})
 	each(t, func(t *testing.T, s *server, c *clock) {
-		s.Settings.AccessLife, s.Settings.RefreshIdle, s.Settings.SessionLife = 10*time.Minute, 2*time.Hour, 5*time.Hour
+		s.Settings.AccessTTL, s.Settings.RefreshIdle, s.Settings.SessionLife = 10*time.Minute, 2*time.Hour, 5*time.Hour
 		s.Settings.RecoveryLife, s.Settings.InvitationLife = 30*time.Minute, time.Hour
 		runs := 0
 		rapid.Check(t, func(rt *rapid.T) {
@@ -157,7 +157,7 @@ func newModel(t *rapid.T, s *server, c *clock, beside *sql.DB, run int) *model {
 
 // check compares what is stored with what must be; then a moment goes by.
 func (m *model) check(t *rapid.T) {
-	lives := store.Lives{Idle: m.s.Settings.RefreshIdle, Session: m.s.Settings.SessionLife}
+	lives := store.Lifetimes{Idle: m.s.Settings.RefreshIdle, Session: m.s.Settings.SessionLife}
 	rows := m.stored(t)
 	for _, session := range m.sessions {
 		row, there := rows[session.id.String()]
@@ -259,7 +259,7 @@ func (m *model) handOut(t *rapid.T, s *modelSession, tokens auth.Tokens) {
 		t.Fatal("it is not the current refresh token")
 	}
 	for _, end := range []time.Time{
-		m.c.now().Add(m.s.Settings.AccessLife), s.created.Add(m.s.Settings.SessionLife), s.renewed.Add(m.s.Settings.RefreshIdle),
+		m.c.now().Add(m.s.Settings.AccessTTL), s.created.Add(m.s.Settings.SessionLife), s.renewed.Add(m.s.Settings.RefreshIdle),
 	} {
 		if tokens.ExpiresAt.After(end) {
 			t.Fatalf("the access token expires at %v, must by %v", tokens.ExpiresAt, end)
@@ -430,7 +430,7 @@ func (m *model) passwordChanged(user *modelUser, keep *modelSession, password st
 }
 
 func (m *model) revoke(t *rapid.T, email string, revoke bool) {
-	do := m.s.Enact
+	do := m.s.Reinstate
 	if revoke {
 		do = m.s.Revoke
 	}

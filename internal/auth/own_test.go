@@ -72,7 +72,7 @@ func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 					judge: func(change, ended error) bool {
 						ok(t, ended)
 						r.one.dead(t, user, in)
-						ok(t, r.one.Enact(t.Context(), user.Email))
+						ok(t, r.one.Reinstate(t.Context(), user.Email))
 						if change == nil {
 							r.other.login(t, user.Email, newPassword)
 							return true
@@ -243,7 +243,7 @@ func TestTheOwnHandIsRecorded(t *testing.T) {
 		c.advance(time.Second)
 		ok(t, s.EndSession(ctx, caller, caller.SessionID))
 		var got [][3]string
-		for _, trace := range must(s.Store.Read(t.Context()).TrailOfUserAfter(user.ID, "", 100))(t) {
+		for _, trace := range must(s.Store.Read(t.Context()).AuditLogOfUserAfter(user.ID, "", 100))(t) {
 			if trace.At.Before(since) {
 				continue
 			}
@@ -253,7 +253,7 @@ func TestTheOwnHandIsRecorded(t *testing.T) {
 			}
 		}
 		want := [][3]string{
-			{auth.TraceNotChanged, "wrong password", caller.SessionID},
+			{auth.AuditPasswordRefused, "wrong password", caller.SessionID},
 			{auth.EventEnded, "by the user, from another session", ids[0]},
 			{auth.EventEnded, "by the user, from another session", ids[1]},
 			{auth.EventPasswordChanged, auth.ByUser, caller.SessionID},

@@ -47,15 +47,15 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 		}
 	}
 	switch {
-	case err != nil && learntNothing(err):
-		s.attemptWasNone(ctx, a)
+	case err != nil && inconclusive(err):
+		s.refundAttempt(ctx, a)
 	case err == nil && !changed:
 		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
 		client, _ := clientOf(ctx)
 		// Who hangs up in time isn't spared the record.
-		recorded := s.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			return record(tx, nextID(tx), TraceNotChanged, reasonPassword, user.ID, caller.SessionID, client)
+		recorded := s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+			return record(tx, nextID(tx), AuditPasswordRefused, reasonPassword, user.ID, caller.SessionID, client)
 		})
 		if recorded != nil {
 			return recorded
@@ -85,7 +85,7 @@ func (s *Service) replacePassword(ctx context.Context, a attempt, caller Caller,
 			return err
 		}
 		// Whoever ends this session meets the change here.
-		if live, err := tx.LockSession(caller.SessionID, user.ID, s.Settings.lives()); err != nil {
+		if live, err := tx.LockSession(caller.SessionID, user.ID, s.Settings.lifetimes()); err != nil {
 			return err
 		} else if !live {
 			return ErrNotLoggedIn

@@ -171,9 +171,9 @@ func (p *purger) remove(ctx context.Context, t store.Purge, after string, page s
 }
 
 // over is what has been over for the margin.
-func (p *purger) over(now time.Time) store.Over {
+func (p *purger) over(now time.Time) store.Cutoffs {
 	now = now.Add(-purgeMargin)
-	return store.Over{Ended: now, Recorded: now.Add(-p.Settings.TrailKeep), Lives: p.Settings.lives()}
+	return store.Cutoffs{Ended: now, Recorded: now.Add(-p.Settings.AuditKeep), Lives: p.Settings.lifetimes()}
 }
 
 // purgeLease is the name of the lease.
@@ -181,7 +181,7 @@ const purgeLease = "purge"
 
 func (p *purger) hold(ctx context.Context, life time.Duration) error {
 	held := false
-	err := p.Store.One(ctx, func(tx *store.Tx) (err error) {
+	err := p.Store.Statement(ctx, func(tx *store.Tx) (err error) {
 		held, err = tx.HoldLease(purgeLease, p.owner, tx.Now.Add(life))
 		return err
 	})
@@ -194,7 +194,7 @@ func (p *purger) hold(ctx context.Context, life time.Duration) error {
 
 // release lets another replica go on without waiting for the lease's end.
 func (p *purger) release(ctx context.Context) {
-	err := p.Store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.ReleaseLease(purgeLease, p.owner) })
+	err := p.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.ReleaseLease(purgeLease, p.owner) })
 	if err != nil {
 		p.Log.Warn("releasing the lease to purge; it ends by itself", "error", err)
 	}

@@ -74,9 +74,9 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		"known network": {attempts + ` WHERE account <> ''`, func(t *testing.T, s *server, _ *clock, email string) {
 			must(s.Login(from(t.Context(), "192.0.2.1"), email, oldPassword))(t)
 		}, settings.Limits.Remember},
-		"trail":       {trail, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.TrailKeep},
-		"dead letter": {`SELECT COUNT(*) FROM deliveries JOIN events ON id = event_id WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.TrailKeep},
-		"its event":   {`SELECT COUNT(*) FROM events WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.TrailKeep},
+		"trail":       {trail, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.AuditKeep},
+		"dead letter": {`SELECT COUNT(*) FROM deliveries JOIN events ON id = event_id WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
+		"its event":   {`SELECT COUNT(*) FROM events WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
 	}
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits.Off = false
@@ -84,7 +84,7 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				email := strings.ReplaceAll(name, " ", "-") + "@example.org"
 				s.user(t, email)
-				c.set(c.now().Add(settings.TrailKeep + 3*day).Truncate(time.Hour))
+				c.set(c.now().Add(settings.AuditKeep + 3*day).Truncate(time.Hour))
 				s.sweep(t) // what was left so far
 				begin := c.now()
 				test.make(t, s, c, email)
@@ -132,7 +132,7 @@ func TestUndeliveredMailStaysUntilItIsGivenUp(t *testing.T) {
 			}
 			return err
 		}))
-		c.advance(s.Settings.TrailKeep + auth.PurgeMargin)
+		c.advance(s.Settings.AuditKeep + auth.PurgeMargin)
 		s.sweep(t)
 		db := s.Store.Read(t.Context())
 		_, err := db.DeliveryByID(auth.SubscriberMail, id)
@@ -145,7 +145,7 @@ func TestUndeliveredMailStaysUntilItIsGivenUp(t *testing.T) {
 // takes nothing from anybody.
 func TestAClockThatJumpsMakesNothingGo(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
-		s.Settings.TrailKeep = day
+		s.Settings.AuditKeep = day
 		s.Settings.Limits.Off = false
 		s.user(t, ann)
 		home := from(t.Context(), "192.0.2.1")

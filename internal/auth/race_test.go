@@ -251,7 +251,7 @@ func TestAResetAndARevocationMeet(t *testing.T) {
 				ok(t, revocation)
 				var first string // the one that ended the session
 				ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT end_reason FROM sessions WHERE user_id = $1`, user.ID).Scan(&first))
-				ok(t, r.other.Enact(t.Context(), user.Email))
+				ok(t, r.other.Reinstate(t.Context(), user.Email))
 				if first == store.EndPassword {
 					ok(t, reset)
 					r.one.login(t, user.Email, newPassword)

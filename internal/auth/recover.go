@@ -41,7 +41,7 @@ func (s *Service) recover(ctx context.Context, email string) error {
 		return ErrBusy
 	}
 	client, _ := clientOf(ctx)
-	return s.Store.One(ctx, func(tx *store.Tx) error {
+	return s.Store.Statement(ctx, func(tx *store.Tx) error {
 		r := store.RecoveryRequest{ID: nextID(tx), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
 		if client.Address.IsValid() {
 			r.Address = client.Address.String()
@@ -88,7 +88,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				continue
 			}
 			if err == nil {
-				err = s.tellRecovery(tx, user, r)
+				err = s.publishRecovery(tx, user, r)
 			}
 			if err != nil {
 				return err
@@ -116,9 +116,9 @@ func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (
 	hour := firstID(later(now.Add(-time.Hour), changed))
 	// What lies ahead was requested while a clock was: it must not hold up now's.
 	ahead := firstID(now.Add(store.ClockSlack))
-	n, err := tx.TracesOf(user.ID, EventRecovery, hour, ahead)
+	n, err := tx.CountAuditEntries(user.ID, EventRecovery, hour, ahead)
 	if err == nil && n < int64(l.MailHour) {
-		n, err = tx.TracesOf(user.ID, EventRecovery, firstID(later(now.Add(-l.MailPause), changed)), ahead)
+		n, err = tx.CountAuditEntries(user.ID, EventRecovery, firstID(later(now.Add(-l.MailPause), changed)), ahead)
 	}
 	if err != nil || n == 0 {
 		return false, err
@@ -126,10 +126,10 @@ func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (
 	return tx.RecoveryGood(user.ID, SubscriberMail, hour, tx.Now)
 }
 
-// tellRecovery tells of a request under its own id and time: the recovery begins
+// publishRecovery tells of a request under its own id and time: the recovery begins
 // with the request.
-func (s *Service) tellRecovery(tx *store.Tx, user store.User, r store.RecoveryRequest) error {
-	err := tx.Record(store.Trace{
+func (s *Service) publishRecovery(tx *store.Tx, user store.User, r store.RecoveryRequest) error {
+	err := tx.Record(store.AuditEntry{
 		ID: r.ID, At: r.RequestedAt, Kind: EventRecovery, UserID: user.ID, Address: r.Address, UserAgent: r.UserAgent,
 	})
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m Recove
 	m.User, err = s.Store.Read(ctx).UserByID(event.UserID)
 	if err == nil && !m.User.RevokedAt.IsZero() {
 		// It isn't mailed any more, so no later request must be spared for it.
-		return m, false, s.Store.One(ctx, func(tx *store.Tx) error { return tx.EndRecovery(event.ID) })
+		return m, false, s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.EndRecovery(event.ID) })
 	}
 	if err != nil || !s.Store.Now().Before(event.ExpiresAt) {
 		return m, false, err

@@ -234,8 +234,8 @@ func TestARecoveryOutlivesARevocation(t *testing.T) {
 			t.Errorf("a revoked user is mailed: %v", mails)
 		}
 		ok(t, s.Revoke(t.Context(), ann))
-		ok(t, s.Enact(t.Context(), ann))
-		ok(t, s.Enact(t.Context(), ann))
+		ok(t, s.Reinstate(t.Context(), ann))
+		ok(t, s.Reinstate(t.Context(), ann))
 		s.dead(t, user, tokens)
 		s.login(t, ann, oldPassword)
 		s.wantReset(t, "after enact", id, nil)
@@ -245,7 +245,7 @@ func TestARecoveryOutlivesARevocation(t *testing.T) {
 		ok(t, s.Revoke(t.Context(), ann))
 		c.advance(s.Settings.RecoveryLife)
 		s.wantReset(t, "expired while revoked", id, auth.ErrRecovery)
-		ok(t, s.Enact(t.Context(), ann))
+		ok(t, s.Reinstate(t.Context(), ann))
 		s.wantReset(t, "expired", id, auth.ErrRecovery)
 	})
 }

@@ -40,10 +40,10 @@ func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) 
 	counter := int64(number)
 	var session store.Session
 	var now time.Time
-	err = s.Store.One(ctx, func(tx *store.Tx) error {
+	err = s.Store.Statement(ctx, func(tx *store.Tx) error {
 		var err error
 		now = tx.Now
-		session, err = tx.Renew(id.String(), counter, s.Settings.lives(), s.Settings.ReuseWindow)
+		session, err = tx.Renew(id.String(), counter, s.Settings.lifetimes(), s.Settings.ReuseWindow)
 		return err
 	})
 	switch {
@@ -64,7 +64,7 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 		return Tokens{}, refused, ErrRefresh
 	case err != nil:
 		return Tokens{}, failed, err
-	case !session.Live(now, s.Settings.lives()):
+	case !session.Live(now, s.Settings.lifetimes()):
 		return Tokens{}, refused, ErrRefresh
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
 		tokens, err = s.tokens(ctx, session, now)
@@ -76,9 +76,9 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	}
 	ended := false
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		ended, err = tx.EndSession(id, session.UserID, store.EndReplay, s.Settings.lives())
+		ended, err = tx.EndSession(id, session.UserID, store.EndReplay, s.Settings.lifetimes())
 		if err == nil && ended {
-			err = s.tell(ctx, tx, told{kind: EventReplay, user: session.UserID, session: id})
+			err = s.publish(ctx, tx, happening{kind: EventReplay, user: session.UserID, session: id})
 		}
 		return err
 	})

@@ -260,9 +260,9 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 		tokens := s.login(t, ann, oldPassword)
 		session := s.session(t, tokens)
 		theirs := must(token.ParseMaster([]byte(token.NewMasterKey())))(t)
-		ring := must(theirs.OpenKeyring(token.Standings([]token.Key{
+		ring := must(theirs.OpenKeyring(token.KeyStatuses([]token.Key{
 			must(theirs.NewKey(token.Sign, c.now()))(t), must(theirs.NewKey(token.MAC, c.now()))(t), must(theirs.NewKey(token.Decoy, c.now()))(t),
-		}, c.now(), token.Lives{}), nil))(t)
+		}, c.now(), token.Lifetimes{}), nil))(t)
 		for _, refresh := range []string{
 			"", "x", tokens.Access, tokens.Refresh + "A", tokens.Refresh[1:], strings.ToUpper(tokens.Refresh), tokens.Refresh + "\n",
 			ring.Refresh(uuid.MustParse(session.ID), 0), ring.Refresh(uuid.MustParse(session.ID), 1),
@@ -300,7 +300,7 @@ func TestSessionsEndInTime(t *testing.T) {
 			c.set(begin)
 			// An access token: whole seconds, never longer than it may.
 			tokens := s.login(t, ann, oldPassword)
-			if want := begin.Truncate(time.Second).Add(settings.AccessLife); !tokens.ExpiresAt.Equal(want) || tokens.ExpiresIn != settings.AccessLife {
+			if want := begin.Truncate(time.Second).Add(settings.AccessTTL); !tokens.ExpiresAt.Equal(want) || tokens.ExpiresIn != settings.AccessTTL {
 				t.Errorf("the access token expires at %v, in %v; want %v", tokens.ExpiresAt, tokens.ExpiresIn, want)
 			}
 			c.set(tokens.ExpiresAt.Add(-tick))
@@ -325,7 +325,7 @@ func TestSessionsEndInTime(t *testing.T) {
 				c.advance(settings.RefreshIdle - tick)
 				tokens = s.renew(t, tokens)
 			}
-			for _, left := range []time.Duration{settings.AccessLife, time.Minute, time.Second, tick} {
+			for _, left := range []time.Duration{settings.AccessTTL, time.Minute, time.Second, tick} {
 				c.set(end.Add(-left))
 				tokens = s.renew(t, tokens)
 				if tokens.ExpiresAt.After(end) || tokens.ExpiresIn < 0 {
@@ -340,7 +340,7 @@ func TestSessionsEndInTime(t *testing.T) {
 		}
 
 		// However long access tokens may live.
-		s.Settings.AccessLife = 2 * s.Settings.SessionLife
+		s.Settings.AccessTTL = 2 * s.Settings.SessionLife
 		begin := c.now()
 		tokens := s.login(t, ann, oldPassword)
 		if end := begin.Add(s.Settings.RefreshIdle).Truncate(time.Second); !tokens.ExpiresAt.Equal(end) {

@@ -51,7 +51,7 @@ func (k *Keys) Reseal(ctx context.Context) (resealed int, err error) {
 		err = k.db.InTx(ctx, func(tx *store.Tx) (err error) {
 			done, err = tx.ResealKey(old.ID, old.Sealed, fresh.Sealed)
 			if err == nil && done {
-				err = recordKey(tx, TraceKeyResealed, string(old.Purpose), old.ID, "under the first master key")
+				err = recordKey(tx, AuditKeyResealed, string(old.Purpose), old.ID, "under the first master key")
 			}
 			return err
 		})

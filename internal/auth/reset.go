@@ -88,7 +88,7 @@ func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.
 	if err := s.knowNetwork(tx, a, 0); err != nil {
 		return err
 	}
-	return s.tell(ctx, tx, told{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
+	return s.publish(ctx, tx, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
 }
 
 // attemptOf is an attempt of the user's that isn't counted.

@@ -100,7 +100,7 @@ func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, act
 		key.ActiveAt = active
 		err = tx.InsertKey(store.Key{ID: key.ID, Purpose: string(purpose), Sealed: key.Sealed, CreatedAt: created, ActiveAt: active})
 		if err == nil {
-			err = recordKey(tx, TraceKeyMade, string(purpose), key.ID, how)
+			err = recordKey(tx, AuditKeyMade, string(purpose), key.ID, how)
 		}
 		return key, err
 	}
@@ -114,15 +114,15 @@ func (k *Keys) logMade(made []token.Key) {
 
 // KeyStates lists the server's keys and what each is used for, the latest of each
 // purpose first.
-func (s *Service) KeyStates(ctx context.Context) ([]token.Standing, error) {
+func (s *Service) KeyStates(ctx context.Context) ([]token.KeyStatus, error) {
 	rows, err := s.Store.Read(ctx).Keys()
-	return token.Standings(keysOf(rows), s.Store.Now(), s.Settings.keyLives()), err
+	return token.KeyStatuses(keysOf(rows), s.Store.Now(), s.Settings.keyLifetimes()), err
 }
 
 // RotateKeys makes the next key of each purpose, which becomes active once
 // everybody can know it (Settings.KeyLead). Conflict if there is one already.
 func (s *Service) RotateKeys(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
-	return s.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.Standing) (time.Time, bool, error) {
+	return s.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
 		if !slices.Contains(of, purpose) {
 			return time.Time{}, false, nil
 		}
@@ -145,7 +145,7 @@ func later(a, b time.Time) time.Time {
 
 // makeNext makes a key of each purpose for which when says so, given its keys, the
 // latest first.
-func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.Standing) (time.Time, bool, error)) (made []token.Key, err error) {
+func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.KeyStatus) (time.Time, bool, error)) (made []token.Key, err error) {
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		made = nil
 		all, err := lockKeys(tx)
@@ -153,7 +153,7 @@ func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx,
 			return err
 		}
 		for _, p := range token.Purposes {
-			standing := token.Standings(ofPurpose(all, p.Purpose), tx.Now, s.Settings.keyLives())
+			standing := token.KeyStatuses(ofPurpose(all, p.Purpose), tx.Now, s.Settings.keyLifetimes())
 			if len(standing) == 0 {
 				continue
 			}
@@ -190,7 +190,7 @@ func ofPurpose(all []token.Key, purpose token.Purpose) (of []token.Key) {
 
 // due says when the next key of a purpose becomes active, and whether it is to be
 // made now.
-func (s *Service) due(all []token.Standing, now time.Time) (active time.Time, due bool) {
+func (s *Service) due(all []token.KeyStatus, now time.Time) (active time.Time, due bool) {
 	latest := all[0] // of one purpose
 	if s.Settings.KeyRotation == 0 || !latest.Purpose.Rotates() || latest.State != token.Active {
 		return active, false
@@ -204,9 +204,9 @@ func (s *Service) due(all []token.Standing, now time.Time) (active time.Time, du
 
 // RotateDue makes those keys for which it is time.
 func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
-	due := func(all []token.Standing, now time.Time) bool {
+	due := func(all []token.KeyStatus, now time.Time) bool {
 		for _, p := range token.Purposes {
-			of := slices.DeleteFunc(slices.Clone(all), func(key token.Standing) bool { return key.Purpose != p.Purpose })
+			of := slices.DeleteFunc(slices.Clone(all), func(key token.KeyStatus) bool { return key.Purpose != p.Purpose })
 			if len(of) > 0 {
 				if _, due := s.due(of, now); due {
 					return true
@@ -219,7 +219,7 @@ func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
 		return nil, nil
 	}
 	// Another server may have made them meanwhile.
-	return s.makeNext(ctx, "by the schedule", func(tx *store.Tx, _ token.Purpose, all []token.Standing) (time.Time, bool, error) {
+	return s.makeNext(ctx, "by the schedule", func(tx *store.Tx, _ token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
 		at, due := s.due(all, tx.Now)
 		return at, due, nil
 	})
@@ -227,7 +227,7 @@ func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
 
 // Revoked is what became of a key's revocation.
 type Revoked struct {
-	token.Standing            // as it was
+	token.KeyStatus            // as it was
 	Instead        *token.Key // what is active in its place, if it was active
 	Recoveries     int64      // that were ended, since their links could be worked out
 }
@@ -244,16 +244,16 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 		if err != nil {
 			return err
 		}
-		standing := token.Standings(all, tx.Now, s.Settings.keyLives())
-		at := slices.IndexFunc(standing, func(key token.Standing) bool { return key.ID == id })
+		standing := token.KeyStatuses(all, tx.Now, s.Settings.keyLifetimes())
+		at := slices.IndexFunc(standing, func(key token.KeyStatus) bool { return key.ID == id })
 		if at < 0 {
 			return refuse(NotFound, fmt.Sprintf("There is no server key %q.", id))
 		}
-		r.Standing = standing[at]
+		r.KeyStatus = standing[at]
 		if err := tx.DeleteKey(id); err != nil {
 			return err
 		}
-		if err := recordKey(tx, TraceKeyRevoked, string(r.Purpose), id, ByCommand); err != nil {
+		if err := recordKey(tx, AuditKeyRevoked, string(r.Purpose), id, ByCommand); err != nil {
 			return err
 		}
 		switch {
@@ -280,7 +280,7 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 }
 
 // replace has another key be active in the place of one.
-func (s *Service) replace(tx *store.Tx, all []token.Key, standing []token.Standing, at int) (*token.Key, error) {
+func (s *Service) replace(tx *store.Tx, all []token.Key, standing []token.KeyStatus, at int) (*token.Key, error) {
 	revoked := standing[at]
 	if at > 0 && standing[at-1].Purpose == revoked.Purpose {
 		next := standing[at-1].Key
@@ -317,7 +317,7 @@ func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
 		if err != nil {
 			return err
 		}
-		for _, key := range token.Standings(all, tx.Now.Add(-keysKept), s.Settings.keyLives()) {
+		for _, key := range token.KeyStatuses(all, tx.Now.Add(-keysKept), s.Settings.keyLifetimes()) {
 			if key.State != token.Expired {
 				continue
 			}

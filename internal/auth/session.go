@@ -19,7 +19,7 @@ func (s *Service) UserSessions(ctx context.Context, email string) ([]store.Opene
 	if err != nil {
 		return nil, err
 	}
-	return s.Store.Read(ctx).LiveSessions(user.ID, s.Store.Now(), s.Settings.lives(), EventOpened, sessionsListed)
+	return s.Store.Read(ctx).LiveSessions(user.ID, s.Store.Now(), s.Settings.lifetimes(), EventOpened, sessionsListed)
 }
 
 // EndUserSession ends a session, whosever it is: from then on no server accepts any
@@ -60,7 +60,7 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 			if err := tx.LockUser(user.ID); err != nil {
 				return err
 			}
-			live, err := tx.LiveSessions(user.ID, tx.Now, s.Settings.lives(), EventOpened, sessionsEnded)
+			live, err := tx.LiveSessions(user.ID, tx.Now, s.Settings.lifetimes(), EventOpened, sessionsEnded)
 			if err != nil {
 				return err
 			}
@@ -87,9 +87,9 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 const sessionsEnded = 100
 
 func (s *Service) endByCommand(ctx context.Context, tx *store.Tx, session store.Session) (bool, error) {
-	ended, err := tx.EndSession(session.ID, session.UserID, store.EndCommand, s.Settings.lives())
+	ended, err := tx.EndSession(session.ID, session.UserID, store.EndCommand, s.Settings.lifetimes())
 	if err != nil || !ended {
 		return false, err
 	}
-	return true, s.tell(ctx, tx, told{kind: EventEnded, reason: ByCommand, user: session.UserID, session: session.ID})
+	return true, s.publish(ctx, tx, happening{kind: EventEnded, reason: ByCommand, user: session.UserID, session: session.ID})
 }

@@ -14,7 +14,7 @@ const MaxSessions = 100
 // Sessions lists the caller's own live sessions, the newest first, MaxSessions at
 // most.
 func (s *Service) Sessions(ctx context.Context, caller Caller) ([]store.OpenedSession, error) {
-	return s.Store.Read(ctx).LiveSessions(caller.ID, s.Store.Now(), s.Settings.lives(), EventOpened, MaxSessions)
+	return s.Store.Read(ctx).LiveSessions(caller.ID, s.Store.Now(), s.Settings.lifetimes(), EventOpened, MaxSessions)
 }
 
 // EndSession ends a live session of the caller's own, which may be the one that
@@ -29,14 +29,14 @@ func (s *Service) EndSession(ctx context.Context, caller Caller, id string) (err
 		reason = "" // a logout
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		ended, err := tx.EndSession(id, caller.ID, store.EndLogout, s.Settings.lives())
+		ended, err := tx.EndSession(id, caller.ID, store.EndLogout, s.Settings.lifetimes())
 		if err != nil {
 			return err
 		}
 		if !ended {
 			return ErrNotOwn
 		}
-		return s.tell(ctx, tx, told{kind: EventEnded, reason: reason, user: caller.ID, session: id})
+		return s.publish(ctx, tx, happening{kind: EventEnded, reason: reason, user: caller.ID, session: id})
 	})
 	return err
 }
@@ -63,7 +63,7 @@ func (s *Service) EndOtherSessions(ctx context.Context, caller Caller) (err erro
 }
 
 func (s *Service) endSomeOthers(ctx context.Context, tx *store.Tx, caller Caller) (more bool, err error) {
-	lives := s.Settings.lives()
+	lives := s.Settings.lifetimes()
 	// In this order everywhere: so nobody waits for each other.
 	if err := tx.LockUser(caller.ID); err != nil {
 		return false, err
@@ -87,7 +87,7 @@ func (s *Service) endSomeOthers(ctx context.Context, tx *store.Tx, caller Caller
 		} else if !ended {
 			continue
 		}
-		if err := s.tell(ctx, tx, told{kind: EventEnded, reason: reasonElsewhere, user: caller.ID, session: f.ID}); err != nil {
+		if err := s.publish(ctx, tx, happening{kind: EventEnded, reason: reasonElsewhere, user: caller.ID, session: f.ID}); err != nil {
 			return false, err
 		}
 	}

@@ -10,21 +10,21 @@ import (
 
 // What is recorded beside the events.
 const (
-	TraceLoginFailed = "login.failed"          // its reason says why, which the client isn't told
-	TraceNotChanged  = "user.password-refused" // a session's user gave a wrong current password
-	TraceUnlocked    = "user.unlocked"         // an operator had an account's failures forgotten
-	TraceResent      = "mail.resent"           // an operator had an undelivered mail sent again
-	TraceDropped     = "mail.dropped"          // an operator gave an undelivered mail up
-	TraceKeyMade     = "key.made"              // a server key, which becomes active later
-	TraceKeyRevoked  = "key.revoked"           // what was made with it is refused from now on
-	TraceKeyResealed = "key.resealed"          // sealed under another master key
+	AuditLoginFailed = "login.failed"          // its reason says why, which the client isn't told
+	AuditPasswordRefused  = "user.password-refused" // a session's user gave a wrong current password
+	AuditUnlocked    = "user.unlocked"         // an operator had an account's failures forgotten
+	AuditMailResent      = "mail.resent"           // an operator had an undelivered mail sent again
+	AuditMailDropped     = "mail.dropped"          // an operator gave an undelivered mail up
+	AuditKeyMade     = "key.made"              // a server key, which becomes active later
+	AuditKeyRevoked  = "key.revoked"           // what was made with it is refused from now on
+	AuditKeyResealed = "key.resealed"          // sealed under another master key
 )
 
-// TrailKinds are the kinds of all entries.
-var TrailKinds = []string{
-	EventCreated, EventInvitation, EventRevoked, EventEnacted, EventRecovery, EventPasswordChanged,
+// AuditKinds are the kinds of all entries.
+var AuditKinds = []string{
+	EventCreated, EventInvitation, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
-	TraceLoginFailed, TraceNotChanged, TraceUnlocked, TraceResent, TraceDropped, TraceKeyMade, TraceKeyRevoked, TraceKeyResealed,
+	AuditLoginFailed, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 
 // Why a login failed, in the trail.
@@ -49,7 +49,7 @@ const reasonElsewhere = "by the user, from another session"
 
 // record adds to the trail, in the transaction of what it tells.
 func record(tx *store.Tx, id, kind, reason, userID, sessionID string, c Client) error {
-	t := store.Trace{ID: id, At: tx.Now, Kind: kind, Reason: reason, UserID: userID, SessionID: sessionID, UserAgent: c.UserAgent}
+	t := store.AuditEntry{ID: id, At: tx.Now, Kind: kind, Reason: reason, UserID: userID, SessionID: sessionID, UserAgent: c.UserAgent}
 	if c.Address.IsValid() {
 		t.Address = c.Address.String()
 	}
@@ -68,18 +68,18 @@ func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
 	return record(tx, nextID(tx), kind, how+": "+purpose+" "+id, "", "", Client{})
 }
 
-// Trail reads what was recorded from then on, in the order of time; of one
+// AuditLog reads what was recorded from then on, in the order of time; of one
 // account unless email is "": ErrNoUser if there is none such.
 //
 // It reads in pages, each at its own moment. What happens while it reads may be
 // left out.
-func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter.Seq2[store.Trace, error] {
-	return func(yield func(store.Trace, error) bool) {
+func (s *Service) AuditLog(ctx context.Context, since time.Time, email string) iter.Seq2[store.AuditEntry, error] {
+	return func(yield func(store.AuditEntry, error) bool) {
 		var user store.User
 		if email != "" {
 			var err error
 			if user, err = s.User(ctx, email); err != nil {
-				yield(store.Trace{}, err)
+				yield(store.AuditEntry{}, err)
 				return
 			}
 		}
@@ -88,15 +88,15 @@ func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter
 		end := s.Store.Now().Add(time.Minute)
 		for after := firstID(since); ; {
 			r := s.Store.Read(ctx)
-			var traces []store.Trace
+			var traces []store.AuditEntry
 			var err error
 			if user.ID != "" {
-				traces, err = r.TrailOfUserAfter(user.ID, after, trailPage)
+				traces, err = r.AuditLogOfUserAfter(user.ID, after, auditPage)
 			} else {
-				traces, err = r.TrailAfter(after, trailPage)
+				traces, err = r.AuditLogAfter(after, auditPage)
 			}
 			if err != nil {
-				yield(store.Trace{}, err)
+				yield(store.AuditEntry{}, err)
 				return
 			}
 			for _, t := range traces {
@@ -108,11 +108,11 @@ func (s *Service) Trail(ctx context.Context, since time.Time, email string) iter
 				}
 				after = t.ID
 			}
-			if len(traces) < trailPage {
+			if len(traces) < auditPage {
 				return
 			}
 		}
 	}
 }
 
-const trailPage = 500
+const auditPage = 500

@@ -17,9 +17,9 @@ import (
 )
 
 // trail is what is recorded from then on.
-func (s *server) trail(t tb, since time.Time, email string) (all []store.Trace) {
+func (s *server) trail(t tb, since time.Time, email string) (all []store.AuditEntry) {
 	t.Helper()
-	for e, err := range s.Trail(t.Context(), since, email) {
+	for e, err := range s.AuditLog(t.Context(), since, email) {
 		ok(t, err)
 		all = append(all, e)
 	}
@@ -27,11 +27,11 @@ func (s *server) trail(t tb, since time.Time, email string) (all []store.Trace) 
 }
 
 // brief is an entry without its id and time, in a line.
-func brief(e store.Trace) string {
+func brief(e store.AuditEntry) string {
 	return strings.Join([]string{e.Kind, e.Reason, e.Email, e.SessionID, e.Address, e.UserAgent}, "|")
 }
 
-func briefs(all []store.Trace) (lines []string) {
+func briefs(all []store.AuditEntry) (lines []string) {
 	for _, e := range all {
 		lines = append(lines, brief(e))
 	}
@@ -141,10 +141,10 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 			{"a revoked user", func() { login(home, ann, oldPassword) }, func() []string {
 				return []string{"login.failed|the user is revoked|" + ann + "||" + agent(home)}
 			}},
-			{"an enactment", func() { ok(t, s.Enact(t.Context(), ann)) }, func() []string {
+			{"an enactment", func() { ok(t, s.Reinstate(t.Context(), ann)) }, func() []string {
 				return []string{"user.enacted|by a command|" + ann + "|||"}
 			}},
-			{"an enactment again", func() { ok(t, s.Enact(t.Context(), ann)) }, nil},
+			{"an enactment again", func() { ok(t, s.Reinstate(t.Context(), ann)) }, nil},
 			{"a mail sent again", func() {
 				must(s.CreateUser(t.Context(), auth.NewUser{Email: carl}))(t)
 				waiting := s.outbox(t)
@@ -157,7 +157,7 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 			}, nil},
 			{"a key", func() {
 				ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
-					return auth.RecordKey(tx, auth.TraceKeyMade, "sign", "abc", "by the schedule")
+					return auth.RecordKey(tx, auth.AuditKeyMade, "sign", "abc", "by the schedule")
 				}))
 			}, func() []string { return []string{"key.made|by the schedule: sign abc||||"} }},
 		} {
@@ -174,7 +174,7 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 			}
 		}
 		all := s.trail(t, time.Time{}, "")
-		if !slices.IsSortedFunc(all, func(a, b store.Trace) int { return a.At.Compare(b.At) }) {
+		if !slices.IsSortedFunc(all, func(a, b store.AuditEntry) int { return a.At.Compare(b.At) }) {
 			t.Errorf("the trail isn't in order")
 		}
 		var want []string
@@ -200,7 +200,7 @@ func TestATraceHasItsEventsID(t *testing.T) {
 		must(s.TakeRecoveries(t.Context()))(t)
 		recorded := make(map[string]string)
 		for _, e := range s.trail(t, time.Time{}, "") {
-			if e.Kind != auth.TraceKeyMade { // at the start, which nobody is told
+			if e.Kind != auth.AuditKeyMade { // at the start, which nobody is told
 				recorded[e.ID] = e.Kind
 			}
 		}
@@ -249,7 +249,7 @@ func TestTheTrailIsWrittenWithWhatItTells(t *testing.T) {
 					"a session ended":    s.EndUserSession(t.Context(), s.session(t, session).ID),
 					"all sessions ended": s.EndUserSessions(t.Context(), ann),
 					"a revocation":       s.Revoke(t.Context(), ann),
-					"an enactment":       s.Enact(t.Context(), "revoked@example.org"),
+					"an enactment":       s.Reinstate(t.Context(), "revoked@example.org"),
 					"a password set":     s.SetPassword(t.Context(), ann, newPassword),
 					"an account":         second(s.CreateUser(t.Context(), auth.NewUser{Email: "new@example.org"})),
 				} {
@@ -287,8 +287,8 @@ func TestWhoHangsUpIsNotSparedTheRecord(t *testing.T) {
 		user := s.user(t, ann)
 		caller := s.caller(t, s.login(t, ann, oldPassword))
 		for kind, guess := range map[string]func(context.Context) error{
-			auth.TraceLoginFailed: func(ctx context.Context) error { return second(s.Login(ctx, ann, wrong)) },
-			auth.TraceNotChanged:  func(ctx context.Context) error { return s.ChangePassword(ctx, caller, wrong, newPassword) },
+			auth.AuditLoginFailed: func(ctx context.Context) error { return second(s.Login(ctx, ann, wrong)) },
+			auth.AuditPasswordRefused:  func(ctx context.Context) error { return s.ChangePassword(ctx, caller, wrong, newPassword) },
 		} {
 			ctx, leave := context.WithCancel(from(t.Context(), cafe))
 			_ = guess(leaving{ctx, new(atomic.Int64), leave})
@@ -324,7 +324,7 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 				defer func() { tx.Now = now }()
 				for i := first; i < first+atOnce; i++ {
 					tx.Now = began.Add(time.Duration(i) * time.Microsecond)
-					if err := auth.RecordKey(tx, auth.TraceKeyMade, "sign", fmt.Sprint(i), "by a test"); err != nil {
+					if err := auth.RecordKey(tx, auth.AuditKeyMade, "sign", fmt.Sprint(i), "by a test"); err != nil {
 						return err
 					}
 				}
@@ -344,10 +344,10 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 				t.Errorf("from the microsecond %d on (-want +got):\n%s", from, diff)
 			}
 		}
-		for range s.Trail(t.Context(), time.Time{}, user.Email) {
+		for range s.AuditLog(t.Context(), time.Time{}, user.Email) {
 			break // that ends it
 		}
-		for e, err := range s.Trail(t.Context(), time.Time{}, "nobody@example.org") {
+		for e, err := range s.AuditLog(t.Context(), time.Time{}, "nobody@example.org") {
 			if wantErr(t, "nobody's trail", err, auth.ErrNoUser); e.ID != "" {
 				t.Errorf("nobody's trail: %v", e)
 			}
@@ -400,7 +400,7 @@ func TestTheTrailKeepsTheOrderWithinAMicrosecond(t *testing.T) {
 			must(s.CreateUser(t.Context(), auth.NewUser{Email: fmt.Sprintf("user%d@example.org", n)}))(t)
 		}
 		kinds := make(map[string][]string) // of each user
-		for e, err := range s.Trail(t.Context(), time.Time{}, "") {
+		for e, err := range s.AuditLog(t.Context(), time.Time{}, "") {
 			ok(t, err)
 			if e.Kind == auth.EventCreated || e.Kind == auth.EventInvitation {
 				kinds[e.UserID] = append(kinds[e.UserID], e.Kind)

@@ -46,10 +46,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if err := s.tell(ctx, tx, told{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
+		if err := s.publish(ctx, tx, happening{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
 			return err
 		}
-		return s.tell(ctx, tx, told{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		return s.publish(ctx, tx, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	if err != nil {
 		return "", err
@@ -74,7 +74,7 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 		case now.PasswordHash != "":
 			return ErrHasPassword
 		}
-		return s.tell(ctx, tx, told{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		return s.publish(ctx, tx, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	return user, err
 }
@@ -246,31 +246,31 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 			// here on, after an Enact meanwhile, is not for this to end.
 			return err
 		}
-		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lives()); err != nil {
+		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
 			return err
 		}
 		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
 			return err
 		}
-		return s.tell(ctx, tx, told{kind: EventRevoked, reason: ByCommand, user: user.ID})
+		return s.publish(ctx, tx, happening{kind: EventRevoked, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
 }
 
-// Enact lets a revoked user log in again; it revives no session.
-func (s *Service) Enact(ctx context.Context, email string) error {
+// Reinstate lets a revoked user log in again; it revives no session.
+func (s *Service) Reinstate(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
 		return err
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		changed, err := tx.Enact(user.ID)
+		changed, err := tx.Reinstate(user.ID)
 		change.Nothing = !changed
 		if err != nil || !changed {
 			return err
 		}
-		return s.tell(ctx, tx, told{kind: EventEnacted, reason: ByCommand, user: user.ID})
+		return s.publish(ctx, tx, happening{kind: EventReinstated, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
 }
@@ -296,7 +296,7 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 		if err := tx.ForgetFailures(accountOfKey(user.EmailKey)); err != nil {
 			return err
 		}
-		return recordCommand(tx, TraceUnlocked, user.ID)
+		return recordCommand(tx, AuditUnlocked, user.ID)
 	})
 	return s.changed(change, err)
 }
@@ -317,7 +317,7 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		if _, err := tx.SetPassword(user.ID, stored); err != nil {
 			return err
 		}
-		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lives()); err != nil {
+		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
 			return err
 		}
 		return s.passwordChanged(ctx, tx, user, "", ByCommand)

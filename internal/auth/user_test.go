@@ -92,7 +92,7 @@ func TestAccounts(t *testing.T) {
 		}
 		for name, err := range map[string]error{
 			"revoke": s.Revoke(t.Context(), ann),
-			"enact":  s.Enact(t.Context(), ann),
+			"enact":  s.Reinstate(t.Context(), ann),
 			"show":   func() error { _, err := s.User(t.Context(), "malformed"); return err }(),
 		} {
 			wantErr(t, name+" for nobody", err, auth.ErrNoUser)

@@ -8,32 +8,32 @@ import (
 	"kwai/verify"
 )
 
-// verified remembers what access tokens said whose signatures are good: to verify
+// tokenCache remembers what access tokens said whose signatures are good: to verify
 // one takes several times as long as to read its session. A token that is
 // remembered was made here or has been accepted before, so what it says but for
 // its end needs no second look, as long as none of the server's keys goes: each
 // memory belongs to a set of keys. The zero value is ready.
-type verified struct {
+type tokenCache struct {
 	mu sync.Mutex
 	// Two generations: when the newer one is full it becomes the older, and what
 	// is asked for again moves on. So the memory is bounded, and what is used
 	// stays.
-	newer, older map[[sha256.Size]byte]said
+	newer, older map[[sha256.Size]byte]tokenInfo
 }
 
-// maxVerified bounds each generation: a MiB or two.
-const maxVerified = 8192
+// maxCached bounds each generation: a MiB or two.
+const maxCached = 8192
 
-// said is what a check needs of a token.
-type said struct {
+// tokenInfo is what a check needs of a token.
+type tokenInfo struct {
 	session, user string
 	expires       time.Time
 }
 
-// recall returns what a token said that has not expired.
-func (v *verified) recall(token string, now time.Time) (said, bool) {
+// get returns what a token said that has not expired.
+func (v *tokenCache) get(token string, now time.Time) (tokenInfo, bool) {
 	if len(token) > verify.MaxSize {
-		return said{}, false
+		return tokenInfo{}, false
 	}
 	key := keyOf(token)
 	v.mu.Lock()
@@ -41,17 +41,17 @@ func (v *verified) recall(token string, now time.Time) (said, bool) {
 	s, ok := v.newer[key]
 	if !ok {
 		if s, ok = v.older[key]; ok {
-			v.put(key, s)
+			v.add(key, s)
 		}
 	}
 	return s, ok && now.Before(s.expires)
 }
 
-func (v *verified) remember(token string, s said) {
+func (v *tokenCache) put(token string, s tokenInfo) {
 	key := keyOf(token)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.put(key, s)
+	v.add(key, s)
 }
 
 // keyOf is the hash of a token of MaxSize at most. The copy stays on the stack.
@@ -60,9 +60,9 @@ func keyOf(token string) [sha256.Size]byte {
 	return sha256.Sum256(text[:copy(text[:], token)])
 }
 
-func (v *verified) put(key [sha256.Size]byte, s said) {
-	if v.newer == nil || len(v.newer) >= maxVerified {
-		v.newer, v.older = make(map[[sha256.Size]byte]said), v.newer
+func (v *tokenCache) add(key [sha256.Size]byte, s tokenInfo) {
+	if v.newer == nil || len(v.newer) >= maxCached {
+		v.newer, v.older = make(map[[sha256.Size]byte]tokenInfo), v.newer
 	}
 	v.newer[key] = s
 }

@@ -13,7 +13,7 @@
 // and a last time just before it expires; then it is kept as a dead letter. One
 // whose subscriber says [ErrRefused] is tried more seldom, up to 10 minutes
 // apart, one of which it says [ErrLater] up to 5 minutes; [ErrAllLater] holds up
-// all of them. [NewOutside] is for one outside, such as a [NATS] server: it is told
+// all of them. [NewOrdered] is for one outside, such as a [NATS] server: it is told
 // every event, one after the other; one that isn't accepted holds up the others
 // until it is, or is too old.
 package bus
@@ -64,7 +64,7 @@ const (
 
 	batch     = 2                // deliveries under way at the same time, by default
 	row       = 64               // deliveries one after the other, noted together
-	patience  = 30 * time.Second // for one delivery
+	deliveryTimeout  = 30 * time.Second // for one delivery
 	lookEvery = time.Second      // at the outbox, where nobody wakes the bus
 
 	lastTry        = time.Second // before an event expires
@@ -138,7 +138,7 @@ func (b *Bus) Run(ctx context.Context) {
 func (b *Bus) Flush(ctx context.Context) {
 	for ctx.Err() == nil {
 		if b.keepFor > 0 { // here, for there may be no end to what is due
-			if err := b.stay(ctx); ctx.Err() == nil && b.staying.Log(err) {
+			if err := b.heartbeat(ctx); ctx.Err() == nil && b.staying.Log(err) {
 				b.log.Warn("noting who is told of events; it is noted later", "subscriber", b.subscriber.Name(), "error", err)
 			}
 		}
@@ -279,7 +279,7 @@ var errExpired = errors.New("it expired before it could be delivered")
 // try delivers one event. A subscriber that panics must not end the server: it
 // would do so again after each restart.
 func (b *Bus) try(ctx context.Context, event store.Event) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
@@ -364,7 +364,7 @@ func (b *Bus) lease() string { return "deliver:" + b.subscriber.Name() }
 // hold takes or prolongs the lease; false while another process holds it.
 func (b *Bus) hold(ctx context.Context) (held bool, err error) {
 	until := b.store.Now().Add(leaseLife) // before it is in the database: never later than there
-	err = b.store.One(ctx, func(tx *store.Tx) (err error) {
+	err = b.store.Statement(ctx, func(tx *store.Tx) (err error) {
 		held, err = tx.HoldLease(b.lease(), b.owner, tx.Now.Add(leaseLife))
 		return err
 	})
@@ -407,7 +407,7 @@ func (b *Bus) keep(ctx context.Context, lost func()) {
 
 // Release lets the next process deliver without waiting for the lease's end.
 func (b *Bus) Release(ctx context.Context) {
-	err := b.store.One(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+	err := b.store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		return tx.ReleaseLease(b.lease(), b.owner)
 	})
 	if err != nil {

@@ -56,13 +56,13 @@ type NATS struct {
 	checking sync.Mutex // one look at the stream at a time
 
 	mu        sync.Mutex
-	link      *link  // nil while there is no connection
+	link      *connection  // nil while there is no connection
 	away      error  // why there is none
-	complaint string // that was logged
+	refusal string // that was logged
 }
 
-// link is a connection while it stands.
-type link struct {
+// connection is a connection while it stands.
+type connection struct {
 	ctx   context.Context // ends with it
 	down  context.CancelFunc
 	js    jetstream.JetStream
@@ -124,7 +124,7 @@ func (n *NATS) Connect(ctx context.Context, wake func()) error {
 			}
 		}),
 	)
-	n.work.Go(func() { n.stay(options) })
+	n.work.Go(func() { n.keepConnected(options) })
 	var err error
 	select {
 	case err = <-n.first:
@@ -158,11 +158,11 @@ func (n *NATS) Deliver(ctx context.Context, e store.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, n.times.answer)
 	defer cancel()
 	err = n.publish(ctx, l, e)
-	n.complain(err)
+	n.logRefusal(err)
 	return err
 }
 
-func (n *NATS) publish(ctx context.Context, l *link, e store.Event) error {
+func (n *NATS) publish(ctx context.Context, l *connection, e store.Event) error {
 	body, err := encode(e, n.o.Source)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (n *NATS) publish(ctx context.Context, l *link, e store.Event) error {
 }
 
 // check has the stream looked at, once for each connection unless again is set.
-func (n *NATS) check(ctx context.Context, l *link, again bool) error {
+func (n *NATS) check(ctx context.Context, l *connection, again bool) error {
 	n.checking.Lock()
 	defer n.checking.Unlock()
 	if l.ready && !again {
@@ -200,8 +200,8 @@ func (n *NATS) check(ctx context.Context, l *link, again bool) error {
 	return err
 }
 
-// complain logs what NATS refuses, once until it is something else.
-func (n *NATS) complain(err error) {
+// logRefusal logs what NATS refuses, once until it is something else.
+func (n *NATS) logRefusal(err error) {
 	text := ""
 	if errors.Is(err, ErrRefused) {
 		text = err.Error()
@@ -209,8 +209,8 @@ func (n *NATS) complain(err error) {
 		return // the bus says it, or the loss of the connection was said
 	}
 	n.mu.Lock()
-	known := n.complaint == text
-	n.complaint = text
+	known := n.refusal == text
+	n.refusal = text
 	n.mu.Unlock()
 	switch {
 	case known:
@@ -223,14 +223,14 @@ func (n *NATS) complain(err error) {
 
 // The connection.
 
-// stay keeps a connection until Close. The library's own way to connect again
+// keepConnected keeps a connection until Close. The library's own way to connect again
 // is not used: it tells only of some of its failures, and holds a lock while it
 // tries that publishing and closing would wait for.
-func (n *NATS) stay(options []nats.Option) {
+func (n *NATS) keepConnected(options []nats.Option) {
 	for {
 		if conn, err := nats.Connect(n.Servers(), options...); err != nil {
 			err = n.explainConnection(err)
-			n.setLink(nil, err)
+			n.setConnection(nil, err)
 			n.failed(err)
 		} else {
 			n.use(conn)
@@ -251,21 +251,21 @@ func (n *NATS) use(conn *nats.Conn) {
 		n.failed(err)
 		return
 	}
-	l := &link{js: js}
+	l := &connection{js: js}
 	l.ctx, l.down = context.WithCancel(n.ctx)
 	conn.SetClosedHandler(func(*nats.Conn) { l.down() })
 	if conn.IsClosed() { // before it had the handler
 		l.down()
 	}
-	n.setLink(l, nil)
+	n.setConnection(l, nil)
 	var looking sync.WaitGroup
-	looking.Go(func() { n.welcome(l, conn) })
+	looking.Go(func() { n.onConnect(l, conn) })
 	<-l.ctx.Done()
 	err = conn.LastError()
 	if err == nil {
 		err = io.EOF
 	}
-	n.setLink(nil, err)
+	n.setConnection(nil, err)
 	looking.Wait()
 	if n.ctx.Err() != nil {
 		return
@@ -273,9 +273,9 @@ func (n *NATS) use(conn *nats.Conn) {
 	n.log.Warn("lost the connection to NATS: it is tried again, and events wait", "error", err)
 }
 
-// welcome looks at the stream, which may be another one than before, and has
+// onConnect looks at the stream, which may be another one than before, and has
 // events published.
-func (n *NATS) welcome(l *link, conn *nats.Conn) {
+func (n *NATS) onConnect(l *connection, conn *nats.Conn) {
 	ctx, cancel := context.WithTimeout(l.ctx, n.times.answer)
 	defer cancel()
 	n.denied.Store(nil)
@@ -286,14 +286,14 @@ func (n *NATS) welcome(l *link, conn *nats.Conn) {
 	if !n.isFirst(nil) {
 		n.log.Info("connected to NATS", "server", conn.ConnectedUrlRedacted())
 	}
-	n.complain(nil)
+	n.logRefusal(nil)
 	n.wake()
 }
 
 // failed notes why events can't be published now.
 func (n *NATS) failed(err error) {
 	if !n.isFirst(err) {
-		n.complain(err)
+		n.logRefusal(err)
 	}
 }
 
@@ -306,8 +306,8 @@ func (n *NATS) isFirst(outcome error) bool {
 	return true
 }
 
-// setLink notes the connection, or why there is none.
-func (n *NATS) setLink(l *link, away error) {
+// setConnection notes the connection, or why there is none.
+func (n *NATS) setConnection(l *connection, away error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.link, n.away = l, away
@@ -315,7 +315,7 @@ func (n *NATS) setLink(l *link, away error) {
 
 // linked is the connection, or an error that says why there is none: whoever
 // looks for the cause finds it beside the event that waits.
-func (n *NATS) linked() (*link, error) {
+func (n *NATS) linked() (*connection, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.link != nil || n.away == nil {

@@ -67,7 +67,7 @@ func (o *outside) drain(b *bus.Bus) (took time.Duration) {
 func (o *outside) publisher(keepFor time.Duration) (*bus.Bus, *logged) {
 	o.t.Helper()
 	n, log := newNATS(o.t, o.nats.URL())
-	b := bus.NewOutside(o.store, n, keepFor, slog.New(slog.NewTextHandler(log, nil)))
+	b := bus.NewOrdered(o.store, n, keepFor, slog.New(slog.NewTextHandler(log, nil)))
 	if err := n.Connect(o.t.Context(), b.Wake); err != nil {
 		o.t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestEventsWaitWhileNATSIsAway(t *testing.T) {
 func TestAnotherServerPublishesWhereOneCannot(t *testing.T) {
 	eachOutside(t, func(t *testing.T, o *outside) {
 		cut, _ := newNATS(t, "nats://127.0.0.1:1")
-		o.run(bus.NewOutside(o.store, cut, time.Hour, slog.New(slog.DiscardHandler)))
+		o.run(bus.NewOrdered(o.store, cut, time.Hour, slog.New(slog.DiscardHandler)))
 		if err := cut.Connect(t.Context(), func() {}); err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestAnotherServerPublishesWhereOneCannot(t *testing.T) {
 func TestEventPublishedTwiceIsInTheStreamOnce(t *testing.T) {
 	eachOutside(t, func(t *testing.T, o *outside) {
 		n, _ := connected(t, o.nats.URL())
-		again := bus.NewOutside(o.store, repeated{n}, time.Hour, slog.New(slog.DiscardHandler))
+		again := bus.NewOrdered(o.store, repeated{n}, time.Hour, slog.New(slog.DiscardHandler))
 		o.write("1", "2")
 		if done, err := again.DeliverDue(t.Context()); err != nil || done != 0 {
 			t.Fatal(done, err)

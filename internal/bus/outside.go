@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// stayEvery is how often a subscriber outside is noted to be told still.
-	stayEvery = time.Minute
+	// heartbeatEvery is how often a subscriber outside is noted to be told still.
+	heartbeatEvery = time.Minute
 	// leastUnseen is how long it may go without: a row of events at a slow
 	// subscriber takes more than five minutes.
 	leastUnseen = 10 * time.Minute
 )
 
-// NewOutside makes a bus for a subscriber that is told every event, in order.
+// NewOrdered makes a bus for a subscriber that is told every event, in order.
 // Events wait for it for the time given, then they are dropped. Register has
 // them written, Run delivers them.
-func NewOutside(db *store.Store, subscriber Subscriber, keepFor time.Duration, log *slog.Logger) *Bus {
+func NewOrdered(db *store.Store, subscriber Subscriber, keepFor time.Duration, log *slog.Logger) *Bus {
 	b := New(db, subscriber, log)
 	b.keepFor = keepFor
 	return b
@@ -28,17 +28,17 @@ func NewOutside(db *store.Store, subscriber Subscriber, keepFor time.Duration, l
 // Register has every event that happens from now on told to the subscriber,
 // whichever server or command makes it: within a second everybody knows.
 func (b *Bus) Register(ctx context.Context) error {
-	return b.store.One(ctx, func(tx *store.Tx) error { return tx.Subscribe(b.subscriber.Name()) })
+	return b.store.Statement(ctx, func(tx *store.Tx) error { return tx.Subscribe(b.subscriber.Name()) })
 }
 
-// stay notes now and then that somebody tells the subscriber still.
-func (b *Bus) stay(ctx context.Context) error {
+// heartbeat notes now and then that somebody tells the subscriber still.
+func (b *Bus) heartbeat(ctx context.Context) error {
 	found, err := b.store.Read(ctx).Subscribers()
 	if err != nil {
 		return err
 	}
 	for _, s := range found {
-		if s.Name == b.subscriber.Name() && b.store.Now().Sub(s.SeenAt) < stayEvery {
+		if s.Name == b.subscriber.Name() && b.store.Now().Sub(s.SeenAt) < heartbeatEvery {
 			return nil
 		}
 	}
@@ -93,9 +93,9 @@ func (b *Bus) delay(ctx context.Context, d store.Delivery, failed error) {
 	b.logOf(d).Log(ctx, level, "an event could not be told outside; it is tried again, and those behind it wait", "attempts", d.Attempts+1, "error", failed)
 }
 
-// Tidy drops what waits for subscribers whom nobody tells any more, because no
+// DropAbandoned drops what waits for subscribers whom nobody tells any more, because no
 // server was seen to do so for the time given, 10 minutes at least.
-func Tidy(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) error {
+func DropAbandoned(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) error {
 	unseenFor = max(unseenFor, leastUnseen)
 	found, err := db.Read(ctx).Subscribers()
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 // outsideBus is a registered bus for a subscriber outside.
 func (b *bundle) outsideBus(s *subscriber, keepFor time.Duration) *bus.Bus {
 	b.t.Helper()
-	on := bus.NewOutside(b.store, s, keepFor, slog.New(slog.DiscardHandler))
+	on := bus.NewOrdered(b.store, s, keepFor, slog.New(slog.DiscardHandler))
 	if err := on.Register(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestServerThatPublishesWithoutAPauseIsSeen(t *testing.T) {
 // tidy tidies as a server does, until ctx ends.
 func tidy(ctx context.Context, db *store.Store, unseenFor time.Duration) {
 	for ; ctx.Err() == nil; time.Sleep(time.Minute) {
-		_ = bus.Tidy(ctx, db, unseenFor, slog.New(slog.DiscardHandler)) // it is tried again
+		_ = bus.DropAbandoned(ctx, db, unseenFor, slog.New(slog.DiscardHandler)) // it is tried again
 	}
 }
 

@@ -116,7 +116,7 @@ func (c *client) auth(a smtp.Auth, host string, mechanisms []string) error {
 
 // send hands over a message and returns the server's answer to it. The step is
 // where it failed.
-func (c *client) send(l *letter) (answer, step string, err error) {
+func (c *client) send(l *envelope) (answer, step string, err error) {
 	from := []string{"MAIL", "FROM:" + l.from}
 	if c.offers("8BITMIME") {
 		from = append(from, "BODY=8BITMIME")

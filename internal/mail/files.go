@@ -41,7 +41,7 @@ func (f *Files) MakeFolder() error { return os.MkdirAll(f.dir, 0o700) }
 // by time. When it returns nil the file is complete and on disk; no reader ever
 // sees half of one.
 func (f *Files) Send(ctx context.Context, m Message) error {
-	l, err := f.letter(m, gomail.NoEncoding) // a file takes any byte
+	l, err := f.envelope(m, gomail.NoEncoding) // a file takes any byte
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 	gomail "github.com/wneessen/go-mail"
 )
 
-// letter is a message as it goes over the wire, with its envelope.
-type letter struct {
+// envelope is a message as it goes over the wire, with its envelope.
+type envelope struct {
 	date      time.Time
 	from, to  string // in angle brackets
 	needsUTF8 bool
@@ -22,19 +22,19 @@ type letter struct {
 
 var messageID = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-// letter composes m. It does so before anything is dialled, so that a message
+// envelope composes m. It does so before anything is dialled, so that a message
 // that can't be sent costs no connection. beyondASCII is the encoding of texts
 // that need one.
-func (id identity) letter(m Message, beyondASCII gomail.Encoding) (*letter, error) {
+func (id identity) envelope(m Message, beyondASCII gomail.Encoding) (*envelope, error) {
 	if len(m.ID) > 128 || !messageID.MatchString(m.ID) {
-		return nil, hopeless("the message's id is not fit for a Message-ID: use letters, digits, dots, dashes and underscores")
+		return nil, permanent("the message's id is not fit for a Message-ID: use letters, digits, dots, dashes and underscores")
 	}
 	if m.Text == "" {
-		return nil, hopeless("the message has no text")
+		return nil, permanent("the message has no text")
 	}
 	addr, needsUTF8, err := wireAddress(m.To)
 	if err != nil {
-		return nil, hopeless("the recipient's address can't be used: " + err.Error())
+		return nil, permanent("the recipient's address can't be used: " + err.Error())
 	}
 	if m.Date.IsZero() {
 		m.Date = time.Now()
@@ -61,14 +61,14 @@ func (id identity) letter(m Message, beyondASCII gomail.Encoding) (*letter, erro
 	}
 	var data bytes.Buffer
 	if _, err := g.WriteTo(&data); err != nil {
-		return nil, hopeless(fmt.Sprintf("the message can't be composed (%T)", err)) // the text might quote it
+		return nil, permanent(fmt.Sprintf("the message can't be composed (%T)", err)) // the text might quote it
 	}
 	wire := data.Bytes()
 	if plain(string(wire)) { // the library has no name for it that encodes nothing
 		wire = bytes.ReplaceAll(wire, []byte("\r\nContent-Transfer-Encoding: 8bit\r\n"), []byte("\r\nContent-Transfer-Encoding: 7bit\r\n"))
 	}
 	from := netmail.Address{Address: id.from.Address}
-	return &letter{date: m.Date.UTC(), from: from.String(), to: to.String(), needsUTF8: needsUTF8, data: wire}, nil
+	return &envelope{date: m.Date.UTC(), from: from.String(), to: to.String(), needsUTF8: needsUTF8, data: wire}, nil
 }
 
 // plain says whether a text can be sent as it is (RFC 5322, 2.1.1): encoded, a

@@ -107,5 +107,5 @@ type failure struct {
 func (f *failure) Error() string { return "mail: " + f.what }
 func (f *failure) Unwrap() error { return f.cause }
 
-// hopeless is a failure that no retry mends.
-func hopeless(what string) error { return &failure{what: what, permanent: true} }
+// permanent is a failure that no retry mends.
+func permanent(what string) error { return &failure{what: what, permanent: true} }

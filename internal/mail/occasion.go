@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Occasion is when something happened, and where it came from.
-type Occasion struct {
+// Origin is when something happened, and where it came from.
+type Origin struct {
 	When      time.Time
 	Address   string // of the client; may be empty
 	UserAgent string // as the client wrote it; may be empty
 }
 
-func (o Occasion) content() content {
+func (o Origin) content() content {
 	c := content{When: utc(o.When)}
 	a, err := netip.ParseAddr(o.Address)
 	if err != nil || a.Zone() != "" {

@@ -32,7 +32,7 @@ const (
 
 // deliver speaks SMTP on conn. A message that was accepted is sent, whatever goes
 // wrong with QUIT.
-func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) (answer string, err error) {
+func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *envelope) (answer string, err error) {
 	c, err := newClient(conn)
 	if err != nil {
 		return "", s.failed(ctx, stepGreeting, err)
@@ -51,7 +51,7 @@ func (s *SMTP) deliver(ctx context.Context, conn net.Conn, l *letter) (answer st
 		return "", err
 	}
 	if l.needsUTF8 && !c.offers("SMTPUTF8") {
-		return "", hopeless(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
+		return "", permanent(fmt.Sprintf("SMTP server %s can't deliver to an address with letters beyond ASCII before the @ (no SMTPUTF8)", s))
 	}
 	answer, step, err := c.send(l)
 	if err != nil && step == stepContent && l.open {

@@ -141,7 +141,7 @@ func (s *SMTP) Try(ctx context.Context, m Message) (answer string, err error) {
 }
 
 func (s *SMTP) send(ctx context.Context, m Message, open bool) (answer string, err error) {
-	l, err := s.letter(m, gomail.EncodingQP)
+	l, err := s.envelope(m, gomail.EncodingQP)
 	if err != nil {
 		return "", err
 	}

@@ -106,26 +106,26 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 		return m, false, err
 	}
 	// There is none for a mail that is sent again: it has a new id.
-	trace, err := s.Rules.Store.Read(ctx).TraceByID(event.ID)
+	trace, err := s.Rules.Store.Read(ctx).AuditEntryByID(event.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return m, false, err
 	}
-	o := Occasion{When: event.CreatedAt, Address: trace.Address, UserAgent: trace.UserAgent}
+	o := Origin{When: event.CreatedAt, Address: trace.Address, UserAgent: trace.UserAgent}
 	switch event.Type {
 	case auth.EventPasswordChanged:
-		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), o, Change{hands[trace.Reason], event.SessionID != ""}, now)
+		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), o, Change{actors[trace.Reason], event.SessionID != ""}, now)
 	case auth.EventReplay:
 		m, err = s.Writer.SessionReplayed(event.ID, recipient(user), o, now)
 	case auth.EventNewNetwork:
 		m, err = s.Writer.NewNetwork(event.ID, recipient(user), o, now)
 	default:
-		err = hopeless("there is no mail for events of type " + event.Type)
+		err = permanent("there is no mail for events of type " + event.Type)
 	}
 	return m, true, err
 }
 
-// hands has whose doing the reasons tell of.
-var hands = map[string]Hand{auth.ByRecovery: ByLink, auth.ByCommand: ByOperator, auth.ByUser: ByUser}
+// actors has whose doing the reasons tell of.
+var actors = map[string]Actor{auth.ByRecovery: ByLink, auth.ByCommand: ByOperator, auth.ByUser: ByUser}
 
 func recipient(u store.User) Recipient {
 	return Recipient{Email: u.Email, FirstName: u.FirstName, LastName: u.LastName}

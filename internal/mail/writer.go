@@ -47,22 +47,22 @@ func (w *Writer) Invitation(id string, to Recipient, uuid string, expires, now t
 
 // Change is how a password was changed.
 type Change struct {
-	By   Hand
+	By   Actor
 	Kept bool // the session in which it was changed goes on
 }
 
-// Hand is whose doing a change was.
-type Hand int
+// Actor is whose doing a change was.
+type Actor int
 
 // The hands. The zero value is for where it isn't known.
 const (
-	ByLink     Hand = iota + 1 // of whoever has the link from a mail
+	ByLink     Actor = iota + 1 // of whoever has the link from a mail
 	ByOperator                 // of whoever runs the server
 	ByUser                     // of whoever was logged in and knew the old password
 )
 
 // PasswordChanged tells that the password was set.
-func (w *Writer) PasswordChanged(id string, to Recipient, o Occasion, how Change, now time.Time) (Message, error) {
+func (w *Writer) PasswordChanged(id string, to Recipient, o Origin, how Change, now time.Time) (Message, error) {
 	c := o.content()
 	c.Kept = how.Kept
 	switch how.By {
@@ -78,12 +78,12 @@ func (w *Writer) PasswordChanged(id string, to Recipient, o Occasion, how Change
 
 // SessionReplayed tells that a session was ended, because a token of it that had
 // long been replaced was used again.
-func (w *Writer) SessionReplayed(id string, to Recipient, o Occasion, now time.Time) (Message, error) {
+func (w *Writer) SessionReplayed(id string, to Recipient, o Origin, now time.Time) (Message, error) {
 	return w.compose("session_replayed", id, to, o.content(), now)
 }
 
 // NewNetwork tells of a login from a network that the account didn't know.
-func (w *Writer) NewNetwork(id string, to Recipient, o Occasion, now time.Time) (Message, error) {
+func (w *Writer) NewNetwork(id string, to Recipient, o Origin, now time.Time) (Message, error) {
 	return w.compose("new_network", id, to, o.content(), now)
 }
 
@@ -94,10 +94,10 @@ func (w *Writer) Test(id string, to Recipient, now time.Time) (Message, error) {
 
 func (w *Writer) link(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
 	if uuid.Validate(code) != nil { // its error quotes the id
-		return Message{}, hopeless("the unique id is not a UUID")
+		return Message{}, permanent("the unique id is not a UUID")
 	}
 	if !expires.After(now) {
-		return Message{}, hopeless("the unique id has expired")
+		return Message{}, permanent("the unique id has expired")
 	}
 	return w.compose(kind, id, to, content{Code: code, Valid: words(expires.Sub(now)), Until: utc(expires)}, now)
 }
@@ -114,7 +114,7 @@ type content struct {
 
 func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time) (Message, error) {
 	if _, _, err := wireAddress(to.Email); err != nil {
-		return Message{}, hopeless("the recipient's address can't be used: " + err.Error())
+		return Message{}, permanent("the recipient's address can't be used: " + err.Error())
 	}
 	u, err := url.Parse(w.PublicURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -138,7 +138,7 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 		}{c, subject.String()}),
 	)
 	if err != nil {
-		return Message{}, hopeless(fmt.Sprintf("the mail %s can't be composed (%T)", kind, err)) // the text might quote it
+		return Message{}, permanent(fmt.Sprintf("the mail %s can't be composed (%T)", kind, err)) // the text might quote it
 	}
 	return Message{
 		ID: id, To: to.Email, Date: now,

@@ -17,7 +17,7 @@ var (
 	now  = time.Date(2026, 3, 2, 13, 5, 0, 0, time.FixedZone("CET", 3600))
 	user = mail.Recipient{Email: "jan@example.org", FirstName: "Jan", LastName: "Janssens"}
 
-	there = mail.Occasion{When: now, Address: "192.0.2.7", UserAgent: "Mozilla/5.0 (Windows NT 10.0; rv:140.0) Gecko/20100101 Firefox/140.0"}
+	there = mail.Origin{When: now, Address: "192.0.2.7", UserAgent: "Mozilla/5.0 (Windows NT 10.0; rv:140.0) Gecko/20100101 Firefox/140.0"}
 )
 
 // where is the sentence of there.
@@ -80,7 +80,7 @@ func TestMails(t *testing.T) {
 		{
 			"password changed, nobody knows how", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
 			func() (mail.Message, error) {
-				return short.PasswordChanged("a", user, mail.Occasion{When: now}, mail.Change{}, now)
+				return short.PasswordChanged("a", user, mail.Origin{When: now}, mail.Change{}, now)
 			},
 			[]string{"was changed at 12:05 UTC on Monday 2 March 2026. All sessions were ended; every device has"}, false,
 		},
@@ -200,7 +200,7 @@ func TestNoticesShowNothingOfAStrangersOwn(t *testing.T) {
 		{"fe80::1%evil.example", "Firefox", ""},
 		{"", "Firefox", ""},
 	} {
-		o := mail.Occasion{When: now, Address: tc.address, UserAgent: tc.agent}
+		o := mail.Origin{When: now, Address: tc.address, UserAgent: tc.agent}
 		m, err := (&mail.Writer{PublicURL: "https://x"}).NewNetwork("a", user, o, now)
 		if err != nil {
 			t.Fatal(err)

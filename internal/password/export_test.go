@@ -45,7 +45,7 @@ func (p *Pool) Hurry(ctx context.Context, workers int, d time.Duration) error {
 	for range workers {
 		go func() {
 			errs <- p.do(ctx, func(w *worker) {
-				w.process.patience = d
+				w.process.timeout = d
 				all.Done()
 				all.Wait() // so that each worker takes one
 			})
@@ -79,7 +79,7 @@ func NewWatchedPool(o Options, note func(work string)) *Pool {
 	tasks, in := io.Pipe()
 	by, out := io.Pipe()
 	w := &worker{processes: true, share: 1, process: &process{
-		cmd: new(exec.Cmd), in: in, to: json.NewEncoder(in), by: json.NewDecoder(by), patience: time.Hour,
+		cmd: new(exec.Cmd), in: in, to: json.NewEncoder(in), by: json.NewDecoder(by), timeout: time.Hour,
 	}}
 	p.workers.Go(func() { p.serve(0, w) })
 	go func() {

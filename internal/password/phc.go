@@ -121,8 +121,8 @@ type stored struct {
 	text      string // bcrypt
 }
 
-// standIn is a hash of the given cost that no password matches.
-func (c cost) standIn() stored {
+// dummy is a hash of the given cost that no password matches.
+func (c cost) dummy() stored {
 	if c.bcrypt != 0 {
 		return stored{cost: c, text: fmt.Sprintf("$2b$%02d$%s", c.bcrypt, strings.Repeat(".", 53))}
 	}

@@ -231,16 +231,16 @@ func (p *Pool) Verify(ctx context.Context, hash, password string) (bool, error) 
 	return p.verify(ctx, s, password)
 }
 
-// Pretend does, for an account that doesn't exist, the work of a Verify that
+// VerifyDummy does, for an account that doesn't exist, the work of a Verify that
 // finds no match with a hash of the given cost, and waits in the same queue.
 // The cost is one that [Cost] or [Pool.Cost] gave; others are errors and no
 // work. The other errors are those of Verify.
-func (p *Pool) Pretend(ctx context.Context, cost string, password string) error {
+func (p *Pool) VerifyDummy(ctx context.Context, cost string, password string) error {
 	c, err := parseCost(cost)
 	if err != nil {
 		return fmt.Errorf("password cost: %w", err)
 	}
-	_, err = p.verify(ctx, c.standIn(), password)
+	_, err = p.verify(ctx, c.dummy(), password)
 	return err
 }
 

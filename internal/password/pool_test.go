@@ -141,7 +141,7 @@ func TestUnusableHashIsNoWork(t *testing.T) {
 		}
 	}
 	for _, cost := range []string{"", "argon2id", "argon2id m=4194304,t=1,p=1", "bcrypt", "bcrypt 31", "bcrypt -1", "scrypt 10"} {
-		if err := p.Pretend(t.Context(), cost, "password"); err == nil {
+		if err := p.VerifyDummy(t.Context(), cost, "password"); err == nil {
 			t.Errorf("Pretend at cost %q was done", cost)
 		}
 	}
@@ -186,7 +186,7 @@ func TestPretendDoesTheSameWork(t *testing.T) {
 			}
 			known := work
 			work = nil
-			if err := p.Pretend(t.Context(), cost, pw); err != nil {
+			if err := p.VerifyDummy(t.Context(), cost, pw); err != nil {
 				t.Fatal(err)
 			}
 			if len(known) != 1 || !slices.Equal(work, known) {
@@ -221,7 +221,7 @@ func TestPretendCostsAsMuch(t *testing.T) { // not parallel: it measures time
 					}
 				}))
 				unknown = min(unknown, timed(func() {
-					if err := p.Pretend(t.Context(), cost, pw); err != nil {
+					if err := p.VerifyDummy(t.Context(), cost, pw); err != nil {
 						t.Fatal(err)
 					}
 				}))
@@ -307,7 +307,7 @@ func TestQueueFull(t *testing.T) {
 		stays, leaves := wait(t.Context(), p), wait(leaving, p)
 
 		start := time.Now()
-		if err := p.Pretend(t.Context(), p.Cost(), "whatever"); !errors.Is(err, password.ErrBusy) {
+		if err := p.VerifyDummy(t.Context(), p.Cost(), "whatever"); !errors.Is(err, password.ErrBusy) {
 			t.Errorf("with a full queue: %v, want ErrBusy", err)
 		}
 		// A quick refusal would let a flood spin.

@@ -73,7 +73,7 @@ type process struct {
 	in       io.WriteCloser
 	to       *json.Encoder
 	by       *json.Decoder
-	patience time.Duration // one that takes longer is stuck
+	timeout time.Duration // one that takes longer is stuck
 }
 
 // startProcess starts one that gives way by that much (see startNice).
@@ -97,14 +97,14 @@ func startProcess(nice int) (*process, error) {
 	if err := startNice(cmd, nice); err != nil {
 		return nil, err
 	}
-	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(out), patience}, nil
+	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(out), hashTimeout}, nil
 }
 
-// patience is more than the dearest hash takes at the lowest priority.
-const patience = time.Minute
+// hashTimeout is more than the dearest hash takes at the lowest priority.
+const hashTimeout = time.Minute
 
 func (p *process) compute(t task) (r result, err error) {
-	defer p.killAfter(p.patience).Stop()
+	defer p.killAfter(p.timeout).Stop()
 	if err := p.to.Encode(t); err != nil { //nolint:gosec // to a process of ours
 		return r, err
 	}
@@ -113,7 +113,7 @@ func (p *process) compute(t task) (r result, err error) {
 
 // stop lets the process end by itself, which it does when it isn't at work.
 func (p *process) stop() {
-	defer p.killAfter(p.patience / 10).Stop()
+	defer p.killAfter(p.timeout / 10).Stop()
 	_ = p.in.Close()
 	_ = p.cmd.Wait() // how it ended tells nothing new
 }

@@ -25,24 +25,24 @@ const attemptsColumns = `account, network, failures, until, expires_at`
 // strangers' failures there, those of the network if the account knows it, and
 // the network's own. Each may be missing.
 func (r Reader) Attempts(account, network string) ([]Attempts, error) {
-	return list(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 AND network IN ('', $2)
+	return queryRows(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 AND network IN ('', $2)
 		UNION ALL SELECT `+attemptsColumns+` FROM attempts WHERE account = '' AND network = $2`, account, network)
 }
 
 // AttemptsOf lists an account's counts.
 func (r Reader) AttemptsOf(account string) ([]Attempts, error) {
-	return list(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
+	return queryRows(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
 }
 
 // LockedAccounts lists the accounts that have so many failures, or more, from
 // networks that they don't know.
 func (r Reader) LockedAccounts(most int64, now time.Time) ([]string, error) {
-	return list(r, column[string], `SELECT account FROM attempts WHERE network = '' AND failures >= $1 AND expires_at > $2`, most, micros(now))
+	return queryRows(r, column[string], `SELECT account FROM attempts WHERE network = '' AND failures >= $1 AND expires_at > $2`, most, micros(now))
 }
 
 // KnowsNetworks says whether an account knows any network.
 func (tx *Tx) KnowsNetworks(account string) (bool, error) {
-	return found(discard(one(tx.Reader, column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,
+	return found(discard(queryRow(tx.Reader, column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,
 		account, micros(tx.Now))))
 }
 
@@ -102,7 +102,7 @@ func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (unti
 }
 
 func (tx *Tx) counted(query string, args ...any) (until time.Time, ok bool, err error) {
-	at, err := one(tx.Reader, column[int64], query, args...)
+	at, err := queryRow(tx.Reader, column[int64], query, args...)
 	ok, err = found(err)
 	return fromMicros(at), ok, err
 }

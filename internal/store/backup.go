@@ -31,8 +31,8 @@ func (r refusal) Unwrap() error      { return r.error }
 
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
-// besides are what SQLite and kwai may keep beside a database.
-var besides = []string{"-wal", "-shm", "-journal", "-serving", ".restoring", backedUp}
+// sidecars are what SQLite and kwai may keep beside a database.
+var sidecars = []string{"-wal", "-shm", "-journal", "-serving", ".restoring", backedUp}
 
 // Backup copies the database that databaseURL (sqlite://PATH) names, served or
 // not, to a new file that only its owner can read. The copy has all that was
@@ -141,7 +141,7 @@ func freeForBackup(file, path string, database fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	for _, suffix := range besides {
+	for _, suffix := range sidecars {
 		if os.SameFile(target, home) && filepath.Base(file) == filepath.Base(path)+suffix {
 			return refuse("%s would be taken for a part of the database: name another file", file)
 		}
@@ -154,7 +154,7 @@ func checkCopy(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(whole(ctx, db).sound(), db.Close())
+	return errors.Join(whole(ctx, db).checkIntegrity(), db.Close())
 }
 
 // sqliteFile is the path of an SQLite database, and what is there; nil for
@@ -204,9 +204,9 @@ func whole(ctx context.Context, db *sql.DB) Reader {
 
 func unwrapped(err error) error { return err }
 
-// sound says what is damaged.
-func (r Reader) sound() error {
-	found, err := one(r, column[string], `PRAGMA integrity_check(1)`)
+// checkIntegrity says what is damaged.
+func (r Reader) checkIntegrity() error {
+	found, err := queryRow(r, column[string], `PRAGMA integrity_check(1)`)
 	if err == nil && found != "ok" {
 		err = fmt.Errorf("it is damaged: %s", strings.Join(strings.Fields(found), " "))
 	}

@@ -47,7 +47,7 @@ func benchmark(b *testing.B, f func(ctx context.Context, s *store.Store, session
 // BenchmarkRenew renews sessions durably.
 func BenchmarkRenew(b *testing.B) {
 	benchmark(b, func(ctx context.Context, s *store.Store, session string, n int64) error {
-		return s.One(ctx, func(tx *store.Tx) error { return discard(tx.Renew(session, n, lives, window)) })
+		return s.Statement(ctx, func(tx *store.Tx) error { return discard(tx.Renew(session, n, lives, window)) })
 	})
 }
 

@@ -68,27 +68,27 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 
 // DueDeliveries lists up to n deliveries that are due, the longest due first.
 func (r Reader) DueDeliveries(subscriber string, now time.Time, n int) ([]Delivery, error) {
-	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return queryRows(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND d.dead_at IS NULL AND d.due_at <= $2 ORDER BY d.due_at, e.id LIMIT $3`,
 		subscriber, micros(now), n)
 }
 
 // NextDeliveries lists up to n deliveries in their order, due or not.
 func (r Reader) NextDeliveries(subscriber string, n int) ([]Delivery, error) {
-	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return queryRows(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 ORDER BY d.position, e.id LIMIT $2`, subscriber, n)
 }
 
 // Deliveries lists up to n of the subscriber's deliveries, tried or dead, in
 // the order of their events' ids, beginning behind the id given.
 func (r Reader) Deliveries(subscriber, after string, n int) ([]Delivery, error) {
-	return list(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return queryRows(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND e.id > $2 ORDER BY e.id LIMIT $3`, subscriber, after, n)
 }
 
 // DeliveryByID finds a delivery; ErrNotFound if it succeeded or never was.
 func (r Reader) DeliveryByID(subscriber, eventID string) (Delivery, error) {
-	return one(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return queryRow(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND e.id = $2`, subscriber, eventID)
 }
 
@@ -140,7 +140,7 @@ type Subscriber struct {
 
 // Subscribers lists those who are told every event, and who once were.
 func (r Reader) Subscribers() ([]Subscriber, error) {
-	return list(r, func(scan scanFunc) (s Subscriber, err error) {
+	return queryRows(r, func(scan scanFunc) (s Subscriber, err error) {
 		var seen int64
 		err = scan(&s.Name, &seen)
 		s.SeenAt = fromOptional(sql.NullInt64{Int64: seen, Valid: seen != 0})

@@ -30,7 +30,7 @@ CREATE INDEX events_further ON events (further);`)}}
 func (s *Store) WaitAtMost(d time.Duration) (was time.Duration) {
 	bound := &s.timeout
 	if e, ok := s.engine.(*sqliteEngine); ok {
-		bound = &e.writer.patience
+		bound = &e.writer.timeout
 	}
 	was, *bound = *bound, d
 	return was
@@ -53,6 +53,6 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) { return tx.exec(qu
 
 // Text returns the first column of the query's first row.
 func (r Reader) Text(query string, args ...any) (string, error) {
-	text, err := one(r, column[sql.NullString], query, args...)
+	text, err := queryRow(r, column[sql.NullString], query, args...)
 	return text.String, err
 }

@@ -13,7 +13,7 @@ type Key struct {
 
 // Keys lists the server's keys, the newest first.
 func (r Reader) Keys() ([]Key, error) {
-	return list(r, func(scan scanFunc) (k Key, err error) {
+	return queryRows(r, func(scan scanFunc) (k Key, err error) {
 		var created, active int64
 		err = scan(&k.ID, &k.Purpose, &k.Sealed, &created, &active)
 		k.CreatedAt, k.ActiveAt = fromMicros(created), fromMicros(active)

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // epoch is when the tests' clocks begin.
 var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var lives = store.Lives{Idle: 30 * 24 * time.Hour, Session: 90 * 24 * time.Hour}
+var lives = store.Lifetimes{Idle: 30 * 24 * time.Hour, Session: 90 * 24 * time.Hour}
 
 // at runs fn in a transaction of that time.
 func at(tb testing.TB, s *store.Store, now time.Time, fn func(*store.Tx) error) {

@@ -130,7 +130,7 @@ type keyCount struct {
 }
 
 func (r Reader) keyCounts() ([]keyCount, error) {
-	return list(r, func(scan scanFunc) (k keyCount, err error) {
+	return queryRows(r, func(scan scanFunc) (k keyCount, err error) {
 		err = scan(&k.purpose, &k.n)
 		return k, err
 	}, `SELECT purpose, COUNT(*) FROM keys GROUP BY purpose ORDER BY purpose`)

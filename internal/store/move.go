@@ -79,7 +79,7 @@ const (
 // refuseMoved refuses the source of a move, and a target while it isn't whole.
 func refuseMoved(db Reader) error {
 	type mark struct{ name, value string }
-	m, err := one(db, func(scan scanFunc) (m mark, err error) {
+	m, err := queryRow(db, func(scan scanFunc) (m mark, err error) {
 		return m, scan(&m.name, &m.value)
 	}, `SELECT name, value FROM meta WHERE name IN ($1, $2)`, markMoved, markMoving)
 	switch {

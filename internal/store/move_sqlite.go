@@ -145,7 +145,7 @@ func (s *moveSource) hold(ctx context.Context, log *slog.Logger) error {
 
 // begin takes the lock, for which a command may be ahead.
 func (s *moveSource) begin(ctx context.Context) error {
-	for deadline := time.Now().Add(commandPatience); ; {
+	for deadline := time.Now().Add(commandTimeout); ; {
 		_, err := s.conn.exec(ctx, `BEGIN IMMEDIATE`)
 		if sqliteCode(err) != sqlite3.SQLITE_BUSY {
 			return err

@@ -13,8 +13,8 @@ type OpenedSession struct {
 //
 // A login's trace is found by its id: that and the session's are of the same
 // moment, so they have the same first half.
-func (r Reader) LiveSessions(userID string, now time.Time, l Lives, opened string, n int) ([]OpenedSession, error) {
-	return list(r, func(scan scanFunc) (s OpenedSession, err error) {
+func (r Reader) LiveSessions(userID string, now time.Time, l Lifetimes, opened string, n int) ([]OpenedSession, error) {
+	return queryRows(r, func(scan scanFunc) (s OpenedSession, err error) {
 		var row sessionRow
 		err = scan(append(row.dest(), &s.Address, &s.UserAgent)...)
 		s.Session = row.session()
@@ -47,7 +47,7 @@ func (tx *Tx) LockUser(userID string) error {
 // LockSession keeps a user's session as it is until the transaction ends; false
 // if it isn't live. Of those who end other sessions from one, each locks the
 // user's row first.
-func (tx *Tx) LockSession(id, userID string, l Lives) (bool, error) {
+func (tx *Tx) LockSession(id, userID string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)
 	n, err := tx.exec(`UPDATE sessions SET counter = counter
 		WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND created_at > $3 AND renewed_at > $4`,

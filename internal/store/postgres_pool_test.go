@@ -59,7 +59,7 @@ func TestASmallPoolServesMany(t *testing.T) {
 				return err
 			})
 			err = errors.Join(err, discard(s.Read(t.Context()).UserByEmail(key)))
-			err = errors.Join(err, s.One(t.Context(), func(tx *store.Tx) error { return discard(tx.HoldLease(key, "me", tx.Now)) }))
+			err = errors.Join(err, s.Statement(t.Context(), func(tx *store.Tx) error { return discard(tx.HoldLease(key, "me", tx.Now)) }))
 			if err != nil {
 				t.Error(err)
 			}
@@ -109,7 +109,7 @@ func TestNobodyWaitsForAConnectionLongerThanTheyWant(t *testing.T) {
 	<-begun
 	calls := map[string]func(context.Context) error{
 		"InTx":  func(ctx context.Context) error { return s.InTx(ctx, adding("a")) },
-		"One":   func(ctx context.Context) error { return s.One(ctx, adding("a")) },
+		"One":   func(ctx context.Context) error { return s.Statement(ctx, adding("a")) },
 		"Read":  func(ctx context.Context) error { return discard(s.Read(ctx).UserByEmail("a")) },
 		"Ready": s.Ready,
 	}
@@ -151,7 +151,7 @@ func TestAConnectionThatBecameReadOnlyIsDropped(t *testing.T) {
 	if now := pid(t, s); now != before {
 		t.Errorf("the connection was dropped for another error: %s, before %s", now, before)
 	}
-	for name, run := range map[string]func(context.Context, func(*store.Tx) error) error{"InTx": s.InTx, "One": s.One} {
+	for name, run := range map[string]func(context.Context, func(*store.Tx) error) error{"InTx": s.InTx, "One": s.Statement} {
 		before := pid(t, s)
 		if err := run(t.Context(), func(tx *store.Tx) error { return discard(tx.Exec(raise("25006"))) }); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
@@ -215,7 +215,7 @@ func TestBrokenConnectionsLoseNothingThatWasAnswered(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range writers {
 		all.Go(func() {
-			run := []func(context.Context, func(*store.Tx) error) error{s.InTx, s.One}[i%2]
+			run := []func(context.Context, func(*store.Tx) error) error{s.InTx, s.Statement}[i%2]
 			for n := 0; storm.Err() == nil; n++ {
 				key := fmt.Sprintf("%02d-%05d", i, n)
 				switch err := run(t.Context(), adding(key)); {

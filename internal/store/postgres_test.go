@@ -244,7 +244,7 @@ func TestStoreOutlivesItsDatabaseServer(t *testing.T) {
 	check(t, cluster.Kill())
 	for name, err := range map[string]error{
 		"InTx":  s.InTx(t.Context(), adding("lost")),
-		"One":   s.One(t.Context(), adding("lost")),
+		"One":   s.Statement(t.Context(), adding("lost")),
 		"Read":  discard(s.Read(t.Context()).UserByEmail("before")),
 		"Ready": s.Ready(t.Context()),
 	} {

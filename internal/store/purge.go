@@ -2,11 +2,11 @@ package store
 
 import "time"
 
-// Over says which rows are of no use any more.
-type Over struct {
+// Cutoffs says which rows are of no use any more.
+type Cutoffs struct {
 	Ended    time.Time // what ended by then: sessions, recoveries, counts of attempts
 	Recorded time.Time // what was recorded by then: the trail; and events given up by then
-	Lives    Lives     // of sessions
+	Lives    Lifetimes     // of sessions
 }
 
 // Purge removes from one table what is over, some rows at a time: Look finds
@@ -14,8 +14,8 @@ type Over struct {
 // nothing, so that a table in which nothing is over costs no write.
 type Purge struct {
 	Table  string
-	Look   func(r Reader, after string, n int, o Over) (Page, error)
-	Remove func(tx *Tx, after string, p Page, o Over) (int64, error)
+	Look   func(r Reader, after string, n int, o Cutoffs) (Page, error)
+	Remove func(tx *Tx, after string, p Page, o Cutoffs) (int64, error)
 }
 
 // Page is some rows of a table, in the order in which it is looked through.
@@ -29,27 +29,27 @@ type Page struct {
 // Purges are those of all tables that would only grow. No index is there for
 // them that a renewal had to maintain: sessions are gone through by their ids.
 var Purges = [...]Purge{
-	walk("sessions", "id", "created_at, renewed_at, ended_at", "ended_at <= $3 OR created_at <= $4 OR renewed_at <= $5", false, func(o Over) []any {
+	byKey("sessions", "id", "created_at, renewed_at, ended_at", "ended_at <= $3 OR created_at <= $4 OR renewed_at <= $5", false, func(o Cutoffs) []any {
 		ended := micros(o.Ended)
 		return []any{ended, ended - o.Lives.Session.Microseconds(), ended - o.Lives.Idle.Microseconds()}
 	}),
 	// Used and replaced ones stay for as long as the others.
-	walk("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Over) []any { return []any{micros(o.Ended)} }),
-	head("attempts", "account, network", "expires_at", func(o Over) int64 { return micros(o.Ended) }),
-	walk("trail", "id", "at", "at <= $3", true, func(o Over) []any { return []any{micros(o.Recorded)} }),
+	byKey("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),
+	byTime("attempts", "account, network", "expires_at", func(o Cutoffs) int64 { return micros(o.Ended) }),
+	byKey("trail", "id", "at", "at <= $3", true, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
 	{"deliveries", lookAtDead, removeDead},
 }
 
-// walk goes through a table by its primary key. sorted: the rows that are over
+// byKey goes through a table by its primary key. sorted: the rows that are over
 // come first. over's parameters are those of args, from $3 on.
-func walk(table, key, columns, over string, sorted bool, args func(Over) []any) Purge {
+func byKey(table, key, columns, over string, sorted bool, args func(Cutoffs) []any) Purge {
 	look := `SELECT COALESCE(MAX(` + key + `), ''), COUNT(*), COUNT(CASE WHEN ` + over + ` THEN 1 END)
 		FROM (SELECT ` + key + `, ` + columns + ` FROM ` + table + ` WHERE ` + key + ` > $1 ORDER BY ` + key + ` LIMIT $2) AS page`
 	remove := `DELETE FROM ` + table + ` WHERE ` + key + ` > $1 AND ` + key + ` <= $2 AND (` + over + `)`
 	return Purge{
 		Table: table,
-		Look: func(r Reader, after string, n int, o Over) (Page, error) {
-			return one(r, func(scan scanFunc) (Page, error) {
+		Look: func(r Reader, after string, n int, o Cutoffs) (Page, error) {
+			return queryRow(r, func(scan scanFunc) (Page, error) {
 				var p Page
 				var rows int
 				err := scan(&p.Last, &rows, &p.Over)
@@ -57,33 +57,33 @@ func walk(table, key, columns, over string, sorted bool, args func(Over) []any) 
 				return p, err
 			}, look, append([]any{after, n}, args(o)...)...)
 		},
-		Remove: func(tx *Tx, after string, p Page, o Over) (int64, error) {
+		Remove: func(tx *Tx, after string, p Page, o Cutoffs) (int64, error) {
 			return tx.exec(remove, append([]any{after, p.Last}, args(o)...)...)
 		},
 	}
 }
 
-// head takes the first rows of an index by time. The condition stands twice: on
+// byTime takes the first rows of an index by time. The condition stands twice: on
 // PostgreSQL a row that was changed meanwhile is looked at again by the outer one.
-func head(table, key, at string, until func(Over) int64) Purge {
+func byTime(table, key, at string, until func(Cutoffs) int64) Purge {
 	look := `SELECT COUNT(*) FROM (SELECT ` + at + ` FROM ` + table + ` WHERE ` + at + ` <= $1 LIMIT $2) AS page`
 	remove := `DELETE FROM ` + table + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= $1 ORDER BY ` + at + ` LIMIT $2)
 		AND ` + at + ` <= $1`
 	return Purge{
 		Table: table,
-		Look: func(r Reader, _ string, n int, o Over) (Page, error) {
-			over, err := one(r, column[int], look, until(o), n)
+		Look: func(r Reader, _ string, n int, o Cutoffs) (Page, error) {
+			over, err := queryRow(r, column[int], look, until(o), n)
 			return Page{Over: over, More: over == n, n: n}, err
 		},
-		Remove: func(tx *Tx, _ string, p Page, o Over) (int64, error) {
+		Remove: func(tx *Tx, _ string, p Page, o Cutoffs) (int64, error) {
 			return tx.exec(remove, until(o), p.n)
 		},
 	}
 }
 
 // lookAtDead looks for events that were given up; all events go by as they wait.
-func lookAtDead(r Reader, after string, n int, o Over) (Page, error) {
-	return one(r, func(scan scanFunc) (Page, error) {
+func lookAtDead(r Reader, after string, n int, o Cutoffs) (Page, error) {
+	return queryRow(r, func(scan scanFunc) (Page, error) {
 		var p Page
 		var rows int
 		err := scan(&p.Last, &rows, &p.Over)
@@ -96,8 +96,8 @@ func lookAtDead(r Reader, after string, n int, o Over) (Page, error) {
 
 // removeDead removes deliveries that were given up, unless they are tried anew,
 // and their events.
-func removeDead(tx *Tx, after string, p Page, o Over) (int64, error) {
-	ids, err := list(tx.Reader, column[string], `DELETE FROM deliveries WHERE event_id > $1 AND event_id <= $2 AND dead_at <= $3 RETURNING event_id`,
+func removeDead(tx *Tx, after string, p Page, o Cutoffs) (int64, error) {
+	ids, err := queryRows(tx.Reader, column[string], `DELETE FROM deliveries WHERE event_id > $1 AND event_id <= $2 AND dead_at <= $3 RETURNING event_id`,
 		after, p.Last, micros(o.Recorded))
 	for _, id := range ids {
 		if err == nil {

@@ -30,12 +30,12 @@ func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
 
 // RecoveryRequested says whether a request is pending.
 func (r Reader) RecoveryRequested() (bool, error) {
-	return found(discard(one(r, column[int64], `SELECT 1 FROM recovery_requests LIMIT 1`)))
+	return found(discard(queryRow(r, column[int64], `SELECT 1 FROM recovery_requests LIMIT 1`)))
 }
 
 // TakeRecoveryRequests removes up to n requests, the oldest first.
 func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
-	taken, err := list(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
+	taken, err := queryRows(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
 		var at int64
 		err = scan(&r.ID, &r.EmailKey, &at, &r.Address, &r.UserAgent)
 		r.RequestedAt = fromMicros(at)
@@ -79,7 +79,7 @@ func (r *recoveryRow) recovery() Recovery {
 
 // RecoveryByRequest finds what was made for a request; ErrNotFound if nothing.
 func (r Reader) RecoveryByRequest(requestID string) (Recovery, error) {
-	return one(r, func(scan scanFunc) (Recovery, error) {
+	return queryRow(r, func(scan scanFunc) (Recovery, error) {
 		var row recoveryRow
 		err := scan(row.dest()...)
 		return row.recovery(), err
@@ -93,7 +93,7 @@ func (r Reader) RecoveryByIDHash(hash []byte) (Recovery, User, error) {
 		r Recovery
 		u User
 	}
-	b, err := one(r, func(scan scanFunc) (b both, err error) {
+	b, err := queryRow(r, func(scan scanFunc) (b both, err error) {
 		var row recoveryRow
 		b.u, err = scanUserAnd(scan, row.dest()...)
 		b.r = row.recovery()
@@ -122,7 +122,7 @@ func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
 // mailed: one that was requested since then, under the id of its trace, and is
 // still to be delivered to the subscriber.
 func (r Reader) RecoveryGood(userID, subscriber, since string, now time.Time) (bool, error) {
-	return found(discard(one(r, column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
+	return found(discard(queryRow(r, column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
 		UNION ALL
 		SELECT 1 FROM trail JOIN users ON users.id = trail.user_id JOIN events e ON e.id = trail.id JOIN deliveries d ON d.event_id = e.id
 			WHERE trail.user_id = $1 AND d.subscriber = $2 AND trail.id > $3 AND d.dead_at IS NULL AND e.type = trail.kind

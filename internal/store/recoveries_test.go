@@ -22,13 +22,13 @@ func asked(id, key string, seconds int) store.RecoveryRequest {
 func ask(t *testing.T, s *store.Store, requests ...store.RecoveryRequest) {
 	t.Helper()
 	for _, r := range requests {
-		check(t, s.One(t.Context(), func(tx *store.Tx) error { return tx.RequestRecovery(r) }))
+		check(t, s.Statement(t.Context(), func(tx *store.Tx) error { return tx.RequestRecovery(r) }))
 	}
 }
 
 func take(t *testing.T, s *store.Store, n int) (taken []store.RecoveryRequest) {
 	t.Helper()
-	check(t, s.One(t.Context(), func(tx *store.Tx) (err error) {
+	check(t, s.Statement(t.Context(), func(tx *store.Tx) (err error) {
 		taken, err = tx.TakeRecoveryRequests(n)
 		return err
 	}))
@@ -157,7 +157,7 @@ func TestClaimRecovery(t *testing.T) {
 		}, 19, false},
 		{"revoked", func(tx *store.Tx) error { return discard(tx.Revoke("u")) }, 10, false},
 		{"enacted", func(tx *store.Tx) error {
-			return errors.Join(discard(tx.Revoke("u")), discard(tx.Enact("u")))
+			return errors.Join(discard(tx.Revoke("u")), discard(tx.Reinstate("u")))
 		}, 10, true},
 	}
 	storetest.Each(t, func(t *testing.T, url string) {

@@ -52,7 +52,7 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	}
 	r := whole(ctx, b.db)
 	if err = r.usable(); err == nil {
-		err = r.sound()
+		err = r.checkIntegrity()
 	}
 	if err != nil {
 		return nil, errors.Join(refuse("%s: %w", file, err), b.db.Close())
@@ -152,7 +152,7 @@ func takeOver(ctx context.Context, path string) (_ *sqliteConn, err error) {
 		}
 	}()
 	r := Reader{ctx: ctx, q: c, wrap: unwrapped}
-	mode, err := one(r, column[string], `PRAGMA journal_mode = DELETE`)
+	mode, err := queryRow(r, column[string], `PRAGMA journal_mode = DELETE`)
 	if err == nil && mode != "delete" {
 		err = fmt.Errorf("%s keeps its log (journal_mode=%s)", path, mode)
 	}
@@ -187,10 +187,10 @@ func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) e
 	}
 	defer func() { _ = t.Rollback() }()
 	tx := newTx(ctx, viaSQL{t}, time.Now(), false)
-	if r.Users, err = one(tx.Reader, column[int64], `SELECT COUNT(*) FROM users`); err != nil {
+	if r.Users, err = queryRow(tx.Reader, column[int64], `SELECT COUNT(*) FROM users`); err != nil {
 		return err
 	}
-	if r.Sessions, err = one(tx.Reader, column[int64], `SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL`); err != nil {
+	if r.Sessions, err = queryRow(tx.Reader, column[int64], `SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL`); err != nil {
 		return err
 	}
 	if !keepSessions {
@@ -304,7 +304,7 @@ func nameAside(path string) (string, error) {
 // unmoved refuses to replace a database that has been moved: what stands where it
 // has gone is newer. One that isn't kwai's may go.
 func unmoved(r Reader) error {
-	tables, err := one(r, column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'`)
+	tables, err := queryRow(r, column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'`)
 	if err != nil || tables == 0 {
 		return err
 	}

@@ -19,14 +19,14 @@ type Session struct {
 	mark, floor, prior int64
 }
 
-// Lives bound a session.
-type Lives struct {
+// Lifetimes bound a session.
+type Lifetimes struct {
 	Idle    time.Duration // since the latest renewal
 	Session time.Duration // since the login
 }
 
 // Live says whether the session goes on at that time.
-func (s Session) Live(now time.Time, l Lives) bool {
+func (s Session) Live(now time.Time, l Lifetimes) bool {
 	return s.EndedAt.IsZero() && now.Sub(s.CreatedAt) < l.Session && now.Sub(s.RenewedAt) < l.Idle
 }
 
@@ -79,7 +79,7 @@ func scanSession(scan scanFunc) (Session, error) {
 
 // SessionByID finds a session, ended or not; ErrNotFound if there is none.
 func (r Reader) SessionByID(id string) (Session, error) {
-	return one(r, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
+	return queryRow(r, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
 }
 
 // OpenSession adds a session whose first refresh token is number 0. LogIn comes
@@ -95,9 +95,9 @@ func (tx *Tx) OpenSession(id, userID string) error {
 // current one is taken for current: the token's MAC proves that this server
 // issued it, so the database has lost history. What it replaced in that time
 // isn't known: the tokens between count as replaced now.
-func (tx *Tx) Renew(id string, counter int64, l Lives, window time.Duration) (Session, error) {
+func (tx *Tx) Renew(id string, counter int64, l Lifetimes, window time.Duration) (Session, error) {
 	now, this := micros(tx.Now), windowOf(tx.Now, window)
-	return one(tx.Reader, scanSession, `UPDATE sessions SET
+	return queryRow(tx.Reader, scanSession, `UPDATE sessions SET
 			counter = $1,
 			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE counter END,
 			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
@@ -121,7 +121,7 @@ const (
 )
 
 // EndSession ends a user's live session; false if there is none such.
-func (tx *Tx) EndSession(id, userID, reason string, l Lives) (bool, error) {
+func (tx *Tx) EndSession(id, userID, reason string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)
 	n, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2
 		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6`,
@@ -130,8 +130,8 @@ func (tx *Tx) EndSession(id, userID, reason string, l Lives) (bool, error) {
 }
 
 // CountSessions counts a user's live sessions.
-func (r Reader) CountSessions(userID string, now time.Time, l Lives) (int64, error) {
-	return one(r, column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3`,
+func (r Reader) CountSessions(userID string, now time.Time, l Lifetimes) (int64, error) {
+	return queryRow(r, column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3`,
 		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
 }
 
@@ -149,7 +149,7 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 // EndOldest ends the user's oldest live sessions beyond those to keep, a hundred
 // at most, and returns their ids. The user's row is updated first.
 func (tx *Tx) EndOldest(userID string, keep int) ([]string, error) {
-	return list(tx.Reader, column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
+	return queryRows(tx.Reader, column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
 		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
 		micros(tx.Now), EndExcess, userID, keep)
 }

@@ -89,7 +89,7 @@ func TestRenew(t *testing.T) {
 			})
 		}
 		t.Run("nobody's", func(t *testing.T) {
-			err := s.One(t.Context(), func(tx *store.Tx) error { return discard(tx.Renew("nobody", 0, lives, window)) })
+			err := s.Statement(t.Context(), func(tx *store.Tx) error { return discard(tx.Renew("nobody", 0, lives, window)) })
 			if !errors.Is(err, store.ErrNotFound) {
 				t.Error(err)
 			}

@@ -90,7 +90,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	}
 	if o.Serve {
 		// Whoever held a lease served this database, and is gone.
-		if err := s.One(ctx, (*Tx).releaseLeases); err != nil {
+		if err := s.Statement(ctx, (*Tx).releaseLeases); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}

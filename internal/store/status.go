@@ -31,7 +31,7 @@ const (
 // Outbox counts by indices alone, some 100 ms where a million wait: due_at is
 // there to have SQLite choose the one of those that are still tried.
 func (r Reader) Outbox(subscriber string) (Outbox, error) {
-	return one(r, func(scan scanFunc) (Outbox, error) {
+	return queryRow(r, func(scan scanFunc) (Outbox, error) {
 		o := Outbox{Subscriber: subscriber}
 		var all int64
 		var oldest sql.NullInt64
@@ -80,14 +80,14 @@ type Status struct {
 
 // Inspect opens a database, whatever its version, only to read its status, which
 // is of one moment. To count a million sessions takes a second or so.
-func Inspect(ctx context.Context, o Options, l Lives) (Status, error) {
+func Inspect(ctx context.Context, o Options, l Lifetimes) (Status, error) {
 	o.unchecked = true
 	s, err := Open(ctx, o)
 	if err != nil {
 		return Status{}, err
 	}
 	defer func() { _ = s.Close() }() // it has written nothing
-	st := Status{Engine: EngineOf(o.URL), Database: place(o.URL), Known: schemaVersion, Problem: s.checkVersion(ctx)}
+	st := Status{Engine: EngineOf(o.URL), Database: redactURL(o.URL), Known: schemaVersion, Problem: s.checkVersion(ctx)}
 	err = s.snapshot(ctx, func(r Reader, size string) error {
 		if err := st.readVersion(r, size); err != nil || st.Problem != nil {
 			return err
@@ -129,17 +129,17 @@ func (s *Store) snapshot(ctx context.Context, fn func(r Reader, size string) err
 }
 
 func (st *Status) readVersion(r Reader, size string) (err error) {
-	if st.Bytes, err = one(r, column[int64], size); err != nil {
+	if st.Bytes, err = queryRow(r, column[int64], size); err != nil {
 		return err
 	}
-	if st.Oldest, err = one(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`); err != nil {
+	if st.Oldest, err = queryRow(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`); err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
 	}
-	st.Schema, err = one(r, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
+	st.Schema, err = queryRow(r, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
 	return err
 }
 
-func (st *Status) read(r Reader, now time.Time, l Lives) (err error) {
+func (st *Status) read(r Reader, now time.Time, l Lifetimes) (err error) {
 	if st.Keys, err = r.Keys(); err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (st *Status) read(r Reader, now time.Time, l Lives) (err error) {
 	if st.Subscribers, err = r.Subscribers(); err != nil {
 		return err
 	}
-	names, err := list(r, column[string], `SELECT subscriber FROM deliveries UNION SELECT name FROM subscribers ORDER BY 1`)
+	names, err := queryRows(r, column[string], `SELECT subscriber FROM deliveries UNION SELECT name FROM subscribers ORDER BY 1`)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (st *Status) read(r Reader, now time.Time, l Lives) (err error) {
 		st.Outbox = append(st.Outbox, o)
 	}
 	// Rows without an end are Serialize's.
-	st.Leases, err = list(r, func(scan scanFunc) (lease Lease, err error) {
+	st.Leases, err = queryRows(r, func(scan scanFunc) (lease Lease, err error) {
 		var expires int64
 		err = scan(&lease.Name, &lease.Owner, &expires)
 		lease.ExpiresAt = fromMicros(expires)
@@ -170,7 +170,7 @@ func (st *Status) read(r Reader, now time.Time, l Lives) (err error) {
 	if err != nil {
 		return err
 	}
-	st.Counts, err = one(r, func(scan scanFunc) (c Counts, err error) {
+	st.Counts, err = queryRow(r, func(scan scanFunc) (c Counts, err error) {
 		err = scan(&c.Users, &c.Revoked, &c.WithoutPassword, &c.LiveSessions, &c.OpenRecoveries, &c.PendingRequests, &c.Sessions, &c.Attempts, &c.Trail)
 		return c, err
 	}, `SELECT COUNT(*), COUNT(revoked_at), COUNT(*) - COUNT(password_hash),
@@ -190,8 +190,8 @@ func EngineOf(of string) string {
 	return "postgres"
 }
 
-// place is a URL without what could be secret.
-func place(of string) string {
+// redactURL is a URL without what could be secret.
+func redactURL(of string) string {
 	if EngineOf(of) == "sqlite" {
 		return of
 	}

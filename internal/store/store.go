@@ -174,10 +174,10 @@ func (s *Store) InTx(ctx context.Context, fn func(*Tx) error) error {
 	return s.run(ctx, false, fn)
 }
 
-// One is InTx for an fn of a single statement, which stands if it succeeds,
+// Statement is InTx for an fn of a single statement, which stands if it succeeds,
 // whatever fn returns. PostgreSQL then needs no BEGIN and COMMIT, two round
 // trips fewer, and SQLite no savepoint.
-func (s *Store) One(ctx context.Context, fn func(*Tx) error) error {
+func (s *Store) Statement(ctx context.Context, fn func(*Tx) error) error {
 	return s.run(ctx, true, fn)
 }
 
@@ -299,8 +299,8 @@ func (tx *Tx) exec(query string, args ...any) (n int64, err error) {
 	return n, err
 }
 
-// one returns the query's first row; ErrNotFound if there is none.
-func one[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (v T, err error) {
+// queryRow returns the query's first row; ErrNotFound if there is none.
+func queryRow[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (v T, err error) {
 	found := false
 	err = r.each(func(row scanFunc) (bool, error) {
 		found = true
@@ -313,8 +313,8 @@ func one[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...
 	return v, err
 }
 
-// list returns all rows of the query.
-func list[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (all []T, err error) {
+// queryRows returns all rows of the query.
+func queryRows[T any](r Reader, scan func(scanFunc) (T, error), query string, args ...any) (all []T, err error) {
 	err = r.each(func(row scanFunc) (bool, error) {
 		v, err := scan(row)
 		all = append(all, v)
@@ -391,7 +391,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	if err := db.usable(); err != nil {
 		return err
 	}
-	have, err := one(db, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
+	have, err := queryRow(db, column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
 	if err != nil {
 		return err
 	}
@@ -403,7 +403,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 
 // usable refuses a database that no migration makes one that this program can use.
 func (r Reader) usable() error {
-	text, err := one(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
+	text, err := queryRow(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
 	if err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
 	}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Trace is something that happened, as it is recorded.
-type Trace struct {
+// AuditEntry is something that happened, as it is recorded.
+type AuditEntry struct {
 	ID        string // UUID v7 of At; that of the event where one tells the same
 	At        time.Time
 	Kind      string
@@ -19,7 +19,7 @@ type Trace struct {
 	Email string // of the user; only TrailAfter reads it
 }
 
-func scanTrace(scan scanFunc) (t Trace, err error) {
+func scanAuditEntry(scan scanFunc) (t AuditEntry, err error) {
 	var at int64
 	var user, session sql.NullString
 	err = scan(&t.ID, &at, &t.Kind, &t.Reason, &user, &session, &t.Address, &t.UserAgent)
@@ -27,38 +27,38 @@ func scanTrace(scan scanFunc) (t Trace, err error) {
 	return t, err
 }
 
-const trailColumns = `trail.id, trail.at, trail.kind, trail.reason, trail.user_id, trail.session_id, trail.address, trail.user_agent`
+const auditColumns = `trail.id, trail.at, trail.kind, trail.reason, trail.user_id, trail.session_id, trail.address, trail.user_agent`
 
 // Record adds to the trail.
-func (tx *Tx) Record(t Trace) error {
+func (tx *Tx) Record(t AuditEntry) error {
 	_, err := tx.exec(`INSERT INTO trail (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
 	return err
 }
 
-// TraceByID finds a trace; ErrNotFound if there is none (any more).
-func (r Reader) TraceByID(id string) (Trace, error) {
-	return one(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.id = $1`, id)
+// AuditEntryByID finds a trace; ErrNotFound if there is none (any more).
+func (r Reader) AuditEntryByID(id string) (AuditEntry, error) {
+	return queryRow(r, scanAuditEntry, `SELECT `+auditColumns+` FROM trail WHERE trail.id = $1`, id)
 }
 
-// TrailAfter lists up to n traces, and whom they are about, in the order of their
+// AuditLogAfter lists up to n traces, and whom they are about, in the order of their
 // ids, beginning behind the one given.
-func (r Reader) TrailAfter(id string, n int) ([]Trace, error) {
-	return list(r, func(scan scanFunc) (t Trace, err error) {
+func (r Reader) AuditLogAfter(id string, n int) ([]AuditEntry, error) {
+	return queryRows(r, func(scan scanFunc) (t AuditEntry, err error) {
 		var email string
-		t, err = scanTrace(func(dest ...any) error { return scan(append(dest, &email)...) })
+		t, err = scanAuditEntry(func(dest ...any) error { return scan(append(dest, &email)...) })
 		t.Email = email
 		return t, err
-	}, `SELECT `+trailColumns+`, COALESCE(users.email, '') FROM trail LEFT JOIN users ON users.id = trail.user_id
+	}, `SELECT `+auditColumns+`, COALESCE(users.email, '') FROM trail LEFT JOIN users ON users.id = trail.user_id
 		WHERE trail.id > $1 ORDER BY trail.id LIMIT $2`, id, n)
 }
 
-// TrailOfUserAfter is TrailAfter for those about a user.
-func (r Reader) TrailOfUserAfter(userID, id string, n int) ([]Trace, error) {
-	return list(r, scanTrace, `SELECT `+trailColumns+` FROM trail WHERE trail.user_id = $1 AND trail.id > $2 ORDER BY trail.id LIMIT $3`, userID, id, n)
+// AuditLogOfUserAfter is TrailAfter for those about a user.
+func (r Reader) AuditLogOfUserAfter(userID, id string, n int) ([]AuditEntry, error) {
+	return queryRows(r, scanAuditEntry, `SELECT `+auditColumns+` FROM trail WHERE trail.user_id = $1 AND trail.id > $2 ORDER BY trail.id LIMIT $3`, userID, id, n)
 }
 
-// TracesOf counts a user's traces of a kind between two ids.
-func (r Reader) TracesOf(userID, kind, after, before string) (int64, error) {
-	return one(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
+// CountAuditEntries counts a user's traces of a kind between two ids.
+func (r Reader) CountAuditEntries(userID, kind, after, before string) (int64, error) {
+	return queryRow(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
 }

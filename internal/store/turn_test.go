@@ -45,7 +45,7 @@ func TestCommandsGetTheirTurnBesideABusyServer(t *testing.T) {
 		time.Sleep(time.Millisecond / 2) // it never looks at the moment at which a transaction ends
 		for range 5 {
 			start := time.Now()
-			if err := command.One(t.Context(), func(tx *store.Tx) error { return tx.Serialize("x") }); err != nil {
+			if err := command.Statement(t.Context(), func(tx *store.Tx) error { return tx.Serialize("x") }); err != nil {
 				t.Errorf("the command: %v", err)
 			}
 			if waited := time.Since(start); waited > time.Second {

@@ -86,7 +86,7 @@ func TestHangUpBeforeATransactionStopsIt(t *testing.T) {
 		s := storetest.Open(t, url, nil)
 		ctx, hangUp := context.WithCancel(t.Context())
 		hangUp()
-		for name, call := range map[string]func(context.Context, func(*store.Tx) error) error{"InTx": s.InTx, "One": s.One} {
+		for name, call := range map[string]func(context.Context, func(*store.Tx) error) error{"InTx": s.InTx, "One": s.Statement} {
 			if err := call(ctx, adding("a")); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -112,10 +112,10 @@ func TestDeadlineBeforeATransactionIsUnavailable(t *testing.T) {
 func TestOneIsOneStatement(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		if err := s.One(t.Context(), adding("a")); err != nil {
+		if err := s.Statement(t.Context(), adding("a")); err != nil {
 			t.Fatal(err)
 		}
-		err := s.One(t.Context(), func(tx *store.Tx) error { return errors.Join(add(tx, "b"), add(tx, "c")) })
+		err := s.Statement(t.Context(), func(tx *store.Tx) error { return errors.Join(add(tx, "b"), add(tx, "c")) })
 		if err == nil {
 			t.Error("two statements passed for one")
 		}

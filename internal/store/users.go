@@ -44,8 +44,8 @@ func scanUserAnd(scan scanFunc, more ...any) (User, error) {
 }
 
 // UserOfSession finds the user of a live session; ErrNotFound if it isn't live.
-func (r Reader) UserOfSession(id string, now time.Time, l Lives) (Profile, error) {
-	return one(r, func(scan scanFunc) (p Profile, err error) {
+func (r Reader) UserOfSession(id string, now time.Time, l Lifetimes) (Profile, error) {
+	return queryRow(r, func(scan scanFunc) (p Profile, err error) {
 		var login sql.NullInt64
 		var created int64
 		err = scan(&p.ID, &p.Email, &p.FirstName, &p.LastName, &login, &created)
@@ -59,18 +59,18 @@ func (r Reader) UserOfSession(id string, now time.Time, l Lives) (Profile, error
 
 // UserByEmail finds a user by the folded address; ErrNotFound if there is none.
 func (r Reader) UserByEmail(key string) (User, error) {
-	return one(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key = $1`, key)
+	return queryRow(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key = $1`, key)
 }
 
 // UserByID finds a user; ErrNotFound if there is none.
 func (r Reader) UserByID(id string) (User, error) {
-	return one(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.id = $1`, id)
+	return queryRow(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.id = $1`, id)
 }
 
 // UsersAfter lists up to n users in the order of their folded addresses,
 // beginning behind the one given; "" begins at the first.
 func (r Reader) UsersAfter(key string, n int) ([]User, error) {
-	return list(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key > $1 ORDER BY users.email_key LIMIT $2`, key, n)
+	return queryRows(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key > $1 ORDER BY users.email_key LIMIT $2`, key, n)
 }
 
 // CostCount says how many passwords are stored at a cost of hashing.
@@ -81,7 +81,7 @@ type CostCount struct {
 
 // PasswordCosts counts the stored passwords by what verifying them costs.
 func (r Reader) PasswordCosts() ([]CostCount, error) {
-	return list(r, func(scan scanFunc) (c CostCount, err error) {
+	return queryRows(r, func(scan scanFunc) (c CostCount, err error) {
 		err = scan(&c.Cost, &c.Users)
 		return c, err
 	}, `SELECT password_cost, COUNT(*) FROM users WHERE password_cost IS NOT NULL GROUP BY password_cost ORDER BY password_cost`)
@@ -122,7 +122,7 @@ func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
 // SetPassword gives the user a new password and returns the user, as it is
 // then. The caller ends the sessions and recoveries.
 func (tx *Tx) SetPassword(userID string, p Password) (User, error) {
-	return one(tx.Reader, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
+	return queryRow(tx.Reader, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
 		WHERE id = $4 RETURNING `+userColumns, p.Hash, p.Cost, micros(tx.Now), userID)
 }
 
@@ -133,8 +133,8 @@ func (tx *Tx) Revoke(userID string) (bool, error) {
 	return n == 1, err
 }
 
-// Enact lets a revoked user log in again; true if it was revoked before.
-func (tx *Tx) Enact(userID string) (bool, error) {
+// Reinstate lets a revoked user log in again; true if it was revoked before.
+func (tx *Tx) Reinstate(userID string) (bool, error) {
 	n, err := tx.exec(`UPDATE users SET revoked_at = NULL WHERE id = $1 AND revoked_at IS NOT NULL`, userID)
 	return n == 1, err
 }

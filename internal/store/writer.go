@@ -23,7 +23,7 @@ type writer struct {
 	log  *slog.Logger
 	*metrics
 
-	patience time.Duration
+	timeout time.Duration
 	gapAt    time.Time // when the lock was last free for so long
 
 	reopening Recurring
@@ -37,8 +37,8 @@ type writer struct {
 const (
 	maxBatch = 256
 	// The server and the commands beside it wait so long for each other.
-	serverPatience  = 5 * time.Second
-	commandPatience = 30 * time.Second
+	serverTimeout  = 5 * time.Second
+	commandTimeout = 30 * time.Second
 	// SQLite's lock isn't fair: a server that writes all the time leaves a gap
 	// now and then, in which a command that looks each millisecond gets it: so
 	// seldom that less than one request in a hundred meets one.
@@ -68,13 +68,13 @@ type jobState int
 const (
 	waiting jobState = iota
 	running
-	left // its caller went away before its turn
+	canceled // its caller went away before its turn
 )
 
-// leave takes a waiting job out of the queue.
-func (j *job) leave() bool { return j.move(left) }
+// cancel takes a waiting job out of the queue.
+func (j *job) cancel() bool { return j.setState(canceled) }
 
-func (j *job) move(to jobState) bool {
+func (j *job) setState(to jobState) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.state != waiting {
@@ -95,12 +95,12 @@ func startWriter(dsn string, o Options, m *metrics) (*writer, error) {
 	if w.now == nil {
 		w.now = time.Now
 	}
-	w.patience = commandPatience
+	w.timeout = commandTimeout
 	if o.Serve {
-		w.patience = serverPatience
+		w.timeout = serverTimeout
 	}
 	if err := w.connect(); err != nil {
-		w.leave()
+		w.disconnect()
 		return nil, err
 	}
 	go w.run()
@@ -119,13 +119,13 @@ func (w *writer) connect() (err error) {
 // do runs fn in a transaction, in its turn.
 func (w *writer) do(ctx context.Context, one bool, fn func(*Tx) error) error {
 	j := &job{fn: fn, one: one, done: make(chan struct{})}
-	if err := w.hand(ctx, j); err != nil {
+	if err := w.enqueue(ctx, j); err != nil {
 		return err
 	}
 	select {
 	case <-j.done:
 	case <-ctx.Done():
-		if j.leave() {
+		if j.cancel() {
 			return ctx.Err()
 		}
 		<-j.done // it is its turn: what it does stands, so it is answered
@@ -136,7 +136,7 @@ func (w *writer) do(ctx context.Context, one bool, fn func(*Tx) error) error {
 	return j.err
 }
 
-func (w *writer) hand(ctx context.Context, j *job) error {
+func (w *writer) enqueue(ctx context.Context, j *job) error {
 	w.closing.RLock()
 	defer w.closing.RUnlock()
 	if w.closed {
@@ -202,7 +202,7 @@ func (w *writer) run() {
 		}
 		n := 0
 		for _, j := range batch {
-			if j.move(running) {
+			if j.setState(running) {
 				batch[n] = j
 				n++
 			}
@@ -228,7 +228,7 @@ func (w *writer) leaveGap(since time.Time) {
 
 // begin takes the write lock, for which another process may be ahead.
 func (w *writer) begin() error {
-	deadline := time.Now().Add(w.patience)
+	deadline := time.Now().Add(w.timeout)
 	for {
 		err := w.sql(`BEGIN IMMEDIATE`)
 		if sqliteCode(err) != sqlite3.SQLITE_BUSY || time.Now().After(deadline) {
@@ -248,9 +248,9 @@ func (w *writer) rollback() {
 
 // reconnect leaves a connection in an unknown state.
 func (w *writer) reconnect() {
-	w.leave()
+	w.disconnect()
 	if err := w.connect(); err != nil {
-		w.leave()
+		w.disconnect()
 		if w.reopening.Log(err) {
 			w.log.Error("opening the database again", "error", err)
 		}
@@ -259,7 +259,7 @@ func (w *writer) reconnect() {
 	w.reopening.Log(nil)
 }
 
-func (w *writer) leave() {
+func (w *writer) disconnect() {
 	if w.conn != nil {
 		_ = w.conn.close()
 		w.conn = nil

@@ -62,7 +62,7 @@ func (s *Store) probe(ctx context.Context) error {
 		},
 		func(tx *Tx) (int64, error) { return tx.exec(`DELETE FROM meta WHERE name = 'probe'`) },
 	} {
-		err := s.One(ctx, func(tx *Tx) error {
+		err := s.Statement(ctx, func(tx *Tx) error {
 			_, err := write(tx)
 			return err
 		})

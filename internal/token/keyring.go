@@ -174,7 +174,7 @@ type opened struct {
 // Those that another keyring holds (before; it may be nil) are taken from there:
 // that they have been sealed anew since changes nothing. The error names the key
 // that fails, and matches ErrNoMaster if no master key opens it.
-func (m *Master) OpenKeyring(keys []Standing, before *Keyring) (*Keyring, error) {
+func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error) {
 	ring := &Keyring{keys: make(map[string]*opened), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey)}
 	for _, key := range keys {
 		if ring.keys[key.context()] != nil {
@@ -240,7 +240,7 @@ func parseSigner(id string, plain []byte) (*signer, error) {
 	return newSigner(id, private)
 }
 
-func (k *Keyring) addSign(s *signer, key Standing) {
+func (k *Keyring) addSign(s *signer, key KeyStatus) {
 	if key.State == Expired {
 		k.expired[s.header] = true
 		return
@@ -254,7 +254,7 @@ func (k *Keyring) addSign(s *signer, key Standing) {
 	})
 }
 
-func (k *Keyring) addMAC(mac *macKey, key Standing) {
+func (k *Keyring) addMAC(mac *macKey, key KeyStatus) {
 	id := mac.id
 	if key.State == Active {
 		k.active = mac

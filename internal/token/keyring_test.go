@@ -64,7 +64,7 @@ func newKey(t testing.TB, m *token.Master, p token.Purpose, created time.Time) t
 // opening is after all keys' times, before any has expired.
 var (
 	opening = time.Unix(2000, 0)
-	lives   = token.Lives{Sign: time.Hour, MAC: 30 * 24 * time.Hour}
+	lives   = token.Lifetimes{Sign: time.Hour, MAC: 30 * 24 * time.Hour}
 )
 
 // openRing opens keys, and a decoy key of its own if there is none among them.
@@ -73,7 +73,7 @@ func openRing(t testing.TB, m *token.Master, keys ...token.Key) *token.Keyring {
 	if !slices.ContainsFunc(keys, func(key token.Key) bool { return key.Purpose == token.Decoy }) {
 		keys = append(slices.Clone(keys), newKey(t, m, token.Decoy, time.Unix(1, 0)))
 	}
-	ring, err := m.OpenKeyring(token.Standings(keys, opening, lives), nil)
+	ring, err := m.OpenKeyring(token.KeyStatuses(keys, opening, lives), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestOpenKeyringRefuses(t *testing.T) {
 		{"a MAC key that is none", mac.ID, []token.Key{sign, reseal(mac, "short")}, false},
 		{"a MAC key's id in capitals", "0102030A", []token.Key{sign, reseal(under(mac, "0102030A"), strings.Repeat("k", 32))}, false},
 	} {
-		_, err := m.OpenKeyring(token.Standings(test.keys, opening, lives), nil)
+		_, err := m.OpenKeyring(token.KeyStatuses(test.keys, opening, lives), nil)
 		if err == nil || !strings.Contains(err.Error(), test.id) || errors.Is(err, token.ErrNoMaster) != test.noMaster {
 			t.Errorf("%s: got error %v", test.name, err)
 		}

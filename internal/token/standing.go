@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Lives say how long what a key has made may be good after another one took its
+// Lifetimes say how long what a key has made may be good after another one took its
 // place.
-type Lives struct {
+type Lifetimes struct {
 	Sign time.Duration // access tokens
 	MAC  time.Duration // refresh tokens and recoveries
 }
 
-func (l Lives) of(p Purpose) time.Duration {
+func (l Lifetimes) of(p Purpose) time.Duration {
 	if p == MAC {
 		return l.MAC
 	}
@@ -31,30 +31,30 @@ const (
 	Expired State = "expired" // accepted no more
 )
 
-// Standing is a key and what it is used for.
-type Standing struct {
+// KeyStatus is a key and what it is used for.
+type KeyStatus struct {
 	Key
 	State State
 	// Until is when it expires; zero as long as no later key is there.
 	Until time.Time
 }
 
-// Standings says what each key is used for at a time, the latest first. It
+// KeyStatuses says what each key is used for at a time, the latest first. It
 // depends on nothing else, so that all who read the same keys agree, and a clock
 // that is put right puts the keys right. Of each purpose the key that became
 // active last is active; where the clock stands before all of them, the first
 // is. Keys of other purposes are left out: a later version may have stored them.
-func Standings(keys []Key, now time.Time, l Lives) []Standing {
-	var all []Standing
+func KeyStatuses(keys []Key, now time.Time, l Lifetimes) []KeyStatus {
+	var all []KeyStatus
 	for _, p := range Purposes {
-		var of []Standing
+		var of []KeyStatus
 		for _, key := range keys {
 			if key.Purpose != p.Purpose {
 				continue
 			}
-			of = append(of, Standing{Key: key, State: Next})
+			of = append(of, KeyStatus{Key: key, State: Next})
 		}
-		slices.SortFunc(of, func(a, b Standing) int {
+		slices.SortFunc(of, func(a, b KeyStatus) int {
 			return cmp.Or(a.ActiveAt.Compare(b.ActiveAt), cmp.Compare(a.ID, b.ID))
 		})
 		active := 0

@@ -22,7 +22,7 @@ func TestStandings(t *testing.T) {
 		key(token.Sign, 300), key(token.Sign, 100), key(token.Sign, 200), {ID: "later", Purpose: "later"},
 		key(token.MAC, 200), key(token.MAC, 100),
 	}
-	l := token.Lives{Sign: 50 * time.Second, MAC: 150 * time.Second}
+	l := token.Lifetimes{Sign: 50 * time.Second, MAC: 150 * time.Second}
 	for _, test := range []struct {
 		now       int
 		sign, mac string // the latest first
@@ -40,7 +40,7 @@ func TestStandings(t *testing.T) {
 		{150, "next next active", "next active"},
 	} {
 		got := map[token.Purpose][]string{}
-		for _, s := range token.Standings(keys, at(test.now), l) {
+		for _, s := range token.KeyStatuses(keys, at(test.now), l) {
 			got[s.Purpose] = append(got[s.Purpose], string(s.State))
 			want := map[string]time.Time{"sign100": at(250), "sign200": at(350), "mac100": at(350)}[s.ID]
 			if !s.Until.Equal(want) {
@@ -57,7 +57,7 @@ func TestStandings(t *testing.T) {
 func TestKeyringFollowsStates(t *testing.T) {
 	t.Parallel()
 	m := newMaster(t)
-	l := token.Lives{Sign: time.Hour, MAC: time.Hour}
+	l := token.Lifetimes{Sign: time.Hour, MAC: time.Hour}
 	begin := time.Unix(1_000_000, 0)
 	var keys []token.Key
 	for i := range 4 {
@@ -69,7 +69,7 @@ func TestKeyringFollowsStates(t *testing.T) {
 	keys = append(keys, newKey(t, m, token.Decoy, begin))
 	// The third is active: the first has expired, the second is retired.
 	now := begin.Add(4*time.Hour + time.Minute)
-	ring, err := m.OpenKeyring(token.Standings(keys, now, l), nil)
+	ring, err := m.OpenKeyring(token.KeyStatuses(keys, now, l), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,10 +103,10 @@ func TestKeyringFollowsStates(t *testing.T) {
 
 	// What it holds is opened once: also if it is sealed otherwise since.
 	other := newMaster(t)
-	if _, err := other.OpenKeyring(token.Standings(keys, now, l), ring); err != nil {
+	if _, err := other.OpenKeyring(token.KeyStatuses(keys, now, l), ring); err != nil {
 		t.Errorf("keys that were open are opened again: %v", err)
 	}
-	fewer, err := m.OpenKeyring(token.Standings(slices.Delete(slices.Clone(keys), 6, 7), now, l), ring)
+	fewer, err := m.OpenKeyring(token.KeyStatuses(slices.Delete(slices.Clone(keys), 6, 7), now, l), ring)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -262,7 +262,7 @@ func (s *site) revoke(email string) {
 
 func (s *site) reinstate(email string) {
 	s.tb.Helper()
-	s.ok(s.command.Enact(s.tb.Context(), email))
+	s.ok(s.command.Reinstate(s.tb.Context(), email))
 }
 
 // setPassword does what the command of that name does.

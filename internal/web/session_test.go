@@ -368,7 +368,7 @@ func TestLogoutWithAnExpiredAccessToken(t *testing.T) {
 		in, second, bob := s.login("ann@example.org"), s.login("ann@example.org"), s.login("bob@example.org")
 		dead := s.login("ann@example.org")
 		s.post("logout", dead.field("access_token"), "refresh_token", dead.field("refresh_token")).done(t, "in time")
-		s.clock.advance(s.rules.Settings.AccessLife + time.Minute)
+		s.clock.advance(s.rules.Settings.AccessTTL + time.Minute)
 		access := in.field("access_token")
 		newer := s.post("access_token", "", "refresh_token", in.field("refresh_token"))
 		for what, refresh := range map[string]string{

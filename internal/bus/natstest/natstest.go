@@ -45,7 +45,7 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 		JetStream: true, StoreDir: tb.TempDir(), JetStreamMaxMemory: 16 << 20, JetStreamMaxStore: 256 << 20,
 		// A client that is not connected after two seconds is sent a ping, which it
 		// takes for a failure.
-		AuthTimeout: patience.Seconds(), TLSTimeout: patience.Seconds(), DisableShortFirstPing: true,
+		AuthTimeout: timeout.Seconds(), TLSTimeout: timeout.Seconds(), DisableShortFirstPing: true,
 	}}
 	for _, c := range change {
 		c(s.Options)
@@ -54,8 +54,8 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	return s
 }
 
-// patience is longer than any test: a busy machine is no reason to give up.
-const patience = time.Hour
+// timeout is longer than any test: a busy machine is no reason to give up.
+const timeout = time.Hour
 
 // Start starts it, again after Stop. Where another test's server has taken its
 // port meanwhile, it waits until that has gone.
@@ -148,7 +148,7 @@ func (s *Server) URL() string { return "nats://" + s.Address() }
 // JetStream is a client of the server until the end of the test.
 func (s *Server) JetStream(options ...nats.Option) jetstream.JetStream {
 	s.tb.Helper()
-	options = append(options, nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.IgnoreAuthErrorAbort(),
+	options = append(options, nats.Timeout(timeout), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.IgnoreAuthErrorAbort(),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if s.Options.TLSConfig != nil {
 		options = append(options, nats.Secure(&tls.Config{InsecureSkipVerify: true})) //nolint:gosec // a test's own server
@@ -158,7 +158,7 @@ func (s *Server) JetStream(options ...nats.Option) jetstream.JetStream {
 		s.tb.Fatal(err)
 	}
 	s.tb.Cleanup(conn.Close)
-	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(patience))
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(timeout))
 	if err != nil {
 		s.tb.Fatal(err)
 	}
