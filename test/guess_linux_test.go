@@ -82,8 +82,8 @@ func TestGuessingIsHeldAndItsOwnerGetsIn(t *testing.T) {
 		if looked+held != guesses {
 			t.Errorf("%d guesses were looked at and %d held, of %d", looked, held, guesses)
 		}
-		if n := s.number(`SELECT COUNT(*) FROM trail WHERE kind = 'login.failed'`); n != 100+mistyped {
-			t.Errorf("%d failures in the trail, want 100 and %d", n, mistyped)
+		if n := s.number(`SELECT COUNT(*) FROM audit_log WHERE kind = 'login.failed'`); n != 100+mistyped {
+			t.Errorf("%d failures in the audit log, want 100 and %d", n, mistyped)
 		}
 
 		traveller := s.at(elsewhere)
@@ -151,7 +151,7 @@ func TestAFloodOfNamesLeavesBoundedRows(t *testing.T) {
 			t.Errorf("%d guesses were looked at, want at most %d", looked.Load(), most)
 		}
 		rows := make(map[string]int)
-		for table, most := range map[string]int{"attempts": most + 2, "trail": most + 10} {
+		for table, most := range map[string]int{"attempts": most + 2, "audit_log": most + 10} {
 			if rows[table] = s.number(`SELECT COUNT(*) FROM ` + table); rows[table] > most {
 				t.Errorf("%d rows of %s, want at most %d", rows[table], table, most)
 			}

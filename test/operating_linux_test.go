@@ -105,9 +105,9 @@ var operatorsTable = map[string]struct {
 		w.must("systemctl stop kwai")
 		w.sh(strings.Replace(block, "FILE", "backup.db", 1))
 	}},
-	"Restoring: install -d -m 700 -o kwai -g kwai /var/lib/kwai":                                                                     {run: (*operator).newMachine},
-	"Accounts: kwai user create EMAIL --first-name F --last-name L                     # mails a link to choose a password":          {run: (*operator).synopsis},
-	"The trail: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
+	"Restoring: install -d -m 700 -o kwai -g kwai /var/lib/kwai":                                                                         {run: (*operator).newMachine},
+	"Accounts: kwai user create EMAIL --first-name F --last-name L                     # mails a link to choose a password":              {run: (*operator).synopsis},
+	"The audit log: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
 	"Changing the master key: kwai key new                    # prints a new one": {run: (*operator).sh},
 	"Mail: kwai mail list [--dead] [--json]":                                      {run: (*operator).synopsis},

@@ -174,7 +174,7 @@ func TestAStolenDatabase(t *testing.T) {
 				t.Errorf("%s has %q", place, found)
 			}
 		}
-		for _, place := range []string{"users.password_hash", "keys.sealed", "recoveries.id_hash", "trail.kind", "attempts.account", "the events", "the metrics", "the log"} {
+		for _, place := range []string{"users.password_hash", "keys.sealed", "recoveries.id_hash", "audit_log.kind", "attempts.account", "the events", "the metrics", "the log"} {
 			if len(places[place]) == 0 {
 				t.Errorf("nothing was looked at in %s", place)
 			}

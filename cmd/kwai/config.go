@@ -87,7 +87,7 @@ type Settings struct {
 	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
 	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
 	LoginNotices     string        `group:"mail" env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
-	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the trail is kept, and mail that could not be delivered (${default})."`
+	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the audit log is kept, and mail that could not be delivered (${default})."`
 	LogFormat        string        `group:"log" env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
@@ -295,7 +295,7 @@ func (s *Settings) hashing() password.Params {
 func (s *Settings) rules() auth.Settings {
 	return auth.Settings{
 		Audience:       s.Audience,
-		AccessTTL:     s.AccessLife,
+		AccessTTL:      s.AccessLife,
 		RefreshIdle:    s.RefreshIdle,
 		SessionLife:    s.SessionLife,
 		ReuseWindow:    s.ReuseWindow,

@@ -243,13 +243,13 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 	}
 }
 
-// Each kind of entry that the trail can have, and each reason, is explained in
+// Each kind of entry that the audit log can have, and each reason, is explained in
 // docs/operating.md.
-func TestTheTrailIsDocumented(t *testing.T) {
+func TestTheAuditLogIsDocumented(t *testing.T) {
 	t.Parallel()
-	_, doc, _ := strings.Cut(readDoc(t, "docs/operating.md"), "## The trail")
+	_, doc, _ := strings.Cut(readDoc(t, "docs/operating.md"), "## The audit log")
 	doc, _, _ = strings.Cut(doc, "\n## ")
-	kinds := constants(t, "internal/auth", "Event", "Trace", "reason", "By")
+	kinds := constants(t, "internal/auth", "Event", "Audit", "reason", "By")
 	if len(kinds) < 25 {
 		t.Fatalf("only %d kinds and reasons found", len(kinds))
 	}
@@ -258,7 +258,7 @@ func TestTheTrailIsDocumented(t *testing.T) {
 			t.Errorf("kwai log --kind=%s is refused", kind)
 		}
 		if !strings.Contains(doc, "`"+kind+"`") {
-			t.Errorf("docs/operating.md doesn't explain %q in the trail (%s)", kind, name)
+			t.Errorf("docs/operating.md doesn't explain %q in the audit log (%s)", kind, name)
 		}
 	}
 }

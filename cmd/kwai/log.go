@@ -130,7 +130,7 @@ func (s *since) time() time.Time {
 	return s.at
 }
 
-// entryView is an entry of the trail as it is printed. Each member is there, empty
+// entryView is an entry of the audit log as it is printed. Each member is there, empty
 // where there is nothing to say.
 type entryView struct {
 	ID        string    `json:"id"` // of the event, too, where one tells the same

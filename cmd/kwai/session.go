@@ -21,7 +21,7 @@ type sessionView struct {
 	ID         string     `json:"id"`
 	CreatedAt  *time.Time `json:"created_at"`
 	LastUsedAt *time.Time `json:"last_used_at"` // the login or the latest renewal
-	Address    string     `json:"address"`      // of the login; "" where the trail doesn't go back that far
+	Address    string     `json:"address"`      // of the login; "" where the audit log doesn't go back that far
 	UserAgent  string     `json:"user_agent"`
 }
 

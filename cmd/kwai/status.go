@@ -101,7 +101,7 @@ type countsView struct {
 	PendingRequests int64 `json:"pending_requests"`
 	Sessions        int64 `json:"sessions"`
 	Attempts        int64 `json:"attempts"`
-	Trail           int64 `json:"trail"`
+	AuditLog        int64 `json:"audit_log"`
 }
 
 func viewStatus(st store.Status) statusView {
@@ -149,7 +149,7 @@ func (v statusView) print(out io.Writer) error {
 	n := v.Counts
 	row("users", "%d, of whom %d are revoked and %d have no password", n.Users, n.Revoked, n.WithoutPassword)
 	row("live sessions", "%d", n.LiveSessions)
-	row("rows", "%d of sessions, %d of attempts to log in, %d of the trail", n.Sessions, n.Attempts, n.Trail)
+	row("rows", "%d of sessions, %d of attempts to log in, %d of the audit log", n.Sessions, n.Attempts, n.AuditLog)
 	row("recoveries", "%d open, %d requests to be looked at", n.OpenRecoveries, n.PendingRequests)
 	for _, k := range v.Keys {
 		row("key", "%s %s, made %s, %s ago", k.Purpose, k.ID, when(&k.CreatedAt), days(time.Since(k.CreatedAt)))

@@ -19,7 +19,7 @@ import (
 func TestRulesFollowTheSettings(t *testing.T) {
 	t.Parallel()
 	want := auth.Settings{
-		Audience:   "club",
+		Audience:  "club",
 		AccessTTL: time.Minute, RefreshIdle: 2 * time.Minute, SessionLife: 3 * time.Minute, ReuseWindow: 4 * time.Second,
 		RecoveryLife: 5 * time.Minute, InvitationLife: 6 * time.Minute,
 		Limits: auth.Limits{

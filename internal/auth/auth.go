@@ -3,7 +3,7 @@
 //
 // One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
 // reset.go, password.go, sessions.go; limit.go says how often a password may be
-// tried, trail.go what is recorded, purge.go what goes again; user.go has what an operator does to
+// tried, audit.go what is recorded, purge.go what goes again; user.go has what an operator does to
 // accounts, email.go when two addresses are the same. The server's keys are in
 // keys.go, how they change in rotate.go, how they are sealed in reseal.go.
 //
@@ -30,7 +30,7 @@ type Settings struct {
 	Issuer   string // of access tokens: the public URL
 	Audience string // of access tokens, and their client_id
 
-	AccessTTL     time.Duration // of an access token
+	AccessTTL      time.Duration // of an access token
 	RefreshIdle    time.Duration // of a session that isn't renewed
 	SessionLife    time.Duration // of a session at most
 	ReuseWindow    time.Duration // in which a replaced refresh token still works
@@ -38,7 +38,7 @@ type Settings struct {
 	InvitationLife time.Duration // of a recovery that an operator started with the account
 
 	Limits    Limits
-	AuditKeep time.Duration // how long the trail is kept at least, and mail that was given up
+	AuditKeep time.Duration // how long the audit log is kept at least, and mail that was given up
 	// LoginNotices has users told by mail of logins from networks that are new.
 	LoginNotices bool
 
@@ -49,7 +49,7 @@ type Settings struct {
 // Defaults are the settings where nothing else is said; Issuer has none.
 var Defaults = Settings{
 	Audience:       "kwai",
-	AccessTTL:     time.Hour,
+	AccessTTL:      time.Hour,
 	RefreshIdle:    30 * 24 * time.Hour,
 	SessionLife:    90 * 24 * time.Hour,
 	ReuseWindow:    time.Minute,

@@ -13,7 +13,7 @@ const (
 	EventCreated         = "user.created"          // an account was made
 	EventInvitation      = "user.invited"          // it was made without a password; mailed
 	EventRevoked         = "user.revoked"          // the user can't log in any more; all sessions were ended
-	EventReinstated         = "user.enacted"          // the user can log in again
+	EventReinstated      = "user.reinstated"       // the user can log in again
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
 	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended but the one it names, if any; mailed
 	EventOpened          = "session.opened"        // a login

@@ -72,7 +72,7 @@ func (v *Verified) Recalls(token string, now time.Time) bool {
 // Len is how many are remembered.
 func (v *Verified) Len() int { return len(v.v.newer) + len(v.v.older) }
 
-// TrailPage is how many entries of the trail are read at once.
+// TrailPage is how many entries of the audit log are read at once.
 const TrailPage = auditPage
 
 // RecordKey records what became of a server key.

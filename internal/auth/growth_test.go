@@ -18,7 +18,7 @@ import (
 )
 
 // tables are all that the simulation writes to.
-var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts", "trail", "events", "deliveries", "leases", "keys", "users"}
+var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts", "audit_log", "events", "deliveries", "leases", "keys", "users"}
 
 // Storage is bounded by the users and what they do within the kept time, not by
 // how long the server has run: once the longest of the kept times is over, no

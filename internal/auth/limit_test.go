@@ -111,8 +111,8 @@ func TestGuessesWaitLongerAndLonger(t *testing.T) {
 				t.Errorf("%d, want 1: %s", n, query)
 			}
 		}
-		if n := s.count(t, `SELECT COUNT(*) FROM trail WHERE kind = 'login.failed'`); n != 200 {
-			t.Errorf("%d failures in the trail, want 200", n)
+		if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'login.failed'`); n != 200 {
+			t.Errorf("%d failures in the audit log, want 200", n)
 		}
 	})
 }
@@ -152,8 +152,8 @@ func TestGuessesAtOnceDontPassEachOtherBy(t *testing.T) {
 				t.Errorf("%s: %d guesses at once were looked at, want 5", name, looked.Load())
 			}
 		}
-		if n := replicas[0].count(t, `SELECT COUNT(*) FROM trail WHERE kind = 'login.failed'`); n != 10 {
-			t.Errorf("%d failures in the trail, want 10", n)
+		if n := replicas[0].count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'login.failed'`); n != 10 {
+			t.Errorf("%d failures in the audit log, want 10", n)
 		}
 	})
 }
@@ -358,18 +358,18 @@ func TestRowsOfAFloodAreBounded(t *testing.T) {
 		for i := range 3 * burst {
 			s.try(t, home, fmt.Sprint("nobody", i, "@example.org"), wrong)
 		}
-		for table, want := range map[string]int{"attempts": burst + 1, "trail WHERE kind = 'login.failed'": burst} {
+		for table, want := range map[string]int{"attempts": burst + 1, "audit_log WHERE kind = 'login.failed'": burst} {
 			if n := s.count(t, `SELECT COUNT(*) FROM `+table); n != want {
 				t.Errorf("%d rows of %s, want %d", n, table, want)
 			}
 		}
 		// From everywhere at one account: none at all once it is locked.
 		s.lock(t, c, nobody)
-		before := s.count(t, `SELECT (SELECT COUNT(*) FROM attempts) + (SELECT COUNT(*) FROM trail)`)
+		before := s.count(t, `SELECT (SELECT COUNT(*) FROM attempts) + (SELECT COUNT(*) FROM audit_log)`)
 		for i := range 100 {
 			s.try(t, fmt.Sprintf("2001:db8:%x::1", i), nobody, wrong)
 		}
-		if n := s.count(t, `SELECT (SELECT COUNT(*) FROM attempts) + (SELECT COUNT(*) FROM trail)`); n != before {
+		if n := s.count(t, `SELECT (SELECT COUNT(*) FROM attempts) + (SELECT COUNT(*) FROM audit_log)`); n != before {
 			t.Errorf("%d rows more", n-before)
 		}
 	})

@@ -99,7 +99,7 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		if err := tx.OpenSession(session.ID, user.ID); err != nil {
 			return err
 		}
-		strange, err := s.fromNewNetwork(tx, a, user)
+		isNew, err := s.fromNewNetwork(tx, a, user)
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 		if err := s.attemptSucceeded(tx, a); err != nil {
 			return err
 		}
-		if err := s.publish(ctx, tx, happening{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !strange {
+		if err := s.publish(ctx, tx, happening{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !isNew {
 			return err
 		}
 		why.kind = EventNewNetwork

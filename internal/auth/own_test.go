@@ -260,7 +260,7 @@ func TestTheOwnHandIsRecorded(t *testing.T) {
 			{auth.EventEnded, "", caller.SessionID},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("the trail (-want +got):\n%s", diff)
+			t.Errorf("the audit log (-want +got):\n%s", diff)
 		}
 	})
 }

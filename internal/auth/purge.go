@@ -53,7 +53,7 @@ func restAfter(ctx context.Context, took time.Duration) {
 }
 
 // FollowPurge removes what is of no use any more until ctx ends: sessions,
-// recoveries and counts of attempts that are over, the trail and undelivered
+// recoveries and counts of attempts that are over, the audit log and undelivered
 // mail once they are older than Settings.TrailKeep. It works in small steps, and
 // where there are several replicas, one of them does.
 func (s *Service) FollowPurge(ctx context.Context) {
@@ -173,7 +173,7 @@ func (p *purger) remove(ctx context.Context, t store.Purge, after string, page s
 // over is what has been over for the margin.
 func (p *purger) over(now time.Time) store.Cutoffs {
 	now = now.Add(-purgeMargin)
-	return store.Cutoffs{Ended: now, Recorded: now.Add(-p.Settings.AuditKeep), Lives: p.Settings.lifetimes()}
+	return store.Cutoffs{Ended: now, Recorded: now.Add(-p.Settings.AuditKeep), Lifetimes: p.Settings.lifetimes()}
 }
 
 // purgeLease is the name of the lease.

@@ -33,7 +33,7 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		sessions   = `SELECT COUNT(*) FROM sessions`
 		recoveries = `SELECT COUNT(*) FROM recoveries`
 		attempts   = `SELECT COUNT(*) FROM attempts`
-		trail      = `SELECT COUNT(*) FROM trail`
+		auditLog   = `SELECT COUNT(*) FROM audit_log`
 	)
 	settings := auth.Defaults
 	tests := map[string]struct {
@@ -74,7 +74,7 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		"known network": {attempts + ` WHERE account <> ''`, func(t *testing.T, s *server, _ *clock, email string) {
 			must(s.Login(from(t.Context(), "192.0.2.1"), email, oldPassword))(t)
 		}, settings.Limits.Remember},
-		"trail":       {trail, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.AuditKeep},
+		"audit_log":   {auditLog, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.AuditKeep},
 		"dead letter": {`SELECT COUNT(*) FROM deliveries JOIN events ON id = event_id WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
 		"its event":   {`SELECT COUNT(*) FROM events WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
 	}
@@ -153,14 +153,14 @@ func TestAClockThatJumpsMakesNothingGo(t *testing.T) {
 		c.advance(s.Settings.RefreshIdle - 2*time.Hour)
 		bob := s.user(t, "bob@example.org")
 		id := s.recover(t, "bob@example.org")
-		traces := s.count(t, `SELECT COUNT(*) FROM trail WHERE user_id = '`+bob.ID+`'`)
+		traces := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`)
 		for _, jump := range []time.Duration{-time.Hour, time.Hour, day, -day} {
 			c.advance(jump)
 			s.sweep(t)
 		}
 		s.renew(t, tokens)
 		ok(t, s.Reset(t.Context(), id, newPassword))
-		if n := s.count(t, `SELECT COUNT(*) FROM trail WHERE user_id = '`+bob.ID+`'`); n < traces {
+		if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`); n < traces {
 			t.Errorf("%d of %d traces are left", n, traces)
 		}
 		if n := s.count(t, `SELECT COUNT(*) FROM attempts WHERE network = '192.0.2.0/24' AND account <> ''`); n != 1 {
@@ -179,7 +179,7 @@ func (s *server) rows(t *testing.T, user store.User, n int) {
 	s.insert(t, s.Store.Now().Add(-1000*day), user.ID, n, insertSessions,
 		`INSERT INTO recoveries (request_id, mac_key, id_hash, user_id, expires_at) SELECT id, '', `+hash+`, user_id, at FROM made`,
 		`INSERT INTO attempts (account, network, failures, until, expires_at) SELECT id, 'n', 0, 0, at FROM made`,
-		`INSERT INTO trail (id, at, kind, reason, address, user_agent) SELECT id, at, '', '', '', '' FROM made`,
+		`INSERT INTO audit_log (id, at, kind, reason, address, user_agent) SELECT id, at, '', '', '', '' FROM made`,
 		`INSERT INTO events (id, type, user_id, created_at, expires_at) SELECT id, '', '', at, at FROM made`,
 		`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, dead_at, last_error, position)
 			SELECT id, '`+auth.SubscriberMail+`', 1, at, at, 'refused', number FROM made`)
@@ -189,7 +189,7 @@ func (s *server) rows(t *testing.T, user store.User, n int) {
 func (s *server) left(t *testing.T) int {
 	t.Helper()
 	return s.count(t, `SELECT (SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM recoveries) + (SELECT COUNT(*) FROM attempts)
-		+ (SELECT COUNT(*) FROM trail) + (SELECT COUNT(*) FROM deliveries)`)
+		+ (SELECT COUNT(*) FROM audit_log) + (SELECT COUNT(*) FROM deliveries)`)
 }
 
 // However much is over, it goes a few rows at a time, and between two steps the

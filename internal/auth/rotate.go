@@ -228,8 +228,8 @@ func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
 // Revoked is what became of a key's revocation.
 type Revoked struct {
 	token.KeyStatus            // as it was
-	Instead        *token.Key // what is active in its place, if it was active
-	Recoveries     int64      // that were ended, since their links could be worked out
+	Instead         *token.Key // what is active in its place, if it was active
+	Recoveries      int64      // that were ended, since their links could be worked out
 }
 
 // RevokeKey takes a key out: nothing is accepted any more that was made with it,

@@ -231,7 +231,7 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 
 // Revoke keeps the user from logging in and ends all sessions at once. Its
 // recoveries stay: they tell their holder that the user is revoked, and work
-// again after Enact.
+// again after Reinstate.
 func (s *Service) Revoke(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
@@ -243,7 +243,7 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		change.Nothing = !changed
 		if err != nil || !changed {
 			// Who was revoked already has no session; one that is opened from
-			// here on, after an Enact meanwhile, is not for this to end.
+			// here on, after a Reinstate meanwhile, is not for this to end.
 			return err
 		}
 		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {

@@ -62,10 +62,10 @@ const (
 	leaseLife  = 10 * time.Second
 	leaseEvery = 3 * time.Second
 
-	batch     = 2                // deliveries under way at the same time, by default
-	row       = 64               // deliveries one after the other, noted together
-	deliveryTimeout  = 30 * time.Second // for one delivery
-	lookEvery = time.Second      // at the outbox, where nobody wakes the bus
+	batch           = 2                // deliveries under way at the same time, by default
+	row             = 64               // deliveries one after the other, noted together
+	deliveryTimeout = 30 * time.Second // for one delivery
+	lookEvery       = time.Second      // at the outbox, where nobody wakes the bus
 
 	lastTry        = time.Second // before an event expires
 	maxWait        = 15 * time.Second

@@ -55,10 +55,10 @@ type NATS struct {
 
 	checking sync.Mutex // one look at the stream at a time
 
-	mu        sync.Mutex
-	link      *connection  // nil while there is no connection
-	away      error  // why there is none
-	refusal string // that was logged
+	mu      sync.Mutex
+	link    *connection // nil while there is no connection
+	away    error       // why there is none
+	refusal string      // that was logged
 }
 
 // connection is a connection while it stands.

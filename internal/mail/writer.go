@@ -57,8 +57,8 @@ type Actor int
 // The hands. The zero value is for where it isn't known.
 const (
 	ByLink     Actor = iota + 1 // of whoever has the link from a mail
-	ByOperator                 // of whoever runs the server
-	ByUser                     // of whoever was logged in and knew the old password
+	ByOperator                  // of whoever runs the server
+	ByUser                      // of whoever was logged in and knew the old password
 )
 
 // PasswordChanged tells that the password was set.

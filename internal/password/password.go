@@ -13,7 +13,7 @@
 //	defer pool.Close()
 //	hash, err := pool.Hash(ctx, chosen)         // after CheckPolicy(chosen, …)
 //	ok, err := pool.Verify(ctx, hash, typed)    // known account
-//	err = pool.Pretend(ctx, pool.Cost(), typed) // unknown account: the same work
+//	err = pool.VerifyDummy(ctx, pool.Cost(), typed) // unknown account: the same work
 //	if ok && pool.Stale(hash, typed) { … }      // hash again, with typed
 //
 // New hashes are argon2id in the PHC string format. Imported ones may be

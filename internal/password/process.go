@@ -69,10 +69,10 @@ func work(in io.Reader, out io.Writer) error {
 
 // process is a worker's process, seen from the server.
 type process struct {
-	cmd      *exec.Cmd
-	in       io.WriteCloser
-	to       *json.Encoder
-	by       *json.Decoder
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	to      *json.Encoder
+	by      *json.Decoder
 	timeout time.Duration // one that takes longer is stuck
 }
 

@@ -5,7 +5,7 @@ import "time"
 // OpenedSession is a session with what its login came from.
 type OpenedSession struct {
 	Session
-	Address, UserAgent string // as the trail has them; empty where it doesn't
+	Address, UserAgent string // as the audit log has them; empty where it doesn't
 }
 
 // LiveSessions lists up to n of the user's live sessions, the newest first. opened
@@ -19,10 +19,10 @@ func (r Reader) LiveSessions(userID string, now time.Time, l Lifetimes, opened s
 		err = scan(append(row.dest(), &s.Address, &s.UserAgent)...)
 		s.Session = row.session()
 		return s, err
-	}, `SELECT `+sessionColumns+`, COALESCE(trail.address, ''), COALESCE(trail.user_agent, '')
-		FROM sessions LEFT JOIN trail ON trail.user_id = sessions.user_id
-			AND trail.id BETWEEN substr(sessions.id, 1, 19) || '0000-000000000000' AND substr(sessions.id, 1, 19) || 'ffff-ffffffffffff'
-			AND trail.session_id = sessions.id AND trail.kind = $5
+	}, `SELECT `+sessionColumns+`, COALESCE(audit_log.address, ''), COALESCE(audit_log.user_agent, '')
+		FROM sessions LEFT JOIN audit_log ON audit_log.user_id = sessions.user_id
+			AND audit_log.id BETWEEN substr(sessions.id, 1, 19) || '0000-000000000000' AND substr(sessions.id, 1, 19) || 'ffff-ffffffffffff'
+			AND audit_log.session_id = sessions.id AND audit_log.kind = $5
 		WHERE sessions.user_id = $1 AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3
 		ORDER BY sessions.created_at DESC, sessions.id DESC LIMIT $4`,
 		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), n, opened)

@@ -4,9 +4,9 @@ import "time"
 
 // Cutoffs says which rows are of no use any more.
 type Cutoffs struct {
-	Ended    time.Time // what ended by then: sessions, recoveries, counts of attempts
-	Recorded time.Time // what was recorded by then: the trail; and events given up by then
-	Lives    Lifetimes     // of sessions
+	Ended     time.Time // what ended by then: sessions, recoveries, counts of attempts
+	Recorded  time.Time // what was recorded by then: the audit log; and events given up by then
+	Lifetimes Lifetimes // of sessions
 }
 
 // Purge removes from one table what is over, some rows at a time: Look finds
@@ -31,12 +31,12 @@ type Page struct {
 var Purges = [...]Purge{
 	byKey("sessions", "id", "created_at, renewed_at, ended_at", "ended_at <= $3 OR created_at <= $4 OR renewed_at <= $5", false, func(o Cutoffs) []any {
 		ended := micros(o.Ended)
-		return []any{ended, ended - o.Lives.Session.Microseconds(), ended - o.Lives.Idle.Microseconds()}
+		return []any{ended, ended - o.Lifetimes.Session.Microseconds(), ended - o.Lifetimes.Idle.Microseconds()}
 	}),
 	// Used and replaced ones stay for as long as the others.
 	byKey("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),
 	byTime("attempts", "account, network", "expires_at", func(o Cutoffs) int64 { return micros(o.Ended) }),
-	byKey("trail", "id", "at", "at <= $3", true, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
+	byKey("audit_log", "id", "at", "at <= $3", true, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
 	{"deliveries", lookAtDead, removeDead},
 }
 

@@ -124,8 +124,8 @@ func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
 func (r Reader) RecoveryGood(userID, subscriber, since string, now time.Time) (bool, error) {
 	return found(discard(queryRow(r, column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
 		UNION ALL
-		SELECT 1 FROM trail JOIN users ON users.id = trail.user_id JOIN events e ON e.id = trail.id JOIN deliveries d ON d.event_id = e.id
-			WHERE trail.user_id = $1 AND d.subscriber = $2 AND trail.id > $3 AND d.dead_at IS NULL AND e.type = trail.kind
+		SELECT 1 FROM audit_log JOIN users ON users.id = audit_log.user_id JOIN events e ON e.id = audit_log.id JOIN deliveries d ON d.event_id = e.id
+			WHERE audit_log.user_id = $1 AND d.subscriber = $2 AND audit_log.id > $3 AND d.dead_at IS NULL AND e.type = audit_log.kind
 			AND e.expires_at > $4 AND e.created_at > COALESCE(users.recovery_requested_at, 0)
 		LIMIT 1`, userID, subscriber, since, micros(now))))
 }

@@ -57,7 +57,7 @@ type Counts struct {
 	LiveSessions                    int64
 	OpenRecoveries                  int64 // links that work
 	PendingRequests                 int64 // for recoveries, not looked at yet
-	Sessions, Attempts, Trail       int64 // all rows, also those that will be purged
+	Sessions, Attempts, AuditLog    int64 // all rows, also those that will be purged
 }
 
 // Status is what a database holds. What its version doesn't let this program
@@ -171,13 +171,13 @@ func (st *Status) read(r Reader, now time.Time, l Lifetimes) (err error) {
 		return err
 	}
 	st.Counts, err = queryRow(r, func(scan scanFunc) (c Counts, err error) {
-		err = scan(&c.Users, &c.Revoked, &c.WithoutPassword, &c.LiveSessions, &c.OpenRecoveries, &c.PendingRequests, &c.Sessions, &c.Attempts, &c.Trail)
+		err = scan(&c.Users, &c.Revoked, &c.WithoutPassword, &c.LiveSessions, &c.OpenRecoveries, &c.PendingRequests, &c.Sessions, &c.Attempts, &c.AuditLog)
 		return c, err
 	}, `SELECT COUNT(*), COUNT(revoked_at), COUNT(*) - COUNT(password_hash),
 			(SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND created_at > $2 AND renewed_at > $3),
 			(SELECT COUNT(*) FROM recoveries WHERE ended_at IS NULL AND expires_at > $1),
 			(SELECT COUNT(*) FROM recovery_requests),
-			(SELECT COUNT(*) FROM sessions), (SELECT COUNT(*) FROM attempts), (SELECT COUNT(*) FROM trail)
+			(SELECT COUNT(*) FROM sessions), (SELECT COUNT(*) FROM attempts), (SELECT COUNT(*) FROM audit_log)
 		FROM users`, micros(now), micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
 	return err
 }

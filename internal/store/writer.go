@@ -24,7 +24,7 @@ type writer struct {
 	*metrics
 
 	timeout time.Duration
-	gapAt    time.Time // when the lock was last free for so long
+	gapAt   time.Time // when the lock was last free for so long
 
 	reopening Recurring
 

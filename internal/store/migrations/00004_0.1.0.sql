@@ -53,7 +53,7 @@ CREATE TABLE recovery_requests (
     id           TEXT PRIMARY KEY,
     email_key    TEXT NOT NULL UNIQUE,
     requested_at BIGINT NOT NULL,
-    address      TEXT NOT NULL, -- whose request it was, for the trail
+    address      TEXT NOT NULL, -- whose request it was, for the audit log
     user_agent   TEXT NOT NULL
 );
 
@@ -137,7 +137,7 @@ CREATE INDEX attempts_by_expiry ON attempts (expires_at);
 
 -- What happened, for those who run the server. id is a UUID v7, and that of the
 -- event where one tells the same.
-CREATE TABLE trail (
+CREATE TABLE audit_log (
     id         TEXT PRIMARY KEY,
     at         BIGINT NOT NULL,
     kind       TEXT   NOT NULL,
@@ -147,4 +147,4 @@ CREATE TABLE trail (
     address    TEXT   NOT NULL, -- of the client; '' of a command
     user_agent TEXT   NOT NULL
 );
-CREATE INDEX trail_by_user ON trail (user_id, id);
+CREATE INDEX audit_log_by_user ON audit_log (user_id, id);

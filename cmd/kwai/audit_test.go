@@ -15,7 +15,7 @@ import (
 	"kwai/internal/store/storetest"
 )
 
-// Whatever stands in the trail, what is printed is fit for a terminal, each entry
+// Whatever stands in the audit log, what is printed is fit for a terminal, each entry
 // in a line of its own.
 func TestTheLogObeysNobodysEscapes(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
@@ -81,7 +81,7 @@ func TestTheLogFollows(t *testing.T) {
 		next()
 		s.mustCommand("", "user", "enact", "ann@example.org")
 		next()
-		if want := []string{"user.created", "user.revoked", "user.enacted"}; !slices.Equal(kinds, want) {
+		if want := []string{"user.created", "user.revoked", "user.reinstated"}; !slices.Equal(kinds, want) {
 			t.Errorf("the log has %q, want %q", kinds, want)
 		}
 		interrupt()

@@ -16,8 +16,8 @@ import (
 	"kwai/internal/token"
 )
 
-// trail is what is recorded from then on.
-func (s *server) trail(t tb, since time.Time, email string) (all []store.AuditEntry) {
+// auditLog is what is recorded from then on.
+func (s *server) auditLog(t tb, since time.Time, email string) (all []store.AuditEntry) {
 	t.Helper()
 	for e, err := range s.AuditLog(t.Context(), since, email) {
 		ok(t, err)
@@ -41,7 +41,7 @@ func briefs(all []store.AuditEntry) (lines []string) {
 
 // Each thing that happens is recorded once, with whose it was, why, the session
 // and the client; and what doesn't happen isn't.
-func TestTheTrailHasEachThingOnce(t *testing.T) {
+func TestTheAuditLogHasEachThingOnce(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		const bob, carl, home, away = "bob@example.org", "carl@example.org", "192.0.2.1", "2001:db8::7"
 		var user store.User
@@ -142,7 +142,7 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 				return []string{"login.failed|the user is revoked|" + ann + "||" + agent(home)}
 			}},
 			{"an enactment", func() { ok(t, s.Reinstate(t.Context(), ann)) }, func() []string {
-				return []string{"user.enacted|by a command|" + ann + "|||"}
+				return []string{"user.reinstated|by a command|" + ann + "|||"}
 			}},
 			{"an enactment again", func() { ok(t, s.Reinstate(t.Context(), ann)) }, nil},
 			{"a mail sent again", func() {
@@ -169,13 +169,13 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 				want = step.want()
 			}
 			slices.Sort(want)
-			if diff := cmp.Diff(want, briefs(s.trail(t, began, ""))); diff != "" {
+			if diff := cmp.Diff(want, briefs(s.auditLog(t, began, ""))); diff != "" {
 				t.Errorf("%s is recorded as (-want +got):\n%s", step.what, diff)
 			}
 		}
-		all := s.trail(t, time.Time{}, "")
+		all := s.auditLog(t, time.Time{}, "")
 		if !slices.IsSortedFunc(all, func(a, b store.AuditEntry) int { return a.At.Compare(b.At) }) {
-			t.Errorf("the trail isn't in order")
+			t.Errorf("the audit log isn't in order")
 		}
 		var want []string
 		for _, e := range all {
@@ -184,14 +184,14 @@ func TestTheTrailHasEachThingOnce(t *testing.T) {
 			}
 		}
 		slices.Sort(want)
-		if diff := cmp.Diff(want, briefs(s.trail(t, time.Time{}, "ANN@example.org"))); diff != "" {
-			t.Errorf("one account's trail (-want +got):\n%s", diff)
+		if diff := cmp.Diff(want, briefs(s.auditLog(t, time.Time{}, "ANN@example.org"))); diff != "" {
+			t.Errorf("one account's audit log (-want +got):\n%s", diff)
 		}
 	})
 }
 
 // An entry has the id of the event that tells the same.
-func TestATraceHasItsEventsID(t *testing.T) {
+func TestAnAuditEntryHasItsEventsID(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		s.subscribe(t)
 		user := s.user(t, ann)
@@ -199,7 +199,7 @@ func TestATraceHasItsEventsID(t *testing.T) {
 		ok(t, s.Recover(t.Context(), ann))
 		must(s.TakeRecoveries(t.Context()))(t)
 		recorded := make(map[string]string)
-		for _, e := range s.trail(t, time.Time{}, "") {
+		for _, e := range s.auditLog(t, time.Time{}, "") {
 			if e.Kind != auth.AuditKeyMade { // at the start, which nobody is told
 				recorded[e.ID] = e.Kind
 			}
@@ -215,8 +215,8 @@ func TestATraceHasItsEventsID(t *testing.T) {
 }
 
 // What can't be recorded doesn't happen, and what doesn't happen isn't recorded.
-func TestTheTrailIsWrittenWithWhatItTells(t *testing.T) {
-	for _, missing := range []string{"trail", "deliveries"} {
+func TestTheAuditLogIsWrittenWithWhatItTells(t *testing.T) {
+	for _, missing := range []string{"audit_log", "deliveries"} {
 		t.Run("without "+missing, func(t *testing.T) {
 			each(t, func(t *testing.T, s *server, c *clock) {
 				s.subscribe(t)
@@ -232,7 +232,7 @@ func TestTheTrailIsWrittenWithWhatItTells(t *testing.T) {
 					counts := make(map[string]int)
 					for _, query := range []string{
 						`users`, `users WHERE revoked_at IS NULL`, `users WHERE password_set_at > created_at`, `sessions WHERE ended_at IS NULL`,
-						`recoveries WHERE ended_at IS NULL`, `recovery_requests`, `events`, `trail`, `deliveries`,
+						`recoveries WHERE ended_at IS NULL`, `recovery_requests`, `events`, `audit_log`, `deliveries`,
 					} {
 						counts[query] = s.count(t, `SELECT COUNT(*) FROM `+query)
 					}
@@ -287,15 +287,15 @@ func TestWhoHangsUpIsNotSparedTheRecord(t *testing.T) {
 		user := s.user(t, ann)
 		caller := s.caller(t, s.login(t, ann, oldPassword))
 		for kind, guess := range map[string]func(context.Context) error{
-			auth.AuditLoginFailed: func(ctx context.Context) error { return second(s.Login(ctx, ann, wrong)) },
-			auth.AuditPasswordRefused:  func(ctx context.Context) error { return s.ChangePassword(ctx, caller, wrong, newPassword) },
+			auth.AuditLoginFailed:     func(ctx context.Context) error { return second(s.Login(ctx, ann, wrong)) },
+			auth.AuditPasswordRefused: func(ctx context.Context) error { return s.ChangePassword(ctx, caller, wrong, newPassword) },
 		} {
 			ctx, leave := context.WithCancel(from(t.Context(), cafe))
 			_ = guess(leaving{ctx, new(atomic.Int64), leave})
 			if ctx.Err() == nil {
 				t.Fatalf("%s: the client never left", kind)
 			}
-			if n := s.count(t, `SELECT COUNT(*) FROM trail WHERE kind = '`+kind+`' AND user_id = '`+user.ID+`'`); n != 1 {
+			if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = '`+kind+`' AND user_id = '`+user.ID+`'`); n != 1 {
 				t.Errorf("%d traces of %s, want 1", n, kind)
 			}
 		}
@@ -311,7 +311,7 @@ func (s *server) exec(t *testing.T, statement string) {
 
 // Entries are read in pages, from the very microsecond on that is asked for, in
 // the order of time.
-func TestTheTrailIsReadInPages(t *testing.T) {
+func TestTheAuditLogIsReadInPages(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
 		began := c.now().Add(time.Hour)
@@ -333,7 +333,7 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 		}
 		for _, from := range []int{0, 1, page - 1, page, page + 1, pages*page - 1, pages * page} {
 			var reasons []string
-			for _, e := range s.trail(t, began.Add(time.Duration(from)*time.Microsecond), "") {
+			for _, e := range s.auditLog(t, began.Add(time.Duration(from)*time.Microsecond), "") {
 				reasons = append(reasons, e.Reason)
 			}
 			var want []string
@@ -348,15 +348,15 @@ func TestTheTrailIsReadInPages(t *testing.T) {
 			break // that ends it
 		}
 		for e, err := range s.AuditLog(t.Context(), time.Time{}, "nobody@example.org") {
-			if wantErr(t, "nobody's trail", err, auth.ErrNoUser); e.ID != "" {
-				t.Errorf("nobody's trail: %v", e)
+			if wantErr(t, "nobody's audit log", err, auth.ErrNoUser); e.ID != "" {
+				t.Errorf("nobody's audit log: %v", e)
 			}
 		}
 	})
 }
 
 // What is recorded holds nothing that lets anybody in.
-func TestTheTrailHoldsNoSecret(t *testing.T) {
+func TestTheAuditLogHoldsNoSecret(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		const unknown, wrong = "unknown@example.org", "a wrong password"
 		s.Settings.Limits = auth.Defaults.Limits
@@ -378,7 +378,7 @@ func TestTheTrailHoldsNoSecret(t *testing.T) {
 			"an access token": first.Access, "a refresh token": first.Refresh, "another": next.Refresh, "a recovery's id": id,
 			"its hash": fmt.Sprintf("%x", token.HashRecoveryID(id)), "a hash": user.PasswordHash,
 		}
-		all := s.trail(t, time.Time{}, "")
+		all := s.auditLog(t, time.Time{}, "")
 		if len(all) < 10 {
 			t.Fatalf("only %d entries", len(all))
 		}
@@ -394,7 +394,7 @@ func TestTheTrailHoldsNoSecret(t *testing.T) {
 
 // What one transaction records at one time is read in the order in which it
 // happened, again and again.
-func TestTheTrailKeepsTheOrderWithinAMicrosecond(t *testing.T) {
+func TestTheAuditLogKeepsTheOrderWithinAMicrosecond(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		for n := range 8 {
 			must(s.CreateUser(t.Context(), auth.NewUser{Email: fmt.Sprintf("user%d@example.org", n)}))(t)
@@ -408,11 +408,11 @@ func TestTheTrailKeepsTheOrderWithinAMicrosecond(t *testing.T) {
 		}
 		for user, got := range kinds {
 			if want := []string{auth.EventCreated, auth.EventInvitation}; !slices.Equal(got, want) {
-				t.Errorf("of %s the trail has %q, want %q", user, got, want)
+				t.Errorf("of %s the audit log has %q, want %q", user, got, want)
 			}
 		}
 		if len(kinds) != 8 {
-			t.Errorf("the trail has %d users", len(kinds))
+			t.Errorf("the audit log has %d users", len(kinds))
 		}
 	})
 }

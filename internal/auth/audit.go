@@ -10,14 +10,14 @@ import (
 
 // What is recorded beside the events.
 const (
-	AuditLoginFailed = "login.failed"          // its reason says why, which the client isn't told
-	AuditPasswordRefused  = "user.password-refused" // a session's user gave a wrong current password
-	AuditUnlocked    = "user.unlocked"         // an operator had an account's failures forgotten
+	AuditLoginFailed     = "login.failed"          // its reason says why, which the client isn't told
+	AuditPasswordRefused = "user.password-refused" // a session's user gave a wrong current password
+	AuditUnlocked        = "user.unlocked"         // an operator had an account's failures forgotten
 	AuditMailResent      = "mail.resent"           // an operator had an undelivered mail sent again
 	AuditMailDropped     = "mail.dropped"          // an operator gave an undelivered mail up
-	AuditKeyMade     = "key.made"              // a server key, which becomes active later
-	AuditKeyRevoked  = "key.revoked"           // what was made with it is refused from now on
-	AuditKeyResealed = "key.resealed"          // sealed under another master key
+	AuditKeyMade         = "key.made"              // a server key, which becomes active later
+	AuditKeyRevoked      = "key.revoked"           // what was made with it is refused from now on
+	AuditKeyResealed     = "key.resealed"          // sealed under another master key
 )
 
 // AuditKinds are the kinds of all entries.
@@ -27,7 +27,7 @@ var AuditKinds = []string{
 	AuditLoginFailed, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 
-// Why a login failed, in the trail.
+// Why a login failed, in the audit log.
 const (
 	reasonUnknown  = "no such account"
 	reasonPassword = "wrong password"
@@ -37,17 +37,17 @@ const (
 	reasonChanged  = "the password was changed meanwhile"
 )
 
-// How a password was changed, and much else, in the trail.
+// How a password was changed, and much else, in the audit log.
 const (
 	ByRecovery = "by a recovery"
 	ByCommand  = "by a command" // of an operator: there is no client
 	ByUser     = "by the user"
 )
 
-// How a session was ended, in the trail; a logout has no reason.
+// How a session was ended, in the audit log; a logout has no reason.
 const reasonElsewhere = "by the user, from another session"
 
-// record adds to the trail, in the transaction of what it tells.
+// record adds to the audit log, in the transaction of what it tells.
 func record(tx *store.Tx, id, kind, reason, userID, sessionID string, c Client) error {
 	t := store.AuditEntry{ID: id, At: tx.Now, Kind: kind, Reason: reason, UserID: userID, SessionID: sessionID, UserAgent: c.UserAgent}
 	if c.Address.IsValid() {

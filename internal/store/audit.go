@@ -27,18 +27,18 @@ func scanAuditEntry(scan scanFunc) (t AuditEntry, err error) {
 	return t, err
 }
 
-const auditColumns = `trail.id, trail.at, trail.kind, trail.reason, trail.user_id, trail.session_id, trail.address, trail.user_agent`
+const auditColumns = `audit_log.id, audit_log.at, audit_log.kind, audit_log.reason, audit_log.user_id, audit_log.session_id, audit_log.address, audit_log.user_agent`
 
-// Record adds to the trail.
+// Record adds to the audit log.
 func (tx *Tx) Record(t AuditEntry) error {
-	_, err := tx.exec(`INSERT INTO trail (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+	_, err := tx.exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
 	return err
 }
 
 // AuditEntryByID finds a trace; ErrNotFound if there is none (any more).
 func (r Reader) AuditEntryByID(id string) (AuditEntry, error) {
-	return queryRow(r, scanAuditEntry, `SELECT `+auditColumns+` FROM trail WHERE trail.id = $1`, id)
+	return queryRow(r, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.id = $1`, id)
 }
 
 // AuditLogAfter lists up to n traces, and whom they are about, in the order of their
@@ -49,16 +49,16 @@ func (r Reader) AuditLogAfter(id string, n int) ([]AuditEntry, error) {
 		t, err = scanAuditEntry(func(dest ...any) error { return scan(append(dest, &email)...) })
 		t.Email = email
 		return t, err
-	}, `SELECT `+auditColumns+`, COALESCE(users.email, '') FROM trail LEFT JOIN users ON users.id = trail.user_id
-		WHERE trail.id > $1 ORDER BY trail.id LIMIT $2`, id, n)
+	}, `SELECT `+auditColumns+`, COALESCE(users.email, '') FROM audit_log LEFT JOIN users ON users.id = audit_log.user_id
+		WHERE audit_log.id > $1 ORDER BY audit_log.id LIMIT $2`, id, n)
 }
 
 // AuditLogOfUserAfter is TrailAfter for those about a user.
 func (r Reader) AuditLogOfUserAfter(userID, id string, n int) ([]AuditEntry, error) {
-	return queryRows(r, scanAuditEntry, `SELECT `+auditColumns+` FROM trail WHERE trail.user_id = $1 AND trail.id > $2 ORDER BY trail.id LIMIT $3`, userID, id, n)
+	return queryRows(r, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id > $2 ORDER BY audit_log.id LIMIT $3`, userID, id, n)
 }
 
 // CountAuditEntries counts a user's traces of a kind between two ids.
 func (r Reader) CountAuditEntries(userID, kind, after, before string) (int64, error) {
-	return queryRow(r, column[int64], `SELECT COUNT(*) FROM trail WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
+	return queryRow(r, column[int64], `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
 }
