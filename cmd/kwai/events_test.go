@@ -103,7 +103,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 			secrets = append(secrets, a.field("access_token"), a.field("refresh_token"))
 			return a
 		}
-		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "enacted", "recovery", "password-changed", "opened", "opened", "new-network"}
+		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "reinstated", "recovery", "password-changed", "opened", "opened", "new-network"}
 		ann := s.user("ann@example.org", good)
 		in := keep(s.login("ann@example.org"))
 		if a := s.post("logout", in.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != http.StatusOK {
