@@ -151,12 +151,12 @@ var operatorsTable = map[string]struct {
 		w.write("one.jsonl", strings.Replace(block, "$2b$10$…", bcryptHash, 1)+"\n")
 		w.must(`kwai user import --dry-run one.jsonl && kwai user import one.jsonl`)
 	}},
-	`Moving users over from another system: psql -d old -XAt -c "SELECT json_build_object('email', email, 'first_name', given, 'last_name', family, 'hash', password,`: {run: func(w *operator, block string) {
+	"Moving users over from another system: umask 077                                   # the file has the hashes": {run: func(w *operator, block string) {
 		w.sql("postgres", `CREATE DATABASE old`)
-		w.sql("old", `CREATE TABLE users (email text, given text, family text, password text, created timestamptz);
-			INSERT INTO users VALUES ('old@example.org', 'Old', 'Hand', '`+bcryptHash+`', now())`)
+		w.sql("old", `CREATE TABLE users (email text, given text, family text, password text, created timestamptz, disabled boolean);
+			INSERT INTO users VALUES ('old@example.org', 'Old', 'Hand', '`+bcryptHash+`', now(), false), ('gone@example.org', 'Gone', 'Hand', '`+bcryptHash+`', now(), true)`)
 		w.sh(block)
-		w.must(`kwai user show old@example.org`)
+		w.must(`kwai user show gone@example.org | grep -q '^state *revoked' && kwai user show old@example.org`)
 	}},
 	"Several replicas: defaults": {run: func(w *operator, block string) {
 		w.certificate("etc/haproxy/auth.pem")

@@ -49,6 +49,9 @@ func (cmd *userImportCmd) Run(ctx context.Context, s *Settings, c console) error
 		i := importer{rules: rules, options: auth.ImportOptions{Invite: cmd.Invite, DryRun: cmd.DryRun}, out: c.out,
 			addresses: make(map[string]importedLine), ids: make(map[string]int), hashes: make(map[string]int), seed: maphash.MakeSeed()}
 		err := i.read(ctx, in)
+		if err == nil && i.made+i.there+i.taken+i.wrong == 0 {
+			return &usageError{"", fmt.Errorf("%s has no lines", cmd.File)}
+		}
 		if printed := i.print(); err == nil {
 			err = printed
 		}
@@ -85,6 +88,7 @@ type importer struct {
 	seed      maphash.Seed
 
 	made, there, taken, wrong int
+	revoked                   int // lines
 	hashes                    map[string]int
 }
 
@@ -137,14 +141,20 @@ func (i *importer) read(ctx context.Context, in io.Reader) error {
 // add puts a line into the batch. Its errors are the line's.
 func (i *importer) add(n int, line []byte) error {
 	parsed, err := parseImport(line)
-	if err != nil {
-		return err
+	var account auth.Importable
+	if err == nil {
+		account, err = i.rules.CheckImport(parsed)
 	}
-	account, err := i.rules.CheckImport(parsed)
 	if err != nil {
+		if parsed.Email != "" { // who looks for it has no line numbers
+			err = fmt.Errorf("%s: %w", shorten(parsed.Email), err)
+		}
 		return err
 	}
 	i.hashes[account.Cost()]++
+	if !parsed.RevokedAt.IsZero() {
+		i.revoked++
+	}
 	this := importedLine{n, maphash.Comparable(i.seed, parsed)}
 	switch first, twice := i.addresses[account.EmailKey]; {
 	case twice && first.sum == this.sum:
@@ -220,6 +230,7 @@ func (i *importer) print() error {
 	for _, cost := range slices.Sorted(maps.Keys(i.hashes)) {
 		fmt.Fprintf(t, "lines with %s\t%d\n", cmp.Or(cost, "no hash"), i.hashes[cost])
 	}
+	fmt.Fprintf(t, "lines that are revoked\t%d\n", i.revoked)
 	return t.Flush()
 }
 
