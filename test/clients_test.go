@@ -3,6 +3,8 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -69,6 +71,7 @@ func TestNodeSnippets(t *testing.T) {
 	}
 	n.write("snippets.js", strings.Replace(verify, issuer, fmt.Sprintf("%q", s.URL), 1)+
 		"export async function live(token) {\n"+snippet("/api/v1/auth/user'")+"}\n")
+	n.write("away.js", strings.Replace(verify, issuer, "'http://127.0.0.1:1'", 1)) // where nobody answers
 
 	tokens := s.login("ann@example.org")
 	access, refresh := tokens.field("access_token"), tokens.field("refresh_token")
@@ -76,6 +79,7 @@ func TestNodeSnippets(t *testing.T) {
 	id := s.get(userPath, access).field("id")
 	n.write("use.js", `
 import assert from 'node:assert/strict'
+import { userOf as away } from './away.js'
 import { live, userOf } from './snippets.js'
 
 const [access, forged, refresh, id, server] = process.argv.slice(2)
@@ -84,7 +88,8 @@ assert.equal(await asks('Bearer ' + access), id)
 assert.equal(await asks('bearer ' + access), id)
 assert.equal(await asks(undefined), null)
 assert.equal(await asks('Basic ' + access), null)
-for (const wrong of ['Bearer', 'Bearer ' + forged, 'Bearer ' + refresh]) await assert.rejects(asks(wrong), wrong)
+for (const wrong of ['Bearer', 'Bearer ' + forged, 'Bearer ' + refresh, 'Bearer rubbish']) assert.equal(await asks(wrong), null)
+await assert.rejects(away({ headers: { authorization: 'Bearer ' + access } }))
 assert.equal(await live(access), id)
 assert.equal(await live(forged), null)
 const out = await fetch(server + '/api/v1/auth/logout', {
@@ -98,6 +103,24 @@ console.log('done')
 	if out := n.run("node", "use.js", access, forged, refresh, id, s.URL); out != "done\n" {
 		t.Error(out)
 	}
+}
+
+// TestGoSnippet builds README's program in a module of its own, as it says.
+func TestGoSnippet(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	page := string(readFile(t, "../README.md"))
+	snippet := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindStringSubmatch(page)
+	edit := regexp.MustCompile(`(?m)^    (go mod edit .*)$`).FindStringSubmatch(page)
+	if snippet == nil || edit == nil {
+		t.Fatal("README.md has no program in Go, or doesn't say how to find the module")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(snippet[1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := "go mod init example && " + strings.Replace(edit[1], "PATH/TO/kwai", must(filepath.Abs("..")), 1) + " && go vet ."
+	runScript(t, dir, []string{"GOFLAGS=-mod=mod"}, script)
 }
 
 // startPublic starts a server whose public URL is where it listens, with a user.

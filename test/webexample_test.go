@@ -71,6 +71,12 @@ func TestWebExample(t *testing.T) {
 		second.clickHere("#logout")
 		second.says("You are logged out.")
 		first.says("You are logged out.")
+
+		// Who logs in in one tab is logged in in the other.
+		second.typeInto("email", "ann@example.org")
+		second.typeInto("password", "the old password")
+		second.clickHere("#login button")
+		first.says("You are ann@example.org")
 	})
 }
 

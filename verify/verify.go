@@ -3,7 +3,7 @@
 // audience you trust, and put it in front of your handlers:
 //
 //	kwai := &verify.Verifier{Issuer: "https://auth.example.org", Audience: "kwai"}
-//	http.Handle("/members/", kwai.Protect(members))
+//	http.Handle("/members/", kwai.Protect(http.HandlerFunc(members)))
 //
 //	func members(w http.ResponseWriter, r *http.Request) {
 //		user := verify.FromContext(r.Context()).Subject // the user's UUID

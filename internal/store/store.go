@@ -404,6 +404,9 @@ func (s *Store) checkVersion(ctx context.Context) error {
 // usable refuses a database that no migration makes one that this program can use.
 func (r Reader) usable() error {
 	text, err := queryRow(r, column[string], `SELECT value FROM meta WHERE name = 'oldest_schema'`)
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("it is no kwai database, or it is damaged: %w", err)
 	}
