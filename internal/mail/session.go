@@ -112,8 +112,9 @@ var (
 	enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
 	// The codes that speak of the recipient (RFC 3463, 3.2); 7 and 8 speak of the sender.
 	ofMailbox = regexp.MustCompile(`^5\.1\.([0-69]|\d\d+)$`)
-	// Those of a mailbox that is there: full, closed (RFC 3463, 3.3).
-	mailboxStatus = regexp.MustCompile(`^[45]\.2\.\d+$`)
+	// Those of a mailbox that takes nothing for now: closed, full (RFC 3463, 3.3).
+	// Others of its kind speak of the sender, or say "later" for no such reason.
+	mailboxStatus = regexp.MustCompile(`^[45]\.2\.[12]$`)
 )
 
 // noMailbox says whether a refusal at a step speaks of the recipient's address,

@@ -72,7 +72,7 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 		return fmt.Errorf("%w: %w", bus.ErrAllLater, err)
 	}
 	full := fullMailbox(err)
-	if code/100 == 4 {
+	if code/100 == 4 || full { // nobody empties a mailbox within seconds
 		err = fmt.Errorf("%w: %w", bus.ErrLater, err)
 	}
 	if full {

@@ -73,6 +73,23 @@ func TestDeliveries(t *testing.T) {
 	})
 }
 
+// What waits for a mailbox that is gone doesn't make mail old; whatever keeps events
+// from programs outside is about all of them.
+func TestOldestOfAnOutbox(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		at(t, s, epoch, func(tx *store.Tx) error {
+			return errors.Join(tx.Subscribe("outside"), tx.Publish(event("1"), "mail", "outside"),
+				tx.DeliveryFailed("mail", "1", store.Refused+": no such mailbox", epoch), tx.DeliveryFailed("outside", "1", store.Refused+": the stream is full", epoch))
+		})
+		for subscriber, want := range map[string]time.Time{"mail": {}, "outside": epoch} {
+			if o, err := s.Read(t.Context()).Outbox(subscriber); err != nil || !o.OldestAt.Equal(want) {
+				t.Errorf("%s: the oldest is of %v (%v), want %v", subscriber, o.OldestAt, err, want)
+			}
+		}
+	})
+}
+
 // An event goes with its last delivery.
 func TestDeliveredEventsTakeNoRoom(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {

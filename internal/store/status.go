@@ -41,7 +41,8 @@ func (r Reader) Outbox(subscriber string) (Outbox, error) {
 	}, `SELECT (SELECT COUNT(*) FROM deliveries WHERE subscriber = $1),
 		(SELECT COUNT(*) FROM deliveries WHERE subscriber = $1 AND dead_at IS NULL AND due_at > 0),
 		(SELECT created_at FROM events WHERE id = (SELECT event_id FROM deliveries
-			WHERE subscriber = $1 AND dead_at IS NULL AND last_error NOT LIKE $2 AND last_error NOT LIKE $3
+			WHERE subscriber = $1 AND dead_at IS NULL
+				AND (last_error NOT LIKE $2 AND last_error NOT LIKE $3 OR EXISTS (SELECT 1 FROM subscribers WHERE name = $1))
 			ORDER BY position LIMIT 1))`, subscriber, Refused+": %", Alone+": %")
 }
 

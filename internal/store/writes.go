@@ -8,15 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// writes knows whether the database can be written, by what became of the latest
-// transactions: on a full disk, or in a file that became read-only, it can be read
-// as before.
+// writes knows whether the database can be written: on a full disk, or in a file
+// that became read-only, it can be read as before.
 type writes struct {
+	suspect atomic.Pointer[error] // of a transaction that failed so; nil: of none
 	failure atomic.Pointer[error] // nil: nothing is known that speaks against it
-	logged  bool                  // of TryWriting
 }
 
-func (w *writes) fail(err error) { w.failure.CompareAndSwap(nil, &err) }
+func (w *writes) fail(err error) { w.suspect.CompareAndSwap(nil, &err) }
 
 // err is why the database can't be written.
 func (w *writes) err() error {
@@ -30,24 +29,26 @@ func (w *writes) err() error {
 // for somebody.
 const probeSize = 32 << 10
 
-// TryWriting finds out whether the database can be written again, if it could not
-// be. A server that says so gets no requests any more by which it would see that
-// there is room: so it writes something itself. It is called each second, by one
-// goroutine.
+// TryWriting finds out whether the database can be written, where a transaction
+// could not be: by a write of its own, since one damaged row, or one table without
+// a right, must not take the server out. A server that says so gets no requests any
+// more by which it would see that there is room: so it goes on trying. It is called
+// each second, by one goroutine.
 func (s *Store) TryWriting(ctx context.Context) {
 	w := &s.writes
-	err := w.err()
-	if err == nil {
+	suspect, failure := w.suspect.Swap(nil), w.failure.Load()
+	if suspect == nil && failure == nil {
 		return
 	}
-	if !w.logged {
-		w.logged = true
-		s.log.Error("nothing can be written: /readyz says so until it can be", "error", err)
-	}
-	if s.probe(ctx) == nil {
+	err := s.probe(ctx)
+	w.suspect.Store(nil) // the probe's own
+	switch {
+	case err == nil && failure != nil:
 		w.failure.Store(nil)
-		w.logged = false
 		s.log.Info("the database can be written again")
+	case err != nil && failure == nil && ctx.Err() == nil && s.trouble(err) == unwritable:
+		w.failure.Store(&err)
+		s.log.Error("nothing can be written: /readyz says so until it can be", "error", err)
 	}
 }
 
