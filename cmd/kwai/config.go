@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -501,7 +502,7 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 type versionCmd struct{}
 
 func (versionCmd) Run(c console) error {
-	_, err := fmt.Fprintln(c.out, version())
+	_, err := fmt.Fprintf(c.out, "%s (revision %s, %s)\n", version(), revision(), runtime.Version())
 	return err
 }
 

@@ -27,7 +27,7 @@ import (
 )
 
 type serveCmd struct {
-	Dev bool `help:"For the first five minutes: a folder of its own (./kwai-dev), a demo account, sent mail at /dev/mail."`
+	Dev bool `help:"To try it out: a folder of its own (./kwai-dev), a demo account, sent mail at /dev/mail."`
 }
 
 // Time-outs of HTTP. A client has readHeaders to say what it wants and
