@@ -64,8 +64,12 @@ func TestMoveKeepsEverythingGoing(t *testing.T) {
 	if err := os.WriteFile(secret, []byte(to+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	aside := strings.TrimSuffix(old.masterKey(), "master.key") + "kwai.db.replaced-2"
+	if err := os.WriteFile(aside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	printed := old.moveTo("@" + secret)
-	for _, want := range []string{"users 4", "sessions 3", "recoveries 2", "events 1", "--database=@" + secret, "--master-key-file=" + old.masterKey(), "--public-url=" + publicURL, "delete"} {
+	for _, want := range []string{"users 4", "sessions 3", "recoveries 2", "events 1", "--database=@" + secret, "--master-key-file=" + old.masterKey(), "--public-url=" + publicURL, "delete", aside} {
 		if !strings.Contains(printed, want) {
 			t.Errorf("it doesn't print %q:\n%s", want, printed)
 		}

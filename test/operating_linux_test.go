@@ -85,13 +85,29 @@ var operatorsTable = map[string]struct {
 		w.in(source).sh(block)
 		w.must(`"$0" version`, filepath.Join(source, "kwai"))
 	}},
-	"Upgrading: install -d -m 700 -o kwai /var/backups/kwai": {run: func(w *operator, block string) {
+	"Upgrading: install -d -m 700 -o kwai -g kwai /var/backups/kwai &&": {run: func(w *operator, block string) {
 		w.must(`systemctl start kwai`)
+		w.must(`umask 077; mkdir -p var/backups/kwai && echo older >var/backups/kwai/kwai-upgrade-2020-11-22-101112.db`)
+		w.sh(block)
+	}},
+	"Upgrading: export PGSERVICEFILE=/etc/kwai/pg_service.conf": {run: func(w *operator, block string) {
+		w.sql("postgres", `CREATE DATABASE kwai`)
+		w.write("etc/kwai/pg_service.conf", "[kwai]\ndbname=kwai\n")
+		w.sh(block)
+		w.must(`pg_restore --list var/backups/kwai/kwai-upgrade-*.dump`)
+		if out := w.must(`find var/backups/kwai -name '*.part' -o -name '*.dump' -perm /077`); out != "" {
+			w.t.Errorf("it leaves %s", out)
+		}
+	}},
+	"Upgrading: cp /usr/local/bin/kwai /usr/local/bin/kwai.old &&": {run: func(w *operator, block string) {
 		w.must(`cp usr/local/bin/kwai kwai`)
 		w.sh(block)
-		w.want("var/backups/kwai/before-upgrade.db", "usr/local/bin/kwai.old")
+		w.want("usr/local/bin/kwai.old")
 	}},
-	"Upgrading: systemctl stop kwai":                               {run: (*operator).sh},
+	"Upgrading: systemctl stop kwai &&": {run: func(w *operator, block string) {
+		w.sh(block)
+		w.want("var/lib/kwai/kwai.db.replaced")
+	}},
 	`Settings: public-url = "https://auth.example.org"`:            {run: (*operator).settings},
 	"Behind a proxy: # nginx":                                      {run: (*operator).proxies},
 	"Behind a proxy: # nginx: the slashes at both ends do it":      {not: "it is an excerpt; TestBehindProxies has all three at a path"},
@@ -105,7 +121,7 @@ var operatorsTable = map[string]struct {
 		w.must("systemctl stop kwai")
 		w.sh(strings.Replace(block, "FILE", "backup.db", 1))
 	}},
-	"Restoring: install -d -m 700 -o kwai -g kwai /var/lib/kwai":                                                                         {run: (*operator).newMachine},
+	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                             {run: (*operator).newMachine},
 	"Accounts: kwai user create EMAIL --first-name F --last-name L                     # mails a link to choose a password":              {run: (*operator).synopsis},
 	"The audit log: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
@@ -156,7 +172,7 @@ var operatorsTable = map[string]struct {
 		w.sql("old", `CREATE TABLE users (email text, given text, family text, password text, created timestamptz, disabled boolean);
 			INSERT INTO users VALUES ('old@example.org', 'Old', 'Hand', '`+bcryptHash+`', now(), false), ('gone@example.org', 'Gone', 'Hand', '`+bcryptHash+`', now(), true)`)
 		w.sh(block)
-		w.must(`kwai user show gone@example.org | grep -q '^state *revoked' && kwai user show old@example.org`)
+		w.must(`kwai user show gone@example.org | grep '^state *revoked' && kwai user show old@example.org`)
 	}},
 	"Several replicas: defaults": {run: func(w *operator, block string) {
 		w.certificate("etc/haproxy/auth.pem")
@@ -170,8 +186,8 @@ var operatorsTable = map[string]struct {
 		w.write("prometheus.yaml", w.there(block)+"\n")
 		w.must(`promtool check config prometheus.yaml`)
 	}},
-	"Keeping the log: install -d -m 750 -o kwai /var/log/kwai": {run: (*operator).log},
-	"Keeping the log: /var/log/kwai/kwai.log {":                {run: (*operator).rotate},
+	"Keeping the log: install -d -m 750 -o kwai -g kwai /var/log/kwai": {run: (*operator).log},
+	"Keeping the log: /var/log/kwai/kwai.log {":                        {run: (*operator).rotate},
 }
 
 const (
@@ -273,7 +289,9 @@ func newOperator(t *testing.T) *operator {
 	w.write("etc/kwai/smtp", w.mails.URL()+"\n")
 	for name, script := range map[string]string{
 		// sudo -u USER COMMAND: there is one user here.
-		"sudo": `[ "$1" = -u ] || exit 9; shift 2; exec "$@"`,
+		"sudo":    `[ "$1" = -u ] || exit 9; shift 2; exec "$@"`,
+		"runuser": `[ "$1 $2 $3" = "-u kwai --" ] || exit 9; shift 3; exec "$@"`,
+		"useradd": `[ "$6" = kwai ]`,
 		// install without owners.
 		"install": `set -- "$@" end; while [ "$1" != end ]; do case $1 in -o|-g) shift 2;; *) a=$1; shift; set -- "$@" "$a";; esac; done; shift; exec /usr/bin/install "$@"`,
 		// systemctl VERB kwai. What is started is ready.
@@ -291,8 +309,13 @@ start() {
 		sleep 0.01
 	done
 }
-[ "$2" = kwai ] || exit 9
-case $1 in start|stop) $1;; restart) stop; start;; *) exit 9;; esac`,
+case $* in
+daemon-reload) ;;
+"start kwai"|"stop kwai") $1;;
+"restart kwai") stop; start;;
+"enable --now kwai") start;;
+*) exit 9;;
+esac`,
 	} {
 		w.write("stand-ins/"+name, "#!/bin/sh\n"+script+"\n")
 		if err := os.Chmod(filepath.Join(root, "stand-ins", name), 0o755); err != nil {
@@ -459,10 +482,19 @@ func (w *operator) proxies(block string) {
 	w.must(`caddy adapt --adapter caddyfile --config Caddyfile`)
 }
 
-// newMachine has nothing but the backup and the key.
+// newMachine has nothing but the program and what was kept.
 func (w *operator) newMachine(block string) {
-	w.must(`systemctl start kwai && systemctl stop kwai && kwai backup kwai-2026-11-22.db && cp var/lib/kwai/master.key . && rm -r var/lib/kwai`)
+	kept := regexp.MustCompile("`(umask 077; tar [^`]*)`").FindStringSubmatch(string(readFile(w.t, "../docs/operating.md")))
+	if kept == nil {
+		w.t.Fatal("the page doesn't keep /etc")
+	}
+	w.write("etc/systemd/system/kwai.service", string(readFile(w.t, "../deploy/kwai.service")))
+	w.write("etc/cron.d/kwai", cronLine+"\n")
+	w.must(`systemctl start kwai && systemctl stop kwai && kwai backup kwai-2026-11-22.db && cp var/lib/kwai/master.key .`)
+	w.sh(kept[1])
+	w.must(`mv usr/local/bin/kwai . && rm -r var/lib/kwai var/backups etc/kwai etc/systemd etc/cron.d`)
 	w.sh(block)
+	w.want("etc/kwai/kwai.toml", "etc/systemd/system/kwai.service", "etc/cron.d/kwai")
 }
 
 // role makes the role and the database, which ask for the password twice.
@@ -507,7 +539,7 @@ func (w *operator) move(block string) {
 
 func (w *operator) log(block string) {
 	w.must("systemctl stop kwai")
-	cmd := w.command(w.t.Context(), "", strings.Replace(w.there(block), "\nkwai serve", "\nexec kwai serve", 1))
+	cmd := w.command(w.t.Context(), "", strings.Replace(w.there(block), "\nrunuser", "\nexec runuser", 1))
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}

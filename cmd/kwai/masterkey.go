@@ -172,7 +172,7 @@ func (s *Settings) checkKeys(keys []store.Key, database string, c console) error
 		return err
 	}
 	if err = auth.CheckKeys(master, keys); errors.Is(err, token.ErrNoMaster) {
-		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: name the file with theirs", database, named.MasterKeyFile)
+		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: add theirs there as the last line, or if that is not the servers' file, name theirs", database, named.MasterKeyFile)
 	}
 	return err
 }

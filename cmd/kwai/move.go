@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -60,8 +61,8 @@ Start the server with these settings, and all others as before:
 Keep the master key: it opens the keys in the new database, too. Back that up by
 pg_dump from now on: kwai backup of the old one fails. Once the server serves from
 there and the new database is in your backups, delete the old one:
-  rm %[4]s %[5]s
-`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "(as it was: tokens name it; where it was not set, http:// and the address it listened on)"), quoted(file), quoted(file+"-serving"))
+  rm %[4]s
+`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "(as it was: tokens name it; where it was not set, http:// and the address it listened on)"), strings.Join(leftOver(file), " "))
 	return nil
 }
 
@@ -95,11 +96,27 @@ func (s *Settings) masterKeyPath() string {
 	return path
 }
 
-// quoted is a path for the shell: of the file itself where it is a link.
-func quoted(path string) string {
-	if file, err := filepath.EvalSymlinks(path); err == nil {
-		path = file
+// leftOver are the files of a database that has been moved, for the shell: with
+// those that restores put aside.
+func leftOver(file string) []string {
+	if path, err := filepath.EvalSymlinks(file); err == nil {
+		file = path
 	}
+	all := []string{quoted(file), quoted(file + "-serving")}
+	beside, err := os.ReadDir(filepath.Dir(file))
+	if err != nil {
+		return all // the two are there, whatever else is
+	}
+	for _, entry := range beside {
+		if strings.HasPrefix(entry.Name(), filepath.Base(file)+".replaced") {
+			all = append(all, quoted(filepath.Join(filepath.Dir(file), entry.Name())))
+		}
+	}
+	return all
+}
+
+// quoted is a path for the shell.
+func quoted(path string) string {
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 

@@ -30,12 +30,13 @@ func warnOfOpen(log *slog.Logger, path string, info fs.FileInfo) {
 	}
 }
 
-// explainDenied says who may not read a file: in a container that is a number.
+// explainDenied says who may not read a file, in a container that is a number, and
+// what lets him.
 func explainDenied(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return fmt.Errorf("%w: kwai runs as user %d, group %d, which may not read it (Kubernetes: fsGroup; Swarm: the secret's uid)", err, os.Geteuid(), os.Getegid())
+	return fmt.Errorf("%w: kwai runs as user %d, group %d, which may not read it (chown it; Kubernetes: fsGroup; Swarm: the secret's uid)", err, os.Geteuid(), os.Getegid())
 }
 
 // warnOfFolder warns of what a folder can't do, once.
