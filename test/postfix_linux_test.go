@@ -315,9 +315,10 @@ func TestPostfix(t *testing.T) {
 			s.post("recover", "", "email", "ann@example.org").wants(t, 200, "recovery")
 			s.waitLog(1, "an event could not be delivered; it is tried again")
 			p.waitRecovery(t, s, n)
-			s.waitLog(1, `msg="sent a mail"`)
+			s.waitLog(2, `msg="sent a mail"`) // the notice of the reset, too
 			wantsText(t, "the log", s.log.String(), 0, 0, "RCPT TO: refused with 450 4.2.0")
-			wantsMetric(t, s, metrics, `kwai_mails_total{outcome="sent"} 1`)
+			wantsMetric(t, s, metrics, `kwai_mails_total{outcome="sent"} 2`)
+			wantsMetric(t, s, metrics, `kwai_mails_total{outcome="full"} 0`)
 			wantsMetric(t, s, metrics, `kwai_mails_total{outcome="refused"} 0`)
 		},
 		"a policy refuses the sender": func(t *testing.T) {
