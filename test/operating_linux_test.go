@@ -126,9 +126,31 @@ var operatorsTable = map[string]struct {
 	"The audit log: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
 	"Changing the master key: kwai key new                    # prints a new one": {run: (*operator).sh},
-	"Mail: kwai mail list [--dead] [--json]":                                      {run: (*operator).synopsis},
-	"Watching it: kwai status [--json]":                                           {run: (*operator).synopsis},
-	"PostgreSQL: sudo -u postgres createuser --pwprompt kwai":                     {run: (*operator).role},
+	"Changing the master key: cd /var/lib/kwai && { kwai key new; cat master.key; } | install -m 600 -o kwai -g kwai /dev/stdin master.key.new && mv master.key.new master.key": {run: func(w *operator, block string) {
+		w.must("systemctl start kwai")
+		w.changeKey("var/lib/kwai/master.key", block, 2)
+	}},
+	"Changing the master key: cd /var/lib/kwai && head -n 1 master.key | install -m 600 -o kwai -g kwai /dev/stdin master.key.new && mv master.key.new master.key": {run: func(w *operator, block string) {
+		w.changeKey("var/lib/kwai/master.key", block, 1)
+		w.must("systemctl restart kwai")
+		w.account()
+	}},
+	"Changing the master key: cd /etc/kwai && { kwai key new; cat master.key; } | install -m 600 -o root -g root /dev/stdin master.key.new && mv master.key.new master.key && systemctl restart kwai": {run: func(w *operator, block string) {
+		w.newRole()
+		w.must("systemctl stop kwai; umask 077; kwai key new >etc/kwai/master.key")
+		w.env["KWAI_DATABASE"], w.env["KWAI_MASTER_KEY_FILE"] = w.databaseURL(), w.root+"/etc/kwai/master.key"
+		w.must("systemctl start kwai")
+		w.changeKey("etc/kwai/master.key", block, 2)
+	}},
+	"Changing the master key: cd /etc/kwai && head -n 1 master.key | install -m 600 -o root -g root /dev/stdin master.key.new && mv master.key.new master.key && systemctl restart kwai": {run: func(w *operator, block string) {
+		w.changeKey("etc/kwai/master.key", block, 1)
+		w.account()
+		w.must("systemctl stop kwai; rm etc/kwai/master.key")
+		w.onSQLite()
+	}},
+	"Mail: kwai mail list [--dead] [--json]":                  {run: (*operator).synopsis},
+	"Watching it: kwai status [--json]":                       {run: (*operator).synopsis},
+	"PostgreSQL: sudo -u postgres createuser --pwprompt kwai": {run: (*operator).role},
 	"PostgreSQL: CREATE ROLE kwai LOGIN PASSWORD '…';": {run: func(w *operator, block string) {
 		w.dropRole()
 		w.sql("postgres", strings.Replace(block, "…", rolePassword, 1))
@@ -162,7 +184,14 @@ var operatorsTable = map[string]struct {
 		w.must("systemctl stop kwai")
 		w.onSQLite()
 	}},
-	"Moving from SQLite to PostgreSQL: sudo -u postgres createuser --pwprompt kwai && sudo -u postgres createdb --owner kwai --encoding UTF8 --template template0 kwai": {run: (*operator).move},
+	"Moving from SQLite to PostgreSQL: install -m 600 -o root -g root /dev/null /etc/kwai/database": {run: func(w *operator, block string) {
+		w.onSQLite()
+		w.newRole()
+		w.must("systemctl start kwai")
+		w.env["WRITTEN"] = w.databaseURL()
+		w.sh(block)
+	}},
+	"Moving from SQLite to PostgreSQL: systemctl stop kwai &&": {run: (*operator).move},
 	"Moving users over from another system: " + importLine: {run: func(w *operator, block string) {
 		w.write("one.jsonl", strings.Replace(block, "$2b$10$…", bcryptHash, 1)+"\n")
 		w.must(`kwai user import --dry-run one.jsonl && kwai user import one.jsonl`)
@@ -290,8 +319,9 @@ func newOperator(t *testing.T) *operator {
 	for name, script := range map[string]string{
 		// sudo -u USER COMMAND: there is one user here.
 		"sudo":    `[ "$1" = -u ] || exit 9; shift 2; exec "$@"`,
-		"runuser": `[ "$1 $2 $3" = "-u kwai --" ] || exit 9; shift 3; exec "$@"`,
+		"setpriv": `[ "$1 $2 $3" = "--reuid=kwai --regid=kwai --init-groups" ] || exit 9; shift 3; exec "$@"`,
 		"useradd": `[ "$6" = kwai ]`,
+		"editor":  `echo "$WRITTEN" >"$1"`,
 		// install without owners.
 		"install": `set -- "$@" end; while [ "$1" != end ]; do case $1 in -o|-g) shift 2;; *) a=$1; shift; set -- "$@" "$a";; esac; done; shift; exec /usr/bin/install "$@"`,
 		// systemctl VERB kwai. What is started is ready.
@@ -484,7 +514,7 @@ func (w *operator) proxies(block string) {
 
 // newMachine has nothing but the program and what was kept.
 func (w *operator) newMachine(block string) {
-	kept := regexp.MustCompile("`(umask 077; tar [^`]*)`").FindStringSubmatch(string(readFile(w.t, "../docs/operating.md")))
+	kept := regexp.MustCompile("`(\\(umask 077; tar [^`]*)`").FindStringSubmatch(string(readFile(w.t, "../docs/operating.md")))
 	if kept == nil {
 		w.t.Fatal("the page doesn't keep /etc")
 	}
@@ -526,20 +556,50 @@ func (w *operator) onSQLite() {
 	delete(w.env, "KWAI_MASTER_KEY_FILE")
 }
 
+// move has the settings and the unit as the page and deploy/ have them.
 func (w *operator) move(block string) {
-	w.onSQLite()
-	w.dropRole()
-	w.must("systemctl start kwai")
-	w.write("etc/kwai/database", w.databaseURL()+"\n")
-	if out := w.shWith(rolePassword+"\n"+rolePassword+"\n", block); !strings.Contains(out, "--database") {
+	const unit = "etc/systemd/system/kwai.service"
+	w.write("etc/kwai/kwai.toml", strings.Replace(w.there(unitSettings(w.t)), "127.0.0.1:9191", "127.0.0.1:0", 1)+"\n")
+	w.write(unit, string(readFile(w.t, "../deploy/kwai.service")))
+	email := w.account()
+	if out := w.shWith("", block); !strings.Contains(out, "--database") {
 		w.t.Errorf("kwai move prints no --database:\n%s", out)
+	}
+	w.server.login(email)
+	text := string(readFile(w.t, filepath.Join(w.root, unit)))
+	for _, line := range []string{"LoadCredential=database:/etc/kwai/database", "Environment=KWAI_DATABASE=@%d/database", "LoadCredential=master.key:/etc/kwai/master.key", "Environment=KWAI_MASTER_KEY_FILE=%d/master.key", "#LoadCredential=bus:/etc/kwai/bus"} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			w.t.Errorf("the unit doesn't have %s", line)
+		}
 	}
 	w.onPostgres()
 }
 
+// changeKey runs a step of changing the master key, until the server has the file's
+// lines and all keys are sealed under the first.
+func (w *operator) changeKey(file, block string, lines int) {
+	w.t.Helper()
+	w.sh(block)
+	if n := bytes.Count(readFile(w.t, filepath.Join(w.root, file)), []byte("\n")); n != lines {
+		w.t.Errorf("%s has %d lines", file, n)
+	}
+	if out := w.must(`find "$0" -perm /077`, file); out != "" {
+		w.t.Errorf("others can read %s", out)
+	}
+	w.must(`until kwai key list --json >keys && ! grep -E '"master_key": *"(older|none|unknown)"' keys; do sleep 0.05; done`)
+}
+
+// newRole has an empty database that is kwai's.
+func (w *operator) newRole() {
+	w.t.Helper()
+	w.dropRole()
+	w.sql("postgres", `CREATE ROLE kwai LOGIN PASSWORD '`+rolePassword+`'`)
+	w.sql("postgres", `CREATE DATABASE kwai OWNER kwai ENCODING 'UTF8' TEMPLATE template0`)
+}
+
 func (w *operator) log(block string) {
 	w.must("systemctl stop kwai")
-	cmd := w.command(w.t.Context(), "", strings.Replace(w.there(block), "\nrunuser", "\nexec runuser", 1))
+	cmd := w.command(w.t.Context(), "", strings.Replace(w.there(block), "\nsetpriv", "\nexec setpriv", 1))
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}

@@ -58,8 +58,10 @@ func TestDocumentedUnitSettings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, settings, _ := strings.Cut(string(readFile(t, filepath.Join("..", "docs", "operating.md"))), "of the server and of the commands beside it:\n\n")
-		settings, _, _ = strings.Cut(settings, "\n\n")
+		settings := unitSettings(t)
+		if k.Database != "" {
+			settings = regexp.MustCompile(`(?m)^#([a-z])`).ReplaceAllString(settings, "$1")
+		}
 		text := strings.NewReplacer("/etc/kwai", dir, "/var/lib/kwai", k.Folder).Replace(settings)
 		path := filepath.Join(dir, "kwai.toml")
 		for name, text := range map[string][]byte{path: []byte(text), filepath.Join(dir, "master.key"): key} {
@@ -76,4 +78,15 @@ func TestDocumentedUnitSettings(t *testing.T) {
 			}
 		}
 	})
+}
+
+// unitSettings are the settings file that docs/operating.md has for the unit.
+func unitSettings(t *testing.T) string {
+	t.Helper()
+	_, settings, found := strings.Cut(string(readFile(t, filepath.Join("..", "docs", "operating.md"))), "of the server and of the commands beside it:\n\n")
+	settings, _, _ = strings.Cut(settings, "\n\n")
+	if !found {
+		t.Fatal("there are none")
+	}
+	return regexp.MustCompile(`(?m)^    `).ReplaceAllString(settings, "")
 }
