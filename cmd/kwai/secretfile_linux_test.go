@@ -20,11 +20,12 @@ func TestSecretsForEveryone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, refused := range map[string]bool{own: true, "/proc/self/status": false} {
-		info, err := os.Stat(path)
+		f, info, err := openSecret(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := refuseOpen(path, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
+		defer f.Close()
+		if err := refuseOpen(f, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
 			t.Errorf("%s: %v", path, err)
 		}
 		var log bytes.Buffer

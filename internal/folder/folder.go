@@ -65,11 +65,13 @@ func Look(path string) (l Lacks, err error) {
 
 // CanClose says whether this process can keep a file that everyone can read from
 // them: not where the file is another user's, is mounted read-only, or has no mode
-// of its own.
-func CanClose(path string, info fs.FileInfo) bool {
-	if err := os.Chmod(path, info.Mode().Perm()); err != nil {
+// of its own. It takes the open file: by its path, another that has taken its name
+// would get the mode of this one.
+func CanClose(f *os.File, info fs.FileInfo) bool {
+	if err := f.Chmod(info.Mode()); err != nil {
 		return !cannot(err) && !errors.Is(err, syscall.EROFS)
 	}
+	path := f.Name()
 	if itself, err := filepath.EvalSymlinks(path); err == nil {
 		path = itself
 	}

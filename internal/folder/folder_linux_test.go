@@ -52,16 +52,47 @@ func TestCanClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]bool{own: true, "/proc/self/status": false} {
-		before, err := os.Stat(path)
+		f, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if can := CanClose(path, before); can != want {
+		defer f.Close()
+		before, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if can := CanClose(f, before); can != want {
 			t.Errorf("%s: %v", path, can)
 		}
 		if after, err := os.Stat(path); err != nil || after.Mode() != before.Mode() {
 			t.Errorf("%s: its mode was %v, now it is %v, %v", path, before.Mode(), after.Mode(), err)
 		}
+	}
+}
+
+// A link that takes the name of a file which is being judged leads to nothing that
+// would get its mode.
+func TestCanCloseChangesOnlyWhatItJudges(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key, elsewhere := filepath.Join(dir, "key"), filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.WriteFile(key, nil, 0o600), os.Chmod(key, 0o777), os.WriteFile(elsewhere, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err = errors.Join(err, os.Remove(key), os.Symlink(elsewhere, key)); err != nil {
+		t.Fatal(err)
+	}
+	if !CanClose(f, info) {
+		t.Error("it can't")
+	}
+	if info, err := os.Stat(elsewhere); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the link's target has %v, %v", info.Mode(), err)
 	}
 }
 

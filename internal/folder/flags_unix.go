@@ -1,0 +1,13 @@
+//go:build unix
+
+package folder
+
+import (
+	"os"
+	"syscall"
+)
+
+// OpenRead opens a file for reading, and waits for nobody where it is a pipe.
+func OpenRead(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
