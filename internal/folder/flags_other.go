@@ -6,3 +6,5 @@ import "os"
 
 // OpenRead opens a file for reading.
 func OpenRead(path string) (*os.File, error) { return os.Open(path) }
+
+const noFollow = 0

@@ -11,3 +11,6 @@ import (
 func OpenRead(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
+
+// noFollow refuses to open a link.
+const noFollow = syscall.O_NOFOLLOW

@@ -80,24 +80,33 @@ func CanClose(f *os.File, info fs.FileInfo) bool {
 }
 
 // Create makes sure that there is a file which only its owner can read, if its
-// file system can have that. What root makes belongs to whom the folder belongs,
-// who is to use it. Nobody in this process may have the file open with SQLite:
-// closing it would drop SQLite's locks.
+// file system can have that. It follows no link: the folder's owner could lead root
+// anywhere. Nobody in this process may have the file open with SQLite: closing it
+// would drop SQLite's locks.
 func Create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case err == nil:
-		err = Adopt(f)
-	case errors.Is(err, fs.ErrExist):
-		if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-			return err
-		}
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && info.Mode().Perm()&0o077 != 0 {
-			_ = f.Chmod(0o600) // it may be another user's, who lets this one write
-		}
-	default:
+	err := Make(path, nil)
+	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 && own(info) {
+		_ = f.Chmod(0o600) // not every file system has modes
+	}
 	return errors.Join(err, f.Close(), Sync(filepath.Dir(path)))
+}
+
+// Make makes a file with that text which only its owner can read, if its file
+// system can have that. Nothing may have its name, not even a link. What root makes
+// belongs to whom the folder belongs, who is to use it.
+func Make(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, Adopt(f), f.Close(), Sync(filepath.Dir(path)))
 }
