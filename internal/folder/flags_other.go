@@ -7,4 +7,4 @@ import "os"
 // OpenRead opens a file for reading.
 func OpenRead(path string) (*os.File, error) { return os.Open(path) }
 
-const noFollow = 0
+const noFollow, onlyFolder = 0, 0

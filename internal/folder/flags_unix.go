@@ -14,3 +14,6 @@ func OpenRead(path string) (*os.File, error) {
 
 // noFollow refuses to open a link.
 const noFollow = syscall.O_NOFOLLOW
+
+// onlyFolder refuses to open anything but a folder.
+const onlyFolder = syscall.O_DIRECTORY

@@ -71,6 +71,15 @@ func CanClose(f *os.File, info fs.FileInfo) bool {
 	if err := f.Chmod(info.Mode()); err != nil {
 		return !cannot(err) && !errors.Is(err, syscall.EROFS)
 	}
+	return KeepsModes(f, info)
+}
+
+// KeepsModes says whether an open file's mode is what counts: not where it is mounted
+// read-only, or where no file has a mode of its own.
+func KeepsModes(f *os.File, info fs.FileInfo) bool {
+	if errors.Is(f.Chmod(info.Mode()), syscall.EROFS) {
+		return false
+	}
 	path := f.Name()
 	if itself, err := filepath.EvalSymlinks(path); err == nil {
 		path = itself
@@ -109,4 +118,30 @@ func Make(path string, text []byte) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, Adopt(f), f.Close(), Sync(filepath.Dir(path)))
+}
+
+// MakeFolder makes sure that there is a folder, and those above it, which only its
+// owner can enter. What root makes belongs to whom the folder above belongs.
+func MakeFolder(path string) error {
+	path = filepath.Clean(path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(path); above != path {
+		if err := MakeFolder(above); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return os.MkdirAll(path, 0o700) // somebody was faster, or it is no folder
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, onlyFolder|noFollow, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Adopt(f), f.Close())
 }

@@ -185,3 +185,22 @@ func TestCreateClosesOnlyItsOwn(t *testing.T) {
 		t.Errorf("it has %v, %v", info.Mode(), err)
 	}
 }
+
+func TestMakeFolderByRoot(t *testing.T) {
+	t.Parallel()
+	need.Root(t, "to give folders away")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "data", "mail")
+	if err := errors.Join(os.Chown(dir, 65532, 65531), MakeFolder(path), MakeFolder(path)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Dir(path), path} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 65532 || owner.Gid != 65531 || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s is of %d:%d, %v", path, owner.Uid, owner.Gid, info.Mode())
+		}
+	}
+}
