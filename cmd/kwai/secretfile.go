@@ -33,10 +33,14 @@ func openSecret(path string) (*os.File, fs.FileInfo, error) {
 // refuseOpen refuses a secret that everyone on this machine can read, where this
 // process could keep it from them, and so can whoever started it. What is mounted
 // read-only, as orchestrators do, is somebody else's, or stands where files have no
-// modes, is for warnOfOpen: there nobody could obey.
+// modes, is for warnOfOpen: there nobody could obey. What everyone can write is refused
+// to whomever it belongs, unless its mode says nothing.
 func refuseOpen(f *os.File, info fs.FileInfo) error {
 	if info.Mode().Perm()&forEveryone != 0 && folder.CanClose(f, info) {
 		return fmt.Errorf("%s can be read by everyone: chmod 600 %s", f.Name(), f.Name())
+	}
+	if info.Mode().Perm()&0o002 != 0 && folder.KeepsModes(f, info) {
+		return fmt.Errorf("%s can be written by everyone: its owner must chmod o= %s", f.Name(), f.Name())
 	}
 	return nil
 }

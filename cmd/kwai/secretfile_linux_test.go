@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kwai/internal/folder"
 )
 
 // What everyone can read is refused to whoever can mend it, and warned about where
@@ -36,5 +39,22 @@ func TestSecretsForEveryone(t *testing.T) {
 	}
 	if err := explainDenied(&fs.PathError{Op: "open", Path: "key", Err: fs.ErrPermission}); !strings.Contains(err.Error(), "runs as user") {
 		t.Error(err)
+	}
+}
+
+// What everyone can write is refused, whoever could mend it.
+func TestSecretsThatEveryoneCanWrite(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "theirs")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o606)); err != nil {
+		t.Fatal(err)
+	}
+	f, info, err := openSecret(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !folder.KeepsModes(f, info) || refuseOpen(f, info) == nil {
+		t.Error("it is accepted")
 	}
 }
