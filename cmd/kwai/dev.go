@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"kwai/internal/auth"
+	"kwai/internal/folder"
 )
 
 const (
@@ -69,7 +70,7 @@ func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (pw stri
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		text = []byte(strings.ToLower(rand.Text()[:16]))
-		err = os.WriteFile(path, text, 0o600)
+		err = folder.Make(path, text)
 	}
 	if err != nil {
 		return "", false, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -106,23 +107,21 @@ func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
 			return nil, err
 		}
 	}
-	info, err := os.Stat(path)
+	f, info, err := openSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: put the key there that the database was made with, or for a new one make it by `kwai key new > %s`", err, path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
-	if err := refuseOpen(path, info); err != nil {
+	defer f.Close()
+	if err := refuseOpen(f, info); err != nil {
 		return nil, err
 	}
 	warnOfOpen(log, path, info)
-	text, err := os.ReadFile(path)
+	text, err := io.ReadAll(f)
 	if err != nil {
-		return nil, explainDenied(err)
+		return nil, err
 	}
 	master, err := token.ParseMaster(text)
 	if err != nil {

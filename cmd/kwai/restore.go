@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
+	"kwai/internal/folder"
 	"kwai/internal/store"
 )
 
@@ -34,7 +34,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	if err := s.checkKeys(keys, cmd.File, c); err != nil {
 		return &usageError{"--master-key-file", err}
 	}
-	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+	if err := folder.MakeFolder(s.Data); err != nil {
 		return &usageError{"--data", err}
 	}
 	done, err := backup.Restore(ctx, s.Database, cmd.KeepSessions)

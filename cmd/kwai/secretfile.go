@@ -13,13 +13,34 @@ import (
 // forEveryone are the modes that a secret's file must not have.
 const forEveryone = 0o007
 
+// openSecret opens the file of a secret and looks what it is. What is judged then
+// is what is read, whatever takes its name meanwhile.
+func openSecret(path string) (*os.File, fs.FileInfo, error) {
+	f, err := folder.OpenRead(path)
+	if err != nil {
+		return nil, nil, explainDenied(err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
 // refuseOpen refuses a secret that everyone on this machine can read, where this
 // process could keep it from them, and so can whoever started it. What is mounted
 // read-only, as orchestrators do, is somebody else's, or stands where files have no
-// modes, is for warnOfOpen: there nobody could obey.
-func refuseOpen(path string, info fs.FileInfo) error {
-	if info.Mode().Perm()&forEveryone != 0 && folder.CanClose(path, info) {
-		return fmt.Errorf("%s can be read by everyone: chmod 600 %s", path, path)
+// modes, is for warnOfOpen: there nobody could obey. What everyone can write is refused
+// to whomever it belongs, unless its mode says nothing.
+func refuseOpen(f *os.File, info fs.FileInfo) error {
+	if info.Mode().Perm()&forEveryone != 0 && folder.CanClose(f, info) {
+		return fmt.Errorf("%s can be read by everyone: chmod 600 %s", f.Name(), f.Name())
+	}
+	if info.Mode().Perm()&0o002 != 0 && folder.KeepsModes(f, info) {
+		return fmt.Errorf("%s can be written by everyone: its owner must chmod o= %s", f.Name(), f.Name())
 	}
 	return nil
 }

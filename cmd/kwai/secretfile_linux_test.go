@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -20,11 +23,12 @@ func TestSecretsForEveryone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, refused := range map[string]bool{own: true, "/proc/self/status": false} {
-		info, err := os.Stat(path)
+		f, info, err := openSecret(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := refuseOpen(path, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
+		defer f.Close()
+		if err := refuseOpen(f, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
 			t.Errorf("%s: %v", path, err)
 		}
 		var log bytes.Buffer
@@ -35,5 +39,32 @@ func TestSecretsForEveryone(t *testing.T) {
 	}
 	if err := explainDenied(&fs.PathError{Op: "open", Path: "key", Err: fs.ErrPermission}); !strings.Contains(err.Error(), "runs as user") || !strings.Contains(err.Error(), "chown") {
 		t.Error(err)
+	}
+}
+
+// What everyone can write is refused, whoever could mend it.
+func TestSecretsThatEveryoneCanWrite(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "theirs")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o606)); err != nil {
+		t.Fatal(err)
+	}
+	f, info, err := openSecret(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	refused := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with what it may not do
+		if os.Geteuid() == 0 {
+			if err := syscall.Setfsuid(65532); err != nil {
+				t.Error(err)
+			}
+		}
+		refused <- refuseOpen(f, info)
+	}()
+	if err := <-refused; err == nil || os.Geteuid() == 0 && !strings.Contains(err.Error(), "can be written by everyone") {
+		t.Errorf("it is refused by %v", err)
 	}
 }

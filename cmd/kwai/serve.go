@@ -19,6 +19,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
+	"kwai/internal/folder"
 	"kwai/internal/mail"
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -141,7 +142,7 @@ func (s *kwaiServer) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.MasterKeyFile == "" {
-		if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		if err := folder.MakeFolder(s.Data); err != nil {
 			return &usageError{"--data", err}
 		}
 	}
@@ -150,7 +151,7 @@ func (s *kwaiServer) open(ctx context.Context) (err error) {
 		return &usageError{"--master-key-file", err}
 	}
 	used := digest(s.masterKeyFile())
-	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+	if err := folder.MakeFolder(s.Data); err != nil {
 		return &usageError{"--data", err}
 	}
 	s.db, err = store.Open(ctx, store.Options{URL: s.Database, Serve: true, Connections: s.DatabaseConnections, Log: s.log})

@@ -84,32 +84,25 @@ func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
 }
 
 // refuseOpenKey is refuseOpen, which is tried once for a mode and not at each look.
-func (c *certificate) refuseOpenKey(info os.FileInfo) error {
+func (c *certificate) refuseOpenKey(f *os.File, info os.FileInfo) error {
 	if c.judged != info.Mode() {
-		c.judged, c.judgement = info.Mode(), refuseOpen(c.keyFile, info)
+		c.judged, c.judgement = info.Mode(), refuseOpen(f, info)
 	}
 	return c.judgement
 }
 
 // readBounded reads a file, unless refuse has something against it.
-func readBounded(path string, refuse func(os.FileInfo) error) ([]byte, error) {
-	info, err := os.Stat(path)
+func readBounded(path string, refuse func(*os.File, os.FileInfo) error) ([]byte, error) {
+	f, info, err := openSecret(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
+	defer f.Close()
 	if refuse != nil {
-		if err := refuse(info); err != nil {
+		if err := refuse(f, info); err != nil {
 			return nil, err
 		}
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, explainDenied(err)
-	}
-	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
 	if err == nil && len(text) > maxCertificate {
 		err = fmt.Errorf("%s is longer than any certificate or key", path)

@@ -368,8 +368,8 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	for flags, want := range map[string]string{
 		"--tls-cert=" + a.cert():                                               "--tls-cert, --tls-key: one is of no use without the other",
 		"--tls-key=" + a.key():                                                 "--tls-cert, --tls-key: one is of no use without the other",
-		"--tls-cert=missing --tls-key=" + a.key():                              "--tls-cert: stat missing: no such file or directory",
-		"--tls-cert=" + a.cert() + " --tls-key=missing":                        "--tls-key: stat missing: no such file or directory",
+		"--tls-cert=missing --tls-key=" + a.key():                              "--tls-cert: open missing: no such file or directory",
+		"--tls-cert=" + a.cert() + " --tls-key=missing":                        "--tls-key: open missing: no such file or directory",
 		"--tls-cert=" + a.folder + " --tls-key=" + a.key():                     "--tls-cert: " + a.folder + " is not a file",
 		"--tls-cert=" + a.cert() + " --tls-key=" + open:                        "--tls-key: " + open + " can be read by everyone: chmod 600 " + open,
 		"--tls-cert=" + a.cert() + " --tls-key=" + other.key():                 "--tls-cert, --tls-key: " + a.cert() + " and " + other.key() + ": tls: private key does not match public key",

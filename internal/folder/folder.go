@@ -65,11 +65,22 @@ func Look(path string) (l Lacks, err error) {
 
 // CanClose says whether this process can keep a file that everyone can read from
 // them: not where the file is another user's, is mounted read-only, or has no mode
-// of its own.
-func CanClose(path string, info fs.FileInfo) bool {
-	if err := os.Chmod(path, info.Mode().Perm()); err != nil {
+// of its own. It takes the open file: by its path, another that has taken its name
+// would get the mode of this one.
+func CanClose(f *os.File, info fs.FileInfo) bool {
+	if err := f.Chmod(info.Mode()); err != nil {
 		return !cannot(err) && !errors.Is(err, syscall.EROFS)
 	}
+	return KeepsModes(f, info)
+}
+
+// KeepsModes says whether an open file's mode is what counts: not where it is mounted
+// read-only, or where no file has a mode of its own.
+func KeepsModes(f *os.File, info fs.FileInfo) bool {
+	if errors.Is(f.Chmod(info.Mode()), syscall.EROFS) {
+		return false
+	}
+	path := f.Name()
 	if itself, err := filepath.EvalSymlinks(path); err == nil {
 		path = itself
 	}
@@ -78,24 +89,59 @@ func CanClose(path string, info fs.FileInfo) bool {
 }
 
 // Create makes sure that there is a file which only its owner can read, if its
-// file system can have that. What root makes belongs to whom the folder belongs,
-// who is to use it. Nobody in this process may have the file open with SQLite:
-// closing it would drop SQLite's locks.
+// file system can have that. It follows no link: the folder's owner could lead root
+// anywhere. Nobody in this process may have the file open with SQLite: closing it
+// would drop SQLite's locks.
 func Create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case err == nil:
-		err = Adopt(f)
-	case errors.Is(err, fs.ErrExist):
-		if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-			return err
-		}
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && info.Mode().Perm()&0o077 != 0 {
-			_ = f.Chmod(0o600) // it may be another user's, who lets this one write
-		}
-	default:
+	err := Make(path, nil)
+	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 && own(info) {
+		_ = f.Chmod(0o600) // not every file system has modes
+	}
 	return errors.Join(err, f.Close(), Sync(filepath.Dir(path)))
+}
+
+// Make makes a file with that text which only its owner can read, if its file
+// system can have that. Nothing may have its name, not even a link. What root makes
+// belongs to whom the folder belongs, who is to use it.
+func Make(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, Adopt(f), f.Close(), Sync(filepath.Dir(path)))
+}
+
+// MakeFolder makes sure that there is a folder, and those above it, which only its
+// owner can enter. What root makes belongs to whom the folder above belongs.
+func MakeFolder(path string) error {
+	path = filepath.Clean(path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(path); above != path {
+		if err := MakeFolder(above); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return os.MkdirAll(path, 0o700) // somebody was faster, or it is no folder
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, onlyFolder|noFollow, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Adopt(f), f.Close())
 }

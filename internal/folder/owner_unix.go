@@ -3,6 +3,7 @@
 package folder
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -25,4 +26,10 @@ func Adopt(f *os.File) error {
 		return err
 	}
 	return nil
+}
+
+// own says whether a file is this process's.
+func own(info fs.FileInfo) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(owner.Uid) == os.Geteuid()
 }

@@ -35,7 +35,7 @@ func NewFiles(dir string, o Options) (*Files, error) {
 func (f *Files) Folder() string { return f.dir }
 
 // MakeFolder makes the folder, if it isn't there.
-func (f *Files) MakeFolder() error { return os.MkdirAll(f.dir, 0o700) }
+func (f *Files) MakeFolder() error { return folder.MakeFolder(f.dir) }
 
 // Send writes m to a file whose name begins with its date, so that names sort
 // by time. When it returns nil the file is complete and on disk; no reader ever

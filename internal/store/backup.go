@@ -107,14 +107,11 @@ func NoteBackup(databaseURL string) error {
 	if err := removeAll(path + backedUp); err != nil {
 		return err
 	}
-	return os.WriteFile(path+backedUp, nil, 0o600)
+	return folder.Make(path+backedUp, nil)
 }
 
-// backupAt is when the latest backup was made, in Unix seconds; 0 if none was.
+// backupAt is when the latest backup of the file was made, in Unix seconds; 0 if none was.
 func backupAt(path string) float64 {
-	if itself, err := filepath.EvalSymlinks(path); err == nil {
-		path = itself
-	}
 	info, err := os.Stat(path + backedUp)
 	if err != nil {
 		return 0
@@ -168,14 +165,13 @@ func sqliteFile(databaseURL string) (path string, info fs.FileInfo, err error) {
 	info, err = os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return path, nil, nil
+		return itself(path), nil, nil
 	case err != nil:
 		return "", nil, refusal{err}
 	case !info.Mode().IsRegular():
 		return "", nil, refuse("%s is not a file", path)
 	}
-	path, err = filepath.EvalSymlinks(path)
-	return path, info, err
+	return itself(path), info, nil
 }
 
 func location(path string) *url.URL {
@@ -213,12 +209,13 @@ func (r Reader) checkIntegrity() error {
 	return err
 }
 
-// vacuumInto needs no locks on the file: nobody else knows it, and a folder on
-// another machine, where backups are kept, may have none.
+// vacuumInto copies to a file that is there and empty: where a link has taken its
+// name, nothing is made at the link's end. It needs no locks on the file: nobody else
+// knows it, and a folder on another machine, where backups are kept, may have none.
 func vacuumInto(ctx context.Context, db *sql.DB, file string) error {
 	file, err := filepath.Abs(file)
 	if err == nil {
-		_, err = db.ExecContext(ctx, `VACUUM INTO $1`, location(file).String()+"?nolock=1")
+		_, err = db.ExecContext(ctx, `VACUUM INTO $1`, location(file).String()+"?nolock=1&mode=rw")
 	}
 	return err
 }

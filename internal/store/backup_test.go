@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,6 +129,19 @@ func TestBackupOfADamagedDatabaseFails(t *testing.T) {
 	}
 	if files := filesIn(t, dir); len(files) > 0 {
 		t.Errorf("it left %v", files)
+	}
+}
+
+// A copy isn't made where a link leads that has taken the place of its file.
+func TestNoCopyIsMadeThroughALink(t *testing.T) {
+	t.Parallel()
+	missing, link := filepath.Join(t.TempDir(), "missing"), filepath.Join(t.TempDir(), "link")
+	check(t, os.Symlink(missing, link))
+	if err := store.VacuumInto(t.Context(), raw(t, storetest.SQLite(t)), link); err == nil {
+		t.Error("it was copied")
+	}
+	if _, err := os.Lstat(missing); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what the link leads to was made (%v)", err)
 	}
 }
 

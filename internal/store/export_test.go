@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"io/fs"
 	"testing/fstest"
@@ -56,3 +57,6 @@ func (r Reader) Text(query string, args ...any) (string, error) {
 	text, err := queryRow(r, column[sql.NullString], query, args...)
 	return text.String, err
 }
+
+// VacuumInto copies a database to an empty file.
+func VacuumInto(ctx context.Context, db *sql.DB, file string) error { return vacuumInto(ctx, db, file) }

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kwai/internal/pgtest"
 	"kwai/internal/store"
 	"kwai/internal/store/storetest"
@@ -331,4 +333,35 @@ func TestALinkIsTheDatabaseItself(t *testing.T) {
 		wantMoveError(t, err, false, "another kwai serves")
 		check(t, s.Close())
 	}
+}
+
+// So is one that isn't there yet, where the link leads.
+func TestALinkIsTheDatabaseThatIsToBe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	check(t, os.Mkdir(filepath.Join(dir, "disk"), 0o700))
+	check(t, os.Symlink("disk", filepath.Join(dir, "data")))
+	check(t, os.Symlink("other.db", filepath.Join(dir, "disk", "kwai.db")))
+	check(t, os.Symlink(filepath.Join("..", "real.db"), filepath.Join(dir, "disk", "other.db")))
+	link := "sqlite://" + filepath.Join(dir, "data", "kwai.db")
+	file := backupOf(t, "b")
+	s := storetest.Open(t, link, nil)
+	for _, url := range []string{link, "sqlite://" + filepath.Join(dir, "real.db")} {
+		wantRefused(t, store.Options{URL: url, Serve: true}, "another kwai serves")
+		_, err := restore(t, file, url, false)
+		wantRefusal(t, err, "another kwai serves")
+	}
+	check(t, s.Close())
+	if diff := cmp.Diff([]string{"kwai.db", "other.db"}, filesIn(t, filepath.Join(dir, "disk"))); diff != "" {
+		t.Errorf("beside the links (-want +got):\n%s", diff)
+	}
+
+	// A restore puts the file there, too.
+	check(t, os.Remove(filepath.Join(dir, "real.db")))
+	_, err := restore(t, file, link, false)
+	check(t, err)
+	if info, err := os.Lstat(filepath.Join(dir, "real.db")); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("where the link leads: %v", err)
+	}
+	wantUsers(t, storetest.Open(t, link, nil), "b")
 }

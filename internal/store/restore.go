@@ -121,7 +121,7 @@ func (b *BackupFile) Restore(ctx context.Context, databaseURL string, keepSessio
 			err = errors.Join(err, removeAll(restoring, restoring+"-journal"))
 		}
 	}()
-	if err := folder.Create(restoring); err != nil {
+	if err := folder.Make(restoring, nil); err != nil {
 		return r, err
 	}
 	if err := vacuumInto(ctx, b.db, restoring); err != nil {
@@ -268,13 +268,7 @@ func replace(path, file string) (_ string, err error) {
 // refuseHalfRestored refuses to begin anew where a restore was cut off before what
 // it made had its name.
 func refuseHalfRestored(path string) error {
-	if link, err := os.Readlink(path); err == nil {
-		if !filepath.IsAbs(link) {
-			link = filepath.Join(filepath.Dir(path), link)
-		}
-		path = link
-	}
-	if _, err := os.Lstat(path + ".restoring"); err == nil {
+	if _, err := os.Lstat(itself(path) + ".restoring"); err == nil {
 		return refuse("there is no database %s, since a restore was cut off: run `kwai restore` again", path)
 	}
 	return nil

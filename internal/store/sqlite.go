@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -44,6 +45,7 @@ func openSQLite(ctx context.Context, path string, o Options) (_ *Store, err erro
 	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("%s is a folder, not a database", path)
 	}
+	path = itself(path)
 
 	var e sqliteEngine
 	m := newMetrics()
@@ -126,9 +128,7 @@ func dsn(path string, pragmas ...string) string {
 // beside the database itself, as its log does: whatever link names that, there
 // is one lock.
 func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
-	if itself, err := filepath.EvalSymlinks(path); err == nil {
-		path = itself
-	}
+	path = itself(path)
 	if err := folder.Create(path + "-serving"); err != nil {
 		return nil, err
 	}
@@ -148,6 +148,27 @@ func lockSQLite(ctx context.Context, path string) (*sqliteConn, error) {
 		return nil, fmt.Errorf("another kwai serves %s: stop it first (if none does, its folder keeps no locks, as NFS may: see docs/operating.md, Files)", path)
 	}
 	return nil, fmt.Errorf("locking %s: %w", path, err)
+}
+
+// itself is the path of the file that path leads to by links, which need not be
+// there yet.
+func itself(path string) string {
+	if file, err := filepath.EvalSymlinks(path); !errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(file, path)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return path
+	}
+	path = filepath.Join(dir, filepath.Base(path))
+	link, err := os.Readlink(path)
+	if err != nil {
+		return path
+	}
+	if !filepath.IsAbs(link) {
+		link = filepath.Join(dir, link)
+	}
+	return itself(link)
 }
 
 // explainDisk says what to do where a file system can't hold a database.
