@@ -163,14 +163,20 @@ func (s *kwaiServer) open(ctx context.Context) (err error) {
 	if errors.Is(err, token.ErrNoMaster) {
 		return &usageError{"--master-key-file", err}
 	}
+	if err != nil {
+		return err
+	}
 	s.masterKey = newMasterKeyFile(s.Settings, s.keys, used, s.log)
-	return err
+	if files, ok := s.sender.(*mail.Files); ok {
+		if err := files.MakeFolder(); err != nil {
+			return &usageError{"--data", err}
+		}
+	}
+	return nil
 }
 
 func (s *kwaiServer) makeRules(ctx context.Context) error {
-	if err := s.warn(); err != nil {
-		return err
-	}
+	s.warn()
 	s.passwords = password.NewPool(password.Options{
 		Params: s.hashing(), Workers: s.HashWorkers, MaxWait: s.HashWait, Processes: true, Log: s.log,
 	})
@@ -181,11 +187,8 @@ func (s *kwaiServer) makeRules(ctx context.Context) error {
 }
 
 // warn tells of settings that are seldom meant.
-func (s *kwaiServer) warn() error {
+func (s *kwaiServer) warn() {
 	if files, ok := s.sender.(*mail.Files); ok {
-		if err := files.MakeFolder(); err != nil {
-			return &usageError{"--data", err}
-		}
 		s.log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
 	}
 	if s.SMTP != "" && s.PublicURL == "" {
@@ -198,7 +201,6 @@ func (s *kwaiServer) warn() error {
 	if s.Limits == "off" {
 		s.log.Warn("--limits is off: nothing is throttled")
 	}
-	return nil
 }
 
 // makeBuses makes what tells events: users by mail, and programs outside.

@@ -62,8 +62,9 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 	if some, err := s.Store.Read(ctx).RecoveryRequested(); err != nil || !some {
 		return 0, err
 	}
+	var throttled []string // users
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		taken = 0
+		taken, throttled = 0, nil
 		// One replica at a time: PostgreSQL would let two wait for each
 		// other's rows.
 		if err := tx.Serialize("recovery requests"); err != nil {
@@ -84,7 +85,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 				many, err = s.manyRecoveries(tx, user, r.RequestedAt)
 			}
 			if err == nil && many {
-				s.Log.Info("a recovery is not mailed: there were others just before", "user", user.ID)
+				throttled = append(throttled, user.ID)
 				continue
 			}
 			if err == nil {
@@ -96,6 +97,11 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		}
 		return nil
 	})
+	if err == nil {
+		for _, user := range throttled {
+			s.Log.Info("a recovery is not mailed: there were others just before", "user", user)
+		}
+	}
 	return taken, err
 }
 

@@ -16,7 +16,7 @@ type AuditEntry struct {
 	Address   string // of the client; empty for a command
 	UserAgent string
 
-	Email string // of the user; only TrailAfter reads it
+	Email string // of the user; only AuditLogAfter reads it
 }
 
 func scanAuditEntry(scan scanFunc) (t AuditEntry, err error) {
@@ -36,12 +36,12 @@ func (tx *Tx) Record(t AuditEntry) error {
 	return err
 }
 
-// AuditEntryByID finds a trace; ErrNotFound if there is none (any more).
+// AuditEntryByID finds an entry; ErrNotFound if there is none (any more).
 func (r Reader) AuditEntryByID(id string) (AuditEntry, error) {
 	return queryRow(r, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.id = $1`, id)
 }
 
-// AuditLogAfter lists up to n traces, and whom they are about, in the order of their
+// AuditLogAfter lists up to n entries, and whom they are about, in the order of their
 // ids, beginning behind the one given.
 func (r Reader) AuditLogAfter(id string, n int) ([]AuditEntry, error) {
 	return queryRows(r, func(scan scanFunc) (t AuditEntry, err error) {
@@ -53,12 +53,12 @@ func (r Reader) AuditLogAfter(id string, n int) ([]AuditEntry, error) {
 		WHERE audit_log.id > $1 ORDER BY audit_log.id LIMIT $2`, id, n)
 }
 
-// AuditLogOfUserAfter is TrailAfter for those about a user.
+// AuditLogOfUserAfter is AuditLogAfter for those about a user.
 func (r Reader) AuditLogOfUserAfter(userID, id string, n int) ([]AuditEntry, error) {
 	return queryRows(r, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id > $2 ORDER BY audit_log.id LIMIT $3`, userID, id, n)
 }
 
-// CountAuditEntries counts a user's traces of a kind between two ids.
+// CountAuditEntries counts a user's entries of a kind between two ids.
 func (r Reader) CountAuditEntries(userID, kind, after, before string) (int64, error) {
 	return queryRow(r, column[int64], `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
 }
