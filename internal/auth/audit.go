@@ -88,18 +88,18 @@ func (s *Service) AuditLog(ctx context.Context, since time.Time, email string) i
 		end := s.Store.Now().Add(time.Minute)
 		for after := firstID(since); ; {
 			r := s.Store.Read(ctx)
-			var traces []store.AuditEntry
+			var entries []store.AuditEntry
 			var err error
 			if user.ID != "" {
-				traces, err = r.AuditLogOfUserAfter(user.ID, after, auditPage)
+				entries, err = r.AuditLogOfUserAfter(user.ID, after, auditPage)
 			} else {
-				traces, err = r.AuditLogAfter(after, auditPage)
+				entries, err = r.AuditLogAfter(after, auditPage)
 			}
 			if err != nil {
 				yield(store.AuditEntry{}, err)
 				return
 			}
-			for _, t := range traces {
+			for _, t := range entries {
 				if user.ID != "" {
 					t.Email = user.Email
 				}
@@ -108,7 +108,7 @@ func (s *Service) AuditLog(ctx context.Context, since time.Time, email string) i
 				}
 				after = t.ID
 			}
-			if len(traces) < auditPage {
+			if len(entries) < auditPage {
 				return
 			}
 		}

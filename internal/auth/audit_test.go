@@ -296,7 +296,7 @@ func TestWhoHangsUpIsNotSparedTheRecord(t *testing.T) {
 				t.Fatalf("%s: the client never left", kind)
 			}
 			if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = '`+kind+`' AND user_id = '`+user.ID+`'`); n != 1 {
-				t.Errorf("%d traces of %s, want 1", n, kind)
+				t.Errorf("%d entries of %s, want 1", n, kind)
 			}
 		}
 	})

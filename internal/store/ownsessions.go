@@ -9,7 +9,7 @@ type OpenedSession struct {
 }
 
 // LiveSessions lists up to n of the user's live sessions, the newest first. opened
-// is the kind of the traces of logins.
+// is the kind of the entries of logins.
 //
 // A login's trace is found by its id: that and the session's are of the same
 // moment, so they have the same first half.
