@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // manyLogouts is for how many logouts a second, from so many connections,

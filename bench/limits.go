@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // drive measures an operation at a server, or at several over which its clients

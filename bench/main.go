@@ -67,7 +67,7 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // options are the flags.

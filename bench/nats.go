@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 const (

@@ -21,8 +21,8 @@ import (
 
 	"kwai/bench/internal/load"
 	"kwai/internal/auth"
-	"kwai/internal/cluster"
-	"kwai/internal/pgcluster"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/pgcluster"
 )
 
 // renewal is the statement by which kwai renews a session; a test holds it

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // postgres measures on PostgreSQL; where that isn't installed, the report says so.

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // process is what the program takes on one database.

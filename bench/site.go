@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
 	"kwai/internal/password"
+	"kwai/internal/testing/cluster"
 )
 
 // How many there are. Measured sessions have each a user of their own, as far as

@@ -12,8 +12,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
 )
 

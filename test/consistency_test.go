@@ -14,9 +14,9 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"kwai/internal/auth"
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
 	"kwai/internal/password"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
 )
 

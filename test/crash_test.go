@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/pgtest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
 )
 
 // crashClients is how many clients there are.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
 )
 

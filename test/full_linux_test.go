@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/pgtest"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // disk is a small disk of its own, whose folder everybody can reach.

@@ -19,11 +19,11 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // quick are settings of commands and servers: hashes that cost next to nothing,

@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 	"kwai/verify"
 )
 

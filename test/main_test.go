@@ -12,11 +12,11 @@ import (
 	"sync"
 	"testing"
 
-	"kwai/internal/cluster"
 	"kwai/internal/password"
-	"kwai/internal/pgcluster"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgcluster"
+	"kwai/internal/testing/storetest"
 )
 
 func TestMain(m *testing.M) {

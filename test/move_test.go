@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/pgtest"
+	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/pgtest"
 )
 
 // moveTo moves a site's database, whose server has ended, and returns what it

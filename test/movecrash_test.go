@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
 )
 
 // TestCrashOfAMove: at whatever moment the program is killed, one of the two

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/oauth2"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
 )
 

@@ -17,11 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/pgcluster"
-	"kwai/internal/pgtest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgcluster"
+	"kwai/internal/testing/pgtest"
 )
 
 // pageBlock is a block of docs/operating.md: what an operator copies.

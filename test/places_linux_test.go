@@ -18,12 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/pgcluster"
-	"kwai/internal/pgtest"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgcluster"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // A container of the program and its data alone has no folder for temporary

@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"testing"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
 )
 

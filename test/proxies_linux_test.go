@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
 )
 

@@ -18,10 +18,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"kwai/internal/auth"
-	"kwai/internal/bus/natstest"
-	"kwai/internal/cluster"
-	"kwai/internal/pgtest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/natstest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
 )
 
 const (

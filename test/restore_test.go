@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
 	"kwai/internal/store"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
 )
 

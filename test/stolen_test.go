@@ -15,10 +15,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"kwai/internal/bus/natstest"
-	"kwai/internal/cluster"
-	"kwai/internal/mail/mailtest"
 	"kwai/internal/store"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/natstest"
 	"kwai/internal/token"
 	"kwai/verify"
 )

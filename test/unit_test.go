@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
 )
 

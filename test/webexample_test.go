@@ -11,7 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
 )
 

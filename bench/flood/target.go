@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
 	"kwai/internal/password"
+	"kwai/internal/testing/cluster"
 )
 
 // Of accounts. Their hashes are of default cost but for the few who own the

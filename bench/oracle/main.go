@@ -67,7 +67,7 @@ import (
 	"syscall"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 type options struct {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"kwai/bench/internal/load"
-	"kwai/internal/cluster"
 	"kwai/internal/password"
+	"kwai/internal/testing/cluster"
 )
 
 // kind is what an address may be to kwai.

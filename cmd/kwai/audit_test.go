@@ -12,7 +12,7 @@ import (
 	"unicode"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // Whatever stands in the audit log, what is printed is fit for a terminal, each entry

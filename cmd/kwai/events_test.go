@@ -19,10 +19,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"kwai/internal/bus/natstest"
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/natstest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // cloudEvent is an event as docs/events.md describes it; it has no other members.

@@ -25,10 +25,10 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"kwai/internal/mail/mailtest"
 	"kwai/internal/password"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )
 

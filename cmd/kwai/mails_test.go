@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"kwai/internal/mail"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/mailtest"
 )
 
 func TestMailsAreOfTheConfiguredDomain(t *testing.T) {

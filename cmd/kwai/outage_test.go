@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // What the log says of a mail.

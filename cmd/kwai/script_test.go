@@ -25,8 +25,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // TestScripts runs what needs no particular database. The commands that the

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/mailtest"
 )
 
 const userPath = "/api/v1/auth/user"

@@ -23,7 +23,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // authority makes certificates for 127.0.0.1, and knows them.

@@ -14,8 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"kwai/internal/cluster"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/storetest"
 	"kwai/verify"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/auth"
-	"kwai/internal/mail/mailtest"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/storetest"
 )
 
 // Each setting of the rules is that of one flag.

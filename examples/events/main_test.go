@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"kwai/internal/bus"
-	"kwai/internal/bus/natstest"
 	"kwai/internal/store"
+	"kwai/internal/testing/natstest"
 	"kwai/internal/testing/need"
 )
 

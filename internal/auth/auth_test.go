@@ -25,8 +25,8 @@ import (
 	"kwai/internal/mail"
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )
 

@@ -9,7 +9,7 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // What a failed login costs beside its hash, which is the cheapest here; alone

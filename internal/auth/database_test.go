@@ -13,7 +13,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // databases is [storetest.Each], but cheaper: a quarter of a second of a core is

@@ -13,8 +13,8 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/bus"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // tables are all that the simulation writes to.

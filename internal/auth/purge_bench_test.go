@@ -12,7 +12,7 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )
 

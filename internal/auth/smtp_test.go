@@ -6,7 +6,7 @@ import (
 
 	"kwai/internal/bus"
 	"kwai/internal/mail"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/mailtest"
 )
 
 // What the mail server answers decides how long a mail waits, and whether others

@@ -19,10 +19,10 @@ import (
 	"go.uber.org/goleak"
 
 	"kwai/internal/bus"
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 func TestMain(m *testing.M) {

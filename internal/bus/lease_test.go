@@ -11,7 +11,7 @@ import (
 
 	"kwai/internal/bus"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // hanging is a subscriber whose deliveries wait until they are released.

@@ -18,8 +18,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"kwai/internal/bus"
-	"kwai/internal/bus/natstest"
 	"kwai/internal/store"
+	"kwai/internal/testing/natstest"
 )
 
 const source = "https://auth.example.org"

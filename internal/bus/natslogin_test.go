@@ -25,7 +25,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"kwai/internal/bus"
-	"kwai/internal/bus/natstest"
+	"kwai/internal/testing/natstest"
 )
 
 // authority issues certificates, which are written to files.

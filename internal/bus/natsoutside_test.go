@@ -14,10 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/bus"
-	"kwai/internal/bus/natstest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/natstest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // outside is a database whose events are published to a real NATS. The database's

@@ -13,7 +13,7 @@ import (
 
 	"kwai/internal/bus"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // outsideBus is a registered bus for a subscriber outside.

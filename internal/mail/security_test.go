@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"kwai/internal/mail"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/mailtest"
 )
 
 const (

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"kwai/internal/mail"
-	"kwai/internal/mail/mailtest"
+	"kwai/internal/testing/mailtest"
 )
 
 var options = mail.Options{From: `"Jüdo, Club" <noreply@example.org>`, Domain: "auth.example.org"}

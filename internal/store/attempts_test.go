@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // These tests hold SQLite's writer with one transaction while others queue, so

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // benchmark calls f for parallel clients on each engine: for a client's n-th

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // A line that goes dead without a word holds no read up for good.

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // disk is a small disk of its own.

@@ -14,8 +14,8 @@ import (
 	"go.uber.org/goleak"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 func TestMain(m *testing.M) {

@@ -12,9 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // column is a column as the schema has it.

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // withUser adds an account.

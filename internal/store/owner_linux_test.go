@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // What root notes beside a database belongs to the folder's owner, and is a new

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/pgcluster"
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgcluster"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 func TestACutIsNoticedAndMended(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // A newer replica starts beside an older one that is in use.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 const secret = "s3cret-of-the-role"

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 )
 
 // small opens a store on a pool of n connections, in which a transaction may take

@@ -14,9 +14,9 @@ import (
 
 	"github.com/pressly/goose/v3/lock"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // database is the name of the database in a URL, which needs no quotes.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // TestNoPartOfAPasswordIsAHost: what a raw character leaves of a password is

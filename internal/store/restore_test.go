@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // restore is what the command does.

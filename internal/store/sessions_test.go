@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 const window = time.Minute

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // A command's store beside one that writes without a pause gets its turn, each

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // bubble is storetest.Each with f in a bubble of synctest.

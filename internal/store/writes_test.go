@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/testing/storetest"
 )
 
 // refusing are PostgreSQL statements that have each write fail with a code.

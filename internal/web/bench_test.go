@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // exchange has the handler answer a request. The request and the recorder are

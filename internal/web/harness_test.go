@@ -28,11 +28,11 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/bus"
 	"kwai/internal/mail"
-	"kwai/internal/mail/mailtest"
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 	"kwai/internal/web"
 )

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/auth"
-	"kwai/internal/store/storetest"
+	"kwai/internal/testing/storetest"
 )
 
 // TestLoginTellsNothing: whatever the reason, a refused login has the same

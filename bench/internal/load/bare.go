@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // bareCommand is the hidden command by which a program runs itself as the bare

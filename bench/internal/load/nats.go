@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // NATS is a NATS server with JetStream in a process of its own. It keeps its

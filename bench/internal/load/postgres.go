@@ -1,6 +1,6 @@
 package load
 
-import "kwai/internal/pgcluster"
+import "kwai/internal/testing/pgcluster"
 
 // ErrNoPostgres says that PostgreSQL isn't installed, or not where it is looked
 // for: see package pgcluster.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"kwai/internal/pgcluster"
+	"kwai/internal/testing/pgcluster"
 )
 
 func startCluster(t *testing.T, options pgcluster.Options) *pgcluster.Cluster {

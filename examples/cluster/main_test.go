@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
 )
 
 // TestClusterOutlivesAReplicaAndLeavesNothing runs the whole as a newcomer does.

@@ -5,9 +5,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"kwai/internal/pgcluster"
 	"kwai/internal/testing/memory"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgcluster"
 )
 
 func TestMain(m *testing.M) {

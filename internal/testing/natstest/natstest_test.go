@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/bus/natstest"
+	"kwai/internal/testing/natstest"
 )
 
 // A port that somebody else has taken is waited for.

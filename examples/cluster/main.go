@@ -22,8 +22,8 @@ import (
 	"syscall"
 	"time"
 
-	"kwai/internal/cluster"
-	"kwai/internal/pgcluster"
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/pgcluster"
 )
 
 const demoUser = "demo@example.org"

@@ -49,9 +49,9 @@ import (
 	"sync"
 	"testing"
 
-	"kwai/internal/pgcluster"
 	"kwai/internal/testing/memory"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgcluster"
 )
 
 // Cluster is one running PostgreSQL server.

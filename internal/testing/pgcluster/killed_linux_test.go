@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kwai/internal/pgcluster"
+	"kwai/internal/testing/pgcluster"
 )
 
 func init() {

@@ -37,7 +37,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"kwai/internal/pgcluster"
+	"kwai/internal/testing/pgcluster"
 )
 
 // Options say what a cluster is made of.

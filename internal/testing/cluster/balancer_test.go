@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 )
 
 // backends are servers to balance between. They note what they get.

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"kwai/internal/cluster"
+	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
 )
 

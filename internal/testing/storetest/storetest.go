@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"kwai/internal/pgtest"
 	"kwai/internal/store"
+	"kwai/internal/testing/pgtest"
 )
 
 // Main runs the tests and then ends the cluster they used.
