@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/mailtest"
@@ -164,7 +165,7 @@ func (s *site) user(email, password string) string {
 // open opens the site's database as a command does.
 func (s *site) open() *store.Store {
 	s.tb.Helper()
-	db, err := store.Open(s.tb.Context(), store.Options{URL: s.kwai.DatabaseURL()})
+	db, err := store.Open(s.tb.Context(), database.Options{URL: s.kwai.DatabaseURL()})
 	if err != nil {
 		s.tb.Fatal(err)
 	}

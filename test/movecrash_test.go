@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/need"
 	"kwai/internal/testing/pgtest"
@@ -140,7 +141,7 @@ func stateOfMove(t *testing.T, from, to, want string) string {
 // does if not, which leaves it as it is.
 func opened(t *testing.T, url string) error {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: url, Serve: strings.HasPrefix(url, "sqlite")})
+	s, err := store.Open(t.Context(), database.Options{URL: url, Serve: strings.HasPrefix(url, "sqlite")})
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func waitUntilAlone(t *testing.T, url string) {
 // makeCrowd makes a database of a size that takes a moment to copy.
 func makeCrowd(t *testing.T, url string) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true})
+	s, err := store.Open(t.Context(), database.Options{URL: url, Serve: true})
 	if err != nil {
 		t.Fatal(err)
 	}

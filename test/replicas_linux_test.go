@@ -133,7 +133,7 @@ func newFleet(t *testing.T) *fleet {
 	for _, skew := range []string{"-30s", "0s", "30s"} {
 		replica := kwai
 		var err error
-		replica.Program, err = cluster.Build(t.Context(), t.TempDir(), append(buildFlags, "-ldflags=-X kwai/internal/store.clockSkew="+skew)...)
+		replica.Program, err = cluster.Build(t.Context(), t.TempDir(), append(buildFlags, "-ldflags=-X kwai/internal/database.clockSkew="+skew)...)
 		if err != nil {
 			t.Fatal(err)
 		}

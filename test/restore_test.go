@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"kwai/internal/database"
+	"kwai/internal/offline"
 	"kwai/internal/store"
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
@@ -81,7 +83,7 @@ func TestBackupHasWhatWasAnswered(t *testing.T) {
 		}
 	}
 
-	db, err := store.Open(t.Context(), store.Options{URL: "sqlite://" + file})
+	db, err := store.Open(t.Context(), database.Options{URL: "sqlite://" + file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +173,7 @@ func TestKilledRestoreLeavesOneOrTheOther(t *testing.T) {
 // whole.
 func hasLate(t *testing.T, data string) bool {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{URL: "sqlite://" + filepath.Join(data, "kwai.db"), Serve: true})
+	db, err := store.Open(t.Context(), database.Options{URL: "sqlite://" + filepath.Join(data, "kwai.db"), Serve: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +183,7 @@ func hasLate(t *testing.T, data string) bool {
 	}
 	// Its backup is a check of all of it.
 	check := filepath.Join(t.TempDir(), "check.db")
-	if err := store.Backup(t.Context(), "sqlite://"+filepath.Join(data, "kwai.db"), check); err != nil {
+	if err := offline.Backup(t.Context(), "sqlite://"+filepath.Join(data, "kwai.db"), check); err != nil {
 		t.Error(err)
 	}
 	if len(users) == 0 || users[0].Email != "ann@example.org" || len(users) > 2 {

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/storetest"
 )
@@ -20,7 +21,7 @@ import (
 func TestTheLogObeysNobodysEscapes(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		id := s.user("ann@example.org", "a rather long one")
-		db, err := store.Open(t.Context(), store.Options{URL: s.Database})
+		db, err := store.Open(t.Context(), database.Options{URL: s.Database})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"kwai/internal/store"
+	"kwai/internal/offline"
 )
 
 type backupCmd struct {
@@ -22,11 +22,11 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if !s.onSQLite() {
 		return &usageError{"--database", errors.New("back up PostgreSQL by pg_dump: see docs/operating.md, which has a line for each night")}
 	}
-	if err := store.Backup(ctx, s.Database, cmd.File); err != nil {
+	if err := offline.Backup(ctx, s.Database, cmd.File); err != nil {
 		return orUsage(err)
 	}
 	warnOfFolder(s.logger(c), filepath.Dir(cmd.File))
-	if err := store.NoteBackup(s.Database); err != nil {
+	if err := offline.NoteBackup(s.Database); err != nil {
 		_, _ = fmt.Fprintf(c.err, "kwai: the backup is complete, but that it was made can't be noted beside the database, so that an alert may say that there is none: %v\n", err)
 	}
 	_, err := fmt.Fprintf(c.out, "%s is of no use without the master key (%s): keep a copy of that too, never in the same place\n", cmd.File, s.masterKeyFile())
@@ -40,7 +40,7 @@ func (s *Settings) masterKeyFile() string {
 
 // orUsage tells what another command line mends from what failed.
 func orUsage(err error) error {
-	if errors.Is(err, store.ErrRefused) {
+	if errors.Is(err, offline.ErrRefused) {
 		return &usageError{"", err}
 	}
 	return err

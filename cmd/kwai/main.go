@@ -17,8 +17,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kwai/internal/auth"
+	"kwai/internal/database"
 	"kwai/internal/password"
-	"kwai/internal/store"
 )
 
 // cli is the command line: the settings, which every command takes, and the
@@ -82,7 +82,7 @@ func exitCode(err error) int {
 
 // mayPass says that the same command line may succeed later.
 func mayPass(err error) bool {
-	for _, passing := range []error{store.ErrAway, syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
+	for _, passing := range []error{database.ErrAway, syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, passing) {
 			return true
 		}

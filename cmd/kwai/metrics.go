@@ -13,11 +13,11 @@ import (
 	"strings"
 	"time"
 
+	"kwai/internal/database"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"kwai/internal/store"
 )
 
 // newRegistry has what is known of the process.
@@ -25,7 +25,7 @@ func newRegistry(s *Settings) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kwai_build_info", Help: "1, and what runs here.",
-		ConstLabels: prometheus.Labels{"version": version(), "revision": revision(), "goversion": runtime.Version(), "engine": store.EngineOf(s.Database)},
+		ConstLabels: prometheus.Labels{"version": version(), "revision": revision(), "goversion": runtime.Version(), "engine": database.EngineOf(s.Database)},
 	})
 	build.Set(1)
 	registry.MustRegister(
@@ -51,9 +51,9 @@ func register(registry *prometheus.Registry, parts ...watchable) {
 // nothing from others: so many at the same time, each in so much time.
 const (
 	maxScrapes  = 4
-	scrapeAfter = 2 * store.ScrapeTimeout // until it is given up
-	scrapeWrite = 10 * time.Second        // until it must have been read
-	maxWatchers = 64                      // connections
+	scrapeAfter = 2 * database.ScrapeTimeout // until it is given up
+	scrapeWrite = 10 * time.Second           // until it must have been read
+	maxWatchers = 64                         // connections
 )
 
 // metrics is a server for those who watch this one: Prometheus' metrics, and

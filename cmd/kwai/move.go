@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"kwai/internal/database"
+	"kwai/internal/offline"
 	"kwai/internal/store"
 )
 
@@ -31,10 +33,10 @@ func (cmd *moveCmd) Run(ctx context.Context, s *Settings, c console) error {
 		return &usageError{"--master-key-file", err}
 	}
 	began := time.Now()
-	report, err := store.Move(ctx, store.MoveOptions{From: s.Database, To: to, Log: s.logger(c), Progress: func(step string) {
+	report, err := offline.Move(ctx, offline.MoveOptions{From: s.Database, To: to, Log: s.logger(c), Progress: func(step string) {
 		fmt.Fprintf(c.err, "%6.1fs  %s\n", time.Since(began).Seconds(), step)
 	}})
-	if refused, ok := errors.AsType[*store.MoveError](err); ok {
+	if refused, ok := errors.AsType[*offline.MoveError](err); ok {
 		if refused.Target {
 			return &usageError{"--to", err}
 		}
@@ -69,7 +71,7 @@ there and the new database is in your backups, delete the old one:
 // checkMovedKeys refuses a move that nobody could use: there is no way back from
 // it. A database that can't be opened is for Move to judge.
 func (s *Settings) checkMovedKeys(ctx context.Context, c console) error {
-	db, err := store.Open(ctx, store.Options{URL: s.Database})
+	db, err := store.Open(ctx, database.Options{URL: s.Database})
 	if err != nil {
 		return nil //nolint:nilerr // as said
 	}
@@ -121,7 +123,7 @@ func quoted(path string) string {
 }
 
 // counts are the tables of a report that have rows.
-func counts(tables []store.MovedTable) string {
+func counts(tables []offline.MovedTable) string {
 	var all []string
 	for _, t := range tables {
 		if t.Rows > 0 && t.Name != "meta" {

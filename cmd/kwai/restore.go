@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"kwai/internal/folder"
-	"kwai/internal/store"
+	"kwai/internal/offline"
 )
 
 type restoreCmd struct {
@@ -22,7 +22,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	if !s.onSQLite() {
 		return &usageError{"--database", errors.New("restore PostgreSQL by pg_restore: see docs/operating.md")}
 	}
-	backup, err := store.OpenBackup(ctx, cmd.File)
+	backup, err := offline.OpenBackup(ctx, cmd.File)
 	if err != nil {
 		return orUsage(err)
 	}

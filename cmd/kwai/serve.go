@@ -19,6 +19,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
+	"kwai/internal/database"
 	"kwai/internal/folder"
 	"kwai/internal/mail"
 	"kwai/internal/password"
@@ -154,7 +155,7 @@ func (s *kwaiServer) open(ctx context.Context) (err error) {
 	if err := folder.MakeFolder(s.Data); err != nil {
 		return &usageError{"--data", err}
 	}
-	s.db, err = store.Open(ctx, store.Options{URL: s.Database, Serve: true, Connections: s.DatabaseConnections, Log: s.log})
+	s.db, err = store.Open(ctx, database.Options{URL: s.Database, Serve: true, Connections: s.DatabaseConnections, Log: s.log})
 	if err != nil {
 		return &usageError{"--database", err}
 	}
@@ -314,7 +315,7 @@ func (t task) run(ctx context.Context, log *slog.Logger) {
 	}
 	tick := time.NewTicker(t.every)
 	defer tick.Stop()
-	var failing store.Recurring
+	var failing database.Recurring
 	for {
 		if t.do != nil {
 			t.do(ctx)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kwai/internal/auth"
+	"kwai/internal/database"
 	"kwai/internal/store"
 )
 
@@ -24,7 +25,7 @@ func (statusCmd) Help() string {
 // can't use the database.
 func (cmd statusCmd) Run(ctx context.Context, s *Settings, c console) error {
 	rules := s.rules()
-	st, err := store.Inspect(ctx, store.Options{URL: s.Database, Log: s.logger(c)}, store.Lifetimes{Idle: rules.RefreshIdle, Session: rules.SessionLife})
+	st, err := store.Inspect(ctx, database.Options{URL: s.Database, Log: s.logger(c)}, store.Lifetimes{Idle: rules.RefreshIdle, Session: rules.SessionLife})
 	if err != nil {
 		return &usageError{"--database", err}
 	}

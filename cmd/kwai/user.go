@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kwai/internal/auth"
+	"kwai/internal/database"
 	"kwai/internal/password"
 	"kwai/internal/store"
 )
@@ -32,7 +33,7 @@ type userCmd struct {
 // one. It has no keys: commands make and check no tokens.
 func withRules(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) (err error) {
 	log := s.logger(c)
-	db, err := store.Open(ctx, store.Options{URL: s.Database, Log: log})
+	db, err := store.Open(ctx, database.Options{URL: s.Database, Log: log})
 	if err != nil {
 		return &usageError{"--database", err}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"kwai/internal/auth"
+	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/storetest"
 )
@@ -140,7 +141,7 @@ func empty(t *testing.T, url string) {
 // has to be told on SQLite.
 func open(t *testing.T, url string, now func() time.Time) *store.Store {
 	t.Helper()
-	s := must(store.Open(t.Context(), store.Options{URL: url, Serve: onSQLite(url), Now: now}))(t)
+	s := must(store.Open(t.Context(), database.Options{URL: url, Serve: onSQLite(url), Now: now}))(t)
 	t.Cleanup(func() { ok(t, s.Close()) })
 	return s
 }

@@ -32,6 +32,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"kwai/internal/database"
 	"kwai/internal/store"
 )
 
@@ -89,7 +90,7 @@ type Bus struct {
 	keepFor    time.Duration // of events for a subscriber outside; 0: it is one within
 	wake       chan struct{}
 
-	staying, reading store.Recurring // of Flush
+	staying, reading database.Recurring // of Flush
 
 	mu        sync.Mutex
 	restUntil time.Time               // after an event failed that others wait behind

@@ -4,9 +4,9 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"kwai/internal/database"
 
-	"kwai/internal/store"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics are what the bus tells those who watch the server: what this process
@@ -47,7 +47,7 @@ func (o *outbox) Describe(ch chan<- *prometheus.Desc) {
 // Collect has nothing to tell where the database doesn't answer in time, which
 // kwai_database_up tells.
 func (o *outbox) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), store.ScrapeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), database.ScrapeTimeout)
 	defer cancel()
 	db := o.bus.store
 	now, err := db.Read(ctx).Outbox(o.bus.subscriber.Name())

@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"kwai/internal/database"
+)
 
 // Attempts is one count of attempts to log in; the migration that makes their
 // table says which there are.
@@ -12,7 +16,7 @@ type Attempts struct {
 	ExpiresAt time.Time
 }
 
-func scanAttempts(scan scanFunc) (a Attempts, err error) {
+func scanAttempts(scan database.Scan) (a Attempts, err error) {
 	var until, expires int64
 	err = scan(&a.Account, &a.Network, &a.Failures, &until, &expires)
 	a.Until, a.ExpiresAt = fromMicros(until), fromMicros(expires)
@@ -25,24 +29,24 @@ const attemptsColumns = `account, network, failures, until, expires_at`
 // strangers' failures there, those of the network if the account knows it, and
 // the network's own. Each may be missing.
 func (r Reader) Attempts(account, network string) ([]Attempts, error) {
-	return queryRows(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 AND network IN ('', $2)
+	return database.QueryRows(r.db, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 AND network IN ('', $2)
 		UNION ALL SELECT `+attemptsColumns+` FROM attempts WHERE account = '' AND network = $2`, account, network)
 }
 
 // AttemptsOf lists an account's counts.
 func (r Reader) AttemptsOf(account string) ([]Attempts, error) {
-	return queryRows(r, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
+	return database.QueryRows(r.db, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 ORDER BY network`, account)
 }
 
 // LockedAccounts lists the accounts that have so many failures, or more, from
 // networks that they don't know.
 func (r Reader) LockedAccounts(most int64, now time.Time) ([]string, error) {
-	return queryRows(r, column[string], `SELECT account FROM attempts WHERE network = '' AND failures >= $1 AND expires_at > $2`, most, micros(now))
+	return database.QueryRows(r.db, database.Column[string], `SELECT account FROM attempts WHERE network = '' AND failures >= $1 AND expires_at > $2`, most, micros(now))
 }
 
 // KnowsNetworks says whether an account knows any network.
 func (tx *Tx) KnowsNetworks(account string) (bool, error) {
-	return found(discard(queryRow(tx.Reader, column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,
+	return found(discard(database.QueryRow(tx.db, database.Column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,
 		account, micros(tx.Now))))
 }
 
@@ -102,7 +106,7 @@ func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (unti
 }
 
 func (tx *Tx) counted(query string, args ...any) (until time.Time, ok bool, err error) {
-	at, err := queryRow(tx.Reader, column[int64], query, args...)
+	at, err := database.QueryRow(tx.db, database.Column[int64], query, args...)
 	ok, err = found(err)
 	return fromMicros(at), ok, err
 }
@@ -128,7 +132,7 @@ func (a Allowance) Whole() time.Duration { return time.Duration(a.Burst) * a.Eve
 // Only the time is kept by when the allowance is whole again (the generic cell
 // rate algorithm of ITU-T I.371), which a clock that was ahead can't prolong.
 func (tx *Tx) CountNetwork(network string, a Allowance) (bool, error) {
-	n, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('', $1, 1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT), CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
+	n, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('', $1, 1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT), CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
 		ON CONFLICT (account, network) DO UPDATE SET failures = attempts.failures + 1,
 			until = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END,
 			expires_at = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END
@@ -139,7 +143,7 @@ func (tx *Tx) CountNetwork(network string, a Allowance) (bool, error) {
 
 // RefundNetwork gives back what CountNetwork took.
 func (tx *Tx) RefundNetwork(network string, a Allowance) error {
-	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = until - $2, expires_at = expires_at - $2
+	_, err := tx.Exec(`UPDATE attempts SET failures = failures - 1, until = until - $2, expires_at = expires_at - $2
 		WHERE account = '' AND network = $1 AND failures > 0`, network, a.Every.Microseconds())
 	return err
 }
@@ -150,12 +154,12 @@ func (tx *Tx) RefundAttempt(account, network string, until time.Time) error {
 	if network == "" {
 		// With its only failure the row goes: who gives each attempt up must not
 		// be able to leave one for each address there could be.
-		n, err := tx.exec(`DELETE FROM attempts WHERE account = $1 AND network = '' AND failures <= 1`, account)
+		n, err := tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network = '' AND failures <= 1`, account)
 		if n > 0 || err != nil {
 			return err
 		}
 	}
-	_, err := tx.exec(`UPDATE attempts SET failures = failures - 1, until = CASE WHEN until = $3 THEN 0 ELSE until END
+	_, err := tx.Exec(`UPDATE attempts SET failures = failures - 1, until = CASE WHEN until = $3 THEN 0 ELSE until END
 		WHERE account = $1 AND network = $2 AND failures > 0`, account, network, micros(until))
 	return err
 }
@@ -171,11 +175,11 @@ const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.fai
 // KnowNetwork notes a login to the account from a network, whose failures are
 // forgotten but for the attempts under way. fresh says that it wasn't known.
 func (tx *Tx) KnowNetwork(account, network string, fresh bool, underWay int, until time.Time) error {
-	_, err := tx.exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
+	_, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
 		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
 		account, underWay, network, micros(until))
 	if err == nil && fresh {
-		_, err = tx.exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
+		_, err = tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
 			(SELECT network FROM attempts WHERE account = $1 AND network <> '' ORDER BY expires_at DESC, network LIMIT $2)`, account, maxKnownNetworks)
 	}
 	return err
@@ -186,9 +190,9 @@ func (tx *Tx) KnowNetwork(account, network string, fresh bool, underWay int, unt
 func (tx *Tx) ForgetStrangers(account string, underWay int) error {
 	var err error
 	if underWay > 0 {
-		_, err = tx.exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, account, underWay)
+		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, account, underWay)
 	} else {
-		_, err = tx.exec(`DELETE FROM attempts WHERE account = $1 AND network = ''`, account)
+		_, err = tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network = ''`, account)
 	}
 	return err
 }
@@ -198,6 +202,6 @@ func (tx *Tx) ForgetFailures(account string) error {
 	if err := tx.ForgetStrangers(account, 0); err != nil {
 		return err
 	}
-	_, err := tx.exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)
+	_, err := tx.Exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/storetest"
 )
@@ -43,7 +44,7 @@ func network(tx *store.Tx) (bool, error) { return tx.CountNetwork(near, allowanc
 func wantCount(t *testing.T, s *store.Store, what string, now time.Time, count counter, want bool) {
 	t.Helper()
 	var got bool
-	at(t, s, now, func(tx *store.Tx) (err error) {
+	storetest.At(t, s, now, func(tx *store.Tx) (err error) {
 		got, err = count(tx)
 		return err
 	})
@@ -55,7 +56,7 @@ func wantCount(t *testing.T, s *store.Store, what string, now time.Time, count c
 // know notes a login from the network.
 func know(t *testing.T, s *store.Store, now time.Time, network string) {
 	t.Helper()
-	at(t, s, now, func(tx *store.Tx) error { return tx.KnowNetwork(account, network, true, 0, now.Add(ninety)) })
+	storetest.At(t, s, now, func(tx *store.Tx) error { return tx.KnowNetwork(account, network, true, 0, now.Add(ninety)) })
 }
 
 // counts are an account's, by their networks; of strangers by "".
@@ -178,7 +179,7 @@ func TestAttemptsAtOnceAreCountedOneByOne(t *testing.T) {
 // atOnce opens a store, at epoch, for which a few connections do.
 func atOnce(t *testing.T, url string) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: url, Serve: true, Connections: 8, Now: func() time.Time { return epoch }})
+	s, err := store.Open(t.Context(), database.Options{URL: url, Serve: true, Connections: 8, Now: func() time.Time { return epoch }})
 	check(t, err)
 	t.Cleanup(func() { check(t, s.Close()) })
 	return s
@@ -220,14 +221,14 @@ func TestAClockThatWasAheadHoldsBackNoAttempt(t *testing.T) {
 				know(t, s, now, near)
 				for range 5 {
 					var may bool
-					at(t, s, now, func(tx *store.Tx) (err error) {
+					storetest.At(t, s, now, func(tx *store.Tx) (err error) {
 						may, err = count(tx)
 						return err
 					})
 					_ = may // some of the network's aren't
 				}
 				wantCount(t, s, fmt.Sprintf("%s: after a clock that was %v ahead", name, ahead), epoch, count, true)
-				at(t, s, epoch, func(tx *store.Tx) error { return tx.ForgetFailures(account) })
+				storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.ForgetFailures(account) })
 			}
 			check(t, s.Close())
 		}
@@ -260,16 +261,16 @@ func TestRefunds(t *testing.T) {
 			count := ofAccount[name]
 			for range 50 { // none of which is more than the fifth
 				wantCount(t, s, name, epoch, count, true)
-				at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
+				storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
 			}
 			for range 5 {
 				wantCount(t, s, name, epoch, count, true)
 			}
 			wantCount(t, s, name+": the sixth", epoch, count, false)
-			at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
 			wantCount(t, s, name+": the fourth was none", epoch, count, false)
 			until := counts(t, s)[from].Until
-			at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, until) })
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, until) })
 			wantCount(t, s, name+": once the fifth was none", epoch, count, true)
 			if got := counts(t, s)[from].Failures; got != 4 {
 				t.Errorf("%s: %d failures, want 4", name, got)
@@ -277,7 +278,7 @@ func TestRefunds(t *testing.T) {
 		}
 		for range 50 {
 			wantCount(t, s, "the allowance", epoch, network, true)
-			at(t, s, epoch, func(tx *store.Tx) error { return tx.RefundNetwork(near, allowance) })
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundNetwork(near, allowance) })
 		}
 	})
 }
@@ -289,7 +290,7 @@ func TestARefundLeavesNoRow(t *testing.T) {
 		know(t, s, epoch, near)
 		wantCount(t, s, "a stranger", epoch, stranger, true)
 		wantCount(t, s, "a known network", epoch, known, true)
-		at(t, s, epoch, func(tx *store.Tx) error {
+		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			for _, from := range []string{"", near} {
 				for range 2 { // once more than was counted
 					if err := tx.RefundAttempt(account, from, noWait); err != nil {

@@ -3,6 +3,8 @@ package store
 import (
 	"database/sql"
 	"time"
+
+	"kwai/internal/database"
 )
 
 // AuditEntry is something that happened, as it is recorded.
@@ -19,7 +21,7 @@ type AuditEntry struct {
 	Email string // of the user; only AuditLogAfter reads it
 }
 
-func scanAuditEntry(scan scanFunc) (t AuditEntry, err error) {
+func scanAuditEntry(scan database.Scan) (t AuditEntry, err error) {
 	var at int64
 	var user, session sql.NullString
 	err = scan(&t.ID, &at, &t.Kind, &t.Reason, &user, &session, &t.Address, &t.UserAgent)
@@ -31,20 +33,20 @@ const auditColumns = `audit_log.id, audit_log.at, audit_log.kind, audit_log.reas
 
 // Record adds to the audit log.
 func (tx *Tx) Record(t AuditEntry) error {
-	_, err := tx.exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+	_, err := tx.Exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
 	return err
 }
 
 // AuditEntryByID finds an entry; ErrNotFound if there is none (any more).
 func (r Reader) AuditEntryByID(id string) (AuditEntry, error) {
-	return queryRow(r, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.id = $1`, id)
+	return database.QueryRow(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.id = $1`, id)
 }
 
 // AuditLogAfter lists up to n entries, and whom they are about, in the order of their
 // ids, beginning behind the one given.
 func (r Reader) AuditLogAfter(id string, n int) ([]AuditEntry, error) {
-	return queryRows(r, func(scan scanFunc) (t AuditEntry, err error) {
+	return database.QueryRows(r.db, func(scan database.Scan) (t AuditEntry, err error) {
 		var email string
 		t, err = scanAuditEntry(func(dest ...any) error { return scan(append(dest, &email)...) })
 		t.Email = email
@@ -55,10 +57,10 @@ func (r Reader) AuditLogAfter(id string, n int) ([]AuditEntry, error) {
 
 // AuditLogOfUserAfter is AuditLogAfter for those about a user.
 func (r Reader) AuditLogOfUserAfter(userID, id string, n int) ([]AuditEntry, error) {
-	return queryRows(r, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id > $2 ORDER BY audit_log.id LIMIT $3`, userID, id, n)
+	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id > $2 ORDER BY audit_log.id LIMIT $3`, userID, id, n)
 }
 
 // CountAuditEntries counts a user's entries of a kind between two ids.
 func (r Reader) CountAuditEntries(userID, kind, after, before string) (int64, error) {
-	return queryRow(r, column[int64], `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
+	return database.QueryRow(r.db, database.Column[int64], `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)
 }

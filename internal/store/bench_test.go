@@ -18,7 +18,7 @@ func benchmark(b *testing.B, f func(ctx context.Context, s *store.Store, session
 		b.Run(name, func(b *testing.B) {
 			const sessions = 1024
 			s := storetest.Open(b, newURL(b), nil)
-			at(b, s, s.Now(), func(tx *store.Tx) error {
+			storetest.At(b, s, s.Now(), func(tx *store.Tx) error {
 				err := addUser(tx, "u")
 				for i := range sessions {
 					if err == nil {
@@ -47,13 +47,13 @@ func benchmark(b *testing.B, f func(ctx context.Context, s *store.Store, session
 // BenchmarkRenew renews sessions durably.
 func BenchmarkRenew(b *testing.B) {
 	benchmark(b, func(ctx context.Context, s *store.Store, session string, n int64) error {
-		return s.Statement(ctx, func(tx *store.Tx) error { return discard(tx.Renew(session, n, lives, window)) })
+		return s.Statement(ctx, func(tx *store.Tx) error { return discard(tx.Renew(session, n, lifetimes, window)) })
 	})
 }
 
 // BenchmarkCheck reads what is read for each access token that is shown.
 func BenchmarkCheck(b *testing.B) {
 	benchmark(b, func(ctx context.Context, s *store.Store, session string, _ int64) error {
-		return discard(s.Read(ctx).UserOfSession(session, s.Now(), lives))
+		return discard(s.Read(ctx).UserOfSession(session, s.Now(), lifetimes))
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"slices"
 	"time"
+
+	"kwai/internal/database"
 )
 
 // Event tells that something happened to a user.
@@ -29,7 +31,7 @@ type Delivery struct {
 const deliveryColumns = `e.id, e.type, e.user_id, e.session_id, e.created_at, e.expires_at,
 	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error`
 
-func scanDelivery(scan scanFunc) (Delivery, error) {
+func scanDelivery(scan database.Scan) (Delivery, error) {
 	var d Delivery
 	var created, expires, due int64
 	var dead sql.NullInt64
@@ -51,14 +53,14 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 	if len(subscribers) == 0 {
 		return nil
 	}
-	_, err := tx.exec(`INSERT INTO events (id, type, user_id, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+	_, err := tx.Exec(`INSERT INTO events (id, type, user_id, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
 		e.ID, e.Type, e.UserID, text(e.SessionID), micros(e.CreatedAt), micros(e.ExpiresAt))
 	for _, name := range subscribers {
 		if !slices.Contains(tx.subscribers, name) {
 			tx.subscribers = append(tx.subscribers, name)
 		}
 		if err == nil {
-			_, err = tx.exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position)
+			_, err = tx.Exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position)
 				SELECT $1, $2, 0, $3, '', COALESCE(MAX(position), 0) + 1 FROM deliveries WHERE subscriber = $2`,
 				e.ID, name, micros(tx.Now))
 		}
@@ -68,33 +70,33 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 
 // DueDeliveries lists up to n deliveries that are due, the longest due first.
 func (r Reader) DueDeliveries(subscriber string, now time.Time, n int) ([]Delivery, error) {
-	return queryRows(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return database.QueryRows(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND d.dead_at IS NULL AND d.due_at <= $2 ORDER BY d.due_at, e.id LIMIT $3`,
 		subscriber, micros(now), n)
 }
 
 // NextDeliveries lists up to n deliveries in their order, due or not.
 func (r Reader) NextDeliveries(subscriber string, n int) ([]Delivery, error) {
-	return queryRows(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return database.QueryRows(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 ORDER BY d.position, e.id LIMIT $2`, subscriber, n)
 }
 
 // Deliveries lists up to n of the subscriber's deliveries, tried or dead, in
 // the order of their events' ids, beginning behind the id given.
 func (r Reader) Deliveries(subscriber, after string, n int) ([]Delivery, error) {
-	return queryRows(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return database.QueryRows(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND e.id > $2 ORDER BY e.id LIMIT $3`, subscriber, after, n)
 }
 
 // DeliveryByID finds a delivery; ErrNotFound if it succeeded or never was.
 func (r Reader) DeliveryByID(subscriber, eventID string) (Delivery, error) {
-	return queryRow(r, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
+	return database.QueryRow(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
 		WHERE d.subscriber = $1 AND e.id = $2`, subscriber, eventID)
 }
 
 // Delivered removes a delivery that succeeded, and its event with the last one.
 func (tx *Tx) Delivered(subscriber, eventID string) (bool, error) {
-	n, err := tx.exec(`DELETE FROM deliveries WHERE event_id = $1 AND subscriber = $2`, eventID, subscriber)
+	n, err := tx.Exec(`DELETE FROM deliveries WHERE event_id = $1 AND subscriber = $2`, eventID, subscriber)
 	if err == nil {
 		err = tx.forgetEvent(eventID)
 	}
@@ -107,7 +109,7 @@ func (tx *Tx) forgetEvent(id string) error {
 	if err == nil && gone == 0 {
 		// Another delivery is left, or is being removed by a transaction that
 		// sees this one still: whoever comes second to the event's row sees neither.
-		if _, err = tx.exec(`UPDATE events SET type = type WHERE id = $1`, id); err == nil {
+		if _, err = tx.Exec(`UPDATE events SET type = type WHERE id = $1`, id); err == nil {
 			_, err = tx.dropEvent(id)
 		}
 	}
@@ -116,7 +118,7 @@ func (tx *Tx) forgetEvent(id string) error {
 
 // dropEvent removes an event that has no delivery.
 func (tx *Tx) dropEvent(id string) (int64, error) {
-	return tx.exec(`DELETE FROM events WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = $1)`, id)
+	return tx.Exec(`DELETE FROM events WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = $1)`, id)
 }
 
 // DeliveryFailed notes a failed attempt: it is tried again at due, or never
@@ -126,7 +128,7 @@ func (tx *Tx) DeliveryFailed(subscriber, eventID, reason string, due time.Time) 
 	if due.IsZero() {
 		dead, due = tx.Now, tx.Now
 	}
-	_, err := tx.exec(`UPDATE deliveries SET attempts = attempts + 1, last_error = $1, due_at = $2, dead_at = $3 WHERE event_id = $4 AND subscriber = $5`,
+	_, err := tx.Exec(`UPDATE deliveries SET attempts = attempts + 1, last_error = $1, due_at = $2, dead_at = $3 WHERE event_id = $4 AND subscriber = $5`,
 		reason, micros(due), optional(dead), eventID, subscriber)
 	return err
 }
@@ -140,7 +142,7 @@ type Subscriber struct {
 
 // Subscribers lists those who are told every event, and who once were.
 func (r Reader) Subscribers() ([]Subscriber, error) {
-	return queryRows(r, func(scan scanFunc) (s Subscriber, err error) {
+	return database.QueryRows(r.db, func(scan database.Scan) (s Subscriber, err error) {
 		var seen int64
 		err = scan(&s.Name, &seen)
 		s.SeenAt = fromOptional(sql.NullInt64{Int64: seen, Valid: seen != 0})
@@ -150,7 +152,7 @@ func (r Reader) Subscribers() ([]Subscriber, error) {
 
 // Subscribe has every event told to the subscriber from now on.
 func (tx *Tx) Subscribe(name string) error {
-	_, err := tx.exec(`INSERT INTO subscribers (name, seen_at) VALUES ($1, $2)
+	_, err := tx.Exec(`INSERT INTO subscribers (name, seen_at) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET seen_at = `+later(`subscribers.seen_at`, `excluded.seen_at`), name, micros(tx.Now))
 	return err
 }
@@ -159,35 +161,41 @@ func (tx *Tx) Subscribe(name string) error {
 // subscriber was seen after that time; true if it did. Its deliveries stay. So
 // does its row: some server may not know for a second, and write more of them.
 func (tx *Tx) Unsubscribe(name string, unseenSince time.Time) (bool, error) {
-	n, err := tx.exec(`UPDATE subscribers SET seen_at = 0 WHERE name = $1 AND seen_at <= $2`, name, micros(unseenSince))
+	n, err := tx.Exec(`UPDATE subscribers SET seen_at = 0 WHERE name = $1 AND seen_at <= $2`, name, micros(unseenSince))
 	return n == 1, err
 }
 
-// HoldLease makes owner the holder of a lease, or prolongs it, until then;
-// false while somebody else holds it.
-func (tx *Tx) HoldLease(name, owner string, until time.Time) (bool, error) {
-	n, err := tx.exec(`INSERT INTO leases (name, owner, expires_at) VALUES ($1, $2, $3)
-		ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
-			WHERE leases.owner = excluded.owner OR leases.expires_at <= $4`,
-		name, owner, micros(until), micros(tx.Now))
-	return n == 1, err
+// Outbox is what waits for a subscriber.
+type Outbox struct {
+	Subscriber string
+	Waiting    int64 // deliveries that are still tried
+	Dead       int64 // those that were given up
+	// OldestAt is when the first happened that waits for no reason of its own; zero
+	// if none does.
+	OldestAt time.Time
 }
 
-// ReleaseLease gives up a lease if owner holds it.
-func (tx *Tx) ReleaseLease(name, owner string) error {
-	_, err := tx.exec(`DELETE FROM leases WHERE name = $1 AND owner = $2`, name, owner)
-	return err
-}
+// What the reason begins with of a delivery that failed for a reason of its own,
+// which says nothing of the others.
+const (
+	Refused = "refused"
+	Alone   = "this one alone"
+)
 
-func (tx *Tx) releaseLeases() error {
-	_, err := tx.exec(`DELETE FROM leases WHERE expires_at > 0`)
-	return err
-}
-
-// Serialize makes transactions that name the same thing wait for each other,
-// on every replica, until they end.
-func (tx *Tx) Serialize(name string) error {
-	_, err := tx.exec(`INSERT INTO leases (name, owner, expires_at) VALUES ($1, '', 0)
-		ON CONFLICT (name) DO UPDATE SET owner = excluded.owner`, name)
-	return err
+// Outbox counts by indices alone, some 100 ms where a million wait: due_at is
+// there to have SQLite choose the one of those that are still tried.
+func (r Reader) Outbox(subscriber string) (Outbox, error) {
+	return database.QueryRow(r.db, func(scan database.Scan) (Outbox, error) {
+		o := Outbox{Subscriber: subscriber}
+		var all int64
+		var oldest sql.NullInt64
+		err := scan(&all, &o.Waiting, &oldest)
+		o.Dead, o.OldestAt = all-o.Waiting, fromOptional(oldest)
+		return o, err
+	}, `SELECT (SELECT COUNT(*) FROM deliveries WHERE subscriber = $1),
+		(SELECT COUNT(*) FROM deliveries WHERE subscriber = $1 AND dead_at IS NULL AND due_at > 0),
+		(SELECT created_at FROM events WHERE id = (SELECT event_id FROM deliveries
+			WHERE subscriber = $1 AND dead_at IS NULL
+				AND (last_error NOT LIKE $2 AND last_error NOT LIKE $3 OR EXISTS (SELECT 1 FROM subscribers WHERE name = $1))
+			ORDER BY position LIMIT 1))`, subscriber, Refused+": %", Alone+": %")
 }

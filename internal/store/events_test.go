@@ -37,8 +37,8 @@ func wantDue(t *testing.T, s *store.Store, subscriber string, now time.Time, wan
 func TestDeliveries(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		at(t, s, seconds(2), func(tx *store.Tx) error { return tx.Publish(event("1"), "a", "b") })
-		at(t, s, seconds(1), func(tx *store.Tx) error { return tx.Publish(event("2"), "a") })
+		storetest.At(t, s, seconds(2), func(tx *store.Tx) error { return tx.Publish(event("1"), "a", "b") })
+		storetest.At(t, s, seconds(1), func(tx *store.Tx) error { return tx.Publish(event("2"), "a") })
 		wantDue(t, s, "a", seconds(0))
 		wantDue(t, s, "a", seconds(1), "2")
 		wantDue(t, s, "a", seconds(2), "2", "1")
@@ -49,7 +49,7 @@ func TestDeliveries(t *testing.T) {
 		}
 
 		// A failure is noted and has it wait.
-		at(t, s, seconds(3), func(tx *store.Tx) error { return tx.DeliveryFailed("a", "2", "no", seconds(10)) })
+		storetest.At(t, s, seconds(3), func(tx *store.Tx) error { return tx.DeliveryFailed("a", "2", "no", seconds(10)) })
 		wantDue(t, s, "a", seconds(9), "1")
 		wantDue(t, s, "a", seconds(10), "1", "2")
 		d, err := s.Read(t.Context()).DeliveryByID("a", "2")
@@ -59,7 +59,7 @@ func TestDeliveries(t *testing.T) {
 		}
 
 		// The last one keeps it as a dead letter.
-		at(t, s, seconds(11), func(tx *store.Tx) error { return tx.DeliveryFailed("a", "2", "never", time.Time{}) })
+		storetest.At(t, s, seconds(11), func(tx *store.Tx) error { return tx.DeliveryFailed("a", "2", "never", time.Time{}) })
 		wantDue(t, s, "a", seconds(1e6), "1")
 		want.Attempts, want.DueAt, want.DeadAt, want.LastError = 2, seconds(11), seconds(11), "never"
 		d, err = s.Read(t.Context()).DeliveryByID("a", "2")
@@ -78,7 +78,7 @@ func TestDeliveries(t *testing.T) {
 func TestOldestOfAnOutbox(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		at(t, s, epoch, func(tx *store.Tx) error {
+		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			return errors.Join(tx.Subscribe("outside"), tx.Publish(event("1"), "mail", "outside"),
 				tx.DeliveryFailed("mail", "1", store.Refused+": no such mailbox", epoch), tx.DeliveryFailed("outside", "1", store.Refused+": the stream is full", epoch))
 		})
@@ -94,15 +94,15 @@ func TestOldestOfAnOutbox(t *testing.T) {
 func TestDeliveredEventsTakeNoRoom(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		at(t, s, epoch, func(tx *store.Tx) error { return tx.Publish(event("1"), "a", "b") })
+		storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.Publish(event("1"), "a", "b") })
 		for _, tt := range []struct {
 			subscriber string
 			want       bool
 			rows       string
 		}{{"a", true, "1+1"}, {"a", false, "1+1"}, {"b", true, "0+0"}, {"b", false, "0+0"}} {
-			at(t, s, epoch, func(tx *store.Tx) error {
+			storetest.At(t, s, epoch, func(tx *store.Tx) error {
 				got, err := tx.Delivered(tt.subscriber, "1")
-				rows, err2 := tx.Text(`SELECT CAST((SELECT COUNT(*) FROM events) AS TEXT) || '+' || CAST((SELECT COUNT(*) FROM deliveries) AS TEXT)`)
+				rows, err2 := storetest.Text(tx.Tx.Reader, `SELECT CAST((SELECT COUNT(*) FROM events) AS TEXT) || '+' || CAST((SELECT COUNT(*) FROM deliveries) AS TEXT)`)
 				if got != tt.want || rows != tt.rows {
 					t.Errorf("delivered to %s: %t; events+deliveries are then %s, want %s", tt.subscriber, got, rows, tt.rows)
 				}
@@ -148,14 +148,14 @@ func TestLease(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		hold := func(name, owner string, now int) (held bool) {
-			at(t, s, seconds(now), func(tx *store.Tx) (err error) {
+			storetest.At(t, s, seconds(now), func(tx *store.Tx) (err error) {
 				held, err = tx.HoldLease(name, owner, tx.Now.Add(10*time.Second))
 				return err
 			})
 			return held
 		}
 		release := func(owner string) {
-			at(t, s, epoch, func(tx *store.Tx) error { return tx.ReleaseLease("x", owner) })
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.ReleaseLease("x", owner) })
 		}
 		for _, step := range steps {
 			if got := hold("x", step.owner, step.at); got != step.want {
@@ -210,7 +210,7 @@ func TestEventGoesWithTheLastOfTwoDeliveries(t *testing.T) {
 			}
 			both.Wait()
 		}
-		if left, err := s.Read(t.Context()).Text(`SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || left != "0" {
+		if left, err := storetest.Text(s.DB.Read(t.Context()), `SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || left != "0" {
 			t.Errorf("%s events are left (%v)", left, err)
 		}
 	})
@@ -221,9 +221,9 @@ func TestDeliveriesAreInTheOrderOfTheirTransactions(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		for i, id := range []string{"9", "5", "7", "1"} {
-			at(t, s, seconds(-i), func(tx *store.Tx) error { return tx.Publish(event(id), "a", "b") })
+			storetest.At(t, s, seconds(-i), func(tx *store.Tx) error { return tx.Publish(event(id), "a", "b") })
 		}
-		at(t, s, epoch, func(tx *store.Tx) error { return errors.Join(drop(tx, "a", "9"), tx.Publish(event("0"), "a")) })
+		storetest.At(t, s, epoch, func(tx *store.Tx) error { return errors.Join(drop(tx, "a", "9"), tx.Publish(event("0"), "a")) })
 		next, err := s.Read(t.Context()).NextDeliveries("a", 10)
 		check(t, err)
 		var got []string
@@ -245,13 +245,13 @@ func drop(tx *store.Tx, subscriber, id string) error {
 func TestUnsubscribe(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		at(t, s, seconds(10), func(tx *store.Tx) error { return tx.Subscribe("a") })
-		at(t, s, time.Unix(60, 0), func(tx *store.Tx) error { return tx.Subscribe("a") }) // a clock that is behind
+		storetest.At(t, s, seconds(10), func(tx *store.Tx) error { return tx.Subscribe("a") })
+		storetest.At(t, s, time.Unix(60, 0), func(tx *store.Tx) error { return tx.Subscribe("a") }) // a clock that is behind
 		for _, tt := range []struct {
 			since int
 			want  bool
 		}{{9, false}, {10, true}, {10, true}} {
-			at(t, s, seconds(20), func(tx *store.Tx) error {
+			storetest.At(t, s, seconds(20), func(tx *store.Tx) error {
 				gone, err := tx.Unsubscribe("a", seconds(tt.since))
 				found, err2 := tx.Subscribers()
 				if gone != tt.want || len(found) != 1 || found[0].SeenAt.IsZero() != tt.want {
@@ -269,7 +269,7 @@ func TestCommitTellsWhomSomethingIsPublishedTo(t *testing.T) {
 		s := storetest.Open(t, url, nil)
 		var called []string
 		s.Published = func(subscriber string) {
-			if n, err := s.Read(t.Context()).Text(`SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || n != "2" {
+			if n, err := storetest.Text(s.DB.Read(t.Context()), `SELECT CAST(COUNT(*) AS TEXT) FROM events`); err != nil || n != "2" {
 				t.Errorf("at the call there are %s events (%v)", n, err)
 			}
 			called = append(called, subscriber)
@@ -288,7 +288,7 @@ func TestCommitTellsWhomSomethingIsPublishedTo(t *testing.T) {
 			t.Errorf("undone with %v, it called %q", err, called)
 		}
 		check(t, s.InTx(t.Context(), publish))
-		check(t, s.InTx(t.Context(), nothing))
+		check(t, s.InTx(t.Context(), func(*store.Tx) error { return nil }))
 		if diff := cmp.Diff([]string{"a", "b"}, called); diff != "" {
 			t.Errorf("called (-want +got):\n%s", diff)
 		}

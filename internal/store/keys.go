@@ -1,6 +1,13 @@
 package store
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kwai/internal/database"
+)
 
 // Key is a server key, sealed under a master key.
 type Key struct {
@@ -13,7 +20,7 @@ type Key struct {
 
 // Keys lists the server's keys, the newest first.
 func (r Reader) Keys() ([]Key, error) {
-	return queryRows(r, func(scan scanFunc) (k Key, err error) {
+	return database.QueryRows(r.db, func(scan database.Scan) (k Key, err error) {
 		var created, active int64
 		err = scan(&k.ID, &k.Purpose, &k.Sealed, &created, &active)
 		k.CreatedAt, k.ActiveAt = fromMicros(created), fromMicros(active)
@@ -23,26 +30,26 @@ func (r Reader) Keys() ([]Key, error) {
 
 // InsertKey adds a key.
 func (tx *Tx) InsertKey(k Key) error {
-	_, err := tx.exec(`INSERT INTO keys (id, purpose, sealed, created_at, active_at) VALUES ($1, $2, $3, $4, $5)`,
+	_, err := tx.Exec(`INSERT INTO keys (id, purpose, sealed, created_at, active_at) VALUES ($1, $2, $3, $4, $5)`,
 		k.ID, k.Purpose, k.Sealed, micros(k.CreatedAt), micros(k.ActiveAt))
 	return err
 }
 
 // ActivateKey has a key become active then.
 func (tx *Tx) ActivateKey(id string, at time.Time) error {
-	_, err := tx.exec(`UPDATE keys SET active_at = $2 WHERE id = $1`, id, micros(at))
+	_, err := tx.Exec(`UPDATE keys SET active_at = $2 WHERE id = $1`, id, micros(at))
 	return err
 }
 
 // ResealKey replaces what is sealed, unless somebody else has: then false.
 func (tx *Tx) ResealKey(id string, old, sealed []byte) (bool, error) {
-	n, err := tx.exec(`UPDATE keys SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, sealed)
+	n, err := tx.Exec(`UPDATE keys SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, sealed)
 	return n == 1, err
 }
 
 // DeleteKey takes a key out.
 func (tx *Tx) DeleteKey(id string) error {
-	_, err := tx.exec(`DELETE FROM keys WHERE id = $1`, id)
+	_, err := tx.Exec(`DELETE FROM keys WHERE id = $1`, id)
 	return err
 }
 
@@ -53,14 +60,42 @@ func (tx *Tx) DeleteKey(id string) error {
 func (tx *Tx) EndRecoveriesUnder(macKey, subscriber string) (int64, error) {
 	const untold = ` FROM recoveries JOIN deliveries d ON d.event_id = recoveries.request_id
 		WHERE mac_key = $1 AND ended_at IS NULL AND d.subscriber = $2 AND d.dead_at IS NULL`
-	_, err := tx.exec(`UPDATE users SET recovery_requested_at = recovery_requested_at - 1 WHERE id IN (SELECT recoveries.user_id`+untold+`)`, macKey, subscriber)
+	_, err := tx.Exec(`UPDATE users SET recovery_requested_at = recovery_requested_at - 1 WHERE id IN (SELECT recoveries.user_id`+untold+`)`, macKey, subscriber)
 	if err != nil {
 		return 0, err
 	}
-	forgotten, err := tx.exec(`DELETE FROM recoveries WHERE request_id IN (SELECT recoveries.request_id`+untold+`)`, macKey, subscriber)
+	forgotten, err := tx.Exec(`DELETE FROM recoveries WHERE request_id IN (SELECT recoveries.request_id`+untold+`)`, macKey, subscriber)
 	if err != nil {
 		return 0, err
 	}
-	ended, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE mac_key = $2 AND ended_at IS NULL`, micros(tx.Now), macKey)
+	ended, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE mac_key = $2 AND ended_at IS NULL`, micros(tx.Now), macKey)
 	return forgotten + ended, err
+}
+
+// keyCounts is the metric of how many keys there are.
+type keyCounts struct{ *Store }
+
+var descKeys = prometheus.NewDesc("kwai_keys", "The server's keys, by what they are for.", []string{"purpose"}, nil)
+
+// Describe is for the registry.
+func (keyCounts) Describe(ch chan<- *prometheus.Desc) { ch <- descKeys }
+
+// Collect leaves out what the database doesn't answer.
+func (s keyCounts) Collect(ch chan<- prometheus.Metric) {
+	type count struct {
+		purpose string
+		keys    int64
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), database.ScrapeTimeout)
+	defer cancel()
+	counts, err := database.QueryRows(s.Read(ctx).db, func(scan database.Scan) (c count, err error) {
+		err = scan(&c.purpose, &c.keys)
+		return c, err
+	}, `SELECT purpose, COUNT(*) FROM keys GROUP BY purpose ORDER BY purpose`)
+	if err != nil {
+		return
+	}
+	for _, c := range counts {
+		ch <- prometheus.MustNewConstMetric(descKeys, prometheus.GaugeValue, float64(c.keys), c.purpose)
+	}
 }

@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"kwai/internal/database"
+)
 
 // Cutoffs says which rows are of no use any more.
 type Cutoffs struct {
@@ -49,7 +53,7 @@ func byKey(table, key, columns, over string, sorted bool, args func(Cutoffs) []a
 	return Purge{
 		Table: table,
 		Look: func(r Reader, after string, n int, o Cutoffs) (Page, error) {
-			return queryRow(r, func(scan scanFunc) (Page, error) {
+			return database.QueryRow(r.db, func(scan database.Scan) (Page, error) {
 				var p Page
 				var rows int
 				err := scan(&p.Last, &rows, &p.Over)
@@ -58,7 +62,7 @@ func byKey(table, key, columns, over string, sorted bool, args func(Cutoffs) []a
 			}, look, append([]any{after, n}, args(o)...)...)
 		},
 		Remove: func(tx *Tx, after string, p Page, o Cutoffs) (int64, error) {
-			return tx.exec(remove, append([]any{after, p.Last}, args(o)...)...)
+			return tx.Exec(remove, append([]any{after, p.Last}, args(o)...)...)
 		},
 	}
 }
@@ -72,18 +76,18 @@ func byTime(table, key, at string, until func(Cutoffs) int64) Purge {
 	return Purge{
 		Table: table,
 		Look: func(r Reader, _ string, n int, o Cutoffs) (Page, error) {
-			over, err := queryRow(r, column[int], look, until(o), n)
+			over, err := database.QueryRow(r.db, database.Column[int], look, until(o), n)
 			return Page{Over: over, More: over == n, n: n}, err
 		},
 		Remove: func(tx *Tx, _ string, p Page, o Cutoffs) (int64, error) {
-			return tx.exec(remove, until(o), p.n)
+			return tx.Exec(remove, until(o), p.n)
 		},
 	}
 }
 
 // lookAtDead looks for events that were given up; all events go by as they wait.
 func lookAtDead(r Reader, after string, n int, o Cutoffs) (Page, error) {
-	return queryRow(r, func(scan scanFunc) (Page, error) {
+	return database.QueryRow(r.db, func(scan database.Scan) (Page, error) {
 		var p Page
 		var rows int
 		err := scan(&p.Last, &rows, &p.Over)
@@ -97,7 +101,7 @@ func lookAtDead(r Reader, after string, n int, o Cutoffs) (Page, error) {
 // removeDead removes deliveries that were given up, unless they are tried anew,
 // and their events.
 func removeDead(tx *Tx, after string, p Page, o Cutoffs) (int64, error) {
-	ids, err := queryRows(tx.Reader, column[string], `DELETE FROM deliveries WHERE event_id > $1 AND event_id <= $2 AND dead_at <= $3 RETURNING event_id`,
+	ids, err := database.QueryRows(tx.db, database.Column[string], `DELETE FROM deliveries WHERE event_id > $1 AND event_id <= $2 AND dead_at <= $3 RETURNING event_id`,
 		after, p.Last, micros(o.Recorded))
 	for _, id := range ids {
 		if err == nil {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"slices"
 	"time"
+
+	"kwai/internal/database"
 )
 
 // RecoveryRequest is an address for which somebody asked for a recovery. It may
@@ -20,7 +22,7 @@ type RecoveryRequest struct {
 // RequestRecovery notes a request; one that is pending for the same address is
 // made as young as this one and keeps its id.
 func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
-	_, err := tx.exec(`INSERT INTO recovery_requests (id, email_key, requested_at, address, user_agent) VALUES ($1, $2, $3, $4, $5)
+	_, err := tx.Exec(`INSERT INTO recovery_requests (id, email_key, requested_at, address, user_agent) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (email_key) DO UPDATE SET requested_at = CASE
 			WHEN recovery_requests.requested_at < excluded.requested_at THEN excluded.requested_at
 			ELSE recovery_requests.requested_at END`,
@@ -30,12 +32,12 @@ func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
 
 // RecoveryRequested says whether a request is pending.
 func (r Reader) RecoveryRequested() (bool, error) {
-	return found(discard(queryRow(r, column[int64], `SELECT 1 FROM recovery_requests LIMIT 1`)))
+	return found(discard(database.QueryRow(r.db, database.Column[int64], `SELECT 1 FROM recovery_requests LIMIT 1`)))
 }
 
 // TakeRecoveryRequests removes up to n requests, the oldest first.
 func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
-	taken, err := queryRows(tx.Reader, func(scan scanFunc) (r RecoveryRequest, err error) {
+	taken, err := database.QueryRows(tx.db, func(scan database.Scan) (r RecoveryRequest, err error) {
 		var at int64
 		err = scan(&r.ID, &r.EmailKey, &at, &r.Address, &r.UserAgent)
 		r.RequestedAt = fromMicros(at)
@@ -79,7 +81,7 @@ func (r *recoveryRow) recovery() Recovery {
 
 // RecoveryByRequest finds what was made for a request; ErrNotFound if nothing.
 func (r Reader) RecoveryByRequest(requestID string) (Recovery, error) {
-	return queryRow(r, func(scan scanFunc) (Recovery, error) {
+	return database.QueryRow(r.db, func(scan database.Scan) (Recovery, error) {
 		var row recoveryRow
 		err := scan(row.dest()...)
 		return row.recovery(), err
@@ -93,7 +95,7 @@ func (r Reader) RecoveryByIDHash(hash []byte) (Recovery, User, error) {
 		r Recovery
 		u User
 	}
-	b, err := queryRow(r, func(scan scanFunc) (b both, err error) {
+	b, err := database.QueryRow(r.db, func(scan database.Scan) (b both, err error) {
 		var row recoveryRow
 		b.u, err = scanUserAnd(scan, row.dest()...)
 		b.r = row.recovery()
@@ -105,7 +107,7 @@ func (r Reader) RecoveryByIDHash(hash []byte) (Recovery, User, error) {
 // InsertRecovery adds a recovery. ClaimRecovery and EndRecoveries come first, in
 // the same transaction.
 func (tx *Tx) InsertRecovery(r Recovery) error {
-	_, err := tx.exec(`INSERT INTO recoveries (request_id, mac_key, id_hash, user_id, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+	_, err := tx.Exec(`INSERT INTO recoveries (request_id, mac_key, id_hash, user_id, expires_at) VALUES ($1, $2, $3, $4, $5)`,
 		r.RequestID, r.MACKey, r.IDHash, r.UserID, micros(r.ExpiresAt))
 	return err
 }
@@ -113,7 +115,7 @@ func (tx *Tx) InsertRecovery(r Recovery) error {
 // UseRecovery ends a valid recovery; false if it isn't valid (any more). The
 // user's row is updated first, in the same transaction.
 func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
-	n, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE id_hash = $2 AND ended_at IS NULL AND expires_at > $1`,
+	n, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE id_hash = $2 AND ended_at IS NULL AND expires_at > $1`,
 		micros(tx.Now), idHash)
 	return n == 1, err
 }
@@ -122,7 +124,7 @@ func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
 // mailed: one that was requested since then, under the id of its trace, and is
 // still to be delivered to the subscriber.
 func (r Reader) RecoveryGood(userID, subscriber, since string, now time.Time) (bool, error) {
-	return found(discard(queryRow(r, column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
+	return found(discard(database.QueryRow(r.db, database.Column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
 		UNION ALL
 		SELECT 1 FROM audit_log JOIN users ON users.id = audit_log.user_id JOIN events e ON e.id = audit_log.id JOIN deliveries d ON d.event_id = e.id
 			WHERE audit_log.user_id = $1 AND d.subscriber = $2 AND audit_log.id > $3 AND d.dead_at IS NULL AND e.type = audit_log.kind
@@ -132,13 +134,13 @@ func (r Reader) RecoveryGood(userID, subscriber, since string, now time.Time) (b
 
 // EndRecovery ends what was made for a request, if anything was.
 func (tx *Tx) EndRecovery(requestID string) error {
-	_, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE request_id = $2 AND ended_at IS NULL`, micros(tx.Now), requestID)
+	_, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE request_id = $2 AND ended_at IS NULL`, micros(tx.Now), requestID)
 	return err
 }
 
 // EndRecoveries ends all of the user's recoveries.
 func (tx *Tx) EndRecoveries(userID string) error {
-	_, err := tx.exec(`UPDATE recoveries SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL`, micros(tx.Now), userID)
+	_, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL`, micros(tx.Now), userID)
 	return err
 }
 

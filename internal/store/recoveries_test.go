@@ -83,7 +83,7 @@ func TestNoRecoveryRequestIsTakenTwice(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		const all = 60
-		at(t, s, epoch, func(tx *store.Tx) error {
+		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			for i := range all {
 				id := fmt.Sprintf("%02d", i)
 				if err := tx.RequestRecovery(asked(id, id, i)); err != nil {
@@ -145,9 +145,9 @@ func TestClaimRecovery(t *testing.T) {
 		asked  int
 		want   bool
 	}{
-		{"the first", nothing, 10, true},
-		{"as old as the password", nothing, 0, true},
-		{"older than the account, as another clock has it", nothing, -1, true},
+		{"the first", func(*store.Tx) error { return nil }, 10, true},
+		{"as old as the password", func(*store.Tx) error { return nil }, 0, true},
+		{"older than the account, as another clock has it", func(*store.Tx) error { return nil }, -1, true},
 		{"newer than the latest", claimed(10), 11, true},
 		{"the same again", claimed(10), 10, false},
 		{"overtaken by a newer one", claimed(10), 9, false},
@@ -183,11 +183,11 @@ func TestRecoveryIsUsedOnce(t *testing.T) {
 		made := func(hash string) store.Recovery {
 			return store.Recovery{RequestID: "request " + hash, MACKey: "key", IDHash: []byte(hash), UserID: "u", ExpiresAt: epoch.Add(time.Hour)}
 		}
-		at(t, s, epoch, func(tx *store.Tx) error {
+		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			return errors.Join(addUser(tx, "u"), tx.InsertRecovery(made("1")), tx.InsertRecovery(made("2")), tx.InsertRecovery(made("3")))
 		})
 		use := func(hash string, after time.Duration) (used bool) {
-			at(t, s, epoch.Add(after), func(tx *store.Tx) (err error) {
+			storetest.At(t, s, epoch.Add(after), func(tx *store.Tx) (err error) {
 				used, err = tx.UseRecovery([]byte(hash))
 				return err
 			})
@@ -202,7 +202,7 @@ func TestRecoveryIsUsedOnce(t *testing.T) {
 				t.Errorf("using %s after %v: %t", tt.hash, tt.after, got)
 			}
 		}
-		at(t, s, epoch, func(tx *store.Tx) error { return tx.EndRecoveries("u") })
+		storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.EndRecoveries("u") })
 		if use("2", 0) {
 			t.Error("one that was replaced could be used")
 		}

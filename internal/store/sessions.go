@@ -3,6 +3,8 @@ package store
 import (
 	"database/sql"
 	"time"
+
+	"kwai/internal/database"
 )
 
 // Session is a login that goes on. Its refresh tokens are numbered; Counter is
@@ -71,7 +73,7 @@ func (r *sessionRow) session() Session {
 	return r.Session
 }
 
-func scanSession(scan scanFunc) (Session, error) {
+func scanSession(scan database.Scan) (Session, error) {
 	var row sessionRow
 	err := scan(row.dest()...)
 	return row.session(), err
@@ -79,13 +81,13 @@ func scanSession(scan scanFunc) (Session, error) {
 
 // SessionByID finds a session, ended or not; ErrNotFound if there is none.
 func (r Reader) SessionByID(id string) (Session, error) {
-	return queryRow(r, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
+	return database.QueryRow(r.db, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
 }
 
 // OpenSession adds a session whose first refresh token is number 0. LogIn comes
 // first, in the same transaction.
 func (tx *Tx) OpenSession(id, userID string) error {
-	_, err := tx.exec(`INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, 0, $3, $3)`,
+	_, err := tx.Exec(`INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, 0, $3, $3)`,
 		id, userID, micros(tx.Now))
 	return err
 }
@@ -97,7 +99,7 @@ func (tx *Tx) OpenSession(id, userID string) error {
 // isn't known: the tokens between count as replaced now.
 func (tx *Tx) Renew(id string, counter int64, l Lifetimes, window time.Duration) (Session, error) {
 	now, this := micros(tx.Now), windowOf(tx.Now, window)
-	return queryRow(tx.Reader, scanSession, `UPDATE sessions SET
+	return database.QueryRow(tx.db, scanSession, `UPDATE sessions SET
 			counter = $1,
 			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE counter END,
 			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
@@ -123,7 +125,7 @@ const (
 // EndSession ends a user's live session; false if there is none such.
 func (tx *Tx) EndSession(id, userID, reason string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)
-	n, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2
+	n, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2
 		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6`,
 		now, reason, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
 	return n == 1, err
@@ -131,7 +133,7 @@ func (tx *Tx) EndSession(id, userID, reason string, l Lifetimes) (bool, error) {
 
 // CountSessions counts a user's live sessions.
 func (r Reader) CountSessions(userID string, now time.Time, l Lifetimes) (int64, error) {
-	return queryRow(r, column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3`,
+	return database.QueryRow(r.db, database.Column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3`,
 		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
 }
 
@@ -141,7 +143,7 @@ func (tx *Tx) EndSessions(userID, reason string) error { return tx.EndSessionsBu
 
 // EndSessionsBut is EndSessions for all but the one named.
 func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
-	_, err := tx.exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND id <> $4 AND ended_at IS NULL`,
+	_, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND id <> $4 AND ended_at IS NULL`,
 		micros(tx.Now), reason, userID, but)
 	return err
 }
@@ -149,7 +151,60 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 // EndOldest ends the user's oldest live sessions beyond those to keep, a hundred
 // at most, and returns their ids. The user's row is updated first.
 func (tx *Tx) EndOldest(userID string, keep int) ([]string, error) {
-	return queryRows(tx.Reader, column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
+	return database.QueryRows(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
 		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
 		micros(tx.Now), EndExcess, userID, keep)
+}
+
+// OpenedSession is a session with what its login came from.
+type OpenedSession struct {
+	Session
+	Address, UserAgent string // as the audit log has them; empty where it doesn't
+}
+
+// LiveSessions lists up to n of the user's live sessions, the newest first. opened
+// is the kind of the entries of logins.
+//
+// A login's trace is found by its id: that and the session's are of the same
+// moment, so they have the same first half.
+func (r Reader) LiveSessions(userID string, now time.Time, l Lifetimes, opened string, n int) ([]OpenedSession, error) {
+	return database.QueryRows(r.db, func(scan database.Scan) (s OpenedSession, err error) {
+		var row sessionRow
+		err = scan(append(row.dest(), &s.Address, &s.UserAgent)...)
+		s.Session = row.session()
+		return s, err
+	}, `SELECT `+sessionColumns+`, COALESCE(audit_log.address, ''), COALESCE(audit_log.user_agent, '')
+		FROM sessions LEFT JOIN audit_log ON audit_log.user_id = sessions.user_id
+			AND audit_log.id BETWEEN substr(sessions.id, 1, 19) || '0000-000000000000' AND substr(sessions.id, 1, 19) || 'ffff-ffffffffffff'
+			AND audit_log.session_id = sessions.id AND audit_log.kind = $5
+		WHERE sessions.user_id = $1 AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3
+		ORDER BY sessions.created_at DESC, sessions.id DESC LIMIT $4`,
+		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), n, opened)
+}
+
+// ChangePassword gives the user a new password, provided that the hash that was
+// verified is still the user's and the user isn't revoked; it locks the user's
+// row. The caller ends the other sessions and the recoveries.
+func (tx *Tx) ChangePassword(userID, verified string, p Password) (bool, error) {
+	n, err := tx.Exec(`UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
+		WHERE id = $4 AND password_hash = $5 AND revoked_at IS NULL`, p.Hash, p.Cost, micros(tx.Now), userID, verified)
+	return n == 1, err
+}
+
+// LockUser keeps all others who would lock the user's row waiting until the
+// transaction ends.
+func (tx *Tx) LockUser(userID string) error {
+	_, err := tx.Exec(`UPDATE users SET last_login_at = last_login_at WHERE id = $1`, userID)
+	return err
+}
+
+// LockSession keeps a user's session as it is until the transaction ends; false
+// if it isn't live. Of those who end other sessions from one, each locks the
+// user's row first.
+func (tx *Tx) LockSession(id, userID string, l Lifetimes) (bool, error) {
+	now := micros(tx.Now)
+	n, err := tx.Exec(`UPDATE sessions SET counter = counter
+		WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND created_at > $3 AND renewed_at > $4`,
+		id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+	return n == 1, err
 }

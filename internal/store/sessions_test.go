@@ -44,7 +44,7 @@ func TestRenew(t *testing.T) {
 		{name: "kept alive, not too old", before: renewingAt(29*day, 58*day, 87*day), counter: 3, after: 90*day - time.Microsecond, want: 4},
 		{name: "kept alive, too old", before: renewingAt(29*day, 58*day, 87*day), counter: 3, after: 90 * day},
 		{name: "ended", before: func(tx *store.Tx) error {
-			return discard(tx.EndSession("s", "u", store.EndLogout, lives))
+			return discard(tx.EndSession("s", "u", store.EndLogout, lifetimes))
 		}, counter: 0, after: time.Hour},
 	}
 	storetest.Each(t, func(t *testing.T, url string) {
@@ -58,7 +58,7 @@ func TestRenew(t *testing.T) {
 						}
 					}
 					tx.Now = epoch.Add(tt.after)
-					got, err := tx.Renew("s", tt.counter, lives, window)
+					got, err := tx.Renew("s", tt.counter, lifetimes, window)
 					if tt.want == 0 {
 						if !errors.Is(err, store.ErrNotFound) {
 							t.Errorf("renewed to %d (%v)", got.Counter, err)
@@ -74,7 +74,7 @@ func TestRenew(t *testing.T) {
 					if got.UserID != "u" {
 						t.Errorf("renewed for %q", got.UserID)
 					}
-					if !got.Live(tx.Now, lives) {
+					if !got.Live(tx.Now, lifetimes) {
 						t.Errorf("what was renewed isn't live: %+v", got)
 					}
 					stored, err := tx.SessionByID("s")
@@ -89,7 +89,7 @@ func TestRenew(t *testing.T) {
 			})
 		}
 		t.Run("nobody's", func(t *testing.T) {
-			err := s.Statement(t.Context(), func(tx *store.Tx) error { return discard(tx.Renew("nobody", 0, lives, window)) })
+			err := s.Statement(t.Context(), func(tx *store.Tx) error { return discard(tx.Renew("nobody", 0, lifetimes, window)) })
 			if !errors.Is(err, store.ErrNotFound) {
 				t.Error(err)
 			}
@@ -114,7 +114,7 @@ func undo(t *testing.T, s *store.Store, fn func(tx *store.Tx) error) {
 func renewing(counters ...int64) func(*store.Tx) error {
 	return func(tx *store.Tx) error {
 		for _, c := range counters {
-			if _, err := tx.Renew("s", c, lives, window); err != nil {
+			if _, err := tx.Renew("s", c, lifetimes, window); err != nil {
 				return err
 			}
 		}
@@ -127,7 +127,7 @@ func renewingAt(times ...time.Duration) func(*store.Tx) error {
 	return func(tx *store.Tx) error {
 		for i, d := range times {
 			tx.Now = epoch.Add(d)
-			if _, err := tx.Renew("s", int64(i), lives, window); err != nil {
+			if _, err := tx.Renew("s", int64(i), lifetimes, window); err != nil {
 				return err
 			}
 		}
@@ -206,7 +206,7 @@ func TestReusableForOneWindowAtLeastAndTwoAtMost(t *testing.T) {
 			undo(t, s, func(tx *store.Tx) error {
 				for i, d := range times {
 					tx.Now = epoch.Add(d)
-					session, err := tx.Renew("s", int64(i), lives, window)
+					session, err := tx.Renew("s", int64(i), lifetimes, window)
 					if err != nil {
 						return err
 					}
@@ -240,13 +240,13 @@ func TestSessionTakesConstantRoom(t *testing.T) {
 			var before string
 			for i := range int64(100) {
 				tx.Now = epoch.Add(time.Duration(i) * 20 * time.Second)
-				if _, err := tx.Renew("s", i, lives, window); err != nil {
+				if _, err := tx.Renew("s", i, lifetimes, window); err != nil {
 					return err
 				}
 				if i%10 != 0 {
 					continue
 				}
-				rows, err := tx.Text(`SELECT CAST((SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM leases) AS TEXT)`)
+				rows, err := storetest.Text(tx.Tx.Reader, `SELECT CAST((SELECT COUNT(*) FROM sessions) + (SELECT COUNT(*) FROM events) + (SELECT COUNT(*) FROM leases) AS TEXT)`)
 				if err != nil {
 					return err
 				}
@@ -265,7 +265,7 @@ func TestSessionTakesConstantRoom(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		at(t, s, epoch, func(tx *store.Tx) error {
+		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			err := errors.Join(addUser(tx, "u"), addUser(tx, "other"))
 			for i := range 4 {
 				err = errors.Join(err, tx.OpenSession(strconv.Itoa(i), "u"))
@@ -274,8 +274,8 @@ func TestSessionsEnd(t *testing.T) {
 		})
 		now := epoch.Add(time.Hour)
 		end := func(id, user string) (ended bool) {
-			at(t, s, now, func(tx *store.Tx) (err error) {
-				ended, err = tx.EndSession(id, user, store.EndLogout, lives)
+			storetest.At(t, s, now, func(tx *store.Tx) (err error) {
+				ended, err = tx.EndSession(id, user, store.EndLogout, lifetimes)
 				return err
 			})
 			return ended
@@ -292,8 +292,8 @@ func TestSessionsEnd(t *testing.T) {
 			for _, id := range []string{"0", "1", "2", "3", "theirs"} {
 				session, err := s.Read(t.Context()).SessionByID(id)
 				check(t, err)
-				user, err := s.Read(t.Context()).UserOfSession(id, now, lives)
-				if live := err == nil; live != session.Live(now, lives) || live && user.ID != session.UserID {
+				user, err := s.Read(t.Context()).UserOfSession(id, now, lifetimes)
+				if live := err == nil; live != session.Live(now, lifetimes) || live && user.ID != session.UserID {
 					t.Errorf("%s is %+v, of %q (%v)", id, session, user.ID, err)
 				}
 				if err == nil {
@@ -305,11 +305,11 @@ func TestSessionsEnd(t *testing.T) {
 		if got := live(); got != "1 2 3 theirs " {
 			t.Errorf("live: %s", got)
 		}
-		at(t, s, now, func(tx *store.Tx) error { return tx.EndSessions("u", store.EndPassword) })
+		storetest.At(t, s, now, func(tx *store.Tx) error { return tx.EndSessions("u", store.EndPassword) })
 		if got := live(); got != "theirs " {
 			t.Errorf("live: %s", got)
 		}
-		now = epoch.Add(lives.Idle) // a session that is past is none to be ended
+		now = epoch.Add(lifetimes.Idle) // a session that is past is none to be ended
 		if end("theirs", "other") {
 			t.Error("a session that was past could be ended")
 		}

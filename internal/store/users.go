@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"kwai/internal/database"
 )
 
 // User is an account. Zero times mean: never, or not.
@@ -27,10 +29,10 @@ type Profile struct {
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
 	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at`
 
-func scanUser(scan scanFunc) (User, error) { return scanUserAnd(scan) }
+func scanUser(scan database.Scan) (User, error) { return scanUserAnd(scan) }
 
 // scanUserAnd scans userColumns and the columns behind them into more.
-func scanUserAnd(scan scanFunc, more ...any) (User, error) {
+func scanUserAnd(scan database.Scan, more ...any) (User, error) {
 	var u User
 	var hash sql.NullString
 	var set, login, revoked sql.NullInt64
@@ -45,7 +47,7 @@ func scanUserAnd(scan scanFunc, more ...any) (User, error) {
 
 // UserOfSession finds the user of a live session; ErrNotFound if it isn't live.
 func (r Reader) UserOfSession(id string, now time.Time, l Lifetimes) (Profile, error) {
-	return queryRow(r, func(scan scanFunc) (p Profile, err error) {
+	return database.QueryRow(r.db, func(scan database.Scan) (p Profile, err error) {
 		var login sql.NullInt64
 		var created int64
 		err = scan(&p.ID, &p.Email, &p.FirstName, &p.LastName, &login, &created)
@@ -59,18 +61,18 @@ func (r Reader) UserOfSession(id string, now time.Time, l Lifetimes) (Profile, e
 
 // UserByEmail finds a user by the folded address; ErrNotFound if there is none.
 func (r Reader) UserByEmail(key string) (User, error) {
-	return queryRow(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key = $1`, key)
+	return database.QueryRow(r.db, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key = $1`, key)
 }
 
 // UserByID finds a user; ErrNotFound if there is none.
 func (r Reader) UserByID(id string) (User, error) {
-	return queryRow(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.id = $1`, id)
+	return database.QueryRow(r.db, scanUser, `SELECT `+userColumns+` FROM users WHERE users.id = $1`, id)
 }
 
 // UsersAfter lists up to n users in the order of their folded addresses,
 // beginning behind the one given; "" begins at the first.
 func (r Reader) UsersAfter(key string, n int) ([]User, error) {
-	return queryRows(r, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key > $1 ORDER BY users.email_key LIMIT $2`, key, n)
+	return database.QueryRows(r.db, scanUser, `SELECT `+userColumns+` FROM users WHERE users.email_key > $1 ORDER BY users.email_key LIMIT $2`, key, n)
 }
 
 // CostCount says how many passwords are stored at a cost of hashing.
@@ -81,7 +83,7 @@ type CostCount struct {
 
 // PasswordCosts counts the stored passwords by what verifying them costs.
 func (r Reader) PasswordCosts() ([]CostCount, error) {
-	return queryRows(r, func(scan scanFunc) (c CostCount, err error) {
+	return database.QueryRows(r.db, func(scan database.Scan) (c CostCount, err error) {
 		err = scan(&c.Cost, &c.Users)
 		return c, err
 	}, `SELECT password_cost, COUNT(*) FROM users WHERE password_cost IS NOT NULL GROUP BY password_cost ORDER BY password_cost`)
@@ -103,7 +105,7 @@ func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
 	if p.Hash != "" {
 		set = u.CreatedAt
 	}
-	n, err := tx.exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at)
+	n, err := tx.Exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
 		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), optional(u.RevokedAt), micros(u.CreatedAt))
 	return n == 1, err
@@ -113,7 +115,7 @@ func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
 // user's and the user isn't revoked. rehashed, unless zero, replaces the hash of
 // the same password. Everything that opens a session goes through here first.
 func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
-	n, err := tx.exec(`UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
+	n, err := tx.Exec(`UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
 		WHERE id = $4 AND password_hash = $5 AND revoked_at IS NULL`,
 		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, verified)
 	return n == 1, err
@@ -122,20 +124,20 @@ func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
 // SetPassword gives the user a new password and returns the user, as it is
 // then. The caller ends the sessions and recoveries.
 func (tx *Tx) SetPassword(userID string, p Password) (User, error) {
-	return queryRow(tx.Reader, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
+	return database.QueryRow(tx.db, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
 		WHERE id = $4 RETURNING `+userColumns, p.Hash, p.Cost, micros(tx.Now), userID)
 }
 
 // Revoke keeps the user from logging in; true if it was not revoked before. The
 // caller ends the sessions.
 func (tx *Tx) Revoke(userID string) (bool, error) {
-	n, err := tx.exec(`UPDATE users SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL`, micros(tx.Now), userID)
+	n, err := tx.Exec(`UPDATE users SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL`, micros(tx.Now), userID)
 	return n == 1, err
 }
 
 // Reinstate lets a revoked user log in again; true if it was revoked before.
 func (tx *Tx) Reinstate(userID string) (bool, error) {
-	n, err := tx.exec(`UPDATE users SET revoked_at = NULL WHERE id = $1 AND revoked_at IS NOT NULL`, userID)
+	n, err := tx.Exec(`UPDATE users SET revoked_at = NULL WHERE id = $1 AND revoked_at IS NOT NULL`, userID)
 	return n == 1, err
 }
 
@@ -146,7 +148,7 @@ func (tx *Tx) Reinstate(userID string) (bool, error) {
 // little ahead of the one that stamped the request. Nor does a time count that
 // is still to come: the clock was ahead, and has been put right.
 func (tx *Tx) ClaimRecovery(userID string, requestedAt time.Time) (bool, error) {
-	n, err := tx.exec(`UPDATE users SET recovery_requested_at = $1 WHERE id = $2 AND revoked_at IS NULL
+	n, err := tx.Exec(`UPDATE users SET recovery_requested_at = $1 WHERE id = $2 AND revoked_at IS NULL
 		AND (COALESCE(recovery_requested_at, 0) < $1 OR recovery_requested_at > $3)
 		AND (COALESCE(password_set_at, 0) <= $1 OR password_set_at = created_at OR password_set_at > $3)`,
 		micros(requestedAt), userID, micros(tx.Now.Add(time.Minute)))

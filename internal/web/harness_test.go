@@ -27,6 +27,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
+	"kwai/internal/database"
 	"kwai/internal/mail"
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -147,14 +148,14 @@ func prepare(tb testing.TB, options []func(*setup)) (*site, *setup) {
 }
 
 // start makes a site on a database, for the time of the test.
-func start(tb testing.TB, database string, options ...func(*setup)) *site {
+func start(tb testing.TB, url string, options ...func(*setup)) *site {
 	tb.Helper()
 	s, o := prepare(tb, options)
 	log := o.web.Log
 	var err error
 	s.master, err = token.ParseMaster([]byte(token.NewMasterKey()))
 	s.ok(err)
-	db, err := store.Open(tb.Context(), store.Options{URL: database, Serve: true, Now: s.clock.now, Log: log})
+	db, err := store.Open(tb.Context(), database.Options{URL: url, Serve: true, Now: s.clock.now, Log: log})
 	s.ok(err)
 	tb.Cleanup(func() { s.ok(db.Close()) })
 	keys, err := auth.EnsureKeys(tb.Context(), db, s.master, o.rules, log)

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/pgtest"
 )
@@ -76,7 +77,7 @@ func Postgres(tb testing.TB) string {
 }
 
 func migrate(url string) error {
-	s, err := store.Open(context.Background(), store.Options{URL: url, Serve: true})
+	s, err := store.Open(context.Background(), database.Options{URL: url, Serve: true})
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func migrate(url string) error {
 // Open opens the database for the time of the test; now replaces its clock
 // unless nil.
 func Open(tb testing.TB, url string, now func() time.Time) *store.Store {
-	s, err := store.Open(tb.Context(), store.Options{URL: url, Serve: true, Now: now})
+	s, err := store.Open(tb.Context(), database.Options{URL: url, Serve: true, Now: now})
 	if err != nil {
 		tb.Fatal(err)
 	}

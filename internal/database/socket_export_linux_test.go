@@ -1,0 +1,4 @@
+package database
+
+// Stale looks at a connection of the pool.
+var Stale = stale
