@@ -22,6 +22,7 @@ import (
 	"kwai/internal/database"
 	"kwai/internal/folder"
 	"kwai/internal/mail"
+	"kwai/internal/offline"
 	"kwai/internal/password"
 	"kwai/internal/store"
 	"kwai/internal/token"
@@ -268,6 +269,9 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 	s.listener = clients
 	s.http = newServer(handler, s.IdleTimeout, s.log)
 	s.http.ConnState = clients.follow
+	if s.onSQLite() {
+		s.registry.MustRegister(offline.BackupMetric(s.Database))
+	}
 	register(s.registry, s.masterKey, s.db, s.passwords, s.rules, s.site, clients)
 	return nil
 }
