@@ -70,6 +70,7 @@ func (c *SQLiteConn) Exec(_ context.Context, query string, args ...any) (int64, 
 	return result.RowsAffected()
 }
 
+// Query calls each with the rows.
 func (c *SQLiteConn) Query(_ context.Context, each rowFunc, query string, args ...any) error {
 	stmt, values, err := c.prepare(query, args)
 	if err != nil {

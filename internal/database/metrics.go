@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics is what a store counts.
+// metrics is what a database counts.
 type metrics struct {
 	transactions, retries, unavailable prometheus.Counter
 	batch, commit                      prometheus.Histogram // SQLite's

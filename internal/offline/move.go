@@ -91,29 +91,23 @@ func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	refused := func(target bool, err error) error {
-		if err == nil {
-			return nil
-		}
-		return &MoveError{target, err}
-	}
 	path, ok := strings.CutPrefix(o.From, "sqlite://")
 	if !ok {
-		return report, refused(false, errors.New("only an SQLite database can be moved"))
+		return report, &MoveError{false, errors.New("only an SQLite database can be moved")}
 	}
 	if !strings.HasPrefix(o.To, "postgres://") && !strings.HasPrefix(o.To, "postgresql://") {
-		return report, refused(true, errors.New("it must be postgres://USER:PASSWORD@HOST:PORT/DATABASE"))
+		return report, &MoveError{true, errors.New("it must be postgres://USER:PASSWORD@HOST:PORT/DATABASE")}
 	}
 
 	// First both are looked at: what is refused has not been changed.
 	from, err := openMoveSource(ctx, path)
 	if err != nil {
-		return report, refused(false, err)
+		return report, &MoveError{false, err}
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 	to, err := openMoveTarget(ctx, o.To, o.Log)
 	if err != nil {
-		return report, refused(true, err)
+		return report, &MoveError{true, err}
 	}
 	defer func() { err = errors.Join(err, to.close()) }()
 	report.To = to.place
@@ -122,26 +116,15 @@ func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 		err = state.accept(from)
 	}
 	if err != nil {
-		return report, refused(true, fmt.Errorf("PostgreSQL at %s: %w", to.place, err))
+		return report, &MoveError{true, fmt.Errorf("PostgreSQL at %s: %w", to.place, err)}
 	}
 
 	report.Resumed = from.movedTo != ""
 	report.Already = report.Resumed && state.marks[database.MarkMoving] == ""
 	if !report.Resumed {
-		if err := from.hold(ctx, o.Log); err != nil {
-			return report, refused(false, err)
+		if report.Tables, err = o.copy(ctx, from, to); err != nil {
+			return report, err
 		}
-		if err := to.migrate(ctx, o.Log); err != nil {
-			return report, refused(true, err)
-		}
-		if report.Tables, err = to.copy(ctx, from, o.Progress); err != nil {
-			return report, fmt.Errorf("PostgreSQL at %s: %w", to.place, err)
-		}
-		o.Progress("the copy is complete")
-		if err := from.mark(to.place); err != nil {
-			return report, fmt.Errorf("%s: %w: the copy isn't used, run `kwai move` again", path, err)
-		}
-		o.Progress("the old database refuses to be used")
 	}
 	if !report.Already {
 		// Whoever interrupts it now has it ended, a moment later.
@@ -152,6 +135,26 @@ func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 		}
 	}
 	return report, nil
+}
+
+// copy copies one into the other, and has both refuse to be used.
+func (o MoveOptions) copy(ctx context.Context, from *moveSource, to *moveTarget) ([]MovedTable, error) {
+	if err := from.hold(ctx, o.Log); err != nil {
+		return nil, &MoveError{false, err}
+	}
+	if err := to.migrate(ctx, o.Log); err != nil {
+		return nil, &MoveError{true, err}
+	}
+	tables, err := to.copy(ctx, from, o.Progress)
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL at %s: %w", to.place, err)
+	}
+	o.Progress("the copy is complete")
+	if err := from.mark(to.place); err != nil {
+		return tables, fmt.Errorf("%s: %w: the copy isn't used, run `kwai move` again", from.path, err)
+	}
+	o.Progress("the old database refuses to be used")
+	return tables, nil
 }
 
 const (

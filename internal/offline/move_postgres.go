@@ -190,75 +190,111 @@ func unmarked() []string { return append(slices.Clone(movedTables[1:]), "leases"
 // to be used until finish.
 func (t *moveTarget) copy(ctx context.Context, from *moveSource, progress func(string)) (moved []MovedTable, err error) {
 	return moved, t.inTx(ctx, func(pg *pgx.Conn) error {
-		all := strings.Join(append(unmarked(), "meta"), ", ")
-		do := stepsOn(ctx, pg)
-		if do.exec(`LOCK TABLE ` + all + ` IN ACCESS EXCLUSIVE MODE`); do.err != nil {
-			return fmt.Errorf("somebody uses it: %w", do.err)
-		}
-		state, err := lookAt(ctx, pg)
-		if err == nil {
-			err = state.accept(from)
-		}
-		if err != nil {
-			return err
-		}
-		if state.marks[database.MarkMoving] != "" {
-			progress("removing the copy of a move that wasn't finished")
-			do.open()
-			do.exec(`TRUNCATE ` + all)
-		}
-		if do.exec(`DELETE FROM meta`); do.err != nil {
-			return do.err
-		}
-		rebuilt, err := rebuiltOf(ctx, pg)
-		if err != nil {
-			return err
-		}
-		for _, r := range slices.Backward(rebuilt) {
-			do.exec(r.drop)
-		}
-		if do.err != nil {
-			return do.err
-		}
-		columns, sums := make(map[string][]moveColumn), make(map[string]checksum)
-		for _, table := range movedTables {
-			if columns[table], err = columnsOf(ctx, pg, from, table); err != nil {
+		c := &copying{pg: pg, from: from, progress: progress, do: stepsOn(ctx, pg), columns: make(map[string][]moveColumn), sums: make(map[string]checksum)}
+		for _, step := range []func(context.Context) error{c.lock, c.fill, c.compare, c.close} {
+			if err := step(ctx); err != nil {
 				return err
 			}
-			if sums[table], err = copyTable(ctx, pg, from, table, columns[table]); err != nil {
-				return fmt.Errorf("copying %s: %w", table, err)
-			}
-			progress(fmt.Sprintf("copied %d rows of %s", sums[table].rows, table))
-			moved = append(moved, MovedTable{table, sums[table].rows})
 		}
-		for _, r := range rebuilt {
-			do.exec(r.create)
-		}
-		if do.err != nil {
-			return do.err
-		}
-		progress("built the indexes")
 		for _, table := range movedTables {
-			arrived, err := readBack(ctx, pg, table, columns[table])
-			if err != nil {
-				return fmt.Errorf("reading %s back: %w", table, err)
-			}
-			if arrived != sums[table] {
-				return fmt.Errorf("%s didn't arrive as it was sent (%d rows of %d): look at both disks", table, arrived.rows, sums[table].rows)
-			}
+			moved = append(moved, MovedTable{table, c.sums[table].rows})
 		}
-		progress("compared what arrived")
-		do.exec(`INSERT INTO meta (name, value) SELECT $1, value FROM meta WHERE name = 'oldest_schema'`, markSchema)
-		do.exec(`UPDATE meta SET value = $1 WHERE name = 'oldest_schema'`, strconv.Itoa(noSchema))
-		do.exec(`INSERT INTO meta (name, value) VALUES ($1, $2)`, database.MarkMoving, from.id)
-		for _, table := range unmarked() {
-			// It holds for rows to come only. So nothing is lost should somebody who
-			// had come in before the move write, and the copy be made again.
-			do.exec(`ALTER TABLE ` + table + ` ADD CONSTRAINT kwai_moving CHECK (false) NOT VALID`)
-		}
-		do.exec(`ANALYZE ` + all) // the first queries are planned for what is there
-		return do.err
+		return nil
 	})
+}
+
+// copying is the copy of all tables within one transaction, step by step.
+type copying struct {
+	pg       *pgx.Conn
+	from     *moveSource
+	progress func(string)
+	do       *steps
+
+	columns map[string][]moveColumn // by table
+	sums    map[string]checksum     // of what was sent
+}
+
+// all are the tables that nobody may use meanwhile.
+func (*copying) all() string { return strings.Join(append(unmarked(), "meta"), ", ") }
+
+// lock keeps everybody from the target, judges it once more and empties it.
+func (c *copying) lock(ctx context.Context) error {
+	if c.do.exec(`LOCK TABLE ` + c.all() + ` IN ACCESS EXCLUSIVE MODE`); c.do.err != nil {
+		return fmt.Errorf("somebody uses it: %w", c.do.err)
+	}
+	state, err := lookAt(ctx, c.pg)
+	if err == nil {
+		err = state.accept(c.from)
+	}
+	if err != nil {
+		return err
+	}
+	if state.marks[database.MarkMoving] != "" {
+		c.progress("removing the copy of a move that wasn't finished")
+		c.do.open()
+		c.do.exec(`TRUNCATE ` + c.all())
+	}
+	c.do.exec(`DELETE FROM meta`)
+	return c.do.err
+}
+
+// fill copies the rows, without the indexes, which it builds then.
+func (c *copying) fill(ctx context.Context) error {
+	rebuilt, err := rebuiltOf(ctx, c.pg)
+	if err != nil {
+		return err
+	}
+	for _, r := range slices.Backward(rebuilt) {
+		c.do.exec(r.drop)
+	}
+	if c.do.err != nil {
+		return c.do.err
+	}
+	for _, table := range movedTables {
+		if c.columns[table], err = columnsOf(ctx, c.pg, c.from, table); err != nil {
+			return err
+		}
+		if c.sums[table], err = copyTable(ctx, c.pg, c.from, table, c.columns[table]); err != nil {
+			return fmt.Errorf("copying %s: %w", table, err)
+		}
+		c.progress(fmt.Sprintf("copied %d rows of %s", c.sums[table].rows, table))
+	}
+	for _, r := range rebuilt {
+		c.do.exec(r.create)
+	}
+	if c.do.err == nil {
+		c.progress("built the indexes")
+	}
+	return c.do.err
+}
+
+// compare reads back what has arrived.
+func (c *copying) compare(ctx context.Context) error {
+	for _, table := range movedTables {
+		arrived, err := readBack(ctx, c.pg, table, c.columns[table])
+		if err != nil {
+			return fmt.Errorf("reading %s back: %w", table, err)
+		}
+		if arrived != c.sums[table] {
+			return fmt.Errorf("%s didn't arrive as it was sent (%d rows of %d): look at both disks", table, arrived.rows, c.sums[table].rows)
+		}
+	}
+	c.progress("compared what arrived")
+	return nil
+}
+
+// close has the target refuse to be used and take no rows.
+func (c *copying) close(context.Context) error {
+	c.do.exec(`INSERT INTO meta (name, value) SELECT $1, value FROM meta WHERE name = 'oldest_schema'`, markSchema)
+	c.do.exec(`UPDATE meta SET value = $1 WHERE name = 'oldest_schema'`, strconv.Itoa(noSchema))
+	c.do.exec(`INSERT INTO meta (name, value) VALUES ($1, $2)`, database.MarkMoving, c.from.id)
+	for _, table := range unmarked() {
+		// It holds for rows to come only. So nothing is lost should somebody who
+		// had come in before the move write, and the copy be made again.
+		c.do.exec(`ALTER TABLE ` + table + ` ADD CONSTRAINT kwai_moving CHECK (false) NOT VALID`)
+	}
+	c.do.exec(`ANALYZE ` + c.all()) // the first queries are planned for what is there
+	return c.do.err
 }
 
 func stepsOn(ctx context.Context, pg *pgx.Conn) *steps {
