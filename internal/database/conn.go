@@ -219,7 +219,7 @@ func (r *readers) take() (*SQLiteConn, error) {
 // in its place when it is needed.
 func (r *readers) put(c *SQLiteConn, healthy bool) {
 	if !healthy {
-		_ = c.Close() // its error has been told already
+		_ = c.Close() // its error was returned already
 		return
 	}
 	r.mu.Lock()
@@ -254,7 +254,7 @@ func (r *readers) close() error {
 		errs = append(errs, c.Close())
 	}
 	for range cap(r.turns) {
-		<-r.turns // whoever comes later is told that it is closed
+		<-r.turns // later calls find that it is closed
 	}
 	return errors.Join(errs...)
 }

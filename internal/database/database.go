@@ -153,7 +153,7 @@ func (db *DB) Close() error { return db.engine.Close() }
 // Now is the time that transactions are stamped with.
 func (db *DB) Now() time.Time { return db.now() }
 
-// Ready tells whether requests can be served: the database answers, and it can be
+// Ready is nil if requests can be served: the database answers, and it can be
 // written as far as is known ([DB.TryWriting]).
 func (db *DB) Ready(ctx context.Context) error {
 	if err := db.CheckVersion(ctx); err != nil {
@@ -230,7 +230,7 @@ type Tx struct {
 	next *atomic.Uint32 // see Next
 
 	mu     sync.Mutex // held while a statement runs
-	ended  bool       // no statement may run any more
+	ended  bool       // no further statement may run
 	failed error      // the last error of the engine, if any
 }
 

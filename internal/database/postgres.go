@@ -91,11 +91,11 @@ func openPostgres(ctx context.Context, o Options) (*DB, error) {
 	e.own = ofPool(e.stats)
 	s := &DB{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics, log: o.Log}
 	if err := e.open(ctx, s, o); err != nil {
-		told := fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.Explain(err))
+		explained := fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.Explain(err))
 		if e.away(err) {
-			told = awayError{told}
+			explained = awayError{explained}
 		}
-		return nil, errors.Join(told, e.Close())
+		return nil, errors.Join(explained, e.Close())
 	}
 	s.now = e.now
 	return s, nil
@@ -280,8 +280,8 @@ func retryable(err error) bool {
 	return ok && (e.Code == "40001" || e.Code == "40P01")
 }
 
-// away tells, of an error of opening, a server that isn't there, or not ready,
-// from one that refuses these settings.
+// away says whether an error of opening is of a server that isn't there, or not
+// ready, and not of one that refuses these settings.
 func (e *Postgres) away(err error) bool {
 	if _, connecting := errors.AsType[*pgconn.ConnectError](err); !connecting {
 		return e.trouble(err) != noTrouble

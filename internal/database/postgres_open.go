@@ -103,8 +103,8 @@ func (e *Postgres) Migrate(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// RefuseForeign refuses a schema that something else lives in: whoever names
-// the wrong database gets an error, and no tables among theirs.
+// RefuseForeign refuses a schema that has tables of another program: a wrong URL
+// must not put kwai's tables among them.
 func (e *Postgres) RefuseForeign(ctx context.Context) error {
 	rows := viaSQL{e.db}
 	columns := make(map[string]string) // of each table, but for those of extensions

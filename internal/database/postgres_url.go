@@ -64,14 +64,14 @@ func parsePostgres(of string) (*pgx.ConnConfig, error) {
 	}
 	config, err := pgx.ParseConfig(scheme + "://" + login + strings.Join(hosts, ",") + tail)
 	if err != nil {
-		// Before what it says stands the URL, of which pgx hides only the password
-		// that it finds.
-		said := err.Error()
-		said = said[strings.LastIndex(said, "`: ")+len("`: "):]
-		if strings.HasPrefix(said, "failed to parse as URL") {
+		// The URL stands before the reason, and pgx hides only the password that it
+		// finds.
+		reason := err.Error()
+		reason = reason[strings.LastIndex(reason, "`: ")+len("`: "):]
+		if strings.HasPrefix(reason, "failed to parse as URL") {
 			return nil, errURL
 		}
-		return nil, fmt.Errorf("it can't be used with these parameters and PG… variables: %s", said)
+		return nil, fmt.Errorf("it can't be used with these parameters and PG… variables: %s", reason)
 	}
 	return config, nil
 }

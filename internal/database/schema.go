@@ -25,7 +25,7 @@ var (
 // SchemaVersion is the newest that this program knows.
 func SchemaVersion() int64 { return schemaVersion }
 
-// firstSchema is that of 0.1.0. What was there before nobody can use any more.
+// firstSchema is that of 0.1.0. Databases from before it can't be used.
 const firstSchema = 4
 
 var errBefore = errors.New("it is of a kwai from before 0.1.0, whose databases no later one can use: start with an empty folder or database")

@@ -31,8 +31,8 @@ import (
 )
 
 // Backup and restore of an SQLite database. Both copy by VACUUM INTO: SQLite
-// reads a state between two commits, beside whoever writes, and what it makes is
-// one file without a log. Reading the file itself would mix states, and closing
+// reads a state between two commits, while others write, and makes one
+// file without a log. Reading the file itself would mix states, and closing
 // it again would drop the locks that SQLite holds on it in the same process.
 
 // ErrRefused is matched by errors about what was asked, not about doing it:

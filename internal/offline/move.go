@@ -18,7 +18,7 @@ import (
 type MoveOptions struct {
 	From string // sqlite://PATH
 	To   string // postgres://…, of an empty database
-	// Progress is told each step, in a few words; it may be nil.
+	// Progress is called with each step, in a few words; it may be nil.
 	Progress func(step string)
 	Log      *slog.Logger
 }
@@ -77,13 +77,13 @@ const (
 )
 
 // Move copies a whole SQLite database into an empty PostgreSQL database, and
-// has the old one refuse to be used. All comes along but leases; who has the
-// same master key can't tell the two apart.
+// has the old one refuse to be used. All comes along but leases, and the same
+// master key opens the copy.
 //
-// While it runs nobody else can write to the old database. Where it ends early,
-// however that happens, either nothing has been moved, and the old one can be
-// used, or everything has, and neither can be until Move was called again with
-// the same two: it then begins anew or goes on, as far as that one came.
+// While it runs nobody else can write to the old database. If it is cut off, then
+// either nothing has been moved, and the old database can be used; or everything
+// has, and neither can be used until Move is called again with the same two. That
+// call begins anew, or goes on where the first one ended.
 func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -127,7 +127,7 @@ func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 		}
 	}
 	if !report.Already {
-		// Whoever interrupts it now has it ended, a moment later.
+		// An interrupt doesn't stop this last step, which takes a moment.
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*moveLockTimeout)
 		defer cancel()
 		if err := to.finish(ending, from.id); err != nil {
@@ -158,7 +158,7 @@ func (o MoveOptions) copy(ctx context.Context, from *moveSource, to *moveTarget)
 }
 
 const (
-	// moveLockTimeout bounds the wait for whoever uses the target, and
+	// moveLockTimeout bounds the wait for those who use the target, and
 	// sourceLockTimeout the wait for a command that writes to the source.
 	moveLockTimeout   = 10 * time.Second
 	sourceLockTimeout = 30 * time.Second

@@ -62,7 +62,7 @@ func (t *moveTarget) with(f func(*pgx.Conn) error) error {
 }
 
 func (t *moveTarget) close() error {
-	// A connection that was lost has been told already.
+	// A connection that was lost was reported already.
 	_ = t.conn.Close()
 	return t.database.Close()
 }
@@ -164,7 +164,7 @@ func marksIn(ctx context.Context, pg *pgx.Conn) (map[string]string, error) {
 }
 
 // inTx runs f in one transaction that may take as long as it takes, but doesn't
-// wait for long: whoever uses the database now would lose.
+// wait for long: those who use the database meanwhile would be held up.
 func (t *moveTarget) inTx(ctx context.Context, f func(pg *pgx.Conn) error) error {
 	return t.with(func(pg *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, pg, func(pgx.Tx) error {
@@ -354,7 +354,7 @@ func (t *moveTarget) finish(ctx context.Context, id string) error {
 			return err
 		}
 		if marks[database.MarkMoving] != id {
-			return errors.New("the copy isn't there any more")
+			return errors.New("the copy is gone")
 		}
 		do.open()
 		// A newer program that looked in may have migrated it meanwhile.

@@ -142,9 +142,9 @@ func (b *BackupFile) Restore(ctx context.Context, databaseURL string, keepSessio
 }
 
 // takeOver brings a database into one file, without a log, and keeps everybody
-// from it until the connection is closed; nil if it is too damaged for that. Who
-// opened it before and writes later is told by SQLite that it was moved: without
-// a log it looks.
+// from it until the connection is closed; nil if it is too damaged for that. A
+// program that opened it before and writes later gets SQLite's error that the file
+// was moved: SQLite looks for that where there is no log.
 func takeOver(ctx context.Context, path string) (_ *database.SQLiteConn, err error) {
 	c, err := database.OpenSQLiteConn(database.FileDSN(path, "busy_timeout(1000)", "trusted_schema(0)"))
 	if err != nil {

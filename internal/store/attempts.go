@@ -26,8 +26,8 @@ func scanAttempts(scan database.Scan) (a Attempts, err error) {
 const attemptsColumns = `account, network, failures, until, expires_at`
 
 // Attempts finds what counts for a login to the account from the network:
-// strangers' failures there, those of the network if the account knows it, and
-// the network's own. Each may be missing.
+// the failures of unknown networks there, those of the network if the account
+// knows it, and the network's own. Each may be missing.
 func (r Reader) Attempts(account, network string) ([]Attempts, error) {
 	return database.QueryRows(r.db, scanAttempts, `SELECT `+attemptsColumns+` FROM attempts WHERE account = $1 AND network IN ('', $2)
 		UNION ALL SELECT `+attemptsColumns+` FROM attempts WHERE account = '' AND network = $2`, account, network)
@@ -112,7 +112,7 @@ func (tx *Tx) counted(query string, args ...any) (until time.Time, ok bool, err 
 }
 
 // CountKnown is CountStranger for a network that the account knows; false, too,
-// if it isn't known any more.
+// if it is no longer known.
 func (tx *Tx) CountKnown(account, network string, w Waits) (until time.Time, ok bool, err error) {
 	return tx.counted(`UPDATE attempts SET `+waitMore+`
 		WHERE account = $8 AND network = $9 AND expires_at > $1 AND `+waitOver+` RETURNING until`,

@@ -9,7 +9,7 @@ import (
 
 // AuditEntry is something that happened, as it is recorded.
 type AuditEntry struct {
-	ID        string // UUID v7 of At; that of the event where one tells the same
+	ID        string // UUID v7 of At; the event's where one is published
 	At        time.Time
 	Kind      string
 	Reason    string // why, or what of; may be empty
@@ -38,7 +38,7 @@ func (tx *Tx) Record(t AuditEntry) error {
 	return err
 }
 
-// AuditEntryByID finds an entry; ErrNotFound if there is none (any more).
+// AuditEntryByID finds an entry; ErrNotFound if there is none, or it was purged.
 func (r Reader) AuditEntryByID(id string) (AuditEntry, error) {
 	return database.QueryRow(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.id = $1`, id)
 }

@@ -8,7 +8,7 @@ import (
 	"kwai/internal/database"
 )
 
-// Event tells that something happened to a user.
+// Event is something that happened to a user, to be delivered to subscribers.
 type Event struct {
 	ID        string // UUID
 	Type      string
@@ -107,8 +107,8 @@ func (tx *Tx) Delivered(subscriber, eventID string) (bool, error) {
 func (tx *Tx) forgetEvent(id string) error {
 	gone, err := tx.dropEvent(id)
 	if err == nil && gone == 0 {
-		// Another delivery is left, or is being removed by a transaction that
-		// sees this one still: whoever comes second to the event's row sees neither.
+		// Another delivery is left, or another transaction is removing it and still
+		// sees this one. The second of the two to get the event's row sees neither.
 		if _, err = tx.Exec(`UPDATE events SET type = type WHERE id = $1`, id); err == nil {
 			_, err = tx.dropEvent(id)
 		}
@@ -133,14 +133,15 @@ func (tx *Tx) DeliveryFailed(subscriber, eventID, reason string, due time.Time) 
 	return err
 }
 
-// Subscriber is somebody outside who is told every event.
+// Subscriber is a program outside that every event is delivered to.
 type Subscriber struct {
 	Name string
-	// SeenAt is when a server last ran that tells it; zero if it isn't told any more.
+	// SeenAt is when a server that delivers to it last ran; zero once it has been
+	// unsubscribed.
 	SeenAt time.Time
 }
 
-// Subscribers lists those who are told every event, and who once were.
+// Subscribers lists those that are subscribed, and those that were.
 func (r Reader) Subscribers() ([]Subscriber, error) {
 	return database.QueryRows(r.db, func(scan database.Scan) (s Subscriber, err error) {
 		var seen int64
@@ -150,15 +151,15 @@ func (r Reader) Subscribers() ([]Subscriber, error) {
 	}, `SELECT name, seen_at FROM subscribers ORDER BY name`)
 }
 
-// Subscribe has every event told to the subscriber from now on.
+// Subscribe has every event delivered to the subscriber from now on.
 func (tx *Tx) Subscribe(name string) error {
 	_, err := tx.Exec(`INSERT INTO subscribers (name, seen_at) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET seen_at = `+later(`subscribers.seen_at`, `excluded.seen_at`), name, micros(tx.Now))
 	return err
 }
 
-// Unsubscribe ends what Subscribe began, unless a server that tells the
-// subscriber was seen after that time; true if it did. Its deliveries stay. So
+// Unsubscribe ends what Subscribe began, unless a server that delivers to
+// the subscriber was seen after that time; true if it did. Its deliveries stay. So
 // does its row: some server may not know for a second, and write more of them.
 func (tx *Tx) Unsubscribe(name string, unseenSince time.Time) (bool, error) {
 	n, err := tx.Exec(`UPDATE subscribers SET seen_at = 0 WHERE name = $1 AND seen_at <= $2`, name, micros(unseenSince))

@@ -54,17 +54,17 @@ func (tx *Tx) DeleteKey(id string) error {
 }
 
 // EndRecoveriesUnder ends all recoveries whose ids were derived under a MAC key,
-// and returns how many. Those that the subscriber wasn't told of are made anew,
-// when they are, under another key: their users' claims are taken back by the
-// least there is. It reads the whole table.
+// and returns how many. Where the event hasn't been delivered to the subscriber
+// yet, the delivery makes another one, under another key: for that, the user's
+// time of the latest request goes back by a microsecond. It reads the whole table.
 func (tx *Tx) EndRecoveriesUnder(macKey, subscriber string) (int64, error) {
-	const untold = ` FROM recoveries JOIN deliveries d ON d.event_id = recoveries.request_id
+	const undelivered = ` FROM recoveries JOIN deliveries d ON d.event_id = recoveries.request_id
 		WHERE mac_key = $1 AND ended_at IS NULL AND d.subscriber = $2 AND d.dead_at IS NULL`
-	_, err := tx.Exec(`UPDATE users SET recovery_requested_at = recovery_requested_at - 1 WHERE id IN (SELECT recoveries.user_id`+untold+`)`, macKey, subscriber)
+	_, err := tx.Exec(`UPDATE users SET recovery_requested_at = recovery_requested_at - 1 WHERE id IN (SELECT recoveries.user_id`+undelivered+`)`, macKey, subscriber)
 	if err != nil {
 		return 0, err
 	}
-	forgotten, err := tx.Exec(`DELETE FROM recoveries WHERE request_id IN (SELECT recoveries.request_id`+untold+`)`, macKey, subscriber)
+	forgotten, err := tx.Exec(`DELETE FROM recoveries WHERE request_id IN (SELECT recoveries.request_id`+undelivered+`)`, macKey, subscriber)
 	if err != nil {
 		return 0, err
 	}

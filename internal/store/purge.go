@@ -6,7 +6,7 @@ import (
 	"kwai/internal/database"
 )
 
-// Cutoffs says which rows are of no use any more.
+// Cutoffs says which rows are no longer of use.
 type Cutoffs struct {
 	Ended     time.Time // what ended by then: sessions, recoveries, counts of attempts
 	Recorded  time.Time // what was recorded by then: the audit log; and events given up by then

@@ -112,7 +112,7 @@ func (tx *Tx) InsertRecovery(r Recovery) error {
 	return err
 }
 
-// UseRecovery ends a valid recovery; false if it isn't valid (any more). The
+// UseRecovery ends a valid recovery; false if it isn't valid, or no longer is. The
 // user's row is updated first, in the same transaction.
 func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
 	n, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE id_hash = $2 AND ended_at IS NULL AND expires_at > $1`,

@@ -17,7 +17,7 @@ type User struct {
 	RevokedAt     time.Time
 }
 
-// Profile is what users are told of themselves.
+// Profile is what users see of themselves.
 type Profile struct {
 	ID                  string // UUID v4
 	Email               string // as given

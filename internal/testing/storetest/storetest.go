@@ -55,7 +55,7 @@ func SQLite(tb testing.TB) string {
 }
 
 // migrated returns the file of a new SQLite database, which is made once. Nobody
-// has it open any more when it is read, for that would drop SQLite's locks.
+// has it open when it is read, for that would drop SQLite's locks.
 var migrated = sync.OnceValues(func() (content []byte, err error) {
 	dir, err := os.MkdirTemp("", "kwai-storetest-")
 	if err != nil {
