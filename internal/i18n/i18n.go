@@ -1,0 +1,173 @@
+// Package i18n has the texts of pages and mails, in each language.
+//
+// A language is one file, LANGUAGE.json: what is said by its key, the key's first
+// word being the page or mail it stands on. A text may have {names}, which the
+// caller gives:
+//
+//	i18n.English.Text("mail.greeting", "name", "Jigoro") // Hello Jigoro,
+//
+// To add a language, copy en.json, name it after the language (BCP 47) and
+// translate the texts. The tests say what is missing.
+package i18n
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/text/language"
+)
+
+//go:embed *.json
+var files embed.FS
+
+// Language has all texts in one language.
+type Language struct {
+	Code string // BCP 47: en
+	Name string // in the language itself: English
+
+	texts map[string]string
+}
+
+var languages, matcher = load()
+
+// English is the language in which all others fall back.
+var English = Lookup("en")
+
+func load() ([]*Language, language.Matcher) {
+	names, err := fs.Glob(files, "*.json")
+	if err != nil || len(names) == 0 {
+		panic("i18n: no languages are embedded")
+	}
+	var all []*Language
+	for _, name := range names {
+		l := &Language{Code: strings.TrimSuffix(name, ".json")}
+		content, err := files.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(content, &l.texts)
+		}
+		if err != nil {
+			panic(fmt.Sprintf("i18n: %s: %v", name, err))
+		}
+		l.Name = l.texts["language"]
+		all = append(all, l)
+	}
+	// The first is what the matcher falls back to.
+	slices.SortFunc(all, func(a, b *Language) int {
+		if (a.Code == "en") != (b.Code == "en") {
+			return map[bool]int{true: -1, false: 1}[a.Code == "en"]
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	tags := make([]language.Tag, len(all))
+	for i, l := range all {
+		tags[i] = language.MustParse(l.Code)
+	}
+	return all, language.NewMatcher(tags)
+}
+
+// Languages are all that there are, English first.
+func Languages() []*Language { return slices.Clone(languages) }
+
+// Lookup is the language of that code; nil if there is none.
+func Lookup(code string) *Language {
+	for _, l := range languages {
+		if l.Code == code {
+			return l
+		}
+	}
+	return nil
+}
+
+// maxPreferences bounds the header that is read, in bytes: parsing a longer one
+// costs more than it can be worth.
+const maxPreferences = 200
+
+// Match is the first language that the preferences name: each is a list as of
+// the header Accept-Language (RFC 9110, 12.5.4), or empty, or of no use.
+func Match(fallback *Language, preferences ...string) *Language {
+	for _, p := range preferences {
+		if p == "" {
+			continue
+		}
+		if len(p) > maxPreferences {
+			p = p[:maxPreferences]
+			p = p[:max(strings.LastIndexByte(p, ','), 0)]
+		}
+		tags, _, err := language.ParseAcceptLanguage(p)
+		if err != nil || len(tags) == 0 {
+			continue
+		}
+		if _, i, confidence := matcher.Match(tags...); confidence >= language.Low {
+			return languages[i]
+		}
+	}
+	return fallback
+}
+
+// Text is the text of a key, in which each {name} is replaced by the value that
+// follows the name in pairs. A key that isn't there is a bug, and panics.
+func (l *Language) Text(key string, pairs ...any) string {
+	text, ok := l.texts[key]
+	if !ok {
+		panic("i18n: no text " + key + " in " + l.Code)
+	}
+	if len(pairs) == 0 {
+		return text
+	}
+	replaced := make([]string, len(pairs))
+	for i := 0; i+1 < len(pairs); i += 2 {
+		replaced[i] = "{" + fmt.Sprint(pairs[i]) + "}"
+		replaced[i+1] = fmt.Sprint(pairs[i+1])
+	}
+	return strings.NewReplacer(replaced...).Replace(text)
+}
+
+// Has says whether there is a text of that key.
+func (l *Language) Has(key string) bool {
+	_, ok := l.texts[key]
+	return ok
+}
+
+// Keys are those of all texts, sorted.
+func (l *Language) Keys() []string { return slices.Sorted(maps.Keys(l.texts)) }
+
+// Time is a moment, in UTC, to the minute.
+func (l *Language) Time(t time.Time) string {
+	t = t.UTC()
+	name := func(list string, i int) string { return strings.Split(l.Text(list), ",")[i] }
+	return l.Text("time.moment", "time", t.Format("15:04"), "weekday", name("time.weekdays", int(t.Weekday())),
+		"day", strconv.Itoa(t.Day()), "month", name("time.months", int(t.Month())-1), "year", strconv.Itoa(t.Year()))
+}
+
+// Duration says a duration to the minute below two days, and to the hour above.
+func (l *Language) Duration(d time.Duration) string {
+	d = d.Round(time.Minute)
+	if d < time.Minute {
+		return l.Text("time.moments")
+	}
+	large, small, units := int(d/time.Hour), int(d%time.Hour/time.Minute), [2]string{"hour", "minute"}
+	if d >= 48*time.Hour {
+		d = d.Round(time.Hour)
+		large, small, units = int(d/(24*time.Hour)), int(d%(24*time.Hour)/time.Hour), [2]string{"day", "hour"}
+	}
+	var parts []string
+	for i, n := range []int{large, small} {
+		switch {
+		case n == 1:
+			parts = append(parts, l.Text("time."+units[i]))
+		case n > 1:
+			parts = append(parts, l.Text("time."+units[i]+"s", "n", n))
+		}
+	}
+	if len(parts) == 2 {
+		return l.Text("time.and", "first", parts[0], "second", parts[1])
+	}
+	return parts[0]
+}
