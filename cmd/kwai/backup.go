@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,11 +30,6 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 	}
 	_, err := fmt.Fprintf(c.out, "%s is of no use without the master key (%s): keep a copy of that too, never in the same place\n", cmd.File, s.masterKeyFile())
 	return err
-}
-
-// masterKeyFile is where the master key is, whether it was named or not.
-func (s *Settings) masterKeyFile() string {
-	return cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
 }
 
 // orUsage tells what another command line mends from what failed.

@@ -417,3 +417,15 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
+
+const good = "a long enough one" // a password
+
+// login is a successful one, with good.
+func (s *site) login(email string) answer {
+	s.tb.Helper()
+	a := s.post("login", "", "username", email, "password", good)
+	if a.Status != http.StatusOK {
+		s.tb.Fatalf("login: %v\n%s", a, s.log)
+	}
+	return a
+}

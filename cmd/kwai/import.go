@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
@@ -225,12 +224,15 @@ func (i *importer) print() error {
 	if i.options.DryRun {
 		made = "would be made"
 	}
-	t := tabwriter.NewWriter(i.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s\t%d\nthere already\t%d\ndropped, another account is in the way\t%d\ndropped, wrong\t%d\n", made, i.made, i.there, i.taken, i.wrong)
+	t := newTable(i.out, 0)
+	t.row(made, i.made)
+	t.row("there already", i.there)
+	t.row("dropped, another account is in the way", i.taken)
+	t.row("dropped, wrong", i.wrong)
 	for _, cost := range slices.Sorted(maps.Keys(i.hashes)) {
-		fmt.Fprintf(t, "lines with %s\t%d\n", cmp.Or(cost, "no hash"), i.hashes[cost])
+		t.row("lines with "+cmp.Or(cost, "no hash"), i.hashes[cost])
 	}
-	fmt.Fprintf(t, "lines that are revoked\t%d\n", i.revoked)
+	t.row("lines that are revoked", i.revoked)
 	return t.Flush()
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
@@ -218,43 +214,14 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 }
 
 // logTable is for a person; its columns are as wide as that at least.
-func logTable(out io.Writer, width int) *tabwriter.Writer {
-	t := tabwriter.NewWriter(out, width, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "TIME (UTC)\tKIND\tUSER\tADDRESS\tREASON\tSESSION\tUSER AGENT")
-	return t
+func logTable(out io.Writer, width int) *table {
+	return newTable(out, width, "TIME (UTC)", "KIND", "USER", "ADDRESS", "REASON", "SESSION", "USER AGENT")
 }
 
-func printEntries(t *tabwriter.Writer, all iter.Seq2[entryView, error]) error {
-	lines := 0
-	for v, err := range all {
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address),
-			orDash(v.Reason), orDash(v.Session), orDash(shorten(v.UserAgent)))
-		// The columns are as wide as what is kept for them, which shall not be
-		// all of a year.
-		if lines++; lines%1000 == 0 {
-			if err := t.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return t.Flush()
-}
-
-// writeLines prints JSON, an object a line.
-func writeLines(w io.Writer, all iter.Seq2[entryView, error]) error {
-	e := json.NewEncoder(w)
-	for v, err := range all {
-		if err != nil {
-			return err
-		}
-		if err := e.Encode(v); err != nil {
-			return err
-		}
-	}
-	return nil
+func printEntries(t *table, all iter.Seq2[entryView, error]) error {
+	return writeRows(t, all, func(v entryView) {
+		t.row(v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address), orDash(v.Reason), orDash(v.Session), orDash(shorten(v.UserAgent)))
+	})
 }
 
 func viewEntries(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[entryView, error] {
@@ -265,31 +232,4 @@ func viewEntries(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[entryView, er
 			}
 		}
 	}
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
-}
-
-// printable is text that others wrote, without what a terminal would obey or what
-// hides some of it. It is clean when it is stored: this is for what wrote past that.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsGraphic(r) {
-			return '?'
-		}
-		return r
-	}, text)
-}
-
-// shorten leaves of a user agent what fits at a line's end.
-func shorten(text string) string {
-	const most = 60
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
 }

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,15 +58,10 @@ func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 		if cmd.JSON {
 			return writeArray(c.out, all)
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "ID\tTYPE\tEMAIL\tSTATE\tCREATED\tATTEMPTS\tLAST ERROR")
-		for v, err := range all {
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", v.ID, v.Type, v.Email, v.State, when(v.CreatedAt), v.Attempts, v.LastError)
-		}
-		return t.Flush()
+		t := newTable(c.out, 0, "ID", "TYPE", "EMAIL", "STATE", "CREATED", "ATTEMPTS", "LAST ERROR")
+		return writeRows(t, all, func(v mailView) {
+			t.row(v.ID, v.Type, v.Email, v.State, when(v.CreatedAt), v.Attempts, v.LastError)
+		})
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"reflect"
@@ -39,12 +39,6 @@ type cli struct {
 	Move       moveCmd       `cmd:"" group:"data" help:"Move an SQLite database to PostgreSQL."`
 	Version    versionCmd    `cmd:"" group:"program" help:"Print the version and the commit."`
 	Completion completionCmd `cmd:"" group:"program" help:"Print what has bash, zsh or fish complete commands."`
-}
-
-// console is what a command reads and writes.
-type console struct {
-	in       io.Reader
-	out, err io.Writer
 }
 
 func main() {
@@ -174,4 +168,34 @@ func run(ctx context.Context, args []string, c console) int {
 	}
 	fmt.Fprintln(c.err, "kwai:", oneLine(err))
 	return exitCode(err)
+}
+
+// withRules runs a command on the database, beside a running server or without
+// one. It has no keys: commands make and check no tokens.
+func withRules(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) (err error) {
+	log := s.logger(c)
+	db, err := store.Open(ctx, store.Options{URL: s.Database, Log: log})
+	if err != nil {
+		return &usageError{"--database", err}
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: 1})
+	defer passwords.Close()
+	rules := &auth.Service{Store: db, Passwords: passwords, Settings: s.rules(), Log: log}
+	if err := rules.RefreshSubscribers(ctx); err != nil {
+		return err
+	}
+	return do(rules)
+}
+
+func (s *Settings) logger(c console) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		panic(err) // kong has checked it
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(c.err, o))
+	}
+	return slog.New(slog.NewTextHandler(c.err, o))
 }

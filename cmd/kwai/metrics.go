@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
-	"net/url"
 	"runtime"
 	"strings"
 	"time"
@@ -108,9 +107,6 @@ func isWatched(host, listen string, local net.Addr) bool {
 	own, ok := local.(*net.TCPAddr)
 	return err == nil && ok && ip.Unmap().WithZone("") == own.AddrPort().Addr().Unmap().WithZone("")
 }
-
-// hostOf is a host without its port.
-func hostOf(hostPort string) string { return (&url.URL{Host: hostPort}).Hostname() }
 
 // serveMetrics serves them until stop is called.
 func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry, log *slog.Logger) (stop func(), err error) {

@@ -88,14 +88,6 @@ func (cmd *moveCmd) setting() string {
 	return "(what --to was; better in a file, as @FILE)"
 }
 
-func (s *Settings) masterKeyPath() string {
-	path := cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
-	if absolute, err := filepath.Abs(path); err == nil {
-		return absolute
-	}
-	return path
-}
-
 // leftOver are the files of a database that has been moved, for the shell: with
 // those that restores put aside.
 func leftOver(file string) []string {

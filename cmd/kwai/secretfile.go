@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"kwai/internal/folder"
 )
@@ -60,16 +61,18 @@ func explainDenied(err error) error {
 	return fmt.Errorf("%w: kwai runs as user %d, group %d, which may not read it (chown it; Kubernetes: fsGroup; Swarm: the secret's uid)", err, os.Geteuid(), os.Getegid())
 }
 
-// warnOfFolder warns of what a folder can't do, once.
-func warnOfFolder(log *slog.Logger, path string) {
-	lacks, err := folder.Look(path)
+// fromFile reads a secret from the file that it names as @FILE.
+func fromFile(flag string, value *string) error {
+	path, ok := strings.CutPrefix(*value, "@")
+	if !ok {
+		return nil
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return // whoever writes to it next has the same error
+		return &usageError{flag, explainDenied(err)}
 	}
-	if lacks.Modes {
-		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)
+	if *value = strings.TrimSpace(string(text)); *value == "" {
+		return &usageError{flag, fmt.Errorf("%s is empty", path)}
 	}
-	if lacks.Syncs {
-		log.Warn("this folder can't be synced: a file that was just made may be lost with the power", "folder", path)
-	}
+	return nil
 }

@@ -146,6 +146,9 @@ func (s *kwaiServer) open(ctx context.Context) (err error) {
 			return &usageError{"--data", err}
 		}
 	}
+	if err := s.ensureMasterKey(s.log); err != nil {
+		return &usageError{"--master-key-file", err}
+	}
 	master, err := s.readMasterKey(s.log)
 	if err != nil {
 		return &usageError{"--master-key-file", err}
@@ -400,5 +403,65 @@ func newServer(handler http.Handler, idle time.Duration, log *slog.Logger) *http
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered as all that isn't there
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// eventPublisher is what tells events outside; nil where nothing does.
+func (s *Settings) eventPublisher(log *slog.Logger) (*bus.NATS, error) {
+	if s.Bus == "local" {
+		return nil, nil
+	}
+	n, err := bus.NewNATS(s.Bus, bus.NATSOptions{Source: s.publicURL.String(), MaxAge: s.BusKeep, Log: log})
+	if err != nil {
+		return nil, &usageError{"--bus", err}
+	}
+	return n, nil
+}
+
+// startPublishing has events written for the publisher from now on.
+func startPublishing(ctx context.Context, publisher *bus.NATS, b *bus.Bus, log *slog.Logger) error {
+	if err := publisher.Connect(ctx, b.Wake); err != nil {
+		return &usageError{"--bus", err}
+	}
+	if err := b.Register(ctx); err != nil {
+		return err
+	}
+	log.Info("publishing events", "servers", publisher.Servers(), "stream", publisher.Stream())
+	return nil
+}
+
+// warnOfUntold warns of events that are written for somebody whom this server
+// does not tell: perhaps another one does, perhaps a setting was forgotten.
+func (s *Settings) warnOfUntold(ctx context.Context, db *store.Store, buses map[string]*bus.Bus, log *slog.Logger) error {
+	found, err := db.Read(ctx).Subscribers()
+	for _, f := range found {
+		if buses[f.Name] == nil && !f.SeenAt.IsZero() {
+			log.Warn("events are kept for a subscriber whom this server does not tell (--bus)", "subscriber", f.Name, "seen", f.SeenAt, "keep", s.BusKeep)
+		}
+	}
+	return err
+}
+
+// warnOfPlain warns where passwords can be read on their way. They can't where
+// TLS ends at a proxy, which is what https in the public URL together with a
+// trusted proxy says.
+func (s *Settings) warnOfPlain(log *slog.Logger) {
+	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
+	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
+		log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
+	}
+}
+
+// warnOfFolder warns of what a folder can't do, once.
+func warnOfFolder(log *slog.Logger, path string) {
+	lacks, err := folder.Look(path)
+	if err != nil {
+		return // whoever writes to it next has the same error
+	}
+	if lacks.Modes {
+		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)
+	}
+	if lacks.Syncs {
+		log.Warn("this folder can't be synced: a file that was just made may be lost with the power", "folder", path)
 	}
 }

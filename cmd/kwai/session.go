@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
@@ -40,22 +39,20 @@ func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) erro
 		if err != nil {
 			return err
 		}
-		if cmd.JSON {
-			return writeArray(c.out, func(yield func(sessionView, error) bool) {
-				for _, o := range found {
-					if !yield(viewSession(o), nil) {
-						return
-					}
+		all := func(yield func(sessionView, error) bool) {
+			for _, o := range found {
+				if !yield(viewSession(o), nil) {
+					return
 				}
-			})
+			}
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "ID\tCREATED\tLAST USED\tADDRESS\tUSER AGENT")
-		for _, o := range found {
-			v := viewSession(o)
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.ID, when(v.CreatedAt), when(v.LastUsedAt), orDash(v.Address), orDash(shorten(v.UserAgent)))
+		if cmd.JSON {
+			return writeArray(c.out, all)
 		}
-		return t.Flush()
+		t := newTable(c.out, 0, "ID", "CREATED", "LAST USED", "ADDRESS", "USER AGENT")
+		return writeRows(t, all, func(v sessionView) {
+			t.row(v.ID, when(v.CreatedAt), when(v.LastUsedAt), orDash(v.Address), orDash(shorten(v.UserAgent)))
+		})
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
@@ -30,7 +29,7 @@ func (cmd statusCmd) Run(ctx context.Context, s *Settings, c console) error {
 	}
 	v := viewStatus(st)
 	if cmd.JSON {
-		err = writeJSON(c, v)
+		err = writeJSON(c.out, v)
 	} else {
 		err = v.print(c.out)
 	}
@@ -137,8 +136,8 @@ func viewStatus(st store.Status) statusView {
 }
 
 func (v statusView) print(out io.Writer) error {
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	t := newTable(out, 0)
+	row := func(name, format string, args ...any) { t.row(name, fmt.Sprintf(format, args...)) }
 	row("version", "%s (revision %s, %s)", v.Version, v.Revision, v.Go)
 	row("database", "%s", v.Database.URL)
 	row("size", "%d bytes", v.Database.Bytes)
@@ -172,11 +171,4 @@ func (v statusView) print(out io.Writer) error {
 		row("lease", "%s, of %s until %s", l.Name, l.Owner, when(&l.ExpiresAt))
 	}
 	return t.Flush()
-}
-
-func days(d time.Duration) string {
-	if n := int(d / (24 * time.Hour)); n != 1 {
-		return fmt.Sprintf("%d days", n)
-	}
-	return "1 day"
 }

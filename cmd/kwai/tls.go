@@ -183,21 +183,3 @@ func hsts(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
-
-// warnOfPlain warns where passwords can be read on their way. They can't where
-// TLS ends at a proxy, which is what https in the public URL together with a
-// trusted proxy says.
-func (s *Settings) warnOfPlain(log *slog.Logger) {
-	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
-	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
-		log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
-	}
-}
-
-// scheme is that of the address listened on.
-func (s *Settings) scheme() string {
-	if s.TLSCert != "" {
-		return "https"
-	}
-	return "http"
-}

@@ -168,3 +168,28 @@ func otherwise(text string, err error) error {
 	}
 	return fmt.Errorf("%w: write %s://%s", err, u.Scheme, u.Host)
 }
+
+// onLoopback says whether an address can be reached from this machine only.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	return isLoopback(host)
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+}
+
+// scheme is that of the address listened on.
+func (s *Settings) scheme() string {
+	if s.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// hostOf is a host without its port.
+func hostOf(hostPort string) string { return (&url.URL{Host: hostPort}).Hostname() }

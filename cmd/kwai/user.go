@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
@@ -26,24 +24,6 @@ type userCmd struct {
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
 	Unlock   userUnlockCmd   `cmd:"" help:"Forget an account's failed logins, so that all may try again."`
-}
-
-// withRules runs a command on the database, beside a running server or without
-// one. It has no keys: commands make and check no tokens.
-func withRules(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) (err error) {
-	log := s.logger(c)
-	db, err := store.Open(ctx, store.Options{URL: s.Database, Log: log})
-	if err != nil {
-		return &usageError{"--database", err}
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: 1})
-	defer passwords.Close()
-	rules := &auth.Service{Store: db, Passwords: passwords, Settings: s.rules(), Log: log}
-	if err := rules.RefreshSubscribers(ctx); err != nil {
-		return err
-	}
-	return do(rules)
 }
 
 type userCreateCmd struct {
@@ -144,21 +124,6 @@ func viewUser(u store.User) userView {
 	return v
 }
 
-func orNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-// when prints a time for a person.
-func when(t *time.Time) string {
-	if t == nil {
-		return "never"
-	}
-	return t.Format(time.DateTime) + " UTC"
-}
-
 type userShowCmd struct {
 	User string `arg:"" help:"The e-mail address or the id."`
 	JSON bool   `name:"json" help:"Print JSON."`
@@ -176,19 +141,19 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		v := viewUser(user)
 		if cmd.JSON {
-			return writeJSON(c, struct {
+			return writeJSON(c.out, struct {
 				userView
 				Throttling throttlingView `json:"throttling"`
 			}{v, viewThrottling(throttling)})
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		t := newTable(c.out, 0)
 		for _, line := range [][2]string{
 			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"state", v.State},
 			{"password", v.PasswordCost}, {"password set", when(v.PasswordSetAt)}, {"last login", when(v.LastLoginAt)},
 			{"revoked", when(v.RevokedAt)}, {"created", when(v.CreatedAt)},
 			{"failed logins", failed(throttling)}, {"known networks", knownNetworks(throttling)},
 		} {
-			fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
+			t.row(line[0], line[1])
 		}
 		return t.Flush()
 	})
@@ -237,22 +202,16 @@ func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		users := rules.FindUsers(ctx, auth.UserFilter{Locked: cmd.Locked, Revoked: cmd.Revoked, Invited: cmd.Invited, Search: cmd.Search})
 		if cmd.JSON {
-			return writeArray(c.out, views(users))
+			return writeArray(c.out, viewUsers(users))
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "EMAIL\tNAME\tSTATE\tLAST LOGIN\tID")
-		for user, err := range users {
-			if err != nil {
-				return err
-			}
-			v := viewUser(user)
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, when(v.LastLoginAt), v.ID)
-		}
-		return t.Flush()
+		t := newTable(c.out, 0, "EMAIL", "NAME", "STATE", "LAST LOGIN", "ID")
+		return writeRows(t, viewUsers(users), func(v userView) {
+			t.row(v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, when(v.LastLoginAt), v.ID)
+		})
 	})
 }
 
-func views(users iter.Seq2[store.User, error]) iter.Seq2[userView, error] {
+func viewUsers(users iter.Seq2[store.User, error]) iter.Seq2[userView, error] {
 	return func(yield func(userView, error) bool) {
 		for u, err := range users {
 			if !yield(viewUser(u), err) {
@@ -260,37 +219,6 @@ func views(users iter.Seq2[store.User, error]) iter.Seq2[userView, error] {
 			}
 		}
 	}
-}
-
-// writeArray prints a JSON array, one element a line, without keeping it.
-func writeArray[T any](w io.Writer, all iter.Seq2[T, error]) error {
-	before := "[\n"
-	for v, err := range all {
-		if err != nil {
-			return err
-		}
-		line, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "%s  %s", before, line); err != nil {
-			return err
-		}
-		before = ",\n"
-	}
-	if before == "[\n" {
-		_, err := fmt.Fprintln(w, "[]")
-		return err
-	}
-	_, err := fmt.Fprintln(w, "\n]")
-	return err
-}
-
-// writeJSON prints v for a program.
-func writeJSON(c console, v any) error {
-	e := json.NewEncoder(c.out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 type userRevokeCmd struct {
@@ -346,20 +274,4 @@ func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error
 		}
 		return rules.Unlock(ctx, cmd.User)
 	})
-}
-
-// sayCount tells how many there were, unless an error says it all.
-func sayCount(c console, what string, n int64, err error) {
-	if err == nil || n > 0 {
-		fmt.Fprintf(c.err, "%s: %d\n", what, n)
-	}
-}
-
-// say tells what a command changed, on standard error: standard output stays
-// empty, for scripts.
-func say(c console, ch auth.Change, nothing, done string) {
-	if ch.Nothing {
-		done = nothing + ": nothing has changed"
-	}
-	fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done)
 }

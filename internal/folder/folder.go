@@ -120,6 +120,28 @@ func Make(path string, text []byte) error {
 	return errors.Join(err, Adopt(f), f.Close(), Sync(filepath.Dir(path)))
 }
 
+// WriteFile puts text into a file, whole or not at all, power cuts included, in
+// place of any that is there. Only its owner can read it, as with Make.
+func WriteFile(path string, text []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".unfinished-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(text)
+	if err = errors.Join(err, Adopt(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return Sync(filepath.Dir(path)) // the new name is durable only with its folder
+}
+
 // MakeFolder makes sure that there is a folder, and those above it, which only its
 // owner can enter. What root makes belongs to whom the folder above belongs.
 func MakeFolder(path string) error {

@@ -1,22 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
-	"net/http"
+	"strings"
 	"testing"
 )
-
-const good = "a long enough one" // a password
-
-// login is a successful one, with good.
-func (s *site) login(email string) answer {
-	s.tb.Helper()
-	a := s.post("login", "", "username", email, "password", good)
-	if a.Status != http.StatusOK {
-		s.tb.Fatalf("login: %v\n%s", a, s.log)
-	}
-	return a
-}
 
 func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
@@ -35,6 +24,22 @@ func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 		}
 		if code := s.close(); code != 0 {
 			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// The holder of a lease is named as the server that it is names itself in its log.
+func TestAServerIsNamedByItsLogAndItsLeases(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.mustCommand("", "user", "create", "ann@example.org")
+		var v contentView
+		for len(v.Leases) == 0 {
+			if err := json.Unmarshal([]byte(s.mustCommand("", "status", "--json")), &v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !strings.Contains(s.log.String(), `"server":"`+v.Leases[0].Owner+`"`) {
+			t.Errorf("the log names no server %s: %s", v.Leases[0].Owner, s.log)
 		}
 	})
 }
