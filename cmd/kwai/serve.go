@@ -84,20 +84,34 @@ func (cmd *serveCmd) Run(ctx context.Context, settings *Settings, c console) (er
 	if err := settings.checkServing(); err != nil {
 		return err
 	}
-	s := &kwaiServer{
-		Settings: settings, console: c, dev: cmd.Dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
+	s, err := openServer(ctx, settings, c, cmd.Dev)
+	if err != nil {
+		return err
 	}
-	defer func() {
-		for _, closer := range slices.Backward(s.closers) {
-			err = errors.Join(err, closer())
-		}
-	}()
+	defer func() { err = errors.Join(err, s.close()) }()
+	return s.run(ctx)
+}
+
+// openServer makes the parts of a server, which listens from then on. It answers
+// once it runs.
+func openServer(ctx context.Context, settings *Settings, c console, dev bool) (*kwaiServer, error) {
+	s := &kwaiServer{
+		Settings: settings, console: c, dev: dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
+	}
 	for _, step := range []func(context.Context) error{s.listen, s.open, s.makeRules, s.makeBuses, s.makeSite} {
 		if err := step(ctx); err != nil {
-			return err
+			return nil, errors.Join(err, s.close())
 		}
 	}
-	return s.run(ctx)
+	return s, nil
+}
+
+// close gives back what openServer took, the last first.
+func (s *kwaiServer) close() (err error) {
+	for _, closer := range slices.Backward(s.closers) {
+		err = errors.Join(err, closer())
+	}
+	return err
 }
 
 // listen comes first: where the address can't be had, nothing has been made yet.

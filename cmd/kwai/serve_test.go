@@ -1,11 +1,57 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+// A server that has ended leaves nothing behind: no goroutine, and no lock on its
+// database, so that another starts on it.
+func TestAServerStartsAndEndsInOrder(t *testing.T) { //nolint:paralleltest // the goroutines of other tests would be among its own
+	data := t.TempDir()
+	others := goleak.IgnoreCurrent()
+	for range 2 {
+		settings, err := finished(t, append([]string{"--listen=127.0.0.1:0", "--data=" + data}, quick...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		s, err := openServer(ctx, settings, console{strings.NewReader(""), io.Discard, io.Discard}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- s.run(ctx) }()
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		res, err := client.Get(s.publicURL.String() + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
+			t.Errorf("/readyz: %d, %v", res.StatusCode, err)
+		}
+		stop()
+		if err := errors.Join(<-ended, s.close()); err != nil {
+			t.Error(err)
+		}
+		if res, err := client.Get(s.publicURL.String()); err == nil {
+			res.Body.Close()
+			t.Error("it answers after its end")
+		}
+	}
+	for err := goleak.Find(others); err != nil; err = goleak.Find(others) {
+		t.Log("waiting for goroutines to end: ", err)
+	}
+}
 
 func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
