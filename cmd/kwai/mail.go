@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"kwai/internal/auth"
+	"kwai/internal/loopback"
 	"kwai/internal/mail"
 )
 
@@ -208,7 +209,7 @@ const noDomain = "localhost.localdomain"
 // servers hardly take a sender at one.
 func mailDomain(host string) string {
 	host = strings.TrimSuffix(host, ".")
-	if _, err := netip.ParseAddr(host); err == nil || isLoopback(host) {
+	if _, err := netip.ParseAddr(host); err == nil || loopback.Is(host) {
 		return noDomain
 	}
 	return host

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"kwai/internal/loopback"
 	"kwai/internal/store"
 )
 
@@ -100,7 +101,7 @@ func metrics(registry *prometheus.Registry, listen string) *http.Server {
 // read all this through the browser of somebody within.
 func isWatched(host, listen string, local net.Addr) bool {
 	host = hostOf(host)
-	if isLoopback(host) || host != "" && strings.EqualFold(host, hostOf(listen)) {
+	if loopback.Is(host) || host != "" && strings.EqualFold(host, hostOf(listen)) {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

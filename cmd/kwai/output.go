@@ -155,10 +155,11 @@ func orDash(text string) string {
 }
 
 // printable is text that others wrote, without what a terminal would obey or what
-// hides some of it. It is clean when it is stored: this is for what wrote past that.
+// hides some of it. It is clean when it is stored, as package web does it with
+// user agents: this is for what wrote past that.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsGraphic(r) {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r

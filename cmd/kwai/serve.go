@@ -20,6 +20,7 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/bus"
 	"kwai/internal/folder"
+	"kwai/internal/loopback"
 	"kwai/internal/mail"
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -276,7 +277,7 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 		s.listener = tls.NewListener(s.listener, s.certificate.config())
 		register(s.registry, s.certificate)
 		// Browsers would keep to it for all that is served on this machine.
-		if !isLoopback(s.publicURL.Hostname()) {
+		if !loopback.Is(s.publicURL.Hostname()) {
 			handler = hsts(handler)
 		}
 	}

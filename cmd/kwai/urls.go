@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"kwai/internal/loopback"
+
 	"golang.org/x/net/idna"
 )
 
@@ -159,7 +161,7 @@ func otherwise(text string, err error) error {
 		text = rest
 	}
 	scheme := "https"
-	if host, _, _ := net.SplitHostPort(text); isLoopback(cmp.Or(host, text)) {
+	if host, _, _ := net.SplitHostPort(text); loopback.Is(strings.Trim(cmp.Or(host, text), "[]")) {
 		scheme = "http"
 	}
 	u, parseErr := webURL(scheme + "://" + text)
@@ -175,12 +177,7 @@ func onLoopback(address string) bool {
 	if err != nil {
 		return false
 	}
-	return isLoopback(host)
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+	return loopback.Is(host)
 }
 
 // scheme is that of the address listened on.

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"kwai/internal/loopback"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -98,8 +99,7 @@ func (s *natsSetting) addServer(scheme, host string, first bool) error {
 		name = ascii // which alone can be looked up
 	}
 	s.servers = append(s.servers, scheme+"://"+net.JoinHostPort(name, port))
-	ip, err := netip.ParseAddr(u.Hostname())
-	if !strings.EqualFold(u.Hostname(), "localhost") && (err != nil || !ip.IsLoopback()) {
+	if !loopback.Is(u.Hostname()) {
 		s.remote = true
 	}
 	return nil

@@ -3,11 +3,12 @@ package web
 import (
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+
+	"kwai/internal/loopback"
 )
 
 // errOtherSite is what pages get that may not use the API, or post our forms.
@@ -25,9 +26,7 @@ func isOriginOnLoopback(from string) bool {
 
 // onLoopback says that a host, with a port or without, is this machine.
 func onLoopback(hostPort string) bool {
-	u := url.URL{Host: hostPort}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && ip.IsLoopback()
+	return loopback.Is((&url.URL{Host: hostPort}).Hostname())
 }
 
 // cors says which other origins may read the answer. It answers preflights
