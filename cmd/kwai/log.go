@@ -170,7 +170,8 @@ const (
 	followAgain = 15 * time.Second
 )
 
-// follow prints all, and then what happens until ctx ends.
+// follow prints all, and then what happens until ctx ends. It is no task of the
+// server: the command runs beside it.
 func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[store.AuditEntry, error], out io.Writer) error {
 	t := logTable(out, 20)
 	printed := make(map[string]time.Time)

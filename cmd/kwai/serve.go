@@ -289,7 +289,8 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 	return nil
 }
 
-// tasks are what goes on in the background, until after the last request.
+// tasks are what goes on in the background, until after the last request: all of
+// it, but for what belongs to one connection (to NATS) or one delivery (its lease).
 func (s *kwaiServer) tasks() []task {
 	const second, minute = time.Second, time.Minute
 	all := []task{
@@ -300,13 +301,13 @@ func (s *kwaiServer) tasks() []task {
 		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
 		{every: masterKeyEvery, do: s.masterKey.look},
-		{do: s.rules.FollowPurge}, // each hour
+		{do: s.rules.FollowPurge}, // each hour, by one of the servers
 	}
 	if s.certificate != nil {
 		all = append(all, task{every: certificateEvery, do: s.certificate.look})
 	}
 	for _, b := range s.buses {
-		all = append(all, task{do: b.Run})
+		all = append(all, task{do: b.Run}) // each second, and when there is an event
 	}
 	return all
 }
@@ -317,7 +318,7 @@ func (s *kwaiServer) dropAbandoned(ctx context.Context) error {
 
 // task is something that is done now and then.
 type task struct {
-	every time.Duration // 0: do goes on by itself until its context ends
+	every time.Duration // 0: do returns when its context ends; it decides on its own times
 	// One of the two: do logs by itself what fails.
 	do   func(context.Context)
 	try  func(context.Context) error
