@@ -22,7 +22,7 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 		return &usageError{"--database", errors.New("back up PostgreSQL by pg_dump: see docs/operating.md, which has a line for each night")}
 	}
 	if err := store.Backup(ctx, s.Database, cmd.File); err != nil {
-		return orUsage(err)
+		return asUsageError(err)
 	}
 	warnOfFolder(s.logger(c), filepath.Dir(cmd.File))
 	if err := store.NoteBackup(s.Database); err != nil {
@@ -32,8 +32,8 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return err
 }
 
-// orUsage tells what another command line mends from what failed.
-func orUsage(err error) error {
+// asUsageError makes a usage error of a refusal: another command line mends it.
+func asUsageError(err error) error {
 	if errors.Is(err, store.ErrRefused) {
 		return &usageError{"", err}
 	}

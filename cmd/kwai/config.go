@@ -48,7 +48,7 @@ func (s *Settings) view(parsed *kong.Context) (views []settingView) {
 		}
 		value := fmt.Sprint(flag.Target.Interface())
 		if d, ok := flag.Target.Interface().(time.Duration); ok {
-			value = short(d)
+			value = formatDuration(d)
 		}
 		if list, ok := flag.Target.Interface().([]string); ok {
 			value = strings.Join(list, ",")

@@ -85,7 +85,7 @@ func start(tb testing.TB, database string, flags ...string) *site {
 	tb.Helper()
 	data := tb.TempDir()
 	s := &site{tb: tb, Database: database, log: newLogBuffer(tb), exit: make(chan int, 1), via: http.DefaultTransport}
-	s.flags = append(s.flags, "--data="+data, "--database="+patient(database))
+	s.flags = append(s.flags, "--data="+data, "--database="+withLongTimeout(database))
 	s.flags = append(s.flags, quick...)
 	serve := append([]string{"serve", "--listen=127.0.0.1:0", "--log-format=json"}, s.flags...)
 	if strings.HasPrefix(database, "postgres") {
@@ -115,9 +115,9 @@ func runRefused(tb testing.TB, args ...string) (code int, said string) {
 	return code, log.String()
 }
 
-// patient is a database's URL for a slow machine, where to log in may take longer
+// withLongTimeout is a database's URL for a slow machine, where to log in may take longer
 // than kwai waits of itself.
-func patient(url string) string {
+func withLongTimeout(url string) string {
 	if strings.HasPrefix(url, "postgres") {
 		url += "&connect_timeout=600"
 	}

@@ -91,7 +91,7 @@ type importer struct {
 	hashes                    map[string]int
 }
 
-// remark is what is to be said of a line.
+// remark is what is printed about a line.
 type remark struct {
 	line int
 	text string
@@ -145,8 +145,8 @@ func (i *importer) add(n int, line []byte) error {
 		account, err = i.rules.CheckImport(parsed)
 	}
 	if err != nil {
-		if parsed.Email != "" { // who looks for it has no line numbers
-			err = fmt.Errorf("%s: %w", shorten(parsed.Email), err)
+		if parsed.Email != "" { // which is easier to find than a line number
+			err = fmt.Errorf("%s: %w", truncate(parsed.Email), err)
 		}
 		return err
 	}
@@ -190,7 +190,7 @@ func (i *importer) flush(ctx context.Context) error {
 		case auth.ThereAlready:
 			i.there++
 			if fields != "" {
-				i.say(i.lines[n], fmt.Sprintf("%s is there already and stays as it is; what differs is not taken: %s", printable(account.Email), fields))
+				i.note(i.lines[n], fmt.Sprintf("%s is there already and stays as it is; what differs is not taken: %s", printable(account.Email), fields))
 			}
 		}
 	}
@@ -204,21 +204,21 @@ func (i *importer) flush(ctx context.Context) error {
 	return nil
 }
 
-func (i *importer) say(line int, text string) { i.remarks = append(i.remarks, remark{line, text}) }
+func (i *importer) note(line int, text string) { i.remarks = append(i.remarks, remark{line, text}) }
 
 // refuse is for a line that is wrong, drop for one that another account is in
 // the way of.
 func (i *importer) refuse(line int, err error) {
 	i.wrong++
-	i.say(line, printable(err.Error()))
+	i.note(line, printable(err.Error()))
 }
 
 func (i *importer) drop(line int, why string) {
 	i.taken++
-	i.say(line, why)
+	i.note(line, why)
 }
 
-// print says how many lines became what.
+// print prints how many lines became what.
 func (i *importer) print() error {
 	made := "made"
 	if i.options.DryRun {

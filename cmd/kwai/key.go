@@ -82,9 +82,9 @@ func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 		for _, v := range views {
 			until := "-"
 			if v.Until != nil {
-				until = when(v.Until)
+				until = formatTime(v.Until)
 			}
-			t.row(v.ID, v.Purpose, v.State, when(&v.CreatedAt), when(&v.ActiveAt), until, cmp.Or(v.SealedBy, "unknown"))
+			t.row(v.ID, v.Purpose, v.State, formatTime(&v.CreatedAt), formatTime(&v.ActiveAt), until, cmp.Or(v.SealedBy, "unknown"))
 		}
 		return t.Flush()
 	})
@@ -134,10 +134,10 @@ func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		for _, key := range made {
 			active := key.ActiveAt
-			fmt.Fprintf(c.out, "%s key %s: published now, used from %s on\n", key.Purpose, key.ID, when(&active))
+			fmt.Fprintf(c.out, "%s key %s: published now, used from %s on\n", key.Purpose, key.ID, formatTime(&active))
 			for _, old := range states {
 				if old.Purpose == key.Purpose && old.State == token.Active {
-					fmt.Fprintf(c.out, "%s key %s: used until then, what was made with it is accepted until %s\n", old.Purpose, old.ID, when(&old.Until))
+					fmt.Fprintf(c.out, "%s key %s: used until then, what was made with it is accepted until %s\n", old.Purpose, old.ID, formatTime(&old.Until))
 				}
 			}
 		}
@@ -177,7 +177,7 @@ func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error 
 		case r.Purpose == token.MAC && r.State != token.Next:
 			fmt.Fprintf(c.out, "clients whose newest refresh token was made with it must log in again; recoveries ended: %d\n", r.Recoveries)
 		case r.State != token.Next:
-			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %s to know\n", short(s.JWKSMaxAge))
+			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %s to know\n", formatDuration(s.JWKSMaxAge))
 		}
 		return nil
 	})

@@ -19,8 +19,8 @@ import (
 
 type logCmd struct {
 	User    string      `placeholder:"EMAIL|ID" help:"Only what concerns this account."`
-	Since   since       `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
-	Until   *since      `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
+	Since   timeFlag    `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
+	Until   *timeFlag   `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
 	Address addressFlag `placeholder:"ADDRESS" help:"Only what came from this address, or from this network: 203.0.113.0/24."`
 	Kind    []string    `placeholder:"KIND" help:"Only these kinds, separated by commas: ${kinds}."`
 	Follow  bool        `help:"Go on until interrupted, and print what happens; with --json an object a line."`
@@ -44,13 +44,13 @@ func (a *addressFlag) UnmarshalText(b []byte) (err error) {
 	return nil
 }
 
-// has says whether an entry came from there.
-func (a addressFlag) has(address string) bool {
+// matches reports whether an entry came from there.
+func (a addressFlag) matches(address string) bool {
 	of, err := netip.ParseAddr(address)
 	return err == nil && a.Contains(of)
 }
 
-// check refuses what nothing could come of.
+// check refuses flags that could find nothing.
 func (cmd *logCmd) check() error {
 	for _, kind := range cmd.Kind {
 		if !slices.Contains(auth.AuditKinds, kind) {
@@ -79,7 +79,7 @@ func (cmd *logCmd) wanted(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[stor
 			case err != nil:
 			case !until.IsZero() && !e.At.Before(until):
 				return // they are in the order of time
-			case cmd.Address.IsValid() && !cmd.Address.has(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind):
+			case cmd.Address.IsValid() && !cmd.Address.matches(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind):
 				continue
 			}
 			if !yield(e, err) {
@@ -89,17 +89,17 @@ func (cmd *logCmd) wanted(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[stor
 	}
 }
 
-// since is a time, or how long ago it was.
-type since struct {
+// timeFlag is a time, or how long ago it was.
+type timeFlag struct {
 	at  time.Time
 	ago time.Duration
 }
 
-var sinceLayouts = []string{time.RFC3339, time.DateOnly, "2006-01-02 15:04", time.DateTime}
+var timeLayouts = []string{time.RFC3339, time.DateOnly, "2006-01-02 15:04", time.DateTime}
 
-func (s *since) UnmarshalText(b []byte) error {
+func (s *timeFlag) UnmarshalText(b []byte) error {
 	text := string(b)
-	for _, layout := range sinceLayouts {
+	for _, layout := range timeLayouts {
 		if at, err := time.Parse(layout, text); err == nil {
 			s.at = at
 			return nil
@@ -119,17 +119,17 @@ func (s *since) UnmarshalText(b []byte) error {
 	return nil
 }
 
-func (s *since) time() time.Time {
+func (s *timeFlag) time() time.Time {
 	if s.at.IsZero() {
 		return time.Now().Add(-s.ago)
 	}
 	return s.at
 }
 
-// entryView is an entry of the audit log as it is printed. Each member is there, empty
-// where there is nothing to say.
+// entryView is an entry of the audit log as it is printed. No member is left out;
+// one without a value is empty.
 type entryView struct {
-	ID        string    `json:"id"` // of the event, too, where one tells the same
+	ID        string    `json:"id"` // also of the event, where one was published
 	At        time.Time `json:"at"`
 	Kind      string    `json:"kind"`
 	Reason    string    `json:"reason"`
@@ -165,9 +165,9 @@ func (cmd *logCmd) Run(ctx context.Context, s *Settings, c console) error {
 
 const (
 	followEvery = time.Second
-	// followAgain is how far back each look goes: so long after its time may an
+	// followOverlap is how far back each look goes: so long after its time may an
 	// entry be committed (a transaction's time-out, and clocks that are apart).
-	followAgain = 15 * time.Second
+	followOverlap = 15 * time.Second
 )
 
 // follow prints all, and then what happens until ctx ends. It is no task of the
@@ -200,7 +200,7 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			from = begun.Add(-followAgain)
+			from = begun.Add(-followOverlap)
 			maps.DeleteFunc(printed, func(_ string, at time.Time) bool { return at.Before(from) })
 		case from.IsZero() || auth.CodeOf(err) != auth.Unavailable:
 			return err
@@ -221,7 +221,7 @@ func logTable(out io.Writer, width int) *table {
 
 func printEntries(t *table, all iter.Seq2[entryView, error]) error {
 	return writeRows(t, all, func(v entryView) {
-		t.row(v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address), orDash(v.Reason), orDash(v.Session), orDash(shorten(v.UserAgent)))
+		t.row(v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address), orDash(v.Reason), orDash(v.Session), orDash(truncate(v.UserAgent)))
 	})
 }
 

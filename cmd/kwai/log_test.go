@@ -99,7 +99,7 @@ func TestSince(t *testing.T) {
 		t, _ := time.Parse(time.RFC3339Nano, text)
 		return t
 	}
-	for text, want := range map[string]since{
+	for text, want := range map[string]timeFlag{
 		"90m":                       {ago: 90 * time.Minute},
 		"0s":                        {},
 		"30d":                       {ago: 30 * 24 * time.Hour},
@@ -110,13 +110,13 @@ func TestSince(t *testing.T) {
 		"2026-11-23T15:04:05.25Z":   {at: at("2026-11-23T15:04:05.25Z")},
 		"2026-11-23T15:04:05+01:00": {at: at("2026-11-23T14:04:05Z")},
 	} {
-		var got since
+		var got timeFlag
 		if err := got.UnmarshalText([]byte(text)); err != nil || got.ago != want.ago || !got.at.Equal(want.at) {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "d", "-1h", "-1d", "1.5d", "65536d", "99999999999999999999h", "2026-13-01", "now"} {
-		var got since
+		var got timeFlag
 		if err := got.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is %v, want an error", text, got)
 		}

@@ -61,7 +61,7 @@ func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		t := newTable(c.out, 0, "ID", "TYPE", "EMAIL", "STATE", "CREATED", "ATTEMPTS", "LAST ERROR")
 		return writeRows(t, all, func(v mailView) {
-			t.row(v.ID, v.Type, v.Email, v.State, when(v.CreatedAt), v.Attempts, v.LastError)
+			t.row(v.ID, v.Type, v.Email, v.State, formatTime(v.CreatedAt), v.Attempts, v.LastError)
 		})
 	})
 }
@@ -90,7 +90,7 @@ func (cmd *mailResendCmd) Run(ctx context.Context, s *Settings, c console) error
 	}
 	return withRules(ctx, s, c, func(rules *auth.Service) (err error) {
 		sent := int64(0)
-		defer func() { sayCount(c, "mails that are sent again", sent, err) }()
+		defer func() { printCount(c, "mails that are sent again", sent, err) }()
 		if cmd.ID != "" {
 			err := rules.ResendMail(ctx, cmd.ID)
 			if err == nil {

@@ -30,7 +30,7 @@ type masterKeyFile struct {
 	settings   *Settings
 	keys       *auth.Keys
 	log        *slog.Logger
-	used, last [sha256.Size]byte // digests of what is in use, and of what was there at the last look
+	used, last [sha256.Size]byte // digests of what is in use, and of what the file held at the last reload
 	usable     prometheus.Gauge
 }
 
@@ -44,14 +44,14 @@ func newMasterKeyFile(s *Settings, keys *auth.Keys, used [sha256.Size]byte, log 
 	return f
 }
 
-// Metrics are what it tells those who watch the server.
+// Metrics are the collectors for the registry.
 func (f *masterKeyFile) Metrics() []prometheus.Collector { return []prometheus.Collector{f.usable} }
 
-// look takes over what the file holds when it has changed: if it can be read and
-// opens all keys, else those in use stay. What has changed is taken once it stays
-// the same, so that no half-written file is; its text is compared, since its time
-// tells too little.
-func (f *masterKeyFile) look(ctx context.Context) {
+// reload takes over what the file holds when it has changed. The keys in use stay
+// where it can't be read, or doesn't open all keys. A change is taken over once it
+// has stayed for two looks, so that no half-written file is. The text is compared:
+// a file can change without a change of its time.
+func (f *masterKeyFile) reload(ctx context.Context) {
 	file := f.settings.masterKeyFile()
 	now := digest(file)
 	settled := now == f.last
@@ -106,10 +106,10 @@ func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if err := refuseOpen(f, info); err != nil {
+	if err := refuseExposed(f, info); err != nil {
 		return nil, err
 	}
-	warnOfOpen(log, path, info)
+	warnOfExposed(log, path, info)
 	text, err := io.ReadAll(f)
 	if err != nil {
 		return nil, err
@@ -121,13 +121,26 @@ func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
 	return master, nil
 }
 
-// ensureMasterKey makes the master key at the first start on SQLite, unless its
-// file was named. One that is missing beside a database is never made anew: it
-// could not open that database's keys.
-func (s *Settings) ensureMasterKey(log *slog.Logger) error {
-	if s.MasterKeyFile != "" {
-		return nil
+// openMasterKey reads the master key. At the first start on SQLite it makes it,
+// unless its file was named. One that is missing beside a database is never made
+// anew: it could not open that database's keys.
+func (s *kwaiServer) openMasterKey() (*token.Master, error) {
+	if s.MasterKeyFile == "" {
+		if err := folder.MakeFolder(s.Data); err != nil {
+			return nil, &usageError{"--data", err}
+		}
+		if err := s.ensureMasterKey(s.log); err != nil {
+			return nil, &usageError{"--master-key-file", err}
+		}
 	}
+	master, err := s.readMasterKey(s.log)
+	if err != nil {
+		return nil, &usageError{"--master-key-file", err}
+	}
+	return master, nil
+}
+
+func (s *Settings) ensureMasterKey(log *slog.Logger) error {
 	path := s.masterKeyFile()
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err

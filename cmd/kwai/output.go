@@ -117,16 +117,16 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
-// when prints a time for a person.
-func when(t *time.Time) string {
+// formatTime is a time for a person.
+func formatTime(t *time.Time) string {
 	if t == nil {
 		return "never"
 	}
 	return t.Format(time.DateTime) + " UTC"
 }
 
-// short is a duration without the zeroes at its end: 1h instead of 1h0m0s.
-func short(d time.Duration) string {
+// formatDuration is a duration without the zeroes at its end: 1h instead of 1h0m0s.
+func formatDuration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
@@ -137,7 +137,7 @@ func short(d time.Duration) string {
 	return text
 }
 
-func days(d time.Duration) string {
+func formatDays(d time.Duration) string {
 	if n := int(d / (24 * time.Hour)); n != 1 {
 		return fmt.Sprintf("%d days", n)
 	}
@@ -166,8 +166,8 @@ func printable(text string) string {
 	}, text)
 }
 
-// shorten leaves of a user agent what fits at a line's end.
-func shorten(text string) string {
+// truncate leaves of a text what fits at a line's end.
+func truncate(text string) string {
 	const most = 60
 	if utf8.RuneCountInString(text) <= most {
 		return text
@@ -175,17 +175,17 @@ func shorten(text string) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
-// say tells what a command changed, on standard error: standard output stays
-// empty, for scripts.
-func say(c console, ch auth.Change, nothing, done string) {
+// printChange prints what a command changed, on standard error: standard output
+// stays empty, for scripts.
+func printChange(c console, ch auth.Change, nothing, done string) {
 	if ch.Nothing {
 		done = nothing + ": nothing has changed"
 	}
 	fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done)
 }
 
-// sayCount tells how many there were, unless an error says it all.
-func sayCount(c console, what string, n int64, err error) {
+// printCount prints how many there were; none after an error is not printed.
+func printCount(c console, what string, n int64, err error) {
 	if err == nil || n > 0 {
 		fmt.Fprintf(c.err, "%s: %d\n", what, n)
 	}

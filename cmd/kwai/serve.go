@@ -32,25 +32,25 @@ type serveCmd struct {
 	Dev bool `help:"To try it out: a folder of its own (./kwai-dev), a demo account, sent mail at /dev/mail."`
 }
 
-// Time-outs of HTTP. A client has readHeaders to say what it wants and
-// readBody to say all of it; an answer, waiting for a hash included, takes
-// writeAnswer at most.
+// Time-outs of HTTP. A client has readHeaders to send the headers and readBody to
+// send all of a request; an answer takes writeAnswer at most, with the wait for a
+// hash.
 const (
 	readHeaders = 5 * time.Second
 	readBody    = 15 * time.Second
 	writeAnswer = 30 * time.Second
 	maxHeaders  = 16 << 10 // bytes
-	// drain is how long requests under way have after SIGTERM, and flush then
-	// the events that wait.
-	drain = 20 * time.Second
-	flush = 10 * time.Second
+	// After SIGTERM requests under way have drainTimeout, and then the events that
+	// wait have flushTimeout.
+	drainTimeout = 20 * time.Second
+	flushTimeout = 10 * time.Second
 )
 
 // gcPercent lets the heap grow to two and a half times what is in use, instead of
 // twice: some MiB for a few percent of the rate.
 const gcPercent = 150
 
-// kwaiServer is a kwai that serves: its parts, in the order in which they are made.
+// kwaiServer is the server: its parts, in the order in which they are made.
 type kwaiServer struct {
 	*Settings
 	console  console
@@ -78,7 +78,7 @@ type kwaiServer struct {
 // Run serves until ctx ends.
 func (cmd *serveCmd) Run(ctx context.Context, settings *Settings, c console) (err error) {
 	if cmd.Dev {
-		if err := settings.forDev(); err != nil {
+		if err := settings.applyDev(); err != nil {
 			return err
 		}
 	}
@@ -99,7 +99,7 @@ func openServer(ctx context.Context, settings *Settings, c console, dev bool) (*
 	s := &kwaiServer{
 		Settings: settings, console: c, dev: dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
 	}
-	for _, step := range []func(context.Context) error{s.listen, s.open, s.makeRules, s.makeBuses, s.makeSite} {
+	for _, step := range []func(context.Context) error{s.listen, s.makeSenders, s.open, s.makeRules, s.makeBuses, s.makeSite} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -118,7 +118,7 @@ func (s *kwaiServer) close() (err error) {
 // listen comes first: where the address can't be had, nothing has been made yet.
 func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if w, ok := s.console.err.(*logWriter); ok {
-		w.tellLost(func(lines int) {
+		w.onLoss(func(lines int) {
 			s.log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
 		})
 	}
@@ -143,30 +143,25 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.listener.Addr().String()}
 	}
-	s.warnOfPlain(s.log)
+	s.warnOfPlainHTTP(s.log)
 	return nil
 }
 
-// open opens the database and its keys. What the settings name is looked at before
-// anything is made.
-func (s *kwaiServer) open(ctx context.Context) (err error) {
+// makeSenders makes what events leave by. It opens nothing yet: what the settings
+// name is looked at before anything is made.
+func (s *kwaiServer) makeSenders(context.Context) (err error) {
 	if s.sender, err = s.mailSender(); err != nil {
 		return err
 	}
-	if s.publisher, err = s.eventPublisher(s.log); err != nil {
-		return err
-	}
-	if s.MasterKeyFile == "" {
-		if err := folder.MakeFolder(s.Data); err != nil {
-			return &usageError{"--data", err}
-		}
-	}
-	if err := s.ensureMasterKey(s.log); err != nil {
-		return &usageError{"--master-key-file", err}
-	}
-	master, err := s.readMasterKey(s.log)
+	s.publisher, err = s.eventPublisher(s.log)
+	return err
+}
+
+// open opens the database and its keys.
+func (s *kwaiServer) open(ctx context.Context) error {
+	master, err := s.openMasterKey()
 	if err != nil {
-		return &usageError{"--master-key-file", err}
+		return err
 	}
 	used := digest(s.masterKeyFile())
 	if err := folder.MakeFolder(s.Data); err != nil {
@@ -204,7 +199,7 @@ func (s *kwaiServer) makeRules(ctx context.Context) error {
 	return s.rules.RefreshCosts(ctx)
 }
 
-// warn tells of settings that are seldom meant.
+// warn warns of settings that are seldom meant.
 func (s *kwaiServer) warn() {
 	if files, ok := s.sender.(*mail.Files); ok {
 		s.log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
@@ -221,7 +216,7 @@ func (s *kwaiServer) warn() {
 	}
 }
 
-// makeBuses makes what tells events: users by mail, and programs outside.
+// makeBuses makes what delivers events: to users by mail, and to other programs.
 func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
 		Rules:  s.rules,
@@ -233,7 +228,7 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	s.buses = map[string]*bus.Bus{auth.SubscriberMail: bus.New(s.db, mails, s.log)}
 	s.buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
 	s.db.Published = func(subscriber string) {
-		if b := s.buses[subscriber]; b != nil { // another server may tell it
+		if b := s.buses[subscriber]; b != nil { // another server may serve it
 			b.Wake()
 		}
 	}
@@ -249,7 +244,7 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 		b.SetOwner(s.name)
 		register(s.registry, b)
 	}
-	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, s.db, s.buses, s.log))
+	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUnserved(ctx, s.db, s.buses, s.log))
 }
 
 // makeSite makes what answers requests.
@@ -284,7 +279,7 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 	clients := limitConnections(s.listener, s.MaxConnections, s.log)
 	s.listener = clients
 	s.http = newServer(handler, s.IdleTimeout, s.log)
-	s.http.ConnState = clients.follow
+	s.http.ConnState = clients.track
 	register(s.registry, s.masterKey, s.db, s.passwords, s.rules, s.site, clients)
 	return nil
 }
@@ -300,11 +295,11 @@ func (s *kwaiServer) tasks() []task {
 		{every: minute, name: "costs", try: s.rules.RefreshCosts},
 		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
-		{every: masterKeyEvery, do: s.masterKey.look},
+		{every: masterKeyEvery, do: s.masterKey.reload},
 		{do: s.rules.FollowPurge}, // each hour, by one of the servers
 	}
 	if s.certificate != nil {
-		all = append(all, task{every: certificateEvery, do: s.certificate.look})
+		all = append(all, task{every: certificateEvery, do: s.certificate.reload})
 	}
 	for _, b := range s.buses {
 		all = append(all, task{do: b.Run}) // each second, and when there is an event
@@ -385,16 +380,16 @@ func (s *kwaiServer) run(ctx context.Context) error {
 
 // shutDown answers the requests that are under way.
 func (s *kwaiServer) shutDown(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.log.Warn("some requests were cut off", "error", errors.Join(err, s.http.Close()))
 	}
 }
 
-// flush tells the events that wait, as far as there is time.
+// flush delivers the events that wait, as far as there is time.
 func (s *kwaiServer) flush(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	for {
 		if taken, err := s.rules.TakeRecoveries(ctx); err != nil || taken == 0 {
@@ -422,7 +417,7 @@ func newServer(handler http.Handler, idle time.Duration, log *slog.Logger) *http
 	}
 }
 
-// eventPublisher is what tells events outside; nil where nothing does.
+// eventPublisher publishes events to other programs; it is nil where none is set.
 func (s *Settings) eventPublisher(log *slog.Logger) (*bus.NATS, error) {
 	if s.Bus == "local" {
 		return nil, nil
@@ -446,9 +441,9 @@ func startPublishing(ctx context.Context, publisher *bus.NATS, b *bus.Bus, log *
 	return nil
 }
 
-// warnOfUntold warns of events that are written for somebody whom this server
-// does not tell: perhaps another one does, perhaps a setting was forgotten.
-func (s *Settings) warnOfUntold(ctx context.Context, db *store.Store, buses map[string]*bus.Bus, log *slog.Logger) error {
+// warnOfUnserved warns of events that are kept for a subscriber that this server
+// doesn't serve: perhaps another one does, perhaps a setting was forgotten.
+func (s *Settings) warnOfUnserved(ctx context.Context, db *store.Store, buses map[string]*bus.Bus, log *slog.Logger) error {
 	found, err := db.Read(ctx).Subscribers()
 	for _, f := range found {
 		if buses[f.Name] == nil && !f.SeenAt.IsZero() {
@@ -458,10 +453,9 @@ func (s *Settings) warnOfUntold(ctx context.Context, db *store.Store, buses map[
 	return err
 }
 
-// warnOfPlain warns where passwords can be read on their way. They can't where
-// TLS ends at a proxy, which is what https in the public URL together with a
-// trusted proxy says.
-func (s *Settings) warnOfPlain(log *slog.Logger) {
+// warnOfPlainHTTP warns where passwords can be read on their way. They can't where
+// TLS ends at a proxy: then the public URL has https, and a proxy is trusted.
+func (s *Settings) warnOfPlainHTTP(log *slog.Logger) {
 	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
 	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
 		log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
@@ -472,7 +466,7 @@ func (s *Settings) warnOfPlain(log *slog.Logger) {
 func warnOfFolder(log *slog.Logger, path string) {
 	lacks, err := folder.Look(path)
 	if err != nil {
-		return // whoever writes to it next has the same error
+		return // the next write to it has the same error
 	}
 	if lacks.Modes {
 		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)

@@ -51,7 +51,7 @@ func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) erro
 		}
 		t := newTable(c.out, 0, "ID", "CREATED", "LAST USED", "ADDRESS", "USER AGENT")
 		return writeRows(t, all, func(v sessionView) {
-			t.row(v.ID, when(v.CreatedAt), when(v.LastUsedAt), orDash(v.Address), orDash(shorten(v.UserAgent)))
+			t.row(v.ID, formatTime(v.CreatedAt), formatTime(v.LastUsedAt), orDash(v.Address), orDash(truncate(v.UserAgent)))
 		})
 	})
 }
@@ -72,7 +72,7 @@ func (cmd *sessionEndCmd) Run(ctx context.Context, s *Settings, c console) error
 	return withRules(ctx, s, c, func(rules *auth.Service) (err error) {
 		ended := int64(0)
 		rules.Changed = func(ch auth.Change) { ended += ch.Sessions }
-		defer func() { sayCount(c, "sessions ended", ended, err) }()
+		defer func() { printCount(c, "sessions ended", ended, err) }()
 		if cmd.User != "" {
 			return rules.EndUserSessions(ctx, cmd.User)
 		}

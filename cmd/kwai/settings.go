@@ -97,24 +97,24 @@ func settingDefaults() kong.Vars {
 	return kong.Vars{
 		"data":               defaultData,
 		"kinds":              strings.Join(auth.AuditKinds, ", "),
-		"access_life":        short(d.AccessTTL),
-		"refresh_idle":       short(d.RefreshIdle),
-		"session_life":       short(d.SessionLife),
-		"reuse_window":       short(d.ReuseWindow),
-		"recovery_life":      short(d.RecoveryLife),
-		"invitation_life":    short(d.InvitationLife),
-		"trail_keep":         short(d.AuditKeep),
+		"access_life":        formatDuration(d.AccessTTL),
+		"refresh_idle":       formatDuration(d.RefreshIdle),
+		"session_life":       formatDuration(d.SessionLife),
+		"reuse_window":       formatDuration(d.ReuseWindow),
+		"recovery_life":      formatDuration(d.RecoveryLife),
+		"invitation_life":    formatDuration(d.InvitationLife),
+		"trail_keep":         formatDuration(d.AuditKeep),
 		"limit_free":         fmt.Sprint(d.Limits.Free),
-		"limit_first_wait":   short(d.Limits.FirstWait),
-		"limit_longest_wait": short(d.Limits.LongestWait),
+		"limit_first_wait":   formatDuration(d.Limits.FirstWait),
+		"limit_longest_wait": formatDuration(d.Limits.LongestWait),
 		"limit_most":         fmt.Sprint(d.Limits.Most),
-		"limit_remember":     short(d.Limits.Remember),
+		"limit_remember":     formatDuration(d.Limits.Remember),
 		"limit_network":      fmt.Sprint(d.Limits.NetworkBurst),
 		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
-		"limit_mail_pause":   short(d.Limits.MailPause),
+		"limit_mail_pause":   formatDuration(d.Limits.MailPause),
 		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
-		"key_rotation":       short(d.KeyRotation),
-		"jwks_max_age":       short(d.JWKSMaxAge),
+		"key_rotation":       formatDuration(d.KeyRotation),
+		"jwks_max_age":       formatDuration(d.JWKSMaxAge),
 		"hash_memory":        fmt.Sprint(p.MemoryKiB),
 		"hash_time":          fmt.Sprint(p.Time),
 		"hash_threads":       fmt.Sprint(p.Threads),
@@ -150,7 +150,8 @@ func (s *Settings) readSecrets() error {
 	return nil
 }
 
-// finishPlaces is about where data is kept, where events go, and whom tokens are for.
+// finishPlaces is about where data is kept, where events go, and the audience of
+// tokens.
 func (s *Settings) finishPlaces() error {
 	if s.Data == "" {
 		return &usageError{"--data", errors.New("it must not be empty")}
@@ -206,7 +207,7 @@ func (s *Settings) checkLimits() error {
 		return &usageError{"--limit-most", fmt.Errorf("%d is less than --limit-free, %d", s.LimitMost, s.LimitFree)}
 	}
 	if s.LimitFirstWait > s.LimitLongestWait {
-		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", short(s.LimitFirstWait), short(s.LimitLongestWait))}
+		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", formatDuration(s.LimitFirstWait), formatDuration(s.LimitLongestWait))}
 	}
 	return checkBounds(boundText,
 		bounds[time.Duration]{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
@@ -217,7 +218,7 @@ func (s *Settings) checkLimits() error {
 
 func (s *Settings) checkKeyRotation() error {
 	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > longest) {
-		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", short(s.KeyRotation), short(least), short(auth.KeysFollow))}
+		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", formatDuration(s.KeyRotation), formatDuration(least), formatDuration(auth.KeysFollow))}
 	}
 	return nil
 }
@@ -285,7 +286,7 @@ func boundText(d time.Duration) string {
 	if d == longest {
 		return "100 years"
 	}
-	return short(d)
+	return formatDuration(d)
 }
 
 func (s *Settings) hashing() password.Params {
@@ -348,7 +349,7 @@ func (s *Settings) checkServing() error {
 
 // The TOML file.
 
-// proxies are those that --trusted-proxies names.
+// proxies is the setting --trusted-proxies.
 func (s *Settings) proxies() (web.Proxies, error) {
 	trusted := make(web.Proxies, len(s.TrustedProxies))
 	for i, text := range s.TrustedProxies {

@@ -98,7 +98,7 @@ func settingText(flag *kong.Flag, value any) (text string, err error) {
 		}
 		return "", fmt.Errorf("%s must be %s", flag.Name, want)
 	}
-	// Into a value that nobody looks at, so that the error names the file.
+	// Into a value that is thrown away, so that the error names the file.
 	return text, flag.Parse(kong.Scan().PushTyped(text, kong.FlagValueToken), reflect.New(flag.Target.Type()).Elem())
 }
 

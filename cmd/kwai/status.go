@@ -82,7 +82,7 @@ type outboxView struct {
 
 type subscriberView struct {
 	Name   string     `json:"name"`
-	SeenAt *time.Time `json:"seen_at"` // null where it is told no more
+	SeenAt *time.Time `json:"seen_at"` // null where it is not served any more
 }
 
 type leaseView struct {
@@ -151,12 +151,12 @@ func (v statusView) print(out io.Writer) error {
 	row("rows", "%d of sessions, %d of attempts to log in, %d of the audit log", n.Sessions, n.Attempts, n.AuditLog)
 	row("recoveries", "%d open, %d requests to be looked at", n.OpenRecoveries, n.PendingRequests)
 	for _, k := range v.Keys {
-		row("key", "%s %s, made %s, %s ago", k.Purpose, k.ID, when(&k.CreatedAt), days(time.Since(k.CreatedAt)))
+		row("key", "%s %s, made %s, %s ago", k.Purpose, k.ID, formatTime(&k.CreatedAt), formatDays(time.Since(k.CreatedAt)))
 	}
 	for _, o := range v.Outbox {
 		oldest := ""
 		if o.OldestAt != nil {
-			oldest = ", the oldest since " + when(o.OldestAt)
+			oldest = ", the oldest since " + formatTime(o.OldestAt)
 		}
 		row("outbox", "%s: %d waiting, %d dead%s", o.Subscriber, o.Waiting, o.Dead, oldest)
 	}
@@ -165,10 +165,10 @@ func (v statusView) print(out io.Writer) error {
 			row("subscriber", "%s, told no more", s.Name)
 			continue
 		}
-		row("subscriber", "%s, a server that tells it was seen %s", s.Name, when(s.SeenAt))
+		row("subscriber", "%s, a server that tells it was seen %s", s.Name, formatTime(s.SeenAt))
 	}
 	for _, l := range v.Leases {
-		row("lease", "%s, of %s until %s", l.Name, l.Owner, when(&l.ExpiresAt))
+		row("lease", "%s, of %s until %s", l.Name, l.Owner, formatTime(&l.ExpiresAt))
 	}
 	return t.Flush()
 }

@@ -67,7 +67,7 @@ func (cmd *userInviteCmd) Run(ctx context.Context, s *Settings, c console) error
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		user, err := rules.Invite(ctx, cmd.Email)
 		if err == nil {
-			fmt.Fprintf(c.out, "%s is mailed a link that works for %s; a running server sends it.\n", user.Email, short(s.InvitationLife))
+			fmt.Fprintf(c.out, "%s is mailed a link that works for %s; a running server sends it.\n", user.Email, formatDuration(s.InvitationLife))
 		}
 		return err
 	})
@@ -149,9 +149,9 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		t := newTable(c.out, 0)
 		for _, line := range [][2]string{
 			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"state", v.State},
-			{"password", v.PasswordCost}, {"password set", when(v.PasswordSetAt)}, {"last login", when(v.LastLoginAt)},
-			{"revoked", when(v.RevokedAt)}, {"created", when(v.CreatedAt)},
-			{"failed logins", failed(throttling)}, {"known networks", knownNetworks(throttling)},
+			{"password", v.PasswordCost}, {"password set", formatTime(v.PasswordSetAt)}, {"last login", formatTime(v.LastLoginAt)},
+			{"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
+			{"failed logins", failedLogins(throttling)}, {"known networks", knownNetworks(throttling)},
 		} {
 			t.row(line[0], line[1])
 		}
@@ -172,12 +172,12 @@ func viewThrottling(t auth.Throttling) throttlingView {
 	return throttlingView{t.Failures, orNull(t.Until), t.Locked, t.Networks, t.Held}
 }
 
-func failed(t auth.Throttling) string {
+func failedLogins(t auth.Throttling) string {
 	switch text := fmt.Sprintf("%d in a row from unknown networks", t.Failures); {
 	case t.Locked:
 		return text + ", locked until a reset or kwai user unlock"
 	case !t.Until.IsZero():
-		return text + ", which wait until " + when(&t.Until)
+		return text + ", which wait until " + formatTime(&t.Until)
 	default:
 		return text
 	}
@@ -206,7 +206,7 @@ func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		t := newTable(c.out, 0, "EMAIL", "NAME", "STATE", "LAST LOGIN", "ID")
 		return writeRows(t, viewUsers(users), func(v userView) {
-			t.row(v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, when(v.LastLoginAt), v.ID)
+			t.row(v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, formatTime(v.LastLoginAt), v.ID)
 		})
 	})
 }
@@ -228,7 +228,7 @@ type userRevokeCmd struct {
 func (cmd *userRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) {
-			say(c, ch, "was revoked already", fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions))
+			printChange(c, ch, "was revoked already", fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions))
 		}
 		return rules.Revoke(ctx, cmd.User)
 	})
@@ -240,7 +240,7 @@ type userEnactCmd struct {
 
 func (cmd *userEnactCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		rules.Changed = func(ch auth.Change) { say(c, ch, "was not revoked", "can log in again") }
+		rules.Changed = func(ch auth.Change) { printChange(c, ch, "was not revoked", "can log in again") }
 		return rules.Reinstate(ctx, cmd.User)
 	})
 }
@@ -257,7 +257,7 @@ func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) err
 	}
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) {
-			say(c, ch, "", fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions))
+			printChange(c, ch, "", fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions))
 		}
 		return rules.SetPassword(ctx, cmd.User, pw)
 	})
@@ -270,7 +270,7 @@ type userUnlockCmd struct {
 func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) {
-			say(c, ch, "", fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures))
+			printChange(c, ch, "", fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures))
 		}
 		return rules.Unlock(ctx, cmd.User)
 	})

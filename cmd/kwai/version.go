@@ -18,7 +18,7 @@ func (versionCmd) Run(c console) error {
 // the repository, as in deploy/Dockerfile.
 var stampedVersion, stampedRevision string
 
-// version is that of the module, or else the commit it was built from.
+// version is the module's version, or else the commit it was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	switch {
