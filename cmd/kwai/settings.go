@@ -175,32 +175,32 @@ func (s *Settings) finishPlaces() error {
 const longest = 100 * 365 * 24 * time.Hour
 
 func (s *Settings) checkDurations() error {
-	return checkBounds(boundText,
-		bounds[time.Duration]{"--access-life", s.AccessLife, time.Second, longest},
-		bounds[time.Duration]{"--refresh-idle", s.RefreshIdle, time.Second, longest},
-		bounds[time.Duration]{"--session-life", s.SessionLife, time.Second, longest},
-		bounds[time.Duration]{"--reuse-window", s.ReuseWindow, time.Second, longest},
-		bounds[time.Duration]{"--recovery-life", s.RecoveryLife, time.Second, longest},
-		bounds[time.Duration]{"--invitation-life", s.InvitationLife, time.Second, longest},
-		bounds[time.Duration]{"--jwks-max-age", s.JWKSMaxAge, time.Second, longest},
-		bounds[time.Duration]{"--bus-keep", s.BusKeep, time.Minute, longest},
-		bounds[time.Duration]{"--limit-remember", s.LimitRemember, time.Hour, longest},
-		bounds[time.Duration]{"--trail-keep", s.TrailKeep, 24 * time.Hour, longest},
-		bounds[time.Duration]{"--hash-wait", s.HashWait, time.Millisecond, longest},
-		bounds[time.Duration]{"--idle-timeout", s.IdleTimeout, time.Second, longest},
-		bounds[time.Duration]{"--drain-delay", s.DrainDelay, 0, longest},
-	)
+	return checkBounds(boundText, []bounds[time.Duration]{
+		{"--access-life", s.AccessLife, time.Second, longest},
+		{"--refresh-idle", s.RefreshIdle, time.Second, longest},
+		{"--session-life", s.SessionLife, time.Second, longest},
+		{"--reuse-window", s.ReuseWindow, time.Second, longest},
+		{"--recovery-life", s.RecoveryLife, time.Second, longest},
+		{"--invitation-life", s.InvitationLife, time.Second, longest},
+		{"--jwks-max-age", s.JWKSMaxAge, time.Second, longest},
+		{"--bus-keep", s.BusKeep, time.Minute, longest},
+		{"--limit-remember", s.LimitRemember, time.Hour, longest},
+		{"--trail-keep", s.TrailKeep, 24 * time.Hour, longest},
+		{"--hash-wait", s.HashWait, time.Millisecond, longest},
+		{"--idle-timeout", s.IdleTimeout, time.Second, longest},
+		{"--drain-delay", s.DrainDelay, 0, longest},
+	})
 }
 
 // checkLimits keeps the limits where they limit, and can be counted.
 func (s *Settings) checkLimits() error {
-	if err := checkBounds(strconv.Itoa,
-		bounds[int]{"--limit-free", s.LimitFree, 1, 100},
-		bounds[int]{"--limit-most", s.LimitMost, 1, 1000},
-		bounds[int]{"--limit-network", s.LimitNetwork, 1, 1_000_000},
-		bounds[int]{"--limit-network-hour", s.LimitNetworkHour, 1, 1_000_000},
-		bounds[int]{"--limit-mail-hour", s.LimitMailHour, 1, 1000},
-	); err != nil {
+	if err := checkBounds(strconv.Itoa, []bounds[int]{
+		{"--limit-free", s.LimitFree, 1, 100},
+		{"--limit-most", s.LimitMost, 1, 1000},
+		{"--limit-network", s.LimitNetwork, 1, 1_000_000},
+		{"--limit-network-hour", s.LimitNetworkHour, 1, 1_000_000},
+		{"--limit-mail-hour", s.LimitMailHour, 1, 1000},
+	}); err != nil {
 		return err
 	}
 	if s.LimitMost < s.LimitFree {
@@ -209,11 +209,11 @@ func (s *Settings) checkLimits() error {
 	if s.LimitFirstWait > s.LimitLongestWait {
 		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", formatDuration(s.LimitFirstWait), formatDuration(s.LimitLongestWait))}
 	}
-	return checkBounds(boundText,
-		bounds[time.Duration]{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
-		bounds[time.Duration]{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
-		bounds[time.Duration]{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
-	)
+	return checkBounds(boundText, []bounds[time.Duration]{
+		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
+		{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
+		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
+	})
 }
 
 func (s *Settings) checkKeyRotation() error {
@@ -227,14 +227,14 @@ func (s *Settings) checkHashing() error {
 	if err := s.hashing().Validate(); err != nil {
 		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
 	}
-	return checkBounds(strconv.Itoa, bounds[int]{"--hash-workers", s.HashWorkers, 0, 1024})
+	return checkBounds(strconv.Itoa, []bounds[int]{{"--hash-workers", s.HashWorkers, 0, 1024}})
 }
 
 func (s *Settings) checkConnections() error {
-	if err := checkBounds(strconv.Itoa,
-		bounds[int]{"--database-connections", s.DatabaseConnections, 2, 1000},
-		bounds[int]{"--smtp-connections", s.SMTPConnections, 1, 100},
-	); err != nil {
+	if err := checkBounds(strconv.Itoa, []bounds[int]{
+		{"--database-connections", s.DatabaseConnections, 2, 1000},
+		{"--smtp-connections", s.SMTPConnections, 1, 100},
+	}); err != nil {
 		return err
 	}
 	if s.MaxConnections < 1 {
@@ -273,7 +273,7 @@ type bounds[T cmp.Ordered] struct {
 }
 
 // checkBounds refuses the first value that is out of its bounds.
-func checkBounds[T cmp.Ordered](text func(T) string, all ...bounds[T]) error {
+func checkBounds[T cmp.Ordered](text func(T) string, all []bounds[T]) error {
 	for _, b := range all {
 		if b.value < b.least || b.value > b.most {
 			return &usageError{b.flag, fmt.Errorf("%s is not between %s and %s", text(b.value), text(b.least), text(b.most))}

@@ -1,7 +1,13 @@
-// Package folder is for what not every folder can do. exFAT, NTFS, SMB and WSL's
-// /mnt/c keep no modes or have no hard links; some can't be synced; in a container
-// files may belong to somebody else. Where that is no reason to give up, it is a
-// reason to warn.
+// Package folder makes files and folders: durable, readable by their owner only, and
+// whole. Not every folder can have that. exFAT, NTFS, SMB and WSL's /mnt/c keep no
+// modes or have no hard links; some can't be synced; in a container files may belong
+// to somebody else. Where that is no reason to give up, it is a reason to warn:
+//
+//   - [WriteFile] writes a file whole or not at all; [Make] and [Create] make one;
+//     [MakeFolder] makes folders.
+//   - [Sync] brings names to the disk, as far as the file system can.
+//   - [Look] finds out what a folder can't do; [CanClose] and [KeepsModes] whether a
+//     mode counts.
 package folder
 
 import (
