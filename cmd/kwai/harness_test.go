@@ -98,8 +98,8 @@ func start(tb testing.TB, database string, flags ...string) *site {
 }
 
 // runRefused runs a server that is to refuse its settings, and returns its exit
-// code and what it said. One that serves all the same is ended.
-func runRefused(tb testing.TB, args ...string) (code int, said string) {
+// code and its output. A server that starts all the same is ended.
+func runRefused(tb testing.TB, args ...string) (code int, output string) {
 	tb.Helper()
 	ctx, stop := context.WithCancel(tb.Context())
 	defer stop()
@@ -186,7 +186,7 @@ func (s *site) user(email, password string) string {
 	return strings.TrimSpace(s.mustCommand(password, "user", "create", email, "--first-name=Ann", "--last-name=Other", "--password-stdin"))
 }
 
-// answer is what the server said.
+// answer is the answer to a request.
 type answer struct {
 	Status int
 	Header http.Header

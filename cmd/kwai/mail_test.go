@@ -115,10 +115,10 @@ func TestATestMailTellsWhatTheServerAnswers(t *testing.T) {
 // and says so.
 func TestMailsOfAPublicURLWithoutADomain(t *testing.T) {
 	t.Parallel()
-	const told = "the public URL has no domain for a sender"
+	const warning = "the public URL has no domain for a sender"
 	for public, want := range map[string]struct {
-		from string
-		told bool
+		from   string
+		warned bool
 	}{
 		"http://[2001:db8::1]:8080": {"noreply@localhost.localdomain", true},
 		"http://192.168.1.5":        {"noreply@localhost.localdomain", true},
@@ -134,8 +134,8 @@ func TestMailsOfAPublicURLWithoutADomain(t *testing.T) {
 		if mail := wait(t, mails, 1)[0]; mail.From != want.from {
 			t.Errorf("%s: from %s, want %s", public, mail.From, want.from)
 		}
-		if got := strings.Contains(s.log.String(), told); got != want.told {
-			t.Errorf("%s: %q is told: %v", public, told, got)
+		if got := strings.Contains(s.log.String(), warning); got != want.warned {
+			t.Errorf("%s: %q is logged: %v", public, warning, got)
 		}
 	}
 }

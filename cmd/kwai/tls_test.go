@@ -383,9 +383,9 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 		if !strings.HasPrefix(flags, "--dev") {
 			args = append(args, "--data="+data)
 		}
-		code, said := runRefused(t, args...)
-		if code != exitUsage || !strings.HasPrefix(said, "kwai: "+want) || strings.Count(said, "\n") != 1 {
-			t.Errorf("%s: exit code %d, %s", flags, code, said)
+		code, output := runRefused(t, args...)
+		if code != exitUsage || !strings.HasPrefix(output, "kwai: "+want) || strings.Count(output, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %s", flags, code, output)
 		}
 		if _, err := os.Stat(data); err == nil {
 			t.Errorf("%s: a folder was made", flags)
