@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,9 +158,9 @@ func (cmd *logCmd) Run(ctx context.Context, s *Settings, c console) error {
 		case cmd.Follow:
 			return cmd.follow(ctx, rules, all, c.out)
 		case cmd.JSON:
-			return writeArray(c.out, viewEntries(all))
+			return writeArray(c.out, views(all, viewEntry))
 		}
-		return printEntries(logTable(c.out, 0), viewEntries(all))
+		return printEntries(logTable(c.out, 0), views(all, viewEntry))
 	})
 }
 
@@ -180,7 +181,7 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 	for from := (time.Time{}); ; {
 		begun := rules.Store.Now()
 		fresh := func(yield func(entryView, error) bool) {
-			for v, err := range viewEntries(all) {
+			for v, err := range views(all, viewEntry) {
 				if _, again := printed[v.ID]; again && err == nil {
 					continue
 				}
@@ -221,16 +222,6 @@ func logTable(out io.Writer, width int) *table {
 
 func printEntries(t *table, all iter.Seq2[entryView, error]) error {
 	return writeRows(t, all, func(v entryView) {
-		t.row(v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address), orDash(v.Reason), orDash(v.Session), orDash(truncate(v.UserAgent)))
+		t.row(v.At.UTC().Format(time.DateTime), v.Kind, cmp.Or(v.Email, "-"), cmp.Or(v.Address, "-"), cmp.Or(v.Reason, "-"), cmp.Or(v.Session, "-"), cmp.Or(truncate(v.UserAgent), "-"))
 	})
-}
-
-func viewEntries(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[entryView, error] {
-	return func(yield func(entryView, error) bool) {
-		for e, err := range all {
-			if !yield(viewEntry(e), err) {
-				return
-			}
-		}
-	}
 }

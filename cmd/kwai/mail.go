@@ -55,7 +55,7 @@ type mailListCmd struct {
 
 func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		all := cmd.views(rules.UndeliveredMail(ctx))
+		all := views(cmd.listed(rules.UndeliveredMail(ctx)), viewMail)
 		if cmd.JSON {
 			return writeArray(c.out, all)
 		}
@@ -66,13 +66,11 @@ func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	})
 }
 
-func (cmd *mailListCmd) views(all iter.Seq2[auth.Undelivered, error]) iter.Seq2[mailView, error] {
-	return func(yield func(mailView, error) bool) {
+// listed leaves out what --dead does.
+func (cmd *mailListCmd) listed(all iter.Seq2[auth.Undelivered, error]) iter.Seq2[auth.Undelivered, error] {
+	return func(yield func(auth.Undelivered, error) bool) {
 		for d, err := range all {
-			if err == nil && cmd.Dead && d.DeadAt.IsZero() {
-				continue
-			}
-			if !yield(viewMail(d), err) {
+			if wanted := err != nil || !cmd.Dead || !d.DeadAt.IsZero(); wanted && !yield(d, err) {
 				return
 			}
 		}

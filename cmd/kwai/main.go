@@ -20,7 +20,7 @@
 //	settings.go     all settings, their defaults and checks
 //	settingsfile.go where settings come from: the TOML file, and how texts are read
 //	urls.go         settings that are URLs or addresses
-//	secretfile.go   files of secrets: who may read them
+//	secretfile.go   files of secrets, who may read them, and what a folder can't do
 //	output.go       all ways to print: tables, JSON, times, URLs without passwords
 //
 // Parts of the server that no package owns:

@@ -65,6 +65,17 @@ func writeRows[T any](t *table, all iter.Seq2[T, error], row func(T)) error {
 	return t.Flush()
 }
 
+// views are the elements of a list as they are printed.
+func views[T, V any](all iter.Seq2[T, error], view func(T) V) iter.Seq2[V, error] {
+	return func(yield func(V, error) bool) {
+		for v, err := range all {
+			if !yield(view(v), err) {
+				return
+			}
+		}
+	}
+}
+
 // writeArray prints a JSON array, one element a line, without keeping it.
 func writeArray[T any](w io.Writer, all iter.Seq2[T, error]) error {
 	before := "[\n"
@@ -146,13 +157,6 @@ func formatDays(d time.Duration) string {
 
 // oneLine is an error's text without line breaks.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
-}
 
 // printable is text that others wrote, without what a terminal would obey or what
 // hides some of it. It is clean when it is stored, as package web does it with

@@ -76,3 +76,17 @@ func fromFile(flag string, value *string) error {
 	}
 	return nil
 }
+
+// warnOfFolder warns of what a folder can't do, once.
+func warnOfFolder(log *slog.Logger, path string) {
+	lacks, err := folder.Look(path)
+	if err != nil {
+		return // the next write to it has the same error
+	}
+	if lacks.Modes {
+		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)
+	}
+	if lacks.Syncs {
+		log.Warn("this folder can't be synced: a file that was just made may be lost with the power", "folder", path)
+	}
+}

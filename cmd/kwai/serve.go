@@ -143,8 +143,17 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.listener.Addr().String()}
 	}
-	s.warnOfPlainHTTP(s.log)
+	s.warnOfPlainHTTP()
 	return nil
+}
+
+// warnOfPlainHTTP warns where passwords can be read on their way. They can't where
+// TLS ends at a proxy: then the public URL has https, and a proxy is trusted.
+func (s *kwaiServer) warnOfPlainHTTP() {
+	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
+	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
+		s.log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
+	}
 }
 
 // makeSenders makes what events leave by. It opens nothing yet: what the settings
@@ -153,8 +162,14 @@ func (s *kwaiServer) makeSenders(context.Context) (err error) {
 	if s.sender, err = s.mailSender(); err != nil {
 		return err
 	}
-	s.publisher, err = s.eventPublisher(s.log)
-	return err
+	if s.Bus == "local" {
+		return nil
+	}
+	s.publisher, err = bus.NewNATS(s.Bus, bus.NATSOptions{Source: s.publicURL.String(), MaxAge: s.BusKeep, Log: s.log})
+	if err != nil {
+		return &usageError{"--bus", err}
+	}
+	return nil
 }
 
 // open opens the database and its keys.
@@ -233,10 +248,7 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 		}
 	}
 	if s.publisher != nil {
-		s.closers = append(s.closers, func() error { s.publisher.Close(); return nil })
-		outside := bus.NewOrdered(s.db, s.publisher, s.BusKeep, s.log)
-		s.buses[s.publisher.Name()] = outside
-		if err := startPublishing(ctx, s.publisher, outside, s.log); err != nil {
+		if err := s.startPublishing(ctx); err != nil {
 			return err
 		}
 	}
@@ -244,7 +256,34 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 		b.SetOwner(s.name)
 		register(s.registry, b)
 	}
-	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUnserved(ctx, s.db, s.buses, s.log))
+	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUnserved(ctx))
+}
+
+// startPublishing connects to the publisher and has events kept for it from now on.
+func (s *kwaiServer) startPublishing(ctx context.Context) error {
+	s.closers = append(s.closers, func() error { s.publisher.Close(); return nil })
+	b := bus.NewOrdered(s.db, s.publisher, s.BusKeep, s.log)
+	s.buses[s.publisher.Name()] = b
+	if err := s.publisher.Connect(ctx, b.Wake); err != nil {
+		return &usageError{"--bus", err}
+	}
+	if err := b.Register(ctx); err != nil {
+		return err
+	}
+	s.log.Info("publishing events", "servers", s.publisher.Servers(), "stream", s.publisher.Stream())
+	return nil
+}
+
+// warnOfUnserved warns of events that are kept for a subscriber that this server
+// doesn't serve: perhaps another one does, perhaps a setting was forgotten.
+func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
+	found, err := s.db.Read(ctx).Subscribers()
+	for _, f := range found {
+		if s.buses[f.Name] == nil && !f.SeenAt.IsZero() {
+			s.log.Warn("events are kept for a subscriber whom this server does not tell (--bus)", "subscriber", f.Name, "seen", f.SeenAt, "keep", s.BusKeep)
+		}
+	}
+	return err
 }
 
 // makeSite makes what answers requests.
@@ -414,64 +453,5 @@ func newServer(handler http.Handler, idle time.Duration, log *slog.Logger) *http
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered as all that isn't there
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-}
-
-// eventPublisher publishes events to other programs; it is nil where none is set.
-func (s *Settings) eventPublisher(log *slog.Logger) (*bus.NATS, error) {
-	if s.Bus == "local" {
-		return nil, nil
-	}
-	n, err := bus.NewNATS(s.Bus, bus.NATSOptions{Source: s.publicURL.String(), MaxAge: s.BusKeep, Log: log})
-	if err != nil {
-		return nil, &usageError{"--bus", err}
-	}
-	return n, nil
-}
-
-// startPublishing has events written for the publisher from now on.
-func startPublishing(ctx context.Context, publisher *bus.NATS, b *bus.Bus, log *slog.Logger) error {
-	if err := publisher.Connect(ctx, b.Wake); err != nil {
-		return &usageError{"--bus", err}
-	}
-	if err := b.Register(ctx); err != nil {
-		return err
-	}
-	log.Info("publishing events", "servers", publisher.Servers(), "stream", publisher.Stream())
-	return nil
-}
-
-// warnOfUnserved warns of events that are kept for a subscriber that this server
-// doesn't serve: perhaps another one does, perhaps a setting was forgotten.
-func (s *Settings) warnOfUnserved(ctx context.Context, db *store.Store, buses map[string]*bus.Bus, log *slog.Logger) error {
-	found, err := db.Read(ctx).Subscribers()
-	for _, f := range found {
-		if buses[f.Name] == nil && !f.SeenAt.IsZero() {
-			log.Warn("events are kept for a subscriber whom this server does not tell (--bus)", "subscriber", f.Name, "seen", f.SeenAt, "keep", s.BusKeep)
-		}
-	}
-	return err
-}
-
-// warnOfPlainHTTP warns where passwords can be read on their way. They can't where
-// TLS ends at a proxy: then the public URL has https, and a proxy is trusted.
-func (s *Settings) warnOfPlainHTTP(log *slog.Logger) {
-	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
-	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
-		log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
-	}
-}
-
-// warnOfFolder warns of what a folder can't do, once.
-func warnOfFolder(log *slog.Logger, path string) {
-	lacks, err := folder.Look(path)
-	if err != nil {
-		return // the next write to it has the same error
-	}
-	if lacks.Modes {
-		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)
-	}
-	if lacks.Syncs {
-		log.Warn("this folder can't be synced: a file that was just made may be lost with the power", "folder", path)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) erro
 		}
 		t := newTable(c.out, 0, "ID", "CREATED", "LAST USED", "ADDRESS", "USER AGENT")
 		return writeRows(t, all, func(v sessionView) {
-			t.row(v.ID, formatTime(v.CreatedAt), formatTime(v.LastUsedAt), orDash(v.Address), orDash(truncate(v.UserAgent)))
+			t.row(v.ID, formatTime(v.CreatedAt), formatTime(v.LastUsedAt), cmp.Or(v.Address, "-"), cmp.Or(truncate(v.UserAgent), "-"))
 		})
 	})
 }

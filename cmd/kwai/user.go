@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"strings"
 	"time"
 
@@ -202,23 +201,13 @@ func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		users := rules.FindUsers(ctx, auth.UserFilter{Locked: cmd.Locked, Revoked: cmd.Revoked, Invited: cmd.Invited, Search: cmd.Search})
 		if cmd.JSON {
-			return writeArray(c.out, viewUsers(users))
+			return writeArray(c.out, views(users, viewUser))
 		}
 		t := newTable(c.out, 0, "EMAIL", "NAME", "STATE", "LAST LOGIN", "ID")
-		return writeRows(t, viewUsers(users), func(v userView) {
+		return writeRows(t, views(users, viewUser), func(v userView) {
 			t.row(v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, formatTime(v.LastLoginAt), v.ID)
 		})
 	})
-}
-
-func viewUsers(users iter.Seq2[store.User, error]) iter.Seq2[userView, error] {
-	return func(yield func(userView, error) bool) {
-		for u, err := range users {
-			if !yield(viewUser(u), err) {
-				return
-			}
-		}
-	}
 }
 
 type userRevokeCmd struct {
