@@ -72,6 +72,8 @@ func newIssuer(name, server string, plain bool, transport http.RoundTripper, log
 	return s
 }
 
+// loopback says whether a host is this machine. It is not package loopback: verify
+// imports nothing of kwai's.
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

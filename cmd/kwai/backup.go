@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +22,7 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 		return &usageError{"--database", errors.New("back up PostgreSQL by pg_dump: see docs/operating.md, which has a line for each night")}
 	}
 	if err := offline.Backup(ctx, s.Database, cmd.File); err != nil {
-		return orUsage(err)
+		return asUsageError(err)
 	}
 	warnOfFolder(s.logger(c), filepath.Dir(cmd.File))
 	if err := offline.NoteBackup(s.Database); err != nil {
@@ -33,13 +32,8 @@ func (cmd *backupCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return err
 }
 
-// masterKeyFile is where the master key is, whether it was named or not.
-func (s *Settings) masterKeyFile() string {
-	return cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
-}
-
-// orUsage tells what another command line mends from what failed.
-func orUsage(err error) error {
+// asUsageError makes a usage error of a refusal: another command line mends it.
+func asUsageError(err error) error {
 	if errors.Is(err, offline.ErrRefused) {
 		return &usageError{"", err}
 	}

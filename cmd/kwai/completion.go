@@ -38,7 +38,7 @@ func (cmd completionCmd) Run(c console) error {
 	return err
 }
 
-// completing says whether a shell asks, and for which words.
+// completing reports whether a shell asks for completions, and of which words.
 func completing(args []string) (words []string, is bool) {
 	if len(args) == 0 || args[0] != completeWord {
 		return nil, false

@@ -2,540 +2,100 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
-	"net"
-	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
-	"reflect"
-	"runtime"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
 
-	"kwai/internal/auth"
 	"kwai/internal/password"
 )
 
-// Settings are all settings. Each is a flag, an environment variable and a key
-// of the TOML file, of the same name; a flag beats the environment, which beats
-// the file, which beats the default.
-type Settings struct {
-	Config configFile `group:"database" env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
-
-	Listen        string        `group:"address" env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
-	PublicURL     string        `group:"address" env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
-	SiteURL       string        `group:"address" env:"KWAI_SITE_URL" name:"site-url" placeholder:"URL" help:"The site that people come back to: mails and pages link to it, and / leads there. Default: none."`
-	TLSCert       string        `group:"address" env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
-	TLSKey        string        `group:"address" env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
-	Data          string        `group:"database" env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
-	Database      string        `group:"database" env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
-	MasterKeyFile string        `group:"database" env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
-	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
-	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
-
-	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
-	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
-	MailFrom        string `group:"mail" env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
-	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
-
-	CORSOrigins []string `group:"address" env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
-
-	Audience       string        `group:"tokens" env:"KWAI_AUDIENCE" default:"kwai" placeholder:"NAME" help:"aud and client_id of access tokens (${default})."`
-	AccessLife     time.Duration `group:"tokens" env:"KWAI_ACCESS_LIFE" default:"${access_life}" placeholder:"DURATION" help:"Life of an access token (${default})."`
-	RefreshIdle    time.Duration `group:"tokens" env:"KWAI_REFRESH_IDLE" default:"${refresh_idle}" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
-	SessionLife    time.Duration `group:"tokens" env:"KWAI_SESSION_LIFE" default:"${session_life}" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
-	ReuseWindow    time.Duration `group:"tokens" env:"KWAI_REUSE_WINDOW" default:"${reuse_window}" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
-	RecoveryLife   time.Duration `group:"tokens" env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
-	InvitationLife time.Duration `group:"tokens" env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
-
-	TrustedProxies []string `group:"address" env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
-
-	KeyRotation time.Duration `group:"tokens" env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
-	JWKSMaxAge  time.Duration `group:"tokens" env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
-
-	IdleTimeout time.Duration `group:"address" env:"KWAI_IDLE_TIMEOUT" default:"11m" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
-	DrainDelay  time.Duration `group:"address" env:"KWAI_DRAIN_DELAY" default:"0s" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
-
-	MaxConnections      int `group:"address" env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
-	DatabaseConnections int `group:"database" env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
-
-	HashMemory  uint32        `group:"passwords" env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
-	HashTime    uint32        `group:"passwords" env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
-	HashThreads uint8         `group:"passwords" env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
-	HashWorkers int           `group:"passwords" env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
-	HashWait    time.Duration `group:"passwords" env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
-
-	MetricsListen string `group:"address" env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
-
-	Limits string `group:"throttling" env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
-
-	LimitFree        int           `group:"throttling" env:"KWAI_LIMIT_FREE" default:"${limit_free}" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
-	LimitFirstWait   time.Duration `group:"throttling" env:"KWAI_LIMIT_FIRST_WAIT" default:"${limit_first_wait}" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
-	LimitLongestWait time.Duration `group:"throttling" env:"KWAI_LIMIT_LONGEST_WAIT" default:"${limit_longest_wait}" placeholder:"DURATION" help:"The longest wait (${default})."`
-	LimitMost        int           `group:"throttling" env:"KWAI_LIMIT_MOST" default:"${limit_most}" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
-	LimitRemember    time.Duration `group:"throttling" env:"KWAI_LIMIT_REMEMBER" default:"${limit_remember}" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
-	LimitNetwork     int           `group:"throttling" env:"KWAI_LIMIT_NETWORK" default:"${limit_network}" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
-	LimitNetworkHour int           `group:"throttling" env:"KWAI_LIMIT_NETWORK_HOUR" default:"${limit_network_hour}" placeholder:"N" help:"How many more of them in each hour (${default})."`
-	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
-	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
-	LoginNotices     string        `group:"mail" env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
-	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the audit log is kept, and mail that could not be delivered (${default})."`
-	LogFormat        string        `group:"log" env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
-	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
-
-	publicURL   *url.URL          // nil where it must be made of the address listened on
-	secretFiles map[string]string // the @FILE that a secret was read from, by flag
+type configCmd struct {
+	JSON bool `name:"json" help:"Print JSON."`
 }
 
-const defaultData = "./kwai-data"
-
-// short is a duration without the zeroes at its end: 1h instead of 1h0m0s.
-func short(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
+func (configCmd) Help() string {
+	return "Each setting as `kwai serve` would use it, and where it comes from: a flag, the environment, the file or the default. Passwords are not shown. It opens no database."
 }
 
-// settingDefaults names the defaults that other packages define.
-func settingDefaults() kong.Vars {
-	d, p := auth.Defaults, password.Default
-	return kong.Vars{
-		"data":               defaultData,
-		"kinds":              strings.Join(auth.AuditKinds, ", "),
-		"access_life":        short(d.AccessTTL),
-		"refresh_idle":       short(d.RefreshIdle),
-		"session_life":       short(d.SessionLife),
-		"reuse_window":       short(d.ReuseWindow),
-		"recovery_life":      short(d.RecoveryLife),
-		"invitation_life":    short(d.InvitationLife),
-		"trail_keep":         short(d.AuditKeep),
-		"limit_free":         fmt.Sprint(d.Limits.Free),
-		"limit_first_wait":   short(d.Limits.FirstWait),
-		"limit_longest_wait": short(d.Limits.LongestWait),
-		"limit_most":         fmt.Sprint(d.Limits.Most),
-		"limit_remember":     short(d.Limits.Remember),
-		"limit_network":      fmt.Sprint(d.Limits.NetworkBurst),
-		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
-		"limit_mail_pause":   short(d.Limits.MailPause),
-		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
-		"key_rotation":       short(d.KeyRotation),
-		"jwks_max_age":       short(d.JWKSMaxAge),
-		"hash_memory":        fmt.Sprint(p.MemoryKiB),
-		"hash_time":          fmt.Sprint(p.Time),
-		"hash_threads":       fmt.Sprint(p.Threads),
-	}
+// settingView is a setting as it is printed.
+type settingView struct {
+	Setting string `json:"setting"`
+	Value   string `json:"value"`  // "" for none
+	Source  string `json:"source"` // flag, environment, file or default
 }
 
-// finish derives what depends on other settings and refuses what can't be.
-func (s *Settings) finish() error {
-	s.secretFiles = make(map[string]string)
-	for _, secret := range []struct {
-		flag  string
-		value *string
-	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}, {"--bus", &s.Bus}} {
-		if strings.HasPrefix(*secret.value, "@") {
-			s.secretFiles[secret.flag] = *secret.value
+// Run prints all settings.
+func (cmd configCmd) Run(parsed *kong.Context, s *Settings, c console) error {
+	views := s.view(parsed)
+	if cmd.JSON {
+		return writeJSON(c.out, views)
+	}
+	t := newTable(c.out, 0)
+	for _, v := range views {
+		t.row(v.Setting, v.Source, cmp.Or(v.Value, "-"))
+	}
+	return t.Flush()
+}
+
+func (s *Settings) view(parsed *kong.Context) (views []settingView) {
+	derived := s.derived()
+	for _, flag := range parsed.Model.Flags {
+		if len(flag.Envs) == 0 {
+			continue // --help
 		}
-		if err := fromFile(secret.flag, secret.value); err != nil {
-			return err
+		value := fmt.Sprint(flag.Target.Interface())
+		if d, ok := flag.Target.Interface().(time.Duration); ok {
+			value = formatDuration(d)
+		}
+		if list, ok := flag.Target.Interface().([]string); ok {
+			value = strings.Join(list, ",")
+		}
+		value = cmp.Or(derived[flag.Name], value)
+		if flag.Tag.Has("secret") {
+			value = cmp.Or(s.secretFiles["--"+flag.Name], redact(value))
+		}
+		views = append(views, settingView{flag.Name, value, sourceOf(parsed, flag)})
+	}
+	return views
+}
+
+func sourceOf(parsed *kong.Context, flag *kong.Flag) string {
+	source := "default"
+	for _, p := range parsed.Path {
+		switch {
+		case p.Flag == nil || p.Flag.Name != flag.Name:
+		case p.Resolved:
+			source = "file"
+		default:
+			return "flag"
 		}
 	}
-	if s.Data == "" {
-		return &usageError{"--data", errors.New("it must not be empty")}
+	if inEnvironment(flag) {
+		return "environment"
 	}
-	if s.Database == "" {
-		s.Database = "sqlite://" + filepath.Join(s.Data, "kwai.db")
-	}
-	if s.Database == "sqlite://" || !s.onSQLite() && !strings.HasPrefix(s.Database, "postgres://") && !strings.HasPrefix(s.Database, "postgresql://") {
-		return &usageError{"--database", errors.New("it must be sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE")}
-	}
-	if s.Bus != "local" && !strings.HasPrefix(s.Bus, "nats://") && !strings.HasPrefix(s.Bus, "tls://") {
-		return &usageError{"--bus", errors.New("it must be local, nats://HOST:PORT or tls://HOST:PORT")}
-	}
-	if s.Audience == "" {
-		return &usageError{"--audience", errors.New("it must not be empty")}
-	}
-	for _, d := range []struct {
-		flag  string
-		value time.Duration
-		least time.Duration
-	}{
-		{"--access-life", s.AccessLife, time.Second},
-		{"--refresh-idle", s.RefreshIdle, time.Second},
-		{"--session-life", s.SessionLife, time.Second},
-		{"--reuse-window", s.ReuseWindow, time.Second},
-		{"--recovery-life", s.RecoveryLife, time.Second},
-		{"--invitation-life", s.InvitationLife, time.Second},
-		{"--jwks-max-age", s.JWKSMaxAge, time.Second},
-		{"--bus-keep", s.BusKeep, time.Minute},
-		{"--limit-remember", s.LimitRemember, time.Hour},
-		{"--trail-keep", s.TrailKeep, 24 * time.Hour},
-		{"--hash-wait", s.HashWait, time.Millisecond},
-		{"--idle-timeout", s.IdleTimeout, time.Second},
-		{"--drain-delay", s.DrainDelay, 0},
-	} {
-		if d.value < d.least || d.value > 100*365*24*time.Hour {
-			return &usageError{d.flag, fmt.Errorf("%s is not between %s and 100 years", short(d.value), short(d.least))}
-		}
-	}
-	if err := s.checkLimits(); err != nil {
-		return err
-	}
-	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > 100*365*24*time.Hour) {
-		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", short(s.KeyRotation), short(least), short(auth.KeysFollow))}
-	}
-	if err := s.hashing().Validate(); err != nil {
-		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
-	}
-	if s.HashWorkers < 0 || s.HashWorkers > 1024 {
-		return &usageError{"--hash-workers", fmt.Errorf("%d is not between 0 and 1024", s.HashWorkers)}
-	}
-	if s.DatabaseConnections < 2 || s.DatabaseConnections > 1000 {
-		return &usageError{"--database-connections", fmt.Errorf("%d is not between 2 and 1000", s.DatabaseConnections)}
-	}
-	if s.SMTPConnections < 1 || s.SMTPConnections > 100 {
-		return &usageError{"--smtp-connections", fmt.Errorf("%d is not between 1 and 100", s.SMTPConnections)}
-	}
-	if s.MaxConnections < 1 {
-		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
-	}
-	if _, err := s.proxies(); err != nil {
-		return err
-	}
-	var err error
-	if s.CORSOrigins, err = originsOf(s.CORSOrigins); err != nil {
-		return err
-	}
-	if s.PublicURL != "" {
-		if s.publicURL, err = publicURLOf(s.PublicURL); err != nil {
-			return err
-		}
-	}
-	if s.SiteURL != "" {
-		u, err := webURL(s.SiteURL)
-		if err != nil {
-			return &usageError{"--site-url", fmt.Errorf("%q is not a URL such as https://club.example.org: %w", s.SiteURL, err)}
-		}
-		s.SiteURL = u.String()
-	}
-	return nil
+	return source
 }
 
-// checkLimits keeps the limits where they limit, and can be counted.
-func (s *Settings) checkLimits() error {
-	for _, n := range []struct {
-		flag        string
-		value, most int
-	}{
-		{"--limit-free", s.LimitFree, 100},
-		{"--limit-most", s.LimitMost, 1000},
-		{"--limit-network", s.LimitNetwork, 1_000_000},
-		{"--limit-network-hour", s.LimitNetworkHour, 1_000_000},
-		{"--limit-mail-hour", s.LimitMailHour, 1000},
-	} {
-		if n.value < 1 || n.value > n.most {
-			return &usageError{n.flag, fmt.Errorf("%d is not between 1 and %d", n.value, n.most)}
-		}
-	}
-	if s.LimitMost < s.LimitFree {
-		return &usageError{"--limit-most", fmt.Errorf("%d is less than --limit-free, %d", s.LimitMost, s.LimitFree)}
-	}
-	if s.LimitFirstWait > s.LimitLongestWait {
-		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", short(s.LimitFirstWait), short(s.LimitLongestWait))}
-	}
-	for _, d := range []struct {
-		flag        string
-		value       time.Duration
-		least, most time.Duration
-	}{
-		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
-		{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
-		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
-	} {
-		if d.value < d.least || d.value > d.most {
-			return &usageError{d.flag, fmt.Errorf("%s is not between %s and %s", short(d.value), short(d.least), short(d.most))}
-		}
-	}
-	return nil
-}
-
-// fromFile reads a secret from the file that it names as @FILE.
-func fromFile(flag string, value *string) error {
-	path, ok := strings.CutPrefix(*value, "@")
-	if !ok {
-		return nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return &usageError{flag, explainDenied(err)}
-	}
-	if *value = strings.TrimSpace(string(text)); *value == "" {
-		return &usageError{flag, fmt.Errorf("%s is empty", path)}
-	}
-	return nil
-}
-
-func (s *Settings) hashing() password.Params {
-	return password.Params{MemoryKiB: s.HashMemory, Time: s.HashTime, Threads: s.HashThreads}
-}
-
-func (s *Settings) rules() auth.Settings {
-	return auth.Settings{
-		Audience:       s.Audience,
-		AccessTTL:      s.AccessLife,
-		RefreshIdle:    s.RefreshIdle,
-		SessionLife:    s.SessionLife,
-		ReuseWindow:    s.ReuseWindow,
-		RecoveryLife:   s.RecoveryLife,
-		InvitationLife: s.InvitationLife,
-		AuditKeep:      s.TrailKeep,
-		LoginNotices:   s.LoginNotices == "on",
-		Limits: auth.Limits{
-			Off:          s.Limits == "off",
-			Free:         s.LimitFree,
-			FirstWait:    s.LimitFirstWait,
-			LongestWait:  s.LimitLongestWait,
-			Most:         s.LimitMost,
-			Remember:     s.LimitRemember,
-			NetworkBurst: s.LimitNetwork,
-			NetworkHour:  s.LimitNetworkHour,
-			MailPause:    s.LimitMailPause,
-			MailHour:     s.LimitMailHour,
-		},
-		KeyRotation: s.KeyRotation,
-		JWKSMaxAge:  s.JWKSMaxAge,
-	}
-}
-
-func (s *Settings) onSQLite() bool { return strings.HasPrefix(s.Database, "sqlite://") }
-
-// checkServing refuses settings that serving can't do with.
-func (s *Settings) checkServing() error {
-	_, _, err := net.SplitHostPort(s.Listen)
-	if err == nil {
-		_, err = net.ResolveTCPAddr("tcp", s.Listen)
-	}
-	if err != nil {
-		return &usageError{"--listen", fmt.Errorf("%q is not an address such as 127.0.0.1:8080: %w", s.Listen, err)}
-	}
-	if s.publicURL == nil && !onLoopback(s.Listen) {
-		return &usageError{"--public-url", fmt.Errorf("it is required when listening on %s: where do users reach the server?", s.Listen)}
+// derived are the values that other settings have a part in, by flag.
+func (s *Settings) derived() map[string]string {
+	d := map[string]string{"mail-from": s.MailFrom, "service-name": s.ServiceName}
+	if s.HashWorkers == 0 {
+		d["hash-workers"] = fmt.Sprint(password.WorkersFor(s.hashing()))
 	}
 	if s.onSQLite() {
-		return nil
+		d["master-key-file"] = s.masterKeyFile()
 	}
-	if s.publicURL == nil {
-		return &usageError{"--public-url", errors.New("it is required on PostgreSQL: where do users reach the servers?")}
+	public := s.publicURL
+	if public == nil && onLoopback(s.Listen) {
+		public = &url.URL{Scheme: s.scheme(), Host: s.Listen}
 	}
-	if s.MasterKeyFile == "" {
-		return &usageError{"--master-key-file", errors.New("it is required on PostgreSQL: make one with `kwai key new` and give it to every replica")}
+	if public != nil {
+		d["public-url"] = public.String()
+		d["mail-from"] = cmp.Or(s.MailFrom, "noreply@"+mailDomain(public.Hostname()))
+		d["service-name"] = cmp.Or(s.ServiceName, public.Hostname())
 	}
-	return nil
-}
-
-// onLoopback says whether an address can be reached from this machine only.
-func onLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	return isLoopback(host)
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
-}
-
-func (s *Settings) logger(c console) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		panic(err) // kong has checked it
-	}
-	o := &slog.HandlerOptions{Level: level}
-	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(c.err, o))
-	}
-	return slog.New(slog.NewTextHandler(c.err, o))
-}
-
-// The TOML file.
-
-// configFile is the name of a TOML file, whose settings hold where neither a
-// flag nor the environment has one.
-type configFile string
-
-// BeforeResolve has kong ask the file.
-func (configFile) BeforeResolve(parsing *kong.Context, trace *kong.Path) error {
-	path := string(parsing.FlagValue(trace.Flag).(configFile))
-	if path == "" {
-		return nil
-	}
-	values, err := readSettings(path, parsing.Model.Flags)
-	if err != nil {
-		return &usageError{"--config", fmt.Errorf("%s: %w", path, err)}
-	}
-	parsing.AddResolver(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		// kong would have the file beat the environment.
-		if value, ok := values[flag.Name]; ok && !inEnvironment(flag) {
-			return value, nil
-		}
-		return nil, nil
-	}))
-	return nil
-}
-
-func inEnvironment(flag *kong.Flag) bool {
-	return slices.ContainsFunc(flag.Envs, func(name string) bool {
-		_, ok := os.LookupEnv(name)
-		return ok
-	})
-}
-
-// readSettings reads a TOML file. A key that is no setting is an error, and so
-// is a value that the flag of that name wouldn't take.
-func readSettings(path string, flags []*kong.Flag) (map[string]string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, errors.Unwrap(err) // without the path
-	}
-	var file map[string]any
-	if _, err := toml.Decode(string(text), &file); err != nil {
-		return nil, err
-	}
-	values := make(map[string]string)
-	for _, key := range slices.Sorted(maps.Keys(file)) {
-		at := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == key && len(f.Envs) > 0 && key != "config" })
-		if at < 0 {
-			return nil, fmt.Errorf("unknown key: %s", key)
-		}
-		if values[key], err = settingText(flags[at], file[key]); err != nil {
-			return nil, err
-		}
-	}
-	return values, nil
-}
-
-// settingText is a value of the file as the flag would take it.
-func settingText(flag *kong.Flag, value any) (text string, err error) {
-	var fits bool
-	want := "a text in quotes"
-	switch v := value.(type) {
-	case string:
-		text, fits = strings.TrimRight(v, lineBreaks), true
-	case int64:
-		text, fits = fmt.Sprint(v), flag.Target.CanInt() || flag.Target.CanUint()
-	case []any:
-		fits = flag.IsSlice()
-		texts := make([]string, len(v))
-		for i := range v {
-			var isText bool
-			texts[i], isText = v[i].(string)
-			texts[i] = strings.TrimRight(texts[i], lineBreaks)
-			fits = fits && isText
-		}
-		text = strings.Join(texts, ",")
-	}
-	if !fits {
-		switch {
-		case flag.IsSlice():
-			want = "a list of texts in quotes"
-		case flag.Target.CanUint(), flag.Target.Kind() == reflect.Int:
-			want = "a whole number"
-		}
-		return "", fmt.Errorf("%s must be %s", flag.Name, want)
-	}
-	// Into a value that nobody looks at, so that the error names the file.
-	return text, flag.Parse(kong.Scan().PushTyped(text, kong.FlagValueToken), reflect.New(flag.Target.Type()).Elem())
-}
-
-// lineBreaks at the end of a setting are an editor's, or echo's in the making of a
-// secret, and never meant.
-const lineBreaks = "\r\n"
-
-// withoutLineBreaks takes them from the command line and from the environment.
-func withoutLineBreaks(args []string) []string {
-	clean := make([]string, len(args))
-	for i, arg := range args {
-		clean[i] = strings.TrimRight(arg, lineBreaks)
-	}
-	for _, variable := range os.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		if shorter := strings.TrimRight(value, lineBreaks); strings.HasPrefix(name, "KWAI_") && shorter != value {
-			_ = os.Setenv(name, shorter) // the system took the name before
-		}
-	}
-	return clean
-}
-
-// decodeDuration is for kong, whose own error speaks to a programmer.
-func decodeDuration(from *kong.DecodeContext, target reflect.Value) error {
-	var text string
-	if err := from.Scan.PopValueInto("duration", &text); err != nil {
-		return err
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("%q is not a duration such as 90s, 15m or 720h", text)
-	}
-	target.SetInt(int64(d))
-	return nil
-}
-
-// oneLine is an error's text without line breaks.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
-
-type versionCmd struct{}
-
-func (versionCmd) Run(c console) error {
-	_, err := fmt.Fprintf(c.out, "%s (revision %s, %s)\n", version(), revision(), runtime.Version())
-	return err
-}
-
-// stampedVersion and stampedRevision are set by the linker where the build can't see
-// the repository, as in deploy/Dockerfile.
-var stampedVersion, stampedRevision string
-
-// version is that of the module, or else the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	switch {
-	case stampedVersion != "":
-		return stampedVersion
-	case !ok:
-		return "unknown"
-	case info.Main.Version == "(devel)" && revision() != "unknown":
-		return revision()
-	}
-	return cmp.Or(info.Main.Version, "unknown")
-}
-
-// revision is the commit that the program was built from.
-func revision() string {
-	if stampedRevision != "" {
-		return stampedRevision
-	}
-	info, _ := debug.ReadBuildInfo()
-	if info != nil {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return "unknown"
+	return d
 }

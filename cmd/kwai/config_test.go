@@ -1,162 +1,156 @@
 package main
 
 import (
-	"slices"
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
 )
 
-// finished are the settings as a command would have them.
-func finished(t *testing.T, flags ...string) (*Settings, error) {
+// show is what `kwai config` prints, as a table and as JSON, with these flags.
+func show(t *testing.T, flags ...string) (table string, settings map[string]settingView) {
 	t.Helper()
-	var k cli
-	parser, err := kong.New(&k, settingDefaults())
+	var out, list, log bytes.Buffer
+	if code := run(context.Background(), append([]string{"config"}, flags...), console{nil, &out, &log}); code != 0 {
+		t.Fatalf("kwai config %q: exit code %d: %s", flags, code, &log)
+	}
+	if code := run(context.Background(), append([]string{"config", "--json"}, flags...), console{nil, &list, &log}); code != 0 {
+		t.Fatalf("kwai config --json %q: exit code %d: %s", flags, code, &log)
+	}
+	var views []settingView
+	if err := json.Unmarshal(list.Bytes(), &views); err != nil {
+		t.Fatal(err)
+	}
+	settings = make(map[string]settingView)
+	for _, v := range views {
+		settings[v.Setting] = v
+	}
+	return out.String(), settings
+}
+
+func TestConfigShowsEverySetting(t *testing.T) {
+	t.Parallel()
+	table, settings := show(t)
+	names := settingFlags()
+	if len(settings) != len(names) || strings.Count(table, "\n") != len(names) {
+		t.Errorf("%d settings and %d lines, want %d", len(settings), strings.Count(table, "\n"), len(names))
+	}
+	for name := range names {
+		if settings[name].Source == "" || !strings.Contains("\n"+table, "\n"+name+" ") {
+			t.Errorf("it doesn't show %s", name)
+		}
+	}
+}
+
+// TestConfigShowsWhatIsUsed: what follows from other settings, too.
+func TestConfigShowsWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	for flags, want := range map[string]string{
+		"":                                  "database=sqlite://kwai-data/kwai.db public-url=http://127.0.0.1:8080 master-key-file=kwai-data/master.key mail-from=noreply@localhost.localdomain service-name=127.0.0.1",
+		"--data=x":                          "database=sqlite://x/kwai.db master-key-file=x/master.key",
+		"--listen=[::1]:80":                 "public-url=http://[::1]:80",
+		"--listen=0.0.0.0:80":               "public-url= mail-from= service-name=",
+		"--tls-cert=c --tls-key=k":          "public-url=https://127.0.0.1:8080 tls-cert=c",
+		"--public-url=https://A.example/":   "public-url=https://a.example mail-from=noreply@a.example service-name=a.example",
+		"--public-url=http://[2001:DB8::1]": "public-url=http://[2001:db8::1] mail-from=noreply@localhost.localdomain service-name=2001:db8::1",
+		"--public-url=http://192.168.1.5":   "mail-from=noreply@localhost.localdomain service-name=192.168.1.5",
+		"--public-url=https://Bücher.example --cors-origins=https://Bücher.example/,tauri://localhost": "public-url=https://xn--bcher-kva.example mail-from=noreply@xn--bcher-kva.example service-name=xn--bcher-kva.example cors-origins=https://xn--bcher-kva.example,tauri://localhost",
+		"--mail-from=a@b --service-name=Us":                                      "mail-from=a@b service-name=Us",
+		"--database=postgres://kwai@db/kwai --trusted-proxies=10.0.0.2,10.0.0.3": "database=postgres://kwai@db/kwai master-key-file= trusted-proxies=10.0.0.2,10.0.0.3",
+	} {
+		_, settings := show(t, strings.Fields(flags)...)
+		for pair := range strings.FieldsSeq(want) {
+			name, value, _ := strings.Cut(pair, "=")
+			if got := settings[name].Value; got != value {
+				t.Errorf("with %q, %s is %q, want %q", flags, name, got, value)
+			}
+		}
+	}
+}
+
+// TestConfigShowsNoSecret: wherever it stands in a setting, and however badly
+// that is written.
+func TestConfigShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	const secret = "hush"
+	parser, err := kong.New(&cli{}, settingDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse(append([]string{"version"}, flags...)); err != nil {
-		t.Fatal(err)
-	}
-	return &k.Settings, k.finish()
-}
-
-// Browsers write an Origin in lower case, in punycode and without the default
-// port; ours must be equal to it.
-func TestPublicURLIsWrittenAsBrowsersWriteOrigins(t *testing.T) {
-	t.Parallel()
-	for given, want := range map[string]string{
-		"https://Auth.Example.ORG/":       "https://auth.example.org",
-		"https://auth.example.org:443":    "https://auth.example.org",
-		"http://auth.example.org:80/Kwai": "http://auth.example.org/Kwai",
-		"https://auth.example.org:80":     "https://auth.example.org:80",
-		"http://[::1]:80":                 "http://[::1]",
-
-		"https://auth.example.org:":             "https://auth.example.org",
-		"https://auth.example.org:0443":         "https://auth.example.org",
-		"https://bücher.example":                "https://xn--bcher-kva.example",
-		"https://BÜCHER.example/Küche":          "https://xn--bcher-kva.example/K%C3%BCche",
-		"https://bu\u0308cher.example":          "https://xn--bcher-kva.example", // NFD
-		"https://b%C3%BCcher.example":           "https://xn--bcher-kva.example",
-		"https://XN--Bcher-KVA.example":         "https://xn--bcher-kva.example",
-		"https://bücher。example:8443":           "https://xn--bcher-kva.example:8443",
-		"https://straße.example":                "https://xn--strae-oqa.example",
-		"https://柔道.example":                    "https://xn--1uv841g.example",
-		"https://a_b.example":                   "https://a_b.example",
-		"https://r3---sn-x.example":             "https://r3---sn-x.example",
-		"http://kwai:8080":                      "http://kwai:8080",
-		"https://[2001:DB8:0:0::1]:8443/":       "https://[2001:db8::1]:8443",
-		"https://[::ffff:192.0.2.1]":            "https://[::ffff:c000:201]",
-		"https://192.0.2.1":                     "https://192.0.2.1",
-		"https://\uff11\uff19\uff12.0.2.1:8443": "https://192.0.2.1:8443",
-	} {
-		u, err := publicURLOf(given)
-		if err != nil || u.String() != want {
-			t.Errorf("%s is %s, want %s; %v", given, u, want, err)
+	secrets := map[string]string{"database": "postgres://", "smtp": "smtp://", "bus": "nats://"}
+	for _, flag := range parser.Model.Flags {
+		_, known := secrets[flag.Name]
+		if marked := flag.Tag.Has("secret"); marked != strings.Contains(flag.Help, "@FILE") || marked != known {
+			t.Errorf("--%s is marked as a secret: %v", flag.Name, marked)
 		}
 	}
-	for _, given := range []string{
-		"https://*.example.org", "https://a..example", "https://\u202eauth.example", "https://-ü.example",
-		"https://127.1", "https://0x7f.0.0.1", "https://2130706433", "https://192.168.001.005", "https://a.example:0", "https://a.example:65536", "https://[fe80::1%25eth0]",
-		"https://a'b.example", "https://a,b.example", "https://.", "ftp://auth.example.org", "https://user@auth.example.org", "https:auth.example.org", "auth.example.org",
-		"https://" + strings.Repeat("a", 64) + ".example",
+	folder := t.TempDir()
+	for _, rest := range []string{
+		"kwai:hush@host/kwai", "kwai:hush@host:5432,host2:5432/kwai", "kwai:hush@[::1]:5432", ":hush@host", "kwai:hu:hush@host", "a,b:hush@host",
+		"kwai:hush%zz@host/kwai", "kwai:%68hush@host", "kwai:hush@ho st/", "kwai:hush@host:port", "kwai:hush@host:123456", "kwai:hush@", "kwai:hush", "kwai:hush/",
+		"kwai:hu@hush@host", "kwai:hu/hush@host", "kwai:hu?hush@host", "kwai:hu#hush@host", "kwai:a/hush", "kwai:a?hush", "kwai:a#hush", "kwai:a b:hush@host", "kwai:[hush@host", "kwai:a,hush@host,host:1",
+		"host/kwai?password=hush", "host/kwai?user=kwai&password=hush", "host/kwai?password=a&hush", "host/kwai?password=a&user=hush", "host/kwai?PASSWORD=hush", "host/kwai?sslpassword=hush", "host?password=a#hush", "host#hush",
+		"host/kwai?password=a@hush", "host/kwai?options=hush", "host?hush", "host?hush=", "host?%70assword=hush", "host?sslmode=disable;password=hush", "host/%zz?x=hush",
+		"kwai:hush:a@host", "a:b@host:1,c:hush@host", "host:1,nats://a:hush@host",
 	} {
-		if u, err := publicURLOf(given); err == nil || !strings.HasPrefix(err.Error(), "--public-url: ") {
-			t.Errorf("%s is %s, %v", given, u, err)
-		}
-	}
-	s, err := finished(t, "--public-url=https://Bücher.example:443", "--site-url=https://Bücher.example:443/Küche?a#b", "--cors-origins=https://Bücher.example:443, app://-")
-	if err != nil || s.publicURL.String() != "https://xn--bcher-kva.example" || s.SiteURL != "https://xn--bcher-kva.example/K%C3%BCche?a#b" ||
-		!slices.Equal(s.CORSOrigins, []string{"https://xn--bcher-kva.example", "app://-"}) {
-		t.Errorf("the settings are %s, %s, %q; %v", s.publicURL, s.SiteURL, s.CORSOrigins, err)
-	}
-}
-
-// What is plainly meant becomes what browsers send.
-func TestOriginsAreWrittenAsBrowsersSendThem(t *testing.T) {
-	t.Parallel()
-	for given, want := range map[string]string{
-		"https://club.example.org":                                    "https://club.example.org",
-		"https://a.example, http://b.example ,https://c.example,":     "https://a.example http://b.example https://c.example",
-		" https://a.example\thttps://b.example":                       "https://a.example https://b.example",
-		"":                                                            "",
-		"https://x:443,http://x:80":                                   "https://x http://x",
-		"https://x:80,http://x:443":                                   "https://x:80 http://x:443",
-		"http://localhost:03000":                                      "http://localhost:3000",
-		"HTTPS://Club.Example.ORG/":                                   "https://club.example.org",
-		"https://club.example.org:":                                   "https://club.example.org",
-		"https://club.example.org:/#":                                 "https://club.example.org",
-		"https://bücher.example":                                      "https://xn--bcher-kva.example",
-		"https://BÜCHER.example:443/":                                 "https://xn--bcher-kva.example",
-		"http://[0:0:0:0:0:0:0:1]:80":                                 "http://[::1]",
-		"http://[::ffff:192.0.2.1]":                                   "http://[::ffff:c000:201]",
-		"https://club.example.org.":                                   "https://club.example.org.", // another origin to browsers
-		"http://tauri.localhost":                                      "http://tauri.localhost",
-		"capacitor://localhost":                                       "capacitor://localhost",
-		"Capacitor://LOCALHOST/":                                      "capacitor://localhost",
-		"ionic://localhost:8100":                                      "ionic://localhost:8100",
-		"tauri://localhost":                                           "tauri://localhost",
-		"app://localhost,app://obsidian.md":                           "app://localhost app://obsidian.md",
-		"app://-,app://.":                                             "app://- app://.",
-		"com.example.app://localhost":                                 "com.example.app://localhost",
-		"vscode-webview://0abc":                                       "vscode-webview://0abc",
-		"chrome-extension://abcdefghijklmnopabcdefghijklmnop/":        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
-		"moz-extension://6f1c1f0e-5b0a-4f9e-8f0e-3a2b1c0d9e8f":        "moz-extension://6f1c1f0e-5b0a-4f9e-8f0e-3a2b1c0d9e8f",
-		"safari-web-extension://6F1C1F0E-5B0A-4F9E-8F0E-3A2B1C0D9E8F": "safari-web-extension://6F1C1F0E-5B0A-4F9E-8F0E-3A2B1C0D9E8F",
-	} {
-		origins, err := originsOf(strings.Split(given, ","))
-		if got := strings.Join(origins, " "); err != nil || got != want {
-			t.Errorf("%q is %q, want %q; %v", given, got, want, err)
-		}
-	}
-	for given, want := range map[string]string{ // or what is to be written
-		"*":                               "wildcard",
-		"https://*.example.org":           "wildcard",
-		"https://*":                       "wildcard",
-		"chrome-extension://*":            "wildcard",
-		"https://x:*":                     "wildcard",
-		"null":                            "any page",
-		"club.example.org":                "write https://club.example.org",
-		"club.example.org:8443":           "write https://club.example.org:8443",
-		"localhost:3000":                  "write http://localhost:3000",
-		"localhost":                       "write http://localhost",
-		"https://club.example.org/login":  "write https://club.example.org",
-		"https://Club.example.org:443/a/": "write https://club.example.org",
-		"https://club.example.org?a":      "write https://club.example.org",
-		"https://club.example.org/?":      "write https://club.example.org",
-		"https://club.example.org/#a":     "write https://club.example.org",
-		"https://me@club.example.org":     "write https://club.example.org",
-		"capacitor://localhost/index":     "write capacitor://localhost",
-		"ws://club.example.org":           "write https://club.example.org",
-		"wss://club.example.org:443":      "write https://club.example.org",
-		"htps://club.example.org":         "write https://club.example.org",
-		"htttp://localhost:3000":          "write http://localhost:3000",
-		"file://localhost":                "no origin of their own",
-		"file:///home/ann/page.html":      "a host",
-		"capacitor://":                    "a host",
-		"https://":                        "a host",
-		"//club.example.org":              "must be a scheme",
-		"https:club.example.org":          "must be a scheme",
-		"https://a..example":              "no domain name",
-		"https://x:0":                     "its port",
-		"https://x:65536":                 "its port",
-		"http://127.1":                    "IPv4",
-		"http://[fe80::1%25eth0]":         "zone",
-		"app://bücher":                    "its host",
-		"app://a'b":                       "its host",
-	} {
-		_, err := originsOf([]string{"https://a.example", given})
-		if err == nil || !strings.HasPrefix(err.Error(), "--cors-origins: \""+given+"\" is not an origin") || !strings.Contains(err.Error()+"\n", want) {
-			t.Errorf("%q: %v, want %q", given, err, want)
-			continue
-		}
-		if _, right, ok := strings.Cut(err.Error(), "write "); ok && right != strings.TrimPrefix(want, "write ") {
-			t.Errorf("%q: %v, want %q", given, err, want)
-		} else if ok {
-			if again, err := originsOf([]string{right}); err != nil || !slices.Equal(again, []string{right}) {
-				t.Errorf("%q: what it says to write is taken as %q, %v", given, again, err)
+		// All settings at once, in the command line and in files.
+		given := map[bool][]string{}
+		values := map[string]string{}
+		for name, scheme := range secrets {
+			values[name] = scheme + rest
+			file := filepath.Join(folder, name)
+			if err := os.WriteFile(file, []byte(values[name]), 0o600); err != nil {
+				t.Fatal(err)
 			}
+			given[false] = append(given[false], "--"+name+"="+values[name])
+			given[true] = append(given[true], "--"+name+"=@"+file)
+		}
+		for inFile, flags := range given {
+			table, settings := show(t, flags...)
+			if strings.Contains(table, secret) {
+				t.Errorf("with %q the table shows it:\n%s", flags, table)
+			}
+			for name, value := range values {
+				switch got := settings[name].Value; {
+				case strings.Contains(got, secret) || got == "":
+					t.Errorf("%s is shown as %s", value, got)
+				case inFile && got != "@"+filepath.Join(folder, name):
+					t.Errorf("what the file has is shown as %s", got)
+				}
+			}
+		}
+	}
+	for _, value := range []string{secret, "user:hush@host", "smtp:user:hush@host", "mysql://user:hush@host", "hush://host", "://hush", "nats://hush@host", "smtp://hush@host", "SMTP://u:hush@host", "postgres:/u:hush@host"} {
+		if got := redact(value); strings.Contains(got, secret) {
+			t.Errorf("%q is shown as %q", value, got)
+		}
+	}
+}
+
+// TestConfigShowsTheRest of a URL, so that one can see where it leads.
+func TestConfigShowsTheRest(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"":                          "",
+		"local":                     "local",
+		"sqlite:///var/lib/a b?c@d": "sqlite:///var/lib/a b?c@d",
+		"postgres://kwai:x@db/kwai": "postgres://kwai:***@db/kwai",
+		"postgresql://kwai@db1:5432,db2:5432/kwai?sslmode=verify-full&connect_timeout=3": "postgresql://kwai@db1:5432,db2:5432/kwai?sslmode=verify-full&connect_timeout=3",
+		"postgres:///kwai?host=/run/postgresql":                                          "postgres:///kwai?host=/run/postgresql",
+		"postgres://kwai:%40@[fd00::1]:5432/kwai":                                        "postgres://kwai:***@[fd00::1]:5432/kwai",
+		"postgres://db/kwai?password=x":                                                  "postgres://db/kwai?***",
+		"smtps://user:x@mail.example.org":                                                "smtps://user:***@mail.example.org",
+		"smtp+insecure://127.0.0.1:25":                                                   "smtp+insecure://127.0.0.1:25",
+		"nats://token@n1,n2:4222?stream=S&credentials=/etc/kwai/nats.creds":              "nats://***@n1,n2:4222?stream=S&credentials=/etc/kwai/nats.creds",
+		"tls://user:x@n1/":                                                               "tls://user:***@n1/",
+	} {
+		if got := redact(value); got != want {
+			t.Errorf("%q is shown as %q, want %q", value, got, want)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 // memory and a descriptor, and nothing is cheaper for an attacker than to open
 // them and wait. When there are as many as may be, a new one takes the place of
 // the one that has been idle longest or, where none is idle, has been at its
-// request longest: in a flood of half requests that is one of the flood's, since
-// honest ones are soon over. So nobody is kept out.
+// request longest. In a flood of half requests that is one of the flood's, since
+// honest ones are soon over. So no client is kept out.
 type connections struct {
 	net.Listener
 	max int
@@ -29,7 +29,7 @@ type connections struct {
 	displaced     int64 // connections that had to go
 }
 
-// Metrics are what they tell those who watch the server.
+// Metrics are the collectors for the registry.
 func (c *connections) Metrics() []prometheus.Collector {
 	locked := func(value func() float64) func() float64 {
 		return func() float64 {
@@ -74,7 +74,7 @@ func (c *connections) Accept() (net.Conn, error) {
 			longest = c.working.Front()
 		}
 		gone := longest.Value.(net.Conn)
-		c.forget(gone)
+		c.remove(gone)
 		c.displaced++
 		if t, ok := gone.(*tls.Conn); ok {
 			gone = t.NetConn() // whose Close waits for no client to read a farewell
@@ -85,14 +85,14 @@ func (c *connections) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// follow is the server's ConnState.
-func (c *connections) follow(conn net.Conn, state http.ConnState) {
+// track is the server's ConnState.
+func (c *connections) track(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open[conn] == nil || state == http.StateNew {
 		return
 	}
-	c.forget(conn)
+	c.remove(conn)
 	switch state {
 	case http.StateActive:
 		c.open[conn] = c.working.PushBack(conn)
@@ -102,7 +102,7 @@ func (c *connections) follow(conn net.Conn, state http.ConnState) {
 	}
 }
 
-func (c *connections) forget(conn net.Conn) {
+func (c *connections) remove(conn net.Conn) {
 	// Removing from a list that it isn't in does nothing.
 	c.idle.Remove(c.open[conn])
 	c.working.Remove(c.open[conn])

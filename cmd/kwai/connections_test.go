@@ -54,7 +54,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body)
 		}), idle, log)
 		clients := limitConnections(listener, 3, log)
-		server.ConnState = clients.follow
+		server.ConnState = clients.track
 		ended := make(chan error, 1)
 		go func() { ended <- server.Serve(clients) }()
 		dial := func() *rawConn {

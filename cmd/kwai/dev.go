@@ -19,9 +19,9 @@ const (
 	demoUser = "demo@example.org"
 )
 
-// forDev sets what --dev stands for: nothing that the outside could reach, and
+// applyDev sets what --dev stands for: nothing that the outside could reach, and
 // nothing of the real server's.
-func (s *Settings) forDev() error {
+func (s *Settings) applyDev() error {
 	if !onLoopback(s.Listen) {
 		return &usageError{"--dev", fmt.Errorf("it serves on a loopback address only, not on %s", s.Listen)}
 	}
@@ -37,7 +37,7 @@ func (s *Settings) forDev() error {
 	}
 	s.Data = devData
 	s.Database = "sqlite://" + filepath.Join(devData, "kwai.db")
-	s.LimitMailPause, s.LimitMailHour = 0, 1000 // it is the developer who tries again and again
+	s.LimitMailPause, s.LimitMailHour = 0, 1000 // a developer tries again and again
 	return nil
 }
 
@@ -87,8 +87,8 @@ func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (pw stri
 	return pw, false, err
 }
 
-// endUnused ends the sessions that earlier starts made for lines which nobody
-// pasted: users' own have an address, or have been renewed.
+// endUnused ends the sessions of lines that earlier starts printed and that were
+// never pasted. Other sessions have an address, or have been renewed.
 func endUnused(ctx context.Context, rules *auth.Service) error {
 	sessions, err := rules.UserSessions(ctx, demoUser)
 	if err != nil {

@@ -300,16 +300,16 @@ func TestServerDoesNotStartWhereNATSRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for flag, want := range map[string]string{"@" + file: "look at the user and password", other.URL(): "choose another name with stream=NAME"} {
-			code, said := runRefused(t, append([]string{"--data=" + t.TempDir(), "--database=" + database,
+			code, output := runRefused(t, append([]string{"--data=" + t.TempDir(), "--database=" + database,
 				"--public-url=" + publicURL, "--master-key-file=" + masterKeyOf(t, database), "--log-level=error", "--bus=" + flag}, quick...)...)
-			if code != exitUsage || !strings.HasPrefix(said, "kwai: --bus: ") || strings.Count(said, "\n") != 1 {
-				t.Errorf("it ended with %d, want %d and one line about --bus: %s", code, exitUsage, said)
+			if code != exitUsage || !strings.HasPrefix(output, "kwai: --bus: ") || strings.Count(output, "\n") != 1 {
+				t.Errorf("it ended with %d, want %d and one line about --bus: %s", code, exitUsage, output)
 			}
-			if !strings.Contains(said, want) {
-				t.Errorf("it doesn't say %q: %s", want, said)
+			if !strings.Contains(output, want) {
+				t.Errorf("it doesn't say %q: %s", want, output)
 			}
-			if strings.Contains(said, "unspoken") {
-				t.Errorf("it tells the password: %s", said)
+			if strings.Contains(output, "unspoken") {
+				t.Errorf("it tells the password: %s", output)
 			}
 		}
 		s := start(t, database, "--bus=nats://kwai:unspoken@"+closed.Address()+"?stream=Club")

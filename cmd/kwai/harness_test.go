@@ -85,7 +85,7 @@ func start(tb testing.TB, database string, flags ...string) *site {
 	tb.Helper()
 	data := tb.TempDir()
 	s := &site{tb: tb, Database: database, log: newLogBuffer(tb), exit: make(chan int, 1), via: http.DefaultTransport}
-	s.flags = append(s.flags, "--data="+data, "--database="+patient(database))
+	s.flags = append(s.flags, "--data="+data, "--database="+withLongTimeout(database))
 	s.flags = append(s.flags, quick...)
 	serve := append([]string{"serve", "--listen=127.0.0.1:0", "--log-format=json"}, s.flags...)
 	if strings.HasPrefix(database, "postgres") {
@@ -98,8 +98,8 @@ func start(tb testing.TB, database string, flags ...string) *site {
 }
 
 // runRefused runs a server that is to refuse its settings, and returns its exit
-// code and what it said. One that serves all the same is ended.
-func runRefused(tb testing.TB, args ...string) (code int, said string) {
+// code and its output. A server that starts all the same is ended.
+func runRefused(tb testing.TB, args ...string) (code int, output string) {
 	tb.Helper()
 	ctx, stop := context.WithCancel(tb.Context())
 	defer stop()
@@ -115,9 +115,9 @@ func runRefused(tb testing.TB, args ...string) (code int, said string) {
 	return code, log.String()
 }
 
-// patient is a database's URL for a slow machine, where to log in may take longer
+// withLongTimeout is a database's URL for a slow machine, where to log in may take longer
 // than kwai waits of itself.
-func patient(url string) string {
+func withLongTimeout(url string) string {
 	if strings.HasPrefix(url, "postgres") {
 		url += "&connect_timeout=600"
 	}
@@ -186,7 +186,7 @@ func (s *site) user(email, password string) string {
 	return strings.TrimSpace(s.mustCommand(password, "user", "create", email, "--first-name=Ann", "--last-name=Other", "--password-stdin"))
 }
 
-// answer is what the server said.
+// answer is the answer to a request.
 type answer struct {
 	Status int
 	Header http.Header
@@ -416,4 +416,16 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+const good = "a long enough one" // a password
+
+// login is a successful one, with good.
+func (s *site) login(email string) answer {
+	s.tb.Helper()
+	a := s.post("login", "", "username", email, "password", good)
+	if a.Status != http.StatusOK {
+		s.tb.Fatalf("login: %v\n%s", a, s.log)
+	}
+	return a
 }

@@ -18,11 +18,11 @@ func helpGroups() kong.Option {
 	})
 }
 
-// settingsOfAll are those that concern every command.
+// settingsOfAll are the settings that concern every command.
 var settingsOfAll = []string{"config", "data", "database", "master-key-file"}
 
-// printHelp shows the commands; at "serve" all settings, and at the others those
-// that concern every command.
+// printHelp shows the commands. With "serve" it shows all settings, with another
+// command the settings of all commands.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	command := ctx.Selected()
 	if command == nil {

@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
@@ -92,7 +91,7 @@ type importer struct {
 	hashes                    map[string]int
 }
 
-// remark is what is to be said of a line.
+// remark is what is printed about a line.
 type remark struct {
 	line int
 	text string
@@ -146,8 +145,8 @@ func (i *importer) add(n int, line []byte) error {
 		account, err = i.rules.CheckImport(parsed)
 	}
 	if err != nil {
-		if parsed.Email != "" { // who looks for it has no line numbers
-			err = fmt.Errorf("%s: %w", shorten(parsed.Email), err)
+		if parsed.Email != "" { // which is easier to find than a line number
+			err = fmt.Errorf("%s: %w", truncate(parsed.Email), err)
 		}
 		return err
 	}
@@ -191,7 +190,7 @@ func (i *importer) flush(ctx context.Context) error {
 		case auth.ThereAlready:
 			i.there++
 			if fields != "" {
-				i.say(i.lines[n], fmt.Sprintf("%s is there already and stays as it is; what differs is not taken: %s", printable(account.Email), fields))
+				i.note(i.lines[n], fmt.Sprintf("%s is there already and stays as it is; what differs is not taken: %s", printable(account.Email), fields))
 			}
 		}
 	}
@@ -205,32 +204,35 @@ func (i *importer) flush(ctx context.Context) error {
 	return nil
 }
 
-func (i *importer) say(line int, text string) { i.remarks = append(i.remarks, remark{line, text}) }
+func (i *importer) note(line int, text string) { i.remarks = append(i.remarks, remark{line, text}) }
 
 // refuse is for a line that is wrong, drop for one that another account is in
 // the way of.
 func (i *importer) refuse(line int, err error) {
 	i.wrong++
-	i.say(line, printable(err.Error()))
+	i.note(line, printable(err.Error()))
 }
 
 func (i *importer) drop(line int, why string) {
 	i.taken++
-	i.say(line, why)
+	i.note(line, why)
 }
 
-// print says how many lines became what.
+// print prints how many lines became what.
 func (i *importer) print() error {
 	made := "made"
 	if i.options.DryRun {
 		made = "would be made"
 	}
-	t := tabwriter.NewWriter(i.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s\t%d\nthere already\t%d\ndropped, another account is in the way\t%d\ndropped, wrong\t%d\n", made, i.made, i.there, i.taken, i.wrong)
+	t := newTable(i.out, 0)
+	t.row(made, i.made)
+	t.row("there already", i.there)
+	t.row("dropped, another account is in the way", i.taken)
+	t.row("dropped, wrong", i.wrong)
 	for _, cost := range slices.Sorted(maps.Keys(i.hashes)) {
-		fmt.Fprintf(t, "lines with %s\t%d\n", cmp.Or(cost, "no hash"), i.hashes[cost])
+		t.row("lines with "+cmp.Or(cost, "no hash"), i.hashes[cost])
 	}
-	fmt.Fprintf(t, "lines that are revoked\t%d\n", i.revoked)
+	t.row("lines that are revoked", i.revoked)
 	return t.Flush()
 }
 

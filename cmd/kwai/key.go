@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
@@ -26,27 +24,6 @@ type keyNewCmd struct{}
 func (keyNewCmd) Run(c console) error {
 	_, err := fmt.Fprintln(c.out, token.NewMasterKey())
 	return err
-}
-
-// withKeys is withRules for commands that make keys: it has the server's, opened
-// with the master key in use, which is never made here.
-func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		named := *s
-		named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-		master, err := named.readMasterKey(rules.Log)
-		if err != nil {
-			return &usageError{"--master-key-file", err}
-		}
-		rules.Keys, err = auth.OpenKeys(ctx, rules.Store, master, s.rules(), rules.Log)
-		if errors.Is(err, token.ErrNoMaster) {
-			return &usageError{"--master-key-file", err}
-		}
-		if err != nil {
-			return fmt.Errorf("%w (has `kwai serve` been started once?)", err)
-		}
-		return do(rules)
-	})
 }
 
 type keyListCmd struct {
@@ -99,30 +76,18 @@ func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 			fmt.Fprintf(c.err, "no master key in %s opens any of them: it is not the servers' --master-key-file\n", s.masterKeyFile())
 		}
 		if cmd.JSON {
-			return writeJSON(c, views)
+			return writeJSON(c.out, views)
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "ID\tPURPOSE\tSTATE\tMADE\tACTIVE FROM\tACCEPTED UNTIL\tMASTER KEY")
+		t := newTable(c.out, 0, "ID", "PURPOSE", "STATE", "MADE", "ACTIVE FROM", "ACCEPTED UNTIL", "MASTER KEY")
 		for _, v := range views {
 			until := "-"
 			if v.Until != nil {
-				until = when(v.Until)
+				until = formatTime(v.Until)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Purpose, v.State, when(&v.CreatedAt), when(&v.ActiveAt), until, cmp.Or(v.SealedBy, "unknown"))
+			t.row(v.ID, v.Purpose, v.State, formatTime(&v.CreatedAt), formatTime(&v.ActiveAt), until, cmp.Or(v.SealedBy, "unknown"))
 		}
 		return t.Flush()
 	})
-}
-
-// listingMaster reads the master key in use, which is never made here. On
-// PostgreSQL it must be named: the one in --data is another database's.
-func (s *Settings) listingMaster(log *slog.Logger) (*token.Master, error) {
-	if s.MasterKeyFile == "" && !s.onSQLite() {
-		return nil, fmt.Errorf("it is not set: %w", fs.ErrNotExist)
-	}
-	named := *s
-	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-	return named.readMasterKey(log)
 }
 
 // activeFrom is since when a key is used. One that took a revoked key's place has
@@ -169,10 +134,10 @@ func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		for _, key := range made {
 			active := key.ActiveAt
-			fmt.Fprintf(c.out, "%s key %s: published now, used from %s on\n", key.Purpose, key.ID, when(&active))
+			fmt.Fprintf(c.out, "%s key %s: published now, used from %s on\n", key.Purpose, key.ID, formatTime(&active))
 			for _, old := range states {
 				if old.Purpose == key.Purpose && old.State == token.Active {
-					fmt.Fprintf(c.out, "%s key %s: used until then, what was made with it is accepted until %s\n", old.Purpose, old.ID, when(&old.Until))
+					fmt.Fprintf(c.out, "%s key %s: used until then, what was made with it is accepted until %s\n", old.Purpose, old.ID, formatTime(&old.Until))
 				}
 			}
 		}
@@ -212,7 +177,7 @@ func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error 
 		case r.Purpose == token.MAC && r.State != token.Next:
 			fmt.Fprintf(c.out, "clients whose newest refresh token was made with it must log in again; recoveries ended: %d\n", r.Recoveries)
 		case r.State != token.Next:
-			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %s to know\n", short(s.JWKSMaxAge))
+			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %s to know\n", formatDuration(s.JWKSMaxAge))
 		}
 		return nil
 	})

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
@@ -23,8 +20,8 @@ import (
 
 type logCmd struct {
 	User    string      `placeholder:"EMAIL|ID" help:"Only what concerns this account."`
-	Since   since       `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
-	Until   *since      `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
+	Since   timeFlag    `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
+	Until   *timeFlag   `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
 	Address addressFlag `placeholder:"ADDRESS" help:"Only what came from this address, or from this network: 203.0.113.0/24."`
 	Kind    []string    `placeholder:"KIND" help:"Only these kinds, separated by commas: ${kinds}."`
 	Follow  bool        `help:"Go on until interrupted, and print what happens; with --json an object a line."`
@@ -48,13 +45,13 @@ func (a *addressFlag) UnmarshalText(b []byte) (err error) {
 	return nil
 }
 
-// has says whether an entry came from there.
-func (a addressFlag) has(address string) bool {
+// matches reports whether an entry came from there.
+func (a addressFlag) matches(address string) bool {
 	of, err := netip.ParseAddr(address)
 	return err == nil && a.Contains(of)
 }
 
-// check refuses what nothing could come of.
+// check refuses flags that could find nothing.
 func (cmd *logCmd) check() error {
 	for _, kind := range cmd.Kind {
 		if !slices.Contains(auth.AuditKinds, kind) {
@@ -83,7 +80,7 @@ func (cmd *logCmd) wanted(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[stor
 			case err != nil:
 			case !until.IsZero() && !e.At.Before(until):
 				return // they are in the order of time
-			case cmd.Address.IsValid() && !cmd.Address.has(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind):
+			case cmd.Address.IsValid() && !cmd.Address.matches(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind):
 				continue
 			}
 			if !yield(e, err) {
@@ -93,17 +90,17 @@ func (cmd *logCmd) wanted(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[stor
 	}
 }
 
-// since is a time, or how long ago it was.
-type since struct {
+// timeFlag is a time, or how long ago it was.
+type timeFlag struct {
 	at  time.Time
 	ago time.Duration
 }
 
-var sinceLayouts = []string{time.RFC3339, time.DateOnly, "2006-01-02 15:04", time.DateTime}
+var timeLayouts = []string{time.RFC3339, time.DateOnly, "2006-01-02 15:04", time.DateTime}
 
-func (s *since) UnmarshalText(b []byte) error {
+func (s *timeFlag) UnmarshalText(b []byte) error {
 	text := string(b)
-	for _, layout := range sinceLayouts {
+	for _, layout := range timeLayouts {
 		if at, err := time.Parse(layout, text); err == nil {
 			s.at = at
 			return nil
@@ -123,17 +120,17 @@ func (s *since) UnmarshalText(b []byte) error {
 	return nil
 }
 
-func (s *since) time() time.Time {
+func (s *timeFlag) time() time.Time {
 	if s.at.IsZero() {
 		return time.Now().Add(-s.ago)
 	}
 	return s.at
 }
 
-// entryView is an entry of the audit log as it is printed. Each member is there, empty
-// where there is nothing to say.
+// entryView is an entry of the audit log as it is printed. No member is left out;
+// one without a value is empty.
 type entryView struct {
-	ID        string    `json:"id"` // of the event, too, where one tells the same
+	ID        string    `json:"id"` // also of the event, where one was published
 	At        time.Time `json:"at"`
 	Kind      string    `json:"kind"`
 	Reason    string    `json:"reason"`
@@ -161,20 +158,21 @@ func (cmd *logCmd) Run(ctx context.Context, s *Settings, c console) error {
 		case cmd.Follow:
 			return cmd.follow(ctx, rules, all, c.out)
 		case cmd.JSON:
-			return writeArray(c.out, viewEntries(all))
+			return writeArray(c.out, views(all, viewEntry))
 		}
-		return printEntries(logTable(c.out, 0), viewEntries(all))
+		return printEntries(logTable(c.out, 0), views(all, viewEntry))
 	})
 }
 
 const (
 	followEvery = time.Second
-	// followAgain is how far back each look goes: so long after its time may an
+	// followOverlap is how far back each look goes: so long after its time may an
 	// entry be committed (a transaction's time-out, and clocks that are apart).
-	followAgain = 15 * time.Second
+	followOverlap = 15 * time.Second
 )
 
-// follow prints all, and then what happens until ctx ends.
+// follow prints all, and then what happens until ctx ends. It is no task of the
+// server: the command runs beside it.
 func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq2[store.AuditEntry, error], out io.Writer) error {
 	t := logTable(out, 20)
 	printed := make(map[string]time.Time)
@@ -183,7 +181,7 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 	for from := (time.Time{}); ; {
 		begun := rules.Store.Now()
 		fresh := func(yield func(entryView, error) bool) {
-			for v, err := range viewEntries(all) {
+			for v, err := range views(all, viewEntry) {
 				if _, again := printed[v.ID]; again && err == nil {
 					continue
 				}
@@ -203,7 +201,7 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			from = begun.Add(-followAgain)
+			from = begun.Add(-followOverlap)
 			maps.DeleteFunc(printed, func(_ string, at time.Time) bool { return at.Before(from) })
 		case from.IsZero() || auth.CodeOf(err) != auth.Unavailable:
 			return err
@@ -218,78 +216,12 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 }
 
 // logTable is for a person; its columns are as wide as that at least.
-func logTable(out io.Writer, width int) *tabwriter.Writer {
-	t := tabwriter.NewWriter(out, width, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "TIME (UTC)\tKIND\tUSER\tADDRESS\tREASON\tSESSION\tUSER AGENT")
-	return t
+func logTable(out io.Writer, width int) *table {
+	return newTable(out, width, "TIME (UTC)", "KIND", "USER", "ADDRESS", "REASON", "SESSION", "USER AGENT")
 }
 
-func printEntries(t *tabwriter.Writer, all iter.Seq2[entryView, error]) error {
-	lines := 0
-	for v, err := range all {
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.At.UTC().Format(time.DateTime), v.Kind, orDash(v.Email), orDash(v.Address),
-			orDash(v.Reason), orDash(v.Session), orDash(shorten(v.UserAgent)))
-		// The columns are as wide as what is kept for them, which shall not be
-		// all of a year.
-		if lines++; lines%1000 == 0 {
-			if err := t.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return t.Flush()
-}
-
-// writeLines prints JSON, an object a line.
-func writeLines(w io.Writer, all iter.Seq2[entryView, error]) error {
-	e := json.NewEncoder(w)
-	for v, err := range all {
-		if err != nil {
-			return err
-		}
-		if err := e.Encode(v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func viewEntries(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[entryView, error] {
-	return func(yield func(entryView, error) bool) {
-		for e, err := range all {
-			if !yield(viewEntry(e), err) {
-				return
-			}
-		}
-	}
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
-}
-
-// printable is text that others wrote, without what a terminal would obey or what
-// hides some of it. It is clean when it is stored: this is for what wrote past that.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsGraphic(r) {
-			return '?'
-		}
-		return r
-	}, text)
-}
-
-// shorten leaves of a user agent what fits at a line's end.
-func shorten(text string) string {
-	const most = 60
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
+func printEntries(t *table, all iter.Seq2[entryView, error]) error {
+	return writeRows(t, all, func(v entryView) {
+		t.row(v.At.UTC().Format(time.DateTime), v.Kind, cmp.Or(v.Email, "-"), cmp.Or(v.Address, "-"), cmp.Or(v.Reason, "-"), cmp.Or(v.Session, "-"), cmp.Or(truncate(v.UserAgent), "-"))
+	})
 }

@@ -8,15 +8,15 @@ import (
 )
 
 // logWriter writes the server's log to standard error in the background: a reader
-// that stands still or is gone must hold up nobody. What doesn't fit until it
-// reads on is lost, and counted.
+// that stands still or is gone must not hold up the server. What doesn't fit until
+// it reads on is lost, and counted.
 type logWriter struct {
 	to    io.Writer
 	wake  chan struct{} // holds one
 	ended chan struct{}
 
 	mu      sync.Mutex
-	lost    func(lines int) // told, when writing goes on, how many were
+	report  func(lines int) // called when writing goes on
 	waiting []byte
 	missed  int
 	closed  bool
@@ -61,7 +61,7 @@ func (w *logWriter) run() {
 		w.mu.Unlock()
 		_, err := w.to.Write(lines)
 		free = lines
-		if err != nil { // the disk is full, or nobody reads any more
+		if err != nil { // the disk is full, or the reader is gone
 			missed += bytes.Count(lines, []byte("\n"))
 		}
 		w.mu.Lock()
@@ -69,19 +69,19 @@ func (w *logWriter) run() {
 			w.missed += missed
 			missed = 0
 		}
-		told := w.lost
+		report := w.report
 		w.mu.Unlock()
-		if missed > 0 && told != nil {
-			told(missed)
+		if missed > 0 && report != nil {
+			report(missed)
 		}
 	}
 }
 
-// tellLost has lost lines told; it is called once there is a log.
-func (w *logWriter) tellLost(lost func(lines int)) {
+// onLoss sets what reports lost lines: the log itself, once there is one.
+func (w *logWriter) onLoss(report func(lines int)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lost = lost
+	w.report = report
 }
 
 // close waits until all is written, but not for long.

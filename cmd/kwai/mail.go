@@ -9,12 +9,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
 
 	"kwai/internal/auth"
+	"kwai/internal/loopback"
 	"kwai/internal/mail"
 )
 
@@ -55,29 +55,22 @@ type mailListCmd struct {
 
 func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		all := cmd.views(rules.UndeliveredMail(ctx))
+		all := views(cmd.listed(rules.UndeliveredMail(ctx)), viewMail)
 		if cmd.JSON {
 			return writeArray(c.out, all)
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "ID\tTYPE\tEMAIL\tSTATE\tCREATED\tATTEMPTS\tLAST ERROR")
-		for v, err := range all {
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", v.ID, v.Type, v.Email, v.State, when(v.CreatedAt), v.Attempts, v.LastError)
-		}
-		return t.Flush()
+		t := newTable(c.out, 0, "ID", "TYPE", "EMAIL", "STATE", "CREATED", "ATTEMPTS", "LAST ERROR")
+		return writeRows(t, all, func(v mailView) {
+			t.row(v.ID, v.Type, v.Email, v.State, formatTime(v.CreatedAt), v.Attempts, v.LastError)
+		})
 	})
 }
 
-func (cmd *mailListCmd) views(all iter.Seq2[auth.Undelivered, error]) iter.Seq2[mailView, error] {
-	return func(yield func(mailView, error) bool) {
+// listed leaves out what --dead does.
+func (cmd *mailListCmd) listed(all iter.Seq2[auth.Undelivered, error]) iter.Seq2[auth.Undelivered, error] {
+	return func(yield func(auth.Undelivered, error) bool) {
 		for d, err := range all {
-			if err == nil && cmd.Dead && d.DeadAt.IsZero() {
-				continue
-			}
-			if !yield(viewMail(d), err) {
+			if wanted := err != nil || !cmd.Dead || !d.DeadAt.IsZero(); wanted && !yield(d, err) {
 				return
 			}
 		}
@@ -95,7 +88,7 @@ func (cmd *mailResendCmd) Run(ctx context.Context, s *Settings, c console) error
 	}
 	return withRules(ctx, s, c, func(rules *auth.Service) (err error) {
 		sent := int64(0)
-		defer func() { sayCount(c, "mails that are sent again", sent, err) }()
+		defer func() { printCount(c, "mails that are sent again", sent, err) }()
 		if cmd.ID != "" {
 			err := rules.ResendMail(ctx, cmd.ID)
 			if err == nil {
@@ -214,7 +207,7 @@ const noDomain = "localhost.localdomain"
 // servers hardly take a sender at one.
 func mailDomain(host string) string {
 	host = strings.TrimSuffix(host, ".")
-	if _, err := netip.ParseAddr(host); err == nil || isLoopback(host) {
+	if _, err := netip.ParseAddr(host); err == nil || loopback.Is(host) {
 		return noDomain
 	}
 	return host

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -29,7 +30,7 @@ type masterKeyFile struct {
 	settings   *Settings
 	keys       *auth.Keys
 	log        *slog.Logger
-	used, last [sha256.Size]byte // digests of what is in use, and of what was there at the last look
+	used, last [sha256.Size]byte // digests of what is in use, and of what the file held at the last reload
 	usable     prometheus.Gauge
 }
 
@@ -43,14 +44,14 @@ func newMasterKeyFile(s *Settings, keys *auth.Keys, used [sha256.Size]byte, log 
 	return f
 }
 
-// Metrics are what it tells those who watch the server.
+// Metrics are the collectors for the registry.
 func (f *masterKeyFile) Metrics() []prometheus.Collector { return []prometheus.Collector{f.usable} }
 
-// look takes over what the file holds when it has changed: if it can be read and
-// opens all keys, else those in use stay. What has changed is taken once it stays
-// the same, so that no half-written file is; its text is compared, since its time
-// tells too little.
-func (f *masterKeyFile) look(ctx context.Context) {
+// reload takes over what the file holds when it has changed. The keys in use stay
+// where it can't be read, or doesn't open all keys. A change is taken over once it
+// has stayed for two looks, so that no half-written file is. The text is compared:
+// a file can change without a change of its time.
+func (f *masterKeyFile) reload(ctx context.Context) {
 	file := f.settings.masterKeyFile()
 	now := digest(file)
 	settled := now == f.last
@@ -73,9 +74,7 @@ func (f *masterKeyFile) look(ctx context.Context) {
 }
 
 func (s *Settings) useMasterKey(ctx context.Context, keys *auth.Keys, log *slog.Logger) error {
-	named := *s
-	named.MasterKeyFile = s.masterKeyFile() // one that has gone is not made anew
-	master, err := named.readMasterKey(log)
+	master, err := s.readMasterKey(log)
 	if err != nil {
 		return err
 	}
@@ -96,17 +95,9 @@ func digest(file string) (sum [sha256.Size]byte) {
 	return sha256.Sum256(append(text, info.Mode().String()...))
 }
 
-// readMasterKey reads the master key; at the first start on SQLite it makes it. One
-// that is missing beside a database is never made anew: it could not open that
-// database's keys.
+// readMasterKey reads the master key. It never makes one.
 func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
-	path := s.MasterKeyFile
-	if path == "" {
-		path = filepath.Join(s.Data, "master.key")
-		if err := s.makeMasterKey(path, log); err != nil {
-			return nil, err
-		}
-	}
+	path := s.masterKeyFile()
 	f, info, err := openSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: put the key there that the database was made with, or for a new one make it by `kwai key new > %s`", err, path)
@@ -115,10 +106,10 @@ func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if err := refuseOpen(f, info); err != nil {
+	if err := refuseExposed(f, info); err != nil {
 		return nil, err
 	}
-	warnOfOpen(log, path, info)
+	warnOfExposed(log, path, info)
 	text, err := io.ReadAll(f)
 	if err != nil {
 		return nil, err
@@ -130,7 +121,27 @@ func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
 	return master, nil
 }
 
-func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
+// openMasterKey reads the master key. At the first start on SQLite it makes it,
+// unless its file was named. One that is missing beside a database is never made
+// anew: it could not open that database's keys.
+func (s *kwaiServer) openMasterKey() (*token.Master, error) {
+	if s.MasterKeyFile == "" {
+		if err := folder.MakeFolder(s.Data); err != nil {
+			return nil, &usageError{"--data", err}
+		}
+		if err := s.ensureMasterKey(s.log); err != nil {
+			return nil, &usageError{"--master-key-file", err}
+		}
+	}
+	master, err := s.readMasterKey(s.log)
+	if err != nil {
+		return nil, &usageError{"--master-key-file", err}
+	}
+	return master, nil
+}
+
+func (s *Settings) ensureMasterKey(log *slog.Logger) error {
+	path := s.masterKeyFile()
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -138,20 +149,7 @@ func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
 	if _, err := os.Stat(database); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s is missing, but there is a database (%s) whose keys it seals: put it back from a backup", path, database), err)
 	}
-	// Under another name first: a file that is there is whole.
-	f, err := os.CreateTemp(filepath.Dir(path), "master.key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, token.NewMasterKey())
-	err = errors.Join(err, folder.Adopt(f), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := folder.Sync(filepath.Dir(path)); err != nil {
+	if err := folder.WriteFile(path, []byte(token.NewMasterKey()+"\n")); err != nil {
 		return err
 	}
 	log.Info("made a master key: keep a copy of it apart from the database's", "file", path)
@@ -159,19 +157,58 @@ func (s *Settings) makeMasterKey(path string, log *slog.Logger) error {
 }
 
 // checkKeys refuses keys of a database that the server could not start on: they
-// must open under the master key in use, which is never made here.
+// must open under the master key in use.
 func (s *Settings) checkKeys(keys []store.Key, database string, c console) error {
-	named := *s
-	named.MasterKeyFile = s.masterKeyFile() // what is named is not made
-	master, err := named.readMasterKey(s.logger(c))
+	master, err := s.readMasterKey(s.logger(c))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing: put the master key of %s there, or name its file", named.MasterKeyFile, database)
+		return fmt.Errorf("%s is missing: put the master key of %s there, or name its file", s.masterKeyFile(), database)
 	}
 	if err != nil {
 		return err
 	}
 	if err = auth.CheckKeys(master, keys); errors.Is(err, token.ErrNoMaster) {
-		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: add theirs there as the last line, or if that is not the servers' file, name theirs", database, named.MasterKeyFile)
+		return fmt.Errorf("the keys of %s are sealed under another master key than that in %s: add theirs there as the last line, or if that is not the servers' file, name theirs", database, s.masterKeyFile())
 	}
 	return err
+}
+
+// masterKeyFile is where the master key is, whether it was named or not.
+func (s *Settings) masterKeyFile() string {
+	return cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
+}
+
+// masterKeyPath is the same from any folder.
+func (s *Settings) masterKeyPath() string {
+	path := s.masterKeyFile()
+	if absolute, err := filepath.Abs(path); err == nil {
+		return absolute
+	}
+	return path
+}
+
+// listingMaster reads the master key in use. On PostgreSQL it must be named: the one in --data is another database's.
+func (s *Settings) listingMaster(log *slog.Logger) (*token.Master, error) {
+	if s.MasterKeyFile == "" && !s.onSQLite() {
+		return nil, fmt.Errorf("it is not set: %w", fs.ErrNotExist)
+	}
+	return s.readMasterKey(log)
+}
+
+// withKeys is withRules for commands that make keys: it has the server's, opened
+// with the master key in use.
+func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		master, err := s.readMasterKey(rules.Log)
+		if err != nil {
+			return &usageError{"--master-key-file", err}
+		}
+		rules.Keys, err = auth.OpenKeys(ctx, rules.Store, master, s.rules(), rules.Log)
+		if errors.Is(err, token.ErrNoMaster) {
+			return &usageError{"--master-key-file", err}
+		}
+		if err != nil {
+			return fmt.Errorf("%w (has `kwai serve` been started once?)", err)
+		}
+		return do(rules)
+	})
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
-	"net/url"
 	"runtime"
 	"strings"
 	"time"
@@ -18,9 +17,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kwai/internal/loopback"
 )
 
-// newRegistry has what is known of the process.
+// newRegistry has the metrics of the process.
 func newRegistry(s *Settings) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -36,33 +37,32 @@ func newRegistry(s *Settings) *prometheus.Registry {
 	return registry
 }
 
-// watchable is a part of the server that has something to tell.
-type watchable interface {
+// instrumented is a part of the server that has metrics.
+type instrumented interface {
 	Metrics() []prometheus.Collector
 }
 
-func register(registry *prometheus.Registry, parts ...watchable) {
+func register(registry *prometheus.Registry, parts ...instrumented) {
 	for _, p := range parts {
 		registry.MustRegister(p.Metrics()...)
 	}
 }
 
-// A scrape takes some milliseconds. Whoever scrapes slowly or often takes
-// nothing from others: so many at the same time, each in so much time.
+// A scrape takes some milliseconds. Slow or frequent scrapes take nothing from
+// users: so many run at the same time, each for so long.
 const (
-	maxScrapes  = 4
-	scrapeAfter = 2 * database.ScrapeTimeout // until it is given up
-	scrapeWrite = 10 * time.Second           // until it must have been read
-	maxWatchers = 64                         // connections
+	maxScrapes        = 4
+	scrapeAfter       = 2 * database.ScrapeTimeout // until it is given up
+	scrapeWrite       = 10 * time.Second           // until it must have been read
+	maxMetricsClients = 64                         // connections
 )
 
-// metrics is a server for those who watch this one: Prometheus' metrics, and
-// Go's profiles. It listens apart from the other, for it tells what users must
-// not see; and a profile has no time-out, since it takes as long as was asked.
-// listen is the setting.
+// metrics is a server of Prometheus' metrics and Go's profiles. It listens apart
+// from the site, since users must not see them; and a profile has no time-out,
+// since it takes as long as was asked. listen is the setting.
 func metrics(registry *prometheus.Registry, listen string) *http.Server {
 	scrape := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		// What can be told is told.
+		// A collector that fails takes no other with it.
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
 		Timeout:             scrapeAfter,
@@ -78,7 +78,7 @@ func metrics(registry *prometheus.Registry, listen string) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-			if !isWatched(r.Host, listen, local) {
+			if !isMetricsHost(r.Host, listen, local) {
 				http.Error(w, fmt.Sprintf("%q is not what kwai serves its metrics on: ask for %s or localhost, or name the host in --metrics-listen.", r.Host, local), http.StatusMisdirectedRequest)
 				return
 			}
@@ -95,22 +95,19 @@ func metrics(registry *prometheus.Registry, listen string) *http.Server {
 	}
 }
 
-// isWatched says whether a Host, with a port or without, is this machine, the host
-// listened on, or the address that the connection came in on. Any other name may
-// be one that leads here by DNS rebinding, so that a page of another site could
-// read all this through the browser of somebody within.
-func isWatched(host, listen string, local net.Addr) bool {
+// isMetricsHost reports whether a Host, with a port or without, is this machine,
+// the host listened on, or the address that the connection came in on. Any other
+// name may lead here by DNS rebinding: a page of another site could read all this
+// through the browser of somebody on this network.
+func isMetricsHost(host, listen string, local net.Addr) bool {
 	host = hostOf(host)
-	if isLoopback(host) || host != "" && strings.EqualFold(host, hostOf(listen)) {
+	if loopback.Is(host) || host != "" && strings.EqualFold(host, hostOf(listen)) {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
 	own, ok := local.(*net.TCPAddr)
 	return err == nil && ok && ip.Unmap().WithZone("") == own.AddrPort().Addr().Unmap().WithZone("")
 }
-
-// hostOf is a host without its port.
-func hostOf(hostPort string) string { return (&url.URL{Host: hostPort}).Hostname() }
 
 // serveMetrics serves them until stop is called.
 func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry, log *slog.Logger) (stop func(), err error) {
@@ -119,9 +116,9 @@ func serveMetrics(ctx context.Context, address string, registry *prometheus.Regi
 		return nil, &usageError{"--metrics-listen", err}
 	}
 	server := metrics(registry, address)
-	watchers := limitConnections(listener, maxWatchers, log)
-	server.ConnState = watchers.follow
-	go func() { _ = server.Serve(watchers) }()
+	clients := limitConnections(listener, maxMetricsClients, log)
+	server.ConnState = clients.track
+	go func() { _ = server.Serve(clients) }()
 	log.Info("serving metrics", "address", listener.Addr().String())
 	return func() { _ = server.Close() }, nil
 }

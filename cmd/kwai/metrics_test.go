@@ -666,7 +666,7 @@ func TestOwnNamesOfMetrics(t *testing.T) {
 		{"kwai", ":9090", own, false},
 		{"kwai", ":9090", nil, false},
 	} {
-		if got := isWatched(tt.host, tt.listen, tt.local); got != tt.want {
+		if got := isMetricsHost(tt.host, tt.listen, tt.local); got != tt.want {
 			t.Errorf("%q, listening on %q at %v: %v", tt.host, tt.listen, tt.local, got)
 		}
 	}

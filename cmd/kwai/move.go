@@ -68,12 +68,12 @@ there and the new database is in your backups, delete the old one:
 	return nil
 }
 
-// checkMovedKeys refuses a move that nobody could use: there is no way back from
-// it. A database that can't be opened is for Move to judge.
+// checkMovedKeys refuses a move to a database whose keys no master key would open:
+// there is no way back. A database that can't be opened is left to Move.
 func (s *Settings) checkMovedKeys(ctx context.Context, c console) error {
 	db, err := store.Open(ctx, database.Options{URL: s.Database})
 	if err != nil {
-		return nil //nolint:nilerr // as said
+		return nil //nolint:nilerr // Move has the same error
 	}
 	keys, err := db.Read(ctx).Keys()
 	if err = errors.Join(err, db.Close()); err != nil || len(keys) == 0 {
@@ -90,16 +90,8 @@ func (cmd *moveCmd) setting() string {
 	return "(what --to was; better in a file, as @FILE)"
 }
 
-func (s *Settings) masterKeyPath() string {
-	path := cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
-	if absolute, err := filepath.Abs(path); err == nil {
-		return absolute
-	}
-	return path
-}
-
-// leftOver are the files of a database that has been moved, for the shell: with
-// those that restores put aside.
+// leftOver are the files of a database that has been moved, for the shell. Files
+// that restores put aside are among them.
 func leftOver(file string) []string {
 	if path, err := filepath.EvalSymlinks(file); err == nil {
 		file = path

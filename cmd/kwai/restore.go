@@ -24,7 +24,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	}
 	backup, err := offline.OpenBackup(ctx, cmd.File)
 	if err != nil {
-		return orUsage(err)
+		return asUsageError(err)
 	}
 	defer func() { err = errors.Join(err, backup.Close()) }()
 	keys, err := backup.Keys(ctx)
@@ -39,7 +39,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	}
 	done, err := backup.Restore(ctx, s.Database, cmd.KeepSessions)
 	if err != nil {
-		return orUsage(err)
+		return asUsageError(err)
 	}
 	warnOfFolder(s.logger(c), s.Data)
 	sessions := "ended"

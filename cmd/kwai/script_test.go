@@ -47,7 +47,7 @@ func TestScriptsOnEach(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		run := func(t *testing.T, database string) {
 			testscript.Run(t, scripts(testscript.Params{Files: []string{file}},
-				"KWAI_DATABASE="+patient(database),
+				"KWAI_DATABASE="+withLongTimeout(database),
 				"KWAI_MASTER_KEY_FILE="+masterKeyOf(t, database),
 				"KWAI_PUBLIC_URL=http://127.0.0.1:8080",
 				"KWAI_LOG_LEVEL=error")) // but for the server: the cluster has no fsync, of which commands warn

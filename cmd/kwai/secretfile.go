@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"kwai/internal/folder"
 )
@@ -13,8 +14,8 @@ import (
 // forEveryone are the modes that a secret's file must not have.
 const forEveryone = 0o007
 
-// openSecret opens the file of a secret and looks what it is. What is judged then
-// is what is read, whatever takes its name meanwhile.
+// openSecret opens the file of a secret. Its mode is that of the open file: another
+// file may take its name meanwhile.
 func openSecret(path string) (*os.File, fs.FileInfo, error) {
 	f, err := folder.OpenRead(path)
 	if err != nil {
@@ -30,12 +31,12 @@ func openSecret(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// refuseOpen refuses a secret that everyone on this machine can read, where this
-// process could keep it from them, and so can whoever started it. What is mounted
-// read-only, as orchestrators do, is somebody else's, or stands where files have no
-// modes, is for warnOfOpen: there nobody could obey. What everyone can write is refused
-// to whomever it belongs, unless its mode says nothing.
-func refuseOpen(f *os.File, info fs.FileInfo) error {
+// refuseExposed refuses a secret that everyone on this machine can read, if its mode
+// can be changed from here. It can't where the file is mounted read-only, as
+// orchestrators do, where it is another user's, or where files have no modes:
+// warnOfExposed warns there. A file that everyone can write is refused whoever owns
+// it, unless files have no modes.
+func refuseExposed(f *os.File, info fs.FileInfo) error {
 	if info.Mode().Perm()&forEveryone != 0 && folder.CanClose(f, info) {
 		return fmt.Errorf("%s can be read by everyone: chmod 600 %s", f.Name(), f.Name())
 	}
@@ -45,14 +46,14 @@ func refuseOpen(f *os.File, info fs.FileInfo) error {
 	return nil
 }
 
-func warnOfOpen(log *slog.Logger, path string, info fs.FileInfo) {
+func warnOfExposed(log *slog.Logger, path string, info fs.FileInfo) {
 	if info.Mode().Perm()&forEveryone != 0 {
 		log.Warn("everyone on the machine that has this secret's file can read it, and its mode can't be changed from here", "file", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
 }
 
-// explainDenied says who may not read a file, in a container that is a number, and
-// what lets him.
+// explainDenied adds which user may not read a file, which in a container is a
+// number, and how to permit it.
 func explainDenied(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -60,11 +61,27 @@ func explainDenied(err error) error {
 	return fmt.Errorf("%w: kwai runs as user %d, group %d, which may not read it (chown it; Kubernetes: fsGroup; Swarm: the secret's uid)", err, os.Geteuid(), os.Getegid())
 }
 
+// fromFile reads a secret from the file that it names as @FILE.
+func fromFile(flag string, value *string) error {
+	path, ok := strings.CutPrefix(*value, "@")
+	if !ok {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return &usageError{flag, explainDenied(err)}
+	}
+	if *value = strings.TrimSpace(string(text)); *value == "" {
+		return &usageError{flag, fmt.Errorf("%s is empty", path)}
+	}
+	return nil
+}
+
 // warnOfFolder warns of what a folder can't do, once.
 func warnOfFolder(log *slog.Logger, path string) {
 	lacks, err := folder.Look(path)
 	if err != nil {
-		return // whoever writes to it next has the same error
+		return // the next write to it has the same error
 	}
 	if lacks.Modes {
 		log.Warn("others on this machine can read the files in this folder, which keeps no modes", "folder", path)

@@ -28,11 +28,11 @@ func TestSecretsForEveryone(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if err := refuseOpen(f, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
+		if err := refuseExposed(f, info); (err != nil) != refused || refused && !strings.HasSuffix(err.Error(), "chmod 600 "+path) {
 			t.Errorf("%s: %v", path, err)
 		}
 		var log bytes.Buffer
-		warnOfOpen(slog.New(slog.NewTextHandler(&log, nil)), path, info)
+		warnOfExposed(slog.New(slog.NewTextHandler(&log, nil)), path, info)
 		if strings.Count(log.String(), "level=WARN") != 1 || !strings.Contains(log.String(), path) {
 			t.Errorf("%s: %s", path, &log)
 		}
@@ -62,7 +62,7 @@ func TestSecretsThatEveryoneCanWrite(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		refused <- refuseOpen(f, info)
+		refused <- refuseExposed(f, info)
 	}()
 	if err := <-refused; err == nil || os.Geteuid() == 0 && !strings.Contains(err.Error(), "can be written by everyone") {
 		t.Errorf("it is refused by %v", err)

@@ -21,6 +21,7 @@ import (
 	"kwai/internal/bus"
 	"kwai/internal/database"
 	"kwai/internal/folder"
+	"kwai/internal/loopback"
 	"kwai/internal/mail"
 	"kwai/internal/offline"
 	"kwai/internal/password"
@@ -33,25 +34,25 @@ type serveCmd struct {
 	Dev bool `help:"To try it out: a folder of its own (./kwai-dev), a demo account, sent mail at /dev/mail."`
 }
 
-// Time-outs of HTTP. A client has readHeaders to say what it wants and
-// readBody to say all of it; an answer, waiting for a hash included, takes
-// writeAnswer at most.
+// Time-outs of HTTP. A client has readHeaders to send the headers and readBody to
+// send all of a request; an answer takes writeAnswer at most, with the wait for a
+// hash.
 const (
 	readHeaders = 5 * time.Second
 	readBody    = 15 * time.Second
 	writeAnswer = 30 * time.Second
 	maxHeaders  = 16 << 10 // bytes
-	// drain is how long requests under way have after SIGTERM, and flush then
-	// the events that wait.
-	drain = 20 * time.Second
-	flush = 10 * time.Second
+	// After SIGTERM requests under way have drainTimeout, and then the events that
+	// wait have flushTimeout.
+	drainTimeout = 20 * time.Second
+	flushTimeout = 10 * time.Second
 )
 
 // gcPercent lets the heap grow to two and a half times what is in use, instead of
 // twice: some MiB for a few percent of the rate.
 const gcPercent = 150
 
-// kwaiServer is a kwai that serves: its parts, in the order in which they are made.
+// kwaiServer is the server: its parts, in the order in which they are made.
 type kwaiServer struct {
 	*Settings
 	console  console
@@ -79,33 +80,47 @@ type kwaiServer struct {
 // Run serves until ctx ends.
 func (cmd *serveCmd) Run(ctx context.Context, settings *Settings, c console) (err error) {
 	if cmd.Dev {
-		if err := settings.forDev(); err != nil {
+		if err := settings.applyDev(); err != nil {
 			return err
 		}
 	}
 	if err := settings.checkServing(); err != nil {
 		return err
 	}
-	s := &kwaiServer{
-		Settings: settings, console: c, dev: cmd.Dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
+	s, err := openServer(ctx, settings, c, cmd.Dev)
+	if err != nil {
+		return err
 	}
-	defer func() {
-		for _, closer := range slices.Backward(s.closers) {
-			err = errors.Join(err, closer())
-		}
-	}()
-	for _, step := range []func(context.Context) error{s.listen, s.open, s.makeRules, s.makeBuses, s.makeSite} {
-		if err := step(ctx); err != nil {
-			return err
-		}
-	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	return s.run(ctx)
+}
+
+// openServer makes the parts of a server, which listens from then on. It answers
+// once it runs.
+func openServer(ctx context.Context, settings *Settings, c console, dev bool) (*kwaiServer, error) {
+	s := &kwaiServer{
+		Settings: settings, console: c, dev: dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
+	}
+	for _, step := range []func(context.Context) error{s.listen, s.makeSenders, s.open, s.makeRules, s.makeBuses, s.makeSite} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+// close gives back what openServer took, the last first.
+func (s *kwaiServer) close() (err error) {
+	for _, closer := range slices.Backward(s.closers) {
+		err = errors.Join(err, closer())
+	}
+	return err
 }
 
 // listen comes first: where the address can't be had, nothing has been made yet.
 func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if w, ok := s.console.err.(*logWriter); ok {
-		w.tellLost(func(lines int) {
+		w.onLoss(func(lines int) {
 			s.log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
 		})
 	}
@@ -130,27 +145,40 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.listener.Addr().String()}
 	}
-	s.warnOfPlain(s.log)
+	s.warnOfPlainHTTP()
 	return nil
 }
 
-// open opens the database and its keys. What the settings name is looked at before
-// anything is made.
-func (s *kwaiServer) open(ctx context.Context) (err error) {
+// warnOfPlainHTTP warns where passwords can be read on their way. They can't where
+// TLS ends at a proxy: then the public URL has https, and a proxy is trusted.
+func (s *kwaiServer) warnOfPlainHTTP() {
+	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
+	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
+		s.log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
+	}
+}
+
+// makeSenders makes what events leave by. It opens nothing yet: what the settings
+// name is looked at before anything is made.
+func (s *kwaiServer) makeSenders(context.Context) (err error) {
 	if s.sender, err = s.mailSender(); err != nil {
 		return err
 	}
-	if s.publisher, err = s.eventPublisher(s.log); err != nil {
-		return err
+	if s.Bus == "local" {
+		return nil
 	}
-	if s.MasterKeyFile == "" {
-		if err := folder.MakeFolder(s.Data); err != nil {
-			return &usageError{"--data", err}
-		}
-	}
-	master, err := s.readMasterKey(s.log)
+	s.publisher, err = bus.NewNATS(s.Bus, bus.NATSOptions{Source: s.publicURL.String(), MaxAge: s.BusKeep, Log: s.log})
 	if err != nil {
-		return &usageError{"--master-key-file", err}
+		return &usageError{"--bus", err}
+	}
+	return nil
+}
+
+// open opens the database and its keys.
+func (s *kwaiServer) open(ctx context.Context) error {
+	master, err := s.openMasterKey()
+	if err != nil {
+		return err
 	}
 	used := digest(s.masterKeyFile())
 	if err := folder.MakeFolder(s.Data); err != nil {
@@ -188,7 +216,7 @@ func (s *kwaiServer) makeRules(ctx context.Context) error {
 	return s.rules.RefreshCosts(ctx)
 }
 
-// warn tells of settings that are seldom meant.
+// warn warns of settings that are seldom meant.
 func (s *kwaiServer) warn() {
 	if files, ok := s.sender.(*mail.Files); ok {
 		s.log.Warn("no mail server is set (--smtp): mails are written to files", "folder", files.Folder())
@@ -205,7 +233,7 @@ func (s *kwaiServer) warn() {
 	}
 }
 
-// makeBuses makes what tells events: users by mail, and programs outside.
+// makeBuses makes what delivers events: to users by mail, and to other programs.
 func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
 		Rules:  s.rules,
@@ -217,15 +245,12 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	s.buses = map[string]*bus.Bus{auth.SubscriberMail: bus.New(s.db, mails, s.log)}
 	s.buses[auth.SubscriberMail].AtOnce = s.SMTPConnections
 	s.db.Published = func(subscriber string) {
-		if b := s.buses[subscriber]; b != nil { // another server may tell it
+		if b := s.buses[subscriber]; b != nil { // another server may serve it
 			b.Wake()
 		}
 	}
 	if s.publisher != nil {
-		s.closers = append(s.closers, func() error { s.publisher.Close(); return nil })
-		outside := bus.NewOrdered(s.db, s.publisher, s.BusKeep, s.log)
-		s.buses[s.publisher.Name()] = outside
-		if err := startPublishing(ctx, s.publisher, outside, s.log); err != nil {
+		if err := s.startPublishing(ctx); err != nil {
 			return err
 		}
 	}
@@ -233,7 +258,34 @@ func (s *kwaiServer) makeBuses(ctx context.Context) error {
 		b.SetOwner(s.name)
 		register(s.registry, b)
 	}
-	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUntold(ctx, s.db, s.buses, s.log))
+	return errors.Join(s.rules.RefreshSubscribers(ctx), s.warnOfUnserved(ctx))
+}
+
+// startPublishing connects to the publisher and has events kept for it from now on.
+func (s *kwaiServer) startPublishing(ctx context.Context) error {
+	s.closers = append(s.closers, func() error { s.publisher.Close(); return nil })
+	b := bus.NewOrdered(s.db, s.publisher, s.BusKeep, s.log)
+	s.buses[s.publisher.Name()] = b
+	if err := s.publisher.Connect(ctx, b.Wake); err != nil {
+		return &usageError{"--bus", err}
+	}
+	if err := b.Register(ctx); err != nil {
+		return err
+	}
+	s.log.Info("publishing events", "servers", s.publisher.Servers(), "stream", s.publisher.Stream())
+	return nil
+}
+
+// warnOfUnserved warns of events that are kept for a subscriber that this server
+// doesn't serve: perhaps another one does, perhaps a setting was forgotten.
+func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
+	found, err := s.db.Read(ctx).Subscribers()
+	for _, f := range found {
+		if s.buses[f.Name] == nil && !f.SeenAt.IsZero() {
+			s.log.Warn("events are kept for a subscriber whom this server does not tell (--bus)", "subscriber", f.Name, "seen", f.SeenAt, "keep", s.BusKeep)
+		}
+	}
+	return err
 }
 
 // makeSite makes what answers requests.
@@ -261,14 +313,14 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 		s.listener = tls.NewListener(s.listener, s.certificate.config())
 		register(s.registry, s.certificate)
 		// Browsers would keep to it for all that is served on this machine.
-		if !isLoopback(s.publicURL.Hostname()) {
+		if !loopback.Is(s.publicURL.Hostname()) {
 			handler = hsts(handler)
 		}
 	}
 	clients := limitConnections(s.listener, s.MaxConnections, s.log)
 	s.listener = clients
 	s.http = newServer(handler, s.IdleTimeout, s.log)
-	s.http.ConnState = clients.follow
+	s.http.ConnState = clients.track
 	if s.onSQLite() {
 		s.registry.MustRegister(offline.BackupMetric(s.Database))
 	}
@@ -276,7 +328,8 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 	return nil
 }
 
-// tasks are what goes on in the background, until after the last request.
+// tasks are what goes on in the background, until after the last request: all of
+// it, but for what belongs to one connection (to NATS) or one delivery (its lease).
 func (s *kwaiServer) tasks() []task {
 	const second, minute = time.Second, time.Minute
 	all := []task{
@@ -286,14 +339,14 @@ func (s *kwaiServer) tasks() []task {
 		{every: minute, name: "costs", try: s.rules.RefreshCosts},
 		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
-		{every: masterKeyEvery, do: s.masterKey.look},
-		{do: s.rules.FollowPurge}, // each hour
+		{every: masterKeyEvery, do: s.masterKey.reload},
+		{do: s.rules.FollowPurge}, // each hour, by one of the servers
 	}
 	if s.certificate != nil {
-		all = append(all, task{every: certificateEvery, do: s.certificate.look})
+		all = append(all, task{every: certificateEvery, do: s.certificate.reload})
 	}
 	for _, b := range s.buses {
-		all = append(all, task{do: b.Run})
+		all = append(all, task{do: b.Run}) // each second, and when there is an event
 	}
 	return all
 }
@@ -304,7 +357,7 @@ func (s *kwaiServer) dropAbandoned(ctx context.Context) error {
 
 // task is something that is done now and then.
 type task struct {
-	every time.Duration // 0: do goes on by itself until its context ends
+	every time.Duration // 0: do returns when its context ends; it decides on its own times
 	// One of the two: do logs by itself what fails.
 	do   func(context.Context)
 	try  func(context.Context) error
@@ -371,16 +424,16 @@ func (s *kwaiServer) run(ctx context.Context) error {
 
 // shutDown answers the requests that are under way.
 func (s *kwaiServer) shutDown(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.log.Warn("some requests were cut off", "error", errors.Join(err, s.http.Close()))
 	}
 }
 
-// flush tells the events that wait, as far as there is time.
+// flush delivers the events that wait, as far as there is time.
 func (s *kwaiServer) flush(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	for {
 		if taken, err := s.rules.TakeRecoveries(ctx); err != nil || taken == 0 {

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
@@ -40,22 +40,20 @@ func (cmd *sessionListCmd) Run(ctx context.Context, s *Settings, c console) erro
 		if err != nil {
 			return err
 		}
-		if cmd.JSON {
-			return writeArray(c.out, func(yield func(sessionView, error) bool) {
-				for _, o := range found {
-					if !yield(viewSession(o), nil) {
-						return
-					}
+		all := func(yield func(sessionView, error) bool) {
+			for _, o := range found {
+				if !yield(viewSession(o), nil) {
+					return
 				}
-			})
+			}
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "ID\tCREATED\tLAST USED\tADDRESS\tUSER AGENT")
-		for _, o := range found {
-			v := viewSession(o)
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.ID, when(v.CreatedAt), when(v.LastUsedAt), orDash(v.Address), orDash(shorten(v.UserAgent)))
+		if cmd.JSON {
+			return writeArray(c.out, all)
 		}
-		return t.Flush()
+		t := newTable(c.out, 0, "ID", "CREATED", "LAST USED", "ADDRESS", "USER AGENT")
+		return writeRows(t, all, func(v sessionView) {
+			t.row(v.ID, formatTime(v.CreatedAt), formatTime(v.LastUsedAt), cmp.Or(v.Address, "-"), cmp.Or(truncate(v.UserAgent), "-"))
+		})
 	})
 }
 
@@ -75,7 +73,7 @@ func (cmd *sessionEndCmd) Run(ctx context.Context, s *Settings, c console) error
 	return withRules(ctx, s, c, func(rules *auth.Service) (err error) {
 		ended := int64(0)
 		rules.Changed = func(ch auth.Change) { ended += ch.Sessions }
-		defer func() { sayCount(c, "sessions ended", ended, err) }()
+		defer func() { printCount(c, "sessions ended", ended, err) }()
 		if cmd.User != "" {
 			return rules.EndUserSessions(ctx, cmd.User)
 		}

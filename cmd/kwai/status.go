@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
@@ -31,7 +30,7 @@ func (cmd statusCmd) Run(ctx context.Context, s *Settings, c console) error {
 	}
 	v := viewStatus(st)
 	if cmd.JSON {
-		err = writeJSON(c, v)
+		err = writeJSON(c.out, v)
 	} else {
 		err = v.print(c.out)
 	}
@@ -84,7 +83,7 @@ type outboxView struct {
 
 type subscriberView struct {
 	Name   string     `json:"name"`
-	SeenAt *time.Time `json:"seen_at"` // null where it is told no more
+	SeenAt *time.Time `json:"seen_at"` // null where it is not served any more
 }
 
 type leaseView struct {
@@ -138,8 +137,8 @@ func viewStatus(st store.Status) statusView {
 }
 
 func (v statusView) print(out io.Writer) error {
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	t := newTable(out, 0)
+	row := func(name, format string, args ...any) { t.row(name, fmt.Sprintf(format, args...)) }
 	row("version", "%s (revision %s, %s)", v.Version, v.Revision, v.Go)
 	row("database", "%s", v.Database.URL)
 	row("size", "%d bytes", v.Database.Bytes)
@@ -153,12 +152,12 @@ func (v statusView) print(out io.Writer) error {
 	row("rows", "%d of sessions, %d of attempts to log in, %d of the audit log", n.Sessions, n.Attempts, n.AuditLog)
 	row("recoveries", "%d open, %d requests to be looked at", n.OpenRecoveries, n.PendingRequests)
 	for _, k := range v.Keys {
-		row("key", "%s %s, made %s, %s ago", k.Purpose, k.ID, when(&k.CreatedAt), days(time.Since(k.CreatedAt)))
+		row("key", "%s %s, made %s, %s ago", k.Purpose, k.ID, formatTime(&k.CreatedAt), formatDays(time.Since(k.CreatedAt)))
 	}
 	for _, o := range v.Outbox {
 		oldest := ""
 		if o.OldestAt != nil {
-			oldest = ", the oldest since " + when(o.OldestAt)
+			oldest = ", the oldest since " + formatTime(o.OldestAt)
 		}
 		row("outbox", "%s: %d waiting, %d dead%s", o.Subscriber, o.Waiting, o.Dead, oldest)
 	}
@@ -167,17 +166,10 @@ func (v statusView) print(out io.Writer) error {
 			row("subscriber", "%s, told no more", s.Name)
 			continue
 		}
-		row("subscriber", "%s, a server that tells it was seen %s", s.Name, when(s.SeenAt))
+		row("subscriber", "%s, a server that tells it was seen %s", s.Name, formatTime(s.SeenAt))
 	}
 	for _, l := range v.Leases {
-		row("lease", "%s, of %s until %s", l.Name, l.Owner, when(&l.ExpiresAt))
+		row("lease", "%s, of %s until %s", l.Name, l.Owner, formatTime(&l.ExpiresAt))
 	}
 	return t.Flush()
-}
-
-func days(d time.Duration) string {
-	if n := int(d / (24 * time.Hour)); n != 1 {
-		return fmt.Sprintf("%d days", n)
-	}
-	return "1 day"
 }

@@ -16,15 +16,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// certificateEvery is how often the files of a certificate are looked at: whoever
-// renews it need not tell the server. Tests have no time for it.
+// certificateEvery is how often the files of a certificate are looked at: a renewal
+// needs no signal to the server. Tests have no time for it.
 var certificateEvery = 2 * time.Second
 
 const (
 	maxCertificate = 1 << 20 // bytes of each file
-	// endsSoon is when somebody should have renewed it: earlier warnings would
-	// tell of certificates that are renewed in time. Those of a short life warn
-	// in its last third.
+	// endsSoon is when it should have been renewed: an earlier warning would come
+	// although it is renewed in time. One of a short life warns in its last third.
 	endsSoon      = 14 * 24 * time.Hour
 	warnOfEndEach = 24 * time.Hour
 )
@@ -35,14 +34,15 @@ type certificate struct {
 	log               *slog.Logger
 	current           atomic.Pointer[tls.Certificate]
 
-	// Of the follower alone.
-	seen      string // what the files held when they were last looked at
-	warnedAt  time.Time
-	judged    os.FileMode // of the key, when refuseOpen had this
-	judgement error       // to say
+	// Only reload uses these.
+	seen       string // what the files held when they were last looked at
+	warnedAt   time.Time
+	keyMode    os.FileMode // of the key, when it was last checked
+	keyRefusal error       // the result
 }
 
-// readCertificate reads that of --tls-cert and --tls-key, nil where they aren't set.
+// readCertificate reads the certificate of --tls-cert and --tls-key; nil where they
+// aren't set.
 func (s *Settings) readCertificate(log *slog.Logger) (*certificate, error) {
 	if s.TLSCert == "" && s.TLSKey == "" {
 		return nil, nil
@@ -62,15 +62,15 @@ func (s *Settings) readCertificate(log *slog.Logger) (*certificate, error) {
 	return c, nil
 }
 
-// read reads the files. What it has seen tells two states of them apart, also
-// where they can't be used.
+// read reads the files. seen differs with their content, also where they can't be
+// used.
 func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
 	cert, err := readBounded(c.certFile, nil)
 	if err != nil {
 		err = &usageError{"--tls-cert", err}
 		return nil, err.Error(), err
 	}
-	key, err := readBounded(c.keyFile, c.refuseOpenKey)
+	key, err := readBounded(c.keyFile, c.refuseExposedKey)
 	if err != nil {
 		err = &usageError{"--tls-key", err}
 		return nil, err.Error(), err
@@ -83,12 +83,12 @@ func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
 	return &read, seen, nil
 }
 
-// refuseOpenKey is refuseOpen, which is tried once for a mode and not at each look.
-func (c *certificate) refuseOpenKey(f *os.File, info os.FileInfo) error {
-	if c.judged != info.Mode() {
-		c.judged, c.judgement = info.Mode(), refuseOpen(f, info)
+// refuseExposedKey is refuseExposed, tried once for a mode and not at each reload.
+func (c *certificate) refuseExposedKey(f *os.File, info os.FileInfo) error {
+	if c.keyMode != info.Mode() {
+		c.keyMode, c.keyRefusal = info.Mode(), refuseExposed(f, info)
 	}
-	return c.judgement
+	return c.keyRefusal
 }
 
 // readBounded reads a file, unless refuse has something against it.
@@ -112,15 +112,15 @@ func readBounded(path string, refuse func(*os.File, os.FileInfo) error) ([]byte,
 
 func (c *certificate) take(pair *tls.Certificate, seen string) {
 	if info, err := os.Stat(c.keyFile); err == nil {
-		warnOfOpen(c.log, c.keyFile, info)
+		warnOfExposed(c.log, c.keyFile, info)
 	}
 	c.current.Store(pair)
 	c.seen = seen
 	c.warnOfEnd()
 }
 
-// look takes over what the files hold where that has changed.
-func (c *certificate) look(context.Context) {
+// reload takes over what the files hold, if that has changed.
+func (c *certificate) reload(context.Context) {
 	pair, seen, err := c.read()
 	switch {
 	case seen == c.seen:
@@ -163,7 +163,7 @@ func (c *certificate) config() *tls.Config {
 	}
 }
 
-// Metrics are what it tells those who watch the server.
+// Metrics are the collectors for the registry.
 func (c *certificate) Metrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kwai_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate that is served expires, in Unix time."},
@@ -174,7 +174,7 @@ func (c *certificate) Metrics() []prometheus.Collector {
 }
 
 // hsts has browsers keep to HTTPS for a month from their last visit (RFC 6797).
-// Not longer: whoever gives TLS up again must be able to. Not for subdomains or
+// Not longer: one must be able to give TLS up again. Not for subdomains or
 // preload lists, which are not this server's to speak for.
 func hsts(next http.Handler) http.Handler {
 	value := []string{"max-age=2592000"}
@@ -182,22 +182,4 @@ func hsts(next http.Handler) http.Handler {
 		w.Header()["Strict-Transport-Security"] = value
 		next.ServeHTTP(w, r)
 	})
-}
-
-// warnOfPlain warns where passwords can be read on their way. They can't where
-// TLS ends at a proxy, which is what https in the public URL together with a
-// trusted proxy says.
-func (s *Settings) warnOfPlain(log *slog.Logger) {
-	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
-	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
-		log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
-	}
-}
-
-// scheme is that of the address listened on.
-func (s *Settings) scheme() string {
-	if s.TLSCert != "" {
-		return "https"
-	}
-	return "http"
 }

@@ -290,7 +290,7 @@ func TestCertificatesThatExpireAreWarnedOf(t *testing.T) {
 				// A look in ten minutes, to save time.
 				for range c.days * 24 * 6 {
 					time.Sleep(10 * time.Minute)
-					cert.look(t.Context())
+					cert.reload(t.Context())
 				}
 				for _, what := range []string{"has expired", "is not valid yet", "expires soon", "level=ERROR", "took over"} {
 					if got := strings.Count(log.String(), what); got != c.want[what] {
@@ -316,7 +316,7 @@ func TestCertificatesAreFollowed(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer synctest.Wait()
 		defer stop()
-		go task{every: certificateEvery, do: c.look}.run(ctx, c.log)
+		go task{every: certificateEvery, do: c.reload}.run(ctx, c.log)
 		nextCert, nextKey := a.make(2, time.Now().Add(-time.Hour), time.Now().AddDate(1, 0, 0))
 		for _, step := range []struct {
 			what          string
@@ -383,9 +383,9 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 		if !strings.HasPrefix(flags, "--dev") {
 			args = append(args, "--data="+data)
 		}
-		code, said := runRefused(t, args...)
-		if code != exitUsage || !strings.HasPrefix(said, "kwai: "+want) || strings.Count(said, "\n") != 1 {
-			t.Errorf("%s: exit code %d, %s", flags, code, said)
+		code, output := runRefused(t, args...)
+		if code != exitUsage || !strings.HasPrefix(output, "kwai: "+want) || strings.Count(output, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %s", flags, code, output)
 		}
 		if _, err := os.Stat(data); err == nil {
 			t.Errorf("%s: a folder was made", flags)

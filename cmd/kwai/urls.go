@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"kwai/internal/loopback"
+
 	"golang.org/x/net/idna"
 )
 
@@ -51,7 +53,7 @@ func normalizeHost(u *url.URL) error {
 
 var (
 	domainName = regexp.MustCompile(`^([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?$`)
-	number     = regexp.MustCompile(`(^|\.)([0-9]+|0x[0-9a-f]*)\.?$`) // as browsers tell addresses from names
+	number     = regexp.MustCompile(`(^|\.)([0-9]+|0x[0-9a-f]*)\.?$`) // as browsers distinguish addresses from names
 )
 
 // asciiHost is a name or an address as it stands in a URL.
@@ -126,7 +128,7 @@ func originOf(text string) (string, error) {
 	case text == "null":
 		return "", errors.New("any page can have that one")
 	case err == nil && u.Host == "" && !strings.Contains(text, "/"):
-		return "", otherwise(text, errNoHost)
+		return "", suggestOrigin(text, errNoHost)
 	case err != nil || u.Scheme == "" || u.Host == "":
 		return "", errNoHost
 	case defaultPorts[u.Scheme] != "":
@@ -134,7 +136,7 @@ func originOf(text string) (string, error) {
 	case slices.Contains(noOrigins, u.Scheme):
 		return "", fmt.Errorf("pages of %s:// have no origin of their own", u.Scheme)
 	case u.Scheme == "ws" || u.Scheme == "wss" || strings.Contains(u.Scheme, "tp"): // most likely a mistyped http
-		return "", otherwise(text, fmt.Errorf("no page comes from %s://", u.Scheme))
+		return "", suggestOrigin(text, fmt.Errorf("no page comes from %s://", u.Scheme))
 	case !appHost.MatchString(strings.TrimSuffix(u.Host, ":")):
 		err = errors.New("its host is none that an app has")
 	default:
@@ -153,13 +155,13 @@ func originOf(text string) (string, error) {
 	return origin, nil
 }
 
-// otherwise adds to an error the origin that was most likely meant, if there is one.
-func otherwise(text string, err error) error {
+// suggestOrigin adds the origin that was most likely meant, if there is one.
+func suggestOrigin(text string, err error) error {
 	if _, rest, ok := strings.Cut(text, "://"); ok {
 		text = rest
 	}
 	scheme := "https"
-	if host, _, _ := net.SplitHostPort(text); isLoopback(cmp.Or(host, text)) {
+	if host, _, _ := net.SplitHostPort(text); loopback.Is(strings.Trim(cmp.Or(host, text), "[]")) {
 		scheme = "http"
 	}
 	u, parseErr := webURL(scheme + "://" + text)
@@ -168,3 +170,23 @@ func otherwise(text string, err error) error {
 	}
 	return fmt.Errorf("%w: write %s://%s", err, u.Scheme, u.Host)
 }
+
+// onLoopback reports whether an address can be reached from this machine only.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	return loopback.Is(host)
+}
+
+// scheme is the scheme of the address listened on.
+func (s *Settings) scheme() string {
+	if s.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// hostOf is a host without its port.
+func hostOf(hostPort string) string { return (&url.URL{Host: hostPort}).Hostname() }

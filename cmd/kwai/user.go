@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"kwai/internal/auth"
-	"kwai/internal/database"
 	"kwai/internal/password"
 	"kwai/internal/store"
 )
@@ -27,24 +23,6 @@ type userCmd struct {
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
 	Unlock   userUnlockCmd   `cmd:"" help:"Forget an account's failed logins, so that all may try again."`
-}
-
-// withRules runs a command on the database, beside a running server or without
-// one. It has no keys: commands make and check no tokens.
-func withRules(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) (err error) {
-	log := s.logger(c)
-	db, err := store.Open(ctx, database.Options{URL: s.Database, Log: log})
-	if err != nil {
-		return &usageError{"--database", err}
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	passwords := password.NewPool(password.Options{Params: s.hashing(), Workers: 1})
-	defer passwords.Close()
-	rules := &auth.Service{Store: db, Passwords: passwords, Settings: s.rules(), Log: log}
-	if err := rules.RefreshSubscribers(ctx); err != nil {
-		return err
-	}
-	return do(rules)
 }
 
 type userCreateCmd struct {
@@ -88,7 +66,7 @@ func (cmd *userInviteCmd) Run(ctx context.Context, s *Settings, c console) error
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		user, err := rules.Invite(ctx, cmd.Email)
 		if err == nil {
-			fmt.Fprintf(c.out, "%s is mailed a link that works for %s; a running server sends it.\n", user.Email, short(s.InvitationLife))
+			fmt.Fprintf(c.out, "%s is mailed a link that works for %s; a running server sends it.\n", user.Email, formatDuration(s.InvitationLife))
 		}
 		return err
 	})
@@ -145,21 +123,6 @@ func viewUser(u store.User) userView {
 	return v
 }
 
-func orNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-// when prints a time for a person.
-func when(t *time.Time) string {
-	if t == nil {
-		return "never"
-	}
-	return t.Format(time.DateTime) + " UTC"
-}
-
 type userShowCmd struct {
 	User string `arg:"" help:"The e-mail address or the id."`
 	JSON bool   `name:"json" help:"Print JSON."`
@@ -177,19 +140,19 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		v := viewUser(user)
 		if cmd.JSON {
-			return writeJSON(c, struct {
+			return writeJSON(c.out, struct {
 				userView
 				Throttling throttlingView `json:"throttling"`
 			}{v, viewThrottling(throttling)})
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		t := newTable(c.out, 0)
 		for _, line := range [][2]string{
 			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"state", v.State},
-			{"password", v.PasswordCost}, {"password set", when(v.PasswordSetAt)}, {"last login", when(v.LastLoginAt)},
-			{"revoked", when(v.RevokedAt)}, {"created", when(v.CreatedAt)},
-			{"failed logins", failed(throttling)}, {"known networks", knownNetworks(throttling)},
+			{"password", v.PasswordCost}, {"password set", formatTime(v.PasswordSetAt)}, {"last login", formatTime(v.LastLoginAt)},
+			{"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
+			{"failed logins", failedLogins(throttling)}, {"known networks", knownNetworks(throttling)},
 		} {
-			fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
+			t.row(line[0], line[1])
 		}
 		return t.Flush()
 	})
@@ -208,12 +171,12 @@ func viewThrottling(t auth.Throttling) throttlingView {
 	return throttlingView{t.Failures, orNull(t.Until), t.Locked, t.Networks, t.Held}
 }
 
-func failed(t auth.Throttling) string {
+func failedLogins(t auth.Throttling) string {
 	switch text := fmt.Sprintf("%d in a row from unknown networks", t.Failures); {
 	case t.Locked:
 		return text + ", locked until a reset or kwai user unlock"
 	case !t.Until.IsZero():
-		return text + ", which wait until " + when(&t.Until)
+		return text + ", which wait until " + formatTime(&t.Until)
 	default:
 		return text
 	}
@@ -238,60 +201,13 @@ func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		users := rules.FindUsers(ctx, auth.UserFilter{Locked: cmd.Locked, Revoked: cmd.Revoked, Invited: cmd.Invited, Search: cmd.Search})
 		if cmd.JSON {
-			return writeArray(c.out, views(users))
+			return writeArray(c.out, views(users, viewUser))
 		}
-		t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "EMAIL\tNAME\tSTATE\tLAST LOGIN\tID")
-		for user, err := range users {
-			if err != nil {
-				return err
-			}
-			v := viewUser(user)
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, when(v.LastLoginAt), v.ID)
-		}
-		return t.Flush()
+		t := newTable(c.out, 0, "EMAIL", "NAME", "STATE", "LAST LOGIN", "ID")
+		return writeRows(t, views(users, viewUser), func(v userView) {
+			t.row(v.Email, strings.TrimSpace(v.FirstName+" "+v.LastName), v.State, formatTime(v.LastLoginAt), v.ID)
+		})
 	})
-}
-
-func views(users iter.Seq2[store.User, error]) iter.Seq2[userView, error] {
-	return func(yield func(userView, error) bool) {
-		for u, err := range users {
-			if !yield(viewUser(u), err) {
-				return
-			}
-		}
-	}
-}
-
-// writeArray prints a JSON array, one element a line, without keeping it.
-func writeArray[T any](w io.Writer, all iter.Seq2[T, error]) error {
-	before := "[\n"
-	for v, err := range all {
-		if err != nil {
-			return err
-		}
-		line, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "%s  %s", before, line); err != nil {
-			return err
-		}
-		before = ",\n"
-	}
-	if before == "[\n" {
-		_, err := fmt.Fprintln(w, "[]")
-		return err
-	}
-	_, err := fmt.Fprintln(w, "\n]")
-	return err
-}
-
-// writeJSON prints v for a program.
-func writeJSON(c console, v any) error {
-	e := json.NewEncoder(c.out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 type userRevokeCmd struct {
@@ -301,7 +217,7 @@ type userRevokeCmd struct {
 func (cmd *userRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) {
-			say(c, ch, "was revoked already", fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions))
+			printChange(c, ch, "was revoked already", fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions))
 		}
 		return rules.Revoke(ctx, cmd.User)
 	})
@@ -313,7 +229,7 @@ type userEnactCmd struct {
 
 func (cmd *userEnactCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		rules.Changed = func(ch auth.Change) { say(c, ch, "was not revoked", "can log in again") }
+		rules.Changed = func(ch auth.Change) { printChange(c, ch, "was not revoked", "can log in again") }
 		return rules.Reinstate(ctx, cmd.User)
 	})
 }
@@ -330,7 +246,7 @@ func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) err
 	}
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) {
-			say(c, ch, "", fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions))
+			printChange(c, ch, "", fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions))
 		}
 		return rules.SetPassword(ctx, cmd.User, pw)
 	})
@@ -343,24 +259,8 @@ type userUnlockCmd struct {
 func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		rules.Changed = func(ch auth.Change) {
-			say(c, ch, "", fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures))
+			printChange(c, ch, "", fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures))
 		}
 		return rules.Unlock(ctx, cmd.User)
 	})
-}
-
-// sayCount tells how many there were, unless an error says it all.
-func sayCount(c console, what string, n int64, err error) {
-	if err == nil || n > 0 {
-		fmt.Fprintf(c.err, "%s: %d\n", what, n)
-	}
-}
-
-// say tells what a command changed, on standard error: standard output stays
-// empty, for scripts.
-func say(c console, ch auth.Change, nothing, done string) {
-	if ch.Nothing {
-		done = nothing + ": nothing has changed"
-	}
-	fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done)
 }

@@ -167,7 +167,28 @@ func (s *site) start(ctx context.Context) error {
 
 func (s *site) log(i int) string { return filepath.Join(s.folder, fmt.Sprintf("replica-%d.log", i+1)) }
 
-// serve balances requests until ctx ends, and says which part ends before.
+// watch sends which part has ended, until ctx ends.
+func (s *site) watch(ctx context.Context) <-chan string {
+	ended := make(chan string)
+	wait := func(part string, done <-chan struct{}) {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case ended <- part:
+		case <-ctx.Done():
+		}
+	}
+	for i, r := range s.cluster.Replicas {
+		go wait(fmt.Sprintf("replica %d (process %d, %s) has ended: the others go on", i+1, r.PID(), r.Address), r.Done())
+	}
+	go wait("PostgreSQL has ended: what needs it gets 503", s.cluster.Postgres.Done())
+	return ended
+}
+
+// serve balances requests until ctx ends, and prints which part ends before.
 func (s *site) serve(ctx context.Context, listener net.Listener) error {
 	balancer := cluster.NewBalancer(s.cluster.Addresses()...)
 	balancer.CheckTimeout = s.check
@@ -188,22 +209,7 @@ func (s *site) serve(ctx context.Context, listener net.Listener) error {
 	if err := s.introduce(); err != nil {
 		return err
 	}
-	ended := make(chan string)
-	tell := func(part string, done <-chan struct{}) {
-		select {
-		case <-done:
-		case <-watching.Done():
-			return
-		}
-		select {
-		case ended <- part:
-		case <-watching.Done():
-		}
-	}
-	for i, r := range s.cluster.Replicas {
-		go tell(fmt.Sprintf("replica %d (process %d, %s) has ended: the others go on", i+1, r.PID(), r.Address), r.Done())
-	}
-	go tell("PostgreSQL has ended: what needs it gets 503", s.cluster.Postgres.Done())
+	ended := s.watch(watching)
 	for {
 		select {
 		case part := <-ended:

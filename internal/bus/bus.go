@@ -119,7 +119,8 @@ func (b *Bus) Wake() {
 	}
 }
 
-// Run delivers until ctx ends; what is under way then is finished first.
+// Run delivers until ctx ends; what is under way then is finished first. It has a
+// ticker of its own, since Wake has it look in between.
 func (b *Bus) Run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
@@ -386,7 +387,8 @@ func (b *Bus) holds() bool {
 }
 
 // keep prolongs the lease until ctx ends; lost is called where that fails, for
-// another process may deliver from then on.
+// another process may deliver from then on. It goes on as long as the delivery
+// that it is for, and no longer.
 func (b *Bus) keep(ctx context.Context, lost func()) {
 	tick := time.NewTicker(leaseEvery)
 	defer tick.Stop()

@@ -223,9 +223,10 @@ func (n *NATS) logRefusal(err error) {
 
 // The connection.
 
-// keepConnected keeps a connection until Close. The library's own way to connect again
-// is not used: it tells only of some of its failures, and holds a lock while it
-// tries that publishing and closing would wait for.
+// keepConnected keeps a connection until Close. It is a loop of its own: it waits
+// after a connection has ended, and not from tick to tick. The library's own way
+// to connect again is not used: it reports only some of its failures, and holds a
+// lock while it tries, for which publishing and closing would wait.
 func (n *NATS) keepConnected(options []nats.Option) {
 	for {
 		if conn, err := nats.Connect(n.Servers(), options...); err != nil {

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"kwai/internal/loopback"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -98,8 +99,7 @@ func (s *natsSetting) addServer(scheme, host string, first bool) error {
 		name = ascii // which alone can be looked up
 	}
 	s.servers = append(s.servers, scheme+"://"+net.JoinHostPort(name, port))
-	ip, err := netip.ParseAddr(u.Hostname())
-	if !strings.EqualFold(u.Hostname(), "localhost") && (err != nil || !ip.IsLoopback()) {
+	if !loopback.Is(u.Hostname()) {
 		s.remote = true
 	}
 	return nil
@@ -114,31 +114,8 @@ func (s *natsSetting) setParameters(query string) error {
 		if len(value) != 1 || value[0] == "" {
 			return errParam
 		}
-		switch name {
-		case "credentials":
-			s.credentials = value[0]
-		case "ca":
-			s.ca = value[0]
-		case "cert":
-			s.cert = value[0]
-		case "key":
-			s.key = value[0]
-		case "handshake_first":
-			if s.handshakeFirst = value[0] == "true"; !s.handshakeFirst {
-				return errors.New("handshake_first must be true, or left out")
-			}
-		case "stream":
-			s.stream = value[0]
-		case "max_bytes":
-			if s.maxBytes, err = strconv.ParseInt(value[0], 10, 64); err != nil || s.maxBytes < minMaxBytes {
-				return fmt.Errorf("max_bytes must be a number of bytes, %d at least", minMaxBytes)
-			}
-		case "replicas":
-			if s.replicas, err = strconv.Atoi(value[0]); err != nil || s.replicas < 1 || s.replicas > maxReplicas {
-				return fmt.Errorf("replicas must be a number from 1 to %d", maxReplicas)
-			}
-		default:
-			return errParam
+		if err := s.setParameter(name, value[0]); err != nil {
+			return err
 		}
 	}
 	if !streamName.MatchString(s.stream) {
@@ -151,6 +128,36 @@ func (s *natsSetting) setParameters(query string) error {
 		return errors.New("it must have either credentials, or a user and password, or a token")
 	}
 	s.tls = s.tls || s.ca != "" || s.cert != "" || s.handshakeFirst
+	return nil
+}
+
+func (s *natsSetting) setParameter(name, value string) (err error) {
+	switch name {
+	case "credentials":
+		s.credentials = value
+	case "ca":
+		s.ca = value
+	case "cert":
+		s.cert = value
+	case "key":
+		s.key = value
+	case "handshake_first":
+		if s.handshakeFirst = value == "true"; !s.handshakeFirst {
+			return errors.New("handshake_first must be true, or left out")
+		}
+	case "stream":
+		s.stream = value
+	case "max_bytes":
+		if s.maxBytes, err = strconv.ParseInt(value, 10, 64); err != nil || s.maxBytes < minMaxBytes {
+			return fmt.Errorf("max_bytes must be a number of bytes, %d at least", minMaxBytes)
+		}
+	case "replicas":
+		if s.replicas, err = strconv.Atoi(value); err != nil || s.replicas < 1 || s.replicas > maxReplicas {
+			return fmt.Errorf("replicas must be a number from 1 to %d", maxReplicas)
+		}
+	default:
+		return errParam
+	}
 	return nil
 }
 

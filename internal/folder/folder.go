@@ -1,7 +1,13 @@
-// Package folder is for what not every folder can do. exFAT, NTFS, SMB and WSL's
-// /mnt/c keep no modes or have no hard links; some can't be synced; in a container
-// files may belong to somebody else. Where that is no reason to give up, it is a
-// reason to warn.
+// Package folder makes files and folders: durable, readable by their owner only, and
+// whole. Not every folder can have that. exFAT, NTFS, SMB and WSL's /mnt/c keep no
+// modes or have no hard links; some can't be synced; in a container files may belong
+// to somebody else. Where that is no reason to give up, it is a reason to warn:
+//
+//   - [WriteFile] writes a file whole or not at all; [Make] and [Create] make one;
+//     [MakeFolder] makes folders.
+//   - [Sync] brings names to the disk, as far as the file system can.
+//   - [Look] finds out what a folder can't do; [CanClose] and [KeepsModes] whether a
+//     mode counts.
 package folder
 
 import (
@@ -118,6 +124,28 @@ func Make(path string, text []byte) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, Adopt(f), f.Close(), Sync(filepath.Dir(path)))
+}
+
+// WriteFile puts text into a file, whole or not at all, power cuts included, in
+// place of any that is there. Only its owner can read it, as with Make.
+func WriteFile(path string, text []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".unfinished-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(text)
+	if err = errors.Join(err, Adopt(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return Sync(filepath.Dir(path)) // the new name is durable only with its folder
 }
 
 // MakeFolder makes sure that there is a folder, and those above it, which only its

@@ -204,3 +204,48 @@ func TestMakeFolderByRoot(t *testing.T) {
 		}
 	}
 }
+
+// A reader sees the old text or the new one, and nothing else is left.
+func TestWriteFileReplaces(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, text := range []string{"old", "new"} {
+		if err := WriteFile(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != text {
+			t.Errorf("%q, %v, want %q", got, err, text)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	taken := filepath.Join(dir, "taken")
+	if err := os.Mkdir(taken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(taken, nil); err == nil {
+		t.Error("it has replaced a folder")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
+func TestWriteFileByRootIsTheFoldersOwners(t *testing.T) {
+	t.Parallel()
+	need.Root(t, "to give files away")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := errors.Join(os.Chown(dir, 65532, 65531), WriteFile(path, nil)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 65532 || owner.Gid != 65531 {
+		t.Errorf("it is of %d:%d", owner.Uid, owner.Gid)
+	}
+}

@@ -122,6 +122,8 @@ func line(s string, limit int) string {
 	return s
 }
 
+// printable is about what a header may hold. Package auth refuses more where an
+// address is chosen: letters that show nothing, too.
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

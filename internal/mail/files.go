@@ -2,7 +2,6 @@ package mail
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,7 +48,7 @@ func (f *Files) Send(ctx context.Context, m Message) error {
 		return &failure{what: "not written: " + err.Error(), cause: err}
 	}
 	name := l.date.Format("20060102T150405.000000Z") + "-" + m.ID + ".eml"
-	if err := writeFile(f.dir, name, l.data); err != nil {
+	if err := folder.WriteFile(filepath.Join(f.dir, name), l.data); err != nil {
 		return &failure{what: "write a mail: " + err.Error()}
 	}
 	return nil
@@ -88,26 +87,4 @@ func (f *Files) Read(name string) (Message, error) {
 // isMailName keeps readers of the folder inside it, and off unfinished files.
 func isMailName(name string) bool {
 	return strings.HasSuffix(name, ".eml") && !strings.HasPrefix(name, ".") && filepath.Base(name) == name
-}
-
-// writeFile puts data into dir/name, whole or not at all, power cuts included.
-// CreateTemp makes files with mode 0600.
-func writeFile(dir, name string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(dir, ".unfinished-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return folder.Sync(dir) // the rename is durable only with its folder
 }

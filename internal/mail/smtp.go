@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"kwai/internal/loopback"
+
 	gomail "github.com/wneessen/go-mail"
 )
 
@@ -81,17 +83,15 @@ func (s *SMTP) setHost(u *url.URL) (err error) {
 		return badURL("nothing may follow host and port; percent-encode / ? # in user and password")
 	}
 	s.host = u.Hostname()
-	ip, ipErr := netip.ParseAddr(s.host)
-	if ipErr != nil {
+	if _, notIP := netip.ParseAddr(s.host); notIP != nil {
 		if s.host, err = wireDomain(s.host); err != nil {
 			return badURL("its host is neither a domain name nor an IP address")
 		}
 	}
-	loopback := s.host == "localhost" || ipErr == nil && ip.IsLoopback()
 	switch {
 	case u.Scheme == "smtps":
 		s.security = implicit
-	case u.Scheme == "smtp" && !loopback:
+	case u.Scheme == "smtp" && !loopback.Is(s.host):
 		s.security = required
 	}
 	return nil

@@ -3,17 +3,18 @@ package web
 import (
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+
+	"kwai/internal/loopback"
 )
 
-// errOtherSite is what pages get that may not use the API, or post our forms.
+// errOtherSite refuses a page that may not use the API, or post our forms.
 var errOtherSite = &httpError{http.StatusForbidden, "This was sent by a page of another site. If it is yours, name its origin in --cors-origins, and it may call the API."}
 
-// allows says that pages of an origin may use the API.
+// allows reports whether pages of an origin may use the API.
 func (s *Server) allows(from string) bool {
 	return slices.Contains(s.CORSOrigins, from) || s.Loopback && isOriginOnLoopback(from)
 }
@@ -23,15 +24,13 @@ func isOriginOnLoopback(from string) bool {
 	return err == nil && origin(u) == from && onLoopback(u.Host)
 }
 
-// onLoopback says that a host, with a port or without, is this machine.
+// onLoopback reports whether a host, with a port or without, is this machine.
 func onLoopback(hostPort string) bool {
-	u := url.URL{Host: hostPort}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && ip.IsLoopback()
+	return loopback.Is((&url.URL{Host: hostPort}).Hostname())
 }
 
-// cors says which other origins may read the answer. It answers preflights
-// itself, and then returns true.
+// cors sets which other origins may read the answer. It answers preflights itself,
+// and then returns true.
 func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bool {
 	from := r.Header.Get("Origin")
 	preflight := r.Method == http.MethodOptions && from != "" && r.Header.Get("Access-Control-Request-Method") != ""
@@ -64,14 +63,14 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bo
 	return false
 }
 
-// refusedOrigins names in the log whose pages the API was closed to, each once:
-// a browser tells the developer of such a page next to nothing.
+// refusedOrigins logs each refused origin once: a browser shows the developer of
+// such a page hardly anything.
 type refusedOrigins struct {
 	mu   sync.Mutex
 	seen map[string]bool
 }
 
-// maxOrigins bounds them: anybody can make some up.
+// maxOrigins bounds them: any client can make some up.
 const maxOrigins = 50
 
 func (o *refusedOrigins) refused(log *slog.Logger, from string) {

@@ -107,7 +107,7 @@ func (s *Server) devUUID(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// mailWaits says whether a mail is still to be written.
+// mailWaits reports whether a mail is still to be written.
 func (s *Server) mailWaits(ctx context.Context) (bool, error) {
 	db := s.Rules.Store
 	requested, err := db.Read(ctx).RecoveryRequested()

@@ -11,7 +11,7 @@ import (
 	"kwai/internal/auth"
 )
 
-// httpError is a refusal that HTTP alone knows.
+// httpError is a refusal that only HTTP has a reason for: no rule of package auth.
 type httpError struct {
 	status int
 	detail string
@@ -19,7 +19,7 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.detail }
 
-// unready is why the server can't serve.
+// unready is an error that makes the server not ready.
 type unready struct{ error }
 
 func (e *unready) Unwrap() error { return e.error }
@@ -68,8 +68,8 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 	}
 	switch {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		// The client went away while it waited: nobody reads the answer, and
-		// nothing is wrong with what broke off for it.
+		// The client disconnected while it waited: no answer is read, and nothing
+		// is wrong with what was canceled.
 		p.Status, p.Detail = http.StatusServiceUnavailable, "The request was given up."
 	case p.Status == http.StatusServiceUnavailable:
 		note(w, "error", err.Error())
@@ -85,7 +85,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 	return p
 }
 
-// headers sets what the status asks for.
+// headers sets the headers that go with a status.
 func (p problem) headers(h http.Header, err error) {
 	h.Set("Cache-Control", "no-store")
 	switch {

@@ -24,8 +24,8 @@ var (
 	errForm      = &httpError{http.StatusBadRequest, "The form can't be decoded."}
 )
 
-// form has the fields of a request's body. It collects what is wrong with
-// them, so that a client is told all of it at once.
+// form has the fields of a request's body. It collects what is wrong with them, so
+// that one answer has all of it.
 type form struct {
 	values map[string][]string
 	wrong  []auth.Field
@@ -66,8 +66,8 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (*form, error)
 
 var (
 	charsets = []string{"", "utf-8", "utf8"}
-	// In these, what libraries say by default, ASCII is the same as in UTF-8. Of
-	// anything else it would be a guess what they mean.
+	// Libraries name these by default. ASCII is the same in them as in UTF-8; other
+	// characters would be a guess.
 	asciiCharsets = []string{"us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"}
 )
 
@@ -176,7 +176,7 @@ func decodeMultipart(boundary string, body []byte) (map[string][]string, error) 
 	return nil, errors.New("too many parts")
 }
 
-// cutOff is what follows a body.
+// cutOff follows a body: reading on is an error.
 type cutOff struct{}
 
 func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -207,7 +207,7 @@ func (f *form) refuse(name, message string) {
 	f.wrong = append(f.wrong, auth.Field{Name: name, Message: message})
 }
 
-// err says what was wrong with the fields, or is nil.
+// err is what was wrong with the fields, or nil.
 func (f *form) err() error {
 	if len(f.wrong) == 0 {
 		return nil

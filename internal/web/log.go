@@ -9,9 +9,9 @@ import (
 	"kwai/internal/auth"
 )
 
-// answered remembers what was answered, and what is logged of it: one line, which
-// handlers add to. Never a query argument, a token, a password or the address of
-// an unknown account.
+// answered keeps the status of an answer, and what handlers add to the request's
+// line in the log. Never a query argument, a token, a password or the address of an
+// unknown account.
 type answered struct {
 	http.ResponseWriter
 	status int
@@ -42,8 +42,8 @@ func (w *answered) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// logged logs and counts each request, makes a 500 of a panic, and finds out whom
-// it comes from: what is done for it has that in its context.
+// logged logs and counts each request, makes a 500 of a panic, and puts the client
+// into the request's context.
 func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
@@ -76,7 +76,7 @@ func (s *Server) log(r *http.Request, client auth.Client, route string, a *answe
 	case a.status == http.StatusOK && (route == "/healthz" || route == "/readyz"):
 		level = slog.LevelDebug // proxies ask every second
 	case a.status == http.StatusServiceUnavailable:
-		level = slog.LevelWarn // anybody can make the server busy
+		level = slog.LevelWarn // any client can make the server busy
 	case a.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}

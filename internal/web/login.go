@@ -34,8 +34,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	return writeTokens(w, tokens)
 }
 
-// tokenSchema is what clients of kwai read, and OAuth 2's fields (RFC 6749,
-// 5.1) for those that speak only that.
+// tokenSchema is what clients of kwai read; the last two fields are for OAuth 2
+// clients (RFC 6749, 5.1).
 type tokenSchema struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`

@@ -7,7 +7,7 @@ import (
 	"kwai/internal/auth"
 )
 
-// logout answers POST /api/v1/auth/logout. Who asks is looked at first.
+// logout answers POST /api/v1/auth/logout. The access token is checked first.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.currentUser(w, r)
 	if errors.Is(err, auth.ErrExpired) {
@@ -30,9 +30,8 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, empty)
 }
 
-// logoutExpired is for people who come back after a while: their session would
-// outlive what they believe to be a logout. Whatever is wrong is told as nobody's
-// being logged in.
+// logoutExpired logs out users whose access token has expired. Otherwise their
+// session would outlive the logout. Whatever is wrong, the answer is 401.
 func (s *Server) logoutExpired(w http.ResponseWriter, r *http.Request, user auth.Caller) error {
 	f, err := s.readForm(w, r)
 	if errors.Is(err, auth.ErrBusy) {

@@ -36,7 +36,7 @@ func newMetrics() *metrics {
 	}
 }
 
-// routeMetrics are those of one path.
+// routeMetrics are the metrics of one path.
 type routeMetrics struct {
 	route    string
 	requests *prometheus.CounterVec // by method and status
@@ -45,8 +45,8 @@ type routeMetrics struct {
 
 func (m *metrics) route(path string, methods map[string]route) *routeMetrics {
 	r := &routeMetrics{path, m.requests.MustCurryWith(prometheus.Labels{"route": path}), m.seconds.WithLabelValues(path)}
-	// What an alert looks for is told before there was any: Prometheus sees an
-	// increase only from a value that it knows.
+	// Statuses that alerts look for are there from the start, with 0: Prometheus
+	// sees an increase only from a value that it knows.
 	for method := range methods {
 		for _, status := range []int{http.StatusOK, http.StatusInternalServerError, http.StatusServiceUnavailable} {
 			r.requests.WithLabelValues(method, statusText(status))
@@ -63,7 +63,7 @@ func (r *routeMetrics) count(method string, status int, took time.Duration) {
 	r.seconds.Observe(took.Seconds())
 }
 
-// statusTexts keeps a request from making its own.
+// statusTexts saves each request from making its own.
 var statusTexts = func() (texts [600]string) {
 	for status := range texts {
 		texts[status] = strconv.Itoa(status)
@@ -73,7 +73,7 @@ var statusTexts = func() (texts [600]string) {
 
 func statusText(status int) string { return statusTexts[status] }
 
-// Metrics are what the server tells those who watch it; Handler comes first.
+// Metrics are the collectors for the registry. Handler must be called first.
 func (s *Server) Metrics() []prometheus.Collector {
 	return []prometheus.Collector{s.metrics.requests, s.metrics.seconds, s.metrics.inFlight}
 }

@@ -15,8 +15,7 @@ type oauthError struct {
 
 func (e *oauthError) Unwrap() error { return e.error }
 
-// oauth has a refusal of the form told in OAuth 2's way, too, where the form is
-// OAuth 2's.
+// oauth makes an oauthError of a refusal, where the form is OAuth 2's.
 func (f *form) oauth(err error) error {
 	given := slices.ContainsFunc(f.values["grant_type"], func(v string) bool { return v != "" })
 	if err == nil || !given {
@@ -25,8 +24,9 @@ func (f *form) oauth(err error) error {
 	return &oauthError{err, f.values["grant_type"][0]}
 }
 
-// code is OAuth 2's for a refusal with that status. For what passes there is none
-// but that of the authorization endpoint (4.1.2.1), which clients know.
+// code is the error code of OAuth 2 for a status. For refusals that pass it is a
+// code of the authorization endpoint (4.1.2.1), which clients know; the token
+// endpoint has none.
 func (e *oauthError) code(status int) string {
 	switch {
 	case status == http.StatusUnauthorized:
@@ -42,7 +42,7 @@ func (e *oauthError) code(status int) string {
 	}
 }
 
-// describe has a text in the characters that error_description may have.
+// describe writes a text in the characters that error_description may have.
 func describe(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -11,8 +11,7 @@ import (
 // turn. To refuse a forged token costs next to nothing, and a client that sends
 // the next one at once would have the server do little else: logins, which give
 // way to everything, would starve. Paced, a flood waits most of the time, however
-// many connections it has. Nobody is refused for it, nor told anything: a refusal
-// waits for refusalWait at most.
+// many connections it has. The answer stays the same, refusalWait later at most.
 const (
 	refusalsPerCore = 1000 // a second
 	refusalWait     = time.Second
@@ -23,8 +22,8 @@ func newPace() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), perSecond/10)
 }
 
-// pace waits for a refusal's turn: to the end, for a client that hangs up after
-// each request would wait for nothing.
+// pace waits for a refusal's turn, also if the client has disconnected. Otherwise a
+// client that disconnects after each request would not be slowed down.
 func (s *Server) pace() {
 	turn := s.refusals.Reserve()
 	wait := turn.Delay()

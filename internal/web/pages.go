@@ -32,8 +32,8 @@ type resetPage struct {
 	MinLength                int    // of a password, in characters
 }
 
-// messagePage is the data of "error", for what no other page tells. Link is
-// where to go on and LinkText its name; both may be empty.
+// messagePage is the data of "error", for what has no page of its own. Link is where
+// to go on and LinkText its name; both may be empty.
 type messagePage struct {
 	Title, Text    string
 	Link, LinkText string
@@ -108,8 +108,8 @@ func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // seeOther leads from a form that was accepted to a page, which can be loaded anew
-// without sending the form again. The address is relative, as those on the pages:
-// http.Redirect would make a path of it that lacks a proxy's prefix.
+// without sending the form again. The address is relative, as links on the pages
+// are: http.Redirect would make a path of it that lacks a proxy's prefix.
 func seeOther(w http.ResponseWriter, page string) {
 	w.Header().Set("Location", page)
 	w.Header()["Cache-Control"] = noStore

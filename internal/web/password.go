@@ -2,7 +2,7 @@ package web
 
 import "net/http"
 
-// password answers POST /api/v1/auth/password. Who asks is looked at first.
+// password answers POST /api/v1/auth/password. The access token is checked first.
 func (s *Server) password(w http.ResponseWriter, r *http.Request) error {
 	caller, err := s.currentUser(w, r)
 	if err != nil {

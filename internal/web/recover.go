@@ -36,7 +36,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := recoverPage{Email: f.optional("email")}
 	if _, err := auth.FoldEmail(page.Email); err != nil {
-		// That it is none is plain to see: this tells nothing about accounts.
+		// This depends on the text alone, not on accounts.
 		page.Error = "Type an e-mail address, such as name@example.org."
 		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
 		return nil //nolint:nilerr // it has been answered
@@ -55,7 +55,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// sentPage says that a mail is on its way, if there is an account.
+// sentPage is shown after the form, whether there is an account or not.
 func (s *Server) sentPage(w http.ResponseWriter, _ *http.Request) error {
 	renderPage(w, http.StatusOK, "sent", s.SiteURL)
 	return nil

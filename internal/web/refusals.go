@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// Refusals has a listener's connections carry net/http's own answers, to what it
-// takes for no HTTP (a bad Host, headers that are too large), as problems, logged
-// and counted like others. It hands none of them to a handler; it writes them to
-// the connection, in one piece. The listener speaks plain TCP: under TLS only the
-// answer to plain HTTP is seen. Handler comes first.
+// Refusals makes problems of the answers that net/http gives by itself, to requests
+// that it can't read (a bad Host, headers that are too large). They are logged and
+// counted like others. No handler sees such a request: net/http writes the answer
+// to the connection, in one piece. The listener speaks plain TCP: under TLS only
+// the answer to plain HTTP is seen. Handler must be called first.
 func (s *Server) Refusals(l net.Listener) net.Listener { return refusing{l, s} }
 
 type refusing struct {
@@ -36,7 +36,7 @@ type refusingConn struct {
 	site *Server
 }
 
-// How net/http's own answers begin, and no handler's, which have a Date.
+// net/http's own answers begin like this. Answers of handlers have a Date.
 var (
 	refusalHeaders = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 	expectation    = []byte("HTTP/1.1 417 Expectation Failed\r\n")
@@ -63,7 +63,7 @@ func (c *refusingConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// CloseWrite is how net/http has a client read the answer that is still sending.
+// CloseWrite lets a client that is still sending read the answer.
 func (c *refusingConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -71,7 +71,7 @@ func (c *refusingConn) CloseWrite() error {
 	return nil
 }
 
-// refusal logs and counts an answer of net/http's and says it as a problem.
+// refusal logs and counts an answer of net/http and writes it as a problem.
 func (s *Server) refusal(status int, from net.Addr, why string) []byte {
 	s.nothing.count("", status, 0)
 	client := from.String()

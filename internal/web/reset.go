@@ -65,7 +65,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// donePage says that a reset was done.
+// donePage is shown after a reset.
 func (s *Server) donePage(w http.ResponseWriter, _ *http.Request) error {
 	renderPage(w, http.StatusOK, "done", s.SiteURL)
 	return nil
@@ -100,8 +100,8 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 }
 
 var (
-	// The "=" that an encoding of the mail puts at an end of line and before 3D,
-	// what can't be seen, and dashes that a word processor made of hyphens.
+	// An encoding of mails puts "=" at the end of a line and before 3D. Invisible
+	// characters come along, and a word processor makes dashes of hyphens.
 	notOfID = strings.NewReplacer("=", "", "\u200b", "", "\u00ad", "", "\ufeff", "",
 		"\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-")
 	idInText = regexp.MustCompile(`([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})([^0-9a-z]|$)`)

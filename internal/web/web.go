@@ -1,13 +1,41 @@
-// Package web is kwai's HTTP side: the routes, one file per endpoint, the pages
-// and the description of it all, openapi.yaml.
+// Package web is kwai's HTTP side: it reads requests, has the rules of package auth
+// decide, and writes answers.
 //
-// To follow a request, find its route in [Server.routes], then open the file of
-// the endpoint's name here and the one of the same name in package auth.
+// What holds for every endpoint:
 //
-// Handlers return an error; error.go alone decides what the client sees of it.
-// Nothing of a request is trusted: bodies are bounded, the query string is read
-// by the pages alone, and links are made of the public URL, never of the Host
-// header.
+//   - All routes are in one list, [Server.routes]. An endpoint has a file of its
+//     name here, and one of the same name in package auth.
+//   - Handlers return an error. error.go alone makes a status and a text of it, as
+//     problem+json or as a page.
+//   - Nothing of a request is trusted. Bodies are bounded. Only pages read the query
+//     string. Links are made of the public URL, never of the Host header.
+//   - A request is one line in the log, to which handlers add by note.
+//
+// The endpoints are in login.go, logout.go, renew.go, recover.go, reset.go,
+// password.go, sessions.go and user.go; dev.go has those of kwai serve --dev. What
+// they share:
+//
+//	web.go      the routes; what happens to a request before its handler; the keys,
+//	            openapi.yaml, /healthz and /readyz
+//	client.go   where a request comes from; the proxies that are trusted
+//	form.go     reading a form
+//	error.go    errors: statuses, problem+json, error pages
+//	oauth.go    errors as OAuth 2 clients read them
+//	pages.go    pages and their style sheet, of the folder pages
+//	cors.go     which other sites may call the API
+//	log.go      the log and the counting of requests; metrics.go has the counters
+//	pace.go     the pace of refusals
+//	refusals.go the answers that net/http gives by itself
+//
+// To add an endpoint:
+//
+//  1. Write its rule in package auth.
+//  2. Write its handler in a file of its name: read the fields (readForm, required,
+//     err), call the rule, answer by writeJSON or renderPage, and return all errors.
+//  3. Add its line to [Server.routes].
+//  4. If it has an error of a new kind, give that a code in package auth, and the code
+//     a status in error.go.
+//  5. Describe it in openapi.yaml. The tests hold every answer against it.
 package web
 
 import (
@@ -40,9 +68,9 @@ type Server struct {
 	// CORSOrigins may call the API from a browser, with credentials. Pages of
 	// any other origin may neither read its answers nor change anything by it.
 	CORSOrigins []string
-	// Loopback has it serve this machine alone: every origin on loopback is
-	// added to them, and names that merely lead here are refused. (A page of
-	// another site could make its own name do so, by DNS rebinding.)
+	// Loopback limits it to this machine: every origin on loopback may call the
+	// API, too, and a Host that is not loopback is refused. (A page of another
+	// site could make its own name lead here, by DNS rebinding.)
 	Loopback bool
 
 	Proxies Proxies
@@ -54,12 +82,12 @@ type Server struct {
 	bodies   atomic.Int64 // bytes of large bodies being read
 	refusals *rate.Limiter
 	metrics  *metrics
-	nothing  *routeMetrics // of what is no route's
+	nothing  *routeMetrics // of requests without a route
 	warned   warned
 	origins  refusedOrigins
 }
 
-// handler answers a request or says why not; then it has written nothing.
+// handler answers a request. If it returns an error, it has written nothing.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
 // route is one line of the list of routes.
@@ -124,8 +152,8 @@ func (s *Server) Handler() (http.Handler, error) {
 	for _, r := range s.routes() {
 		handle := r.handle
 		r.handle = func(w http.ResponseWriter, req *http.Request) error {
-			// There are no cookies to abuse, but a page could have its visitor's
-			// browser guess passwords, and lock its owner out at home.
+			// There are no cookies to abuse. But a page could make its visitor's
+			// browser guess passwords, until its owner is locked out at home.
 			if err := sameOrigin.Check(req); err != nil && (r.page || !s.allows(req.Header.Get("Origin"))) {
 				return errOtherSite
 			}
@@ -151,19 +179,19 @@ func (s *Server) Handler() (http.Handler, error) {
 	}), nil
 }
 
-// drain reads what is left of a body. A connection that is closed before breaks
-// off with its answer: nginx, which asks for that by default, says 502 instead.
-// net/http does this for connections that it keeps, up to the same size; of what
-// is larger it learns here, and waits a moment before it closes.
+// drain reads the rest of a body. If the connection were closed before, the answer
+// could be lost: nginx, which asks for closing by default, would answer 502. For
+// connections that it keeps net/http does the same, up to the same size. A larger
+// body makes it wait a moment before it closes.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 && r.Header.Get("Expect") == "" { // else the client sends none that we don't ask for
 		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 256<<10))
 	}
 }
 
-// clean says that a path is one that ServeMux takes as it is. Others it would
-// redirect: without CORS, without a line in the log, and to a path that lacks a
-// proxy's prefix.
+// clean reports whether ServeMux takes a path as it is. It would redirect another:
+// without CORS, without a line in the log, and to a path that lacks a proxy's
+// prefix.
 func clean(escaped string) bool {
 	shortest := path.Clean(escaped)
 	return strings.HasPrefix(escaped, "/") && (escaped == shortest || shortest != "/" && escaped == shortest+"/")
@@ -242,7 +270,7 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// empty is the answer that says only: done.
+// empty is the content of a 200 answer without content.
 var empty = struct{}{}
 
 func (s *Server) style(w http.ResponseWriter, r *http.Request) error {
@@ -270,8 +298,8 @@ func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, keySet{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
 }
 
-// keySet says as well whose keys they are: who reaches the server by another address
-// than its tokens name finds that out (RFC 7517, section 5, allows more members).
+// keySet has the issuer beside the keys: a client that reaches the server by another
+// address than tokens name can notice (RFC 7517, section 5, allows more members).
 type keySet struct {
 	Keys   any    `json:"keys"`
 	Issuer string `json:"issuer"`
@@ -281,18 +309,19 @@ type status struct {
 	Status string `json:"status"`
 }
 
-// health says that the process lives.
+// health answers GET /healthz: the process lives.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, status{"ok"})
 }
 
-// Drain has /readyz say that the server ends. All else is answered as before.
+// Drain makes /readyz answer 503, since the server ends. All else is answered as
+// before.
 func (s *Server) Drain() { s.draining.Store(true) }
 
 // errDraining is why a server that ends is not ready.
 var errDraining = errors.New("the server ends")
 
-// ready says that requests can be served.
+// ready answers GET /readyz: requests can be served.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return &unready{errDraining}

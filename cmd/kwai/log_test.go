@@ -13,7 +13,6 @@ import (
 
 	"kwai/internal/database"
 	"kwai/internal/store"
-	"kwai/internal/testing/storetest"
 )
 
 // Whatever stands in the audit log, what is printed is fit for a terminal, each entry
@@ -95,29 +94,13 @@ func TestTheLogFollows(t *testing.T) {
 	})
 }
 
-// The holder of a lease is named as the server that it is names itself in its log.
-func TestAServerIsNamedByItsLogAndItsLeases(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
-		s.mustCommand("", "user", "create", "ann@example.org")
-		var v contentView
-		for len(v.Leases) == 0 {
-			if err := json.Unmarshal([]byte(s.mustCommand("", "status", "--json")), &v); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !strings.Contains(s.log.String(), `"server":"`+v.Leases[0].Owner+`"`) {
-			t.Errorf("the log names no server %s: %s", v.Leases[0].Owner, s.log)
-		}
-	})
-}
-
 func TestSince(t *testing.T) {
 	t.Parallel()
 	at := func(text string) time.Time {
 		t, _ := time.Parse(time.RFC3339Nano, text)
 		return t
 	}
-	for text, want := range map[string]since{
+	for text, want := range map[string]timeFlag{
 		"90m":                       {ago: 90 * time.Minute},
 		"0s":                        {},
 		"30d":                       {ago: 30 * 24 * time.Hour},
@@ -128,34 +111,15 @@ func TestSince(t *testing.T) {
 		"2026-11-23T15:04:05.25Z":   {at: at("2026-11-23T15:04:05.25Z")},
 		"2026-11-23T15:04:05+01:00": {at: at("2026-11-23T14:04:05Z")},
 	} {
-		var got since
+		var got timeFlag
 		if err := got.UnmarshalText([]byte(text)); err != nil || got.ago != want.ago || !got.at.Equal(want.at) {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "d", "-1h", "-1d", "1.5d", "65536d", "99999999999999999999h", "2026-13-01", "now"} {
-		var got since
+		var got timeFlag
 		if err := got.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is %v, want an error", text, got)
 		}
-	}
-}
-
-// A session that a command ends is over at every server at once.
-func TestACommandEndsASessionAtEachReplica(t *testing.T) {
-	t.Parallel()
-	database := storetest.Postgres(t)
-	one, two := start(t, database), start(t, database)
-	one.user("ann@example.org", "a rather long one")
-	a := one.post("login", "", "username", "ann@example.org", "password", "a rather long one")
-	for _, s := range []*site{one, two} {
-		if a := s.get(userPath, a.field("access_token")); a.Status != 200 {
-			t.Fatal(a)
-		}
-	}
-	one.mustCommand("", "session", "end", "--user=ann@example.org")
-	for _, s := range []*site{one, two} {
-		s.get(userPath, a.field("access_token")).problem(t, 401)
-		s.post("access_token", "", "refresh_token", a.field("refresh_token")).problem(t, 401)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/auth"
-	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/storetest"
 )
 
@@ -107,69 +106,5 @@ func TestSettingsReachTheSite(t *testing.T) {
 	s.log.wait(t, 2, `"route":"/api/v1/auth/login"`)
 	if n := strings.Count(s.log.String(), `"client":"203.0.113.9"`); n != 2 {
 		t.Errorf("%d of 2 requests are of the client that the proxy names:\n%s", n, s.log)
-	}
-}
-
-// A host in any script is in punycode everywhere, however it was typed: in tokens,
-// the key set, links, mails and events.
-func TestTheIssuerIsInPunycode(t *testing.T) {
-	t.Parallel()
-	const want = "https://xn--bcher-kva.example"
-	for _, typed := range []string{"https://Bücher.example:443/", want} {
-		mails := mailtest.Serve(t)
-		s := start(t, storetest.SQLite(t), "--public-url="+typed, "--smtp="+mails.URL())
-		s.user("ann@example.org", good)
-		_, claims := partsOf(t, s.login("ann@example.org").field("access_token"))
-		if claims["iss"] != want {
-			t.Errorf("%s: iss is %v", typed, claims["iss"])
-		}
-		if got := s.get("/.well-known/jwks.json", "").field("issuer"); got != want {
-			t.Errorf("%s: the key set's issuer is %s", typed, got)
-		}
-		if text := string(s.get("/openapi.yaml", "").Body); !strings.Contains(text, "'"+want+"'") {
-			t.Errorf("%s: openapi.yaml doesn't name %s", typed, want)
-		}
-		s.recovery(mails, "ann@example.org")
-		mail := mails.Mails()[0]
-		if !strings.Contains(mail.Text, want+"/reset?uuid=") || mail.From != "noreply@xn--bcher-kva.example" || strings.Contains(string(mail.Raw), "ü") || strings.Contains(string(mail.Raw), "%C3") {
-			t.Errorf("%s: the mail is %s", typed, mail.Raw)
-		}
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/recover", strings.NewReader("email=nobody%40example.org"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header = http.Header{"Origin": {want}, "Content-Type": {urlencoded}} // though the Host is another one
-		if a := s.do(r); a.Status != http.StatusSeeOther {
-			t.Errorf("%s: the form: %v", typed, a)
-		}
-	}
-}
-
-// An address as public URL has no domain for mails: the server starts all the same,
-// and says so.
-func TestMailsOfAPublicURLWithoutADomain(t *testing.T) {
-	t.Parallel()
-	const told = "the public URL has no domain for a sender"
-	for public, want := range map[string]struct {
-		from string
-		told bool
-	}{
-		"http://[2001:db8::1]:8080": {"noreply@localhost.localdomain", true},
-		"http://192.168.1.5":        {"noreply@localhost.localdomain", true},
-		"http://localhost:8080":     {"noreply@localhost.localdomain", true},
-		"http://kwai.example.":      {"noreply@kwai.example", false},
-		"http://kwai:8080":          {"noreply@kwai", false},
-		"http://[2001:db8::1] --mail-from=office@club.example.org": {"office@club.example.org", false},
-	} {
-		mails := mailtest.Serve(t)
-		s := start(t, storetest.SQLite(t), append(strings.Fields("--public-url="+public), "--smtp="+mails.URL())...)
-		s.user("ann@example.org", good)
-		s.recover("ann@example.org")
-		if mail := wait(t, mails, 1)[0]; mail.From != want.from {
-			t.Errorf("%s: from %s, want %s", public, mail.From, want.from)
-		}
-		if got := strings.Contains(s.log.String(), told); got != want.told {
-			t.Errorf("%s: %q is told: %v", public, told, got)
-		}
 	}
 }

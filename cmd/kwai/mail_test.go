@@ -9,6 +9,7 @@ import (
 
 	"kwai/internal/mail"
 	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/storetest"
 )
 
 func TestMailsAreOfTheConfiguredDomain(t *testing.T) {
@@ -108,4 +109,33 @@ func TestATestMailTellsWhatTheServerAnswers(t *testing.T) {
 	}
 	code, out, errs = send("--listen=0.0.0.0:1", "--public-url=")
 	want("no public URL", code, 2, out+errs, "--public-url")
+}
+
+// An address as public URL has no domain for mails: the server starts all the same,
+// and says so.
+func TestMailsOfAPublicURLWithoutADomain(t *testing.T) {
+	t.Parallel()
+	const warning = "the public URL has no domain for a sender"
+	for public, want := range map[string]struct {
+		from   string
+		warned bool
+	}{
+		"http://[2001:db8::1]:8080": {"noreply@localhost.localdomain", true},
+		"http://192.168.1.5":        {"noreply@localhost.localdomain", true},
+		"http://localhost:8080":     {"noreply@localhost.localdomain", true},
+		"http://kwai.example.":      {"noreply@kwai.example", false},
+		"http://kwai:8080":          {"noreply@kwai", false},
+		"http://[2001:db8::1] --mail-from=office@club.example.org": {"office@club.example.org", false},
+	} {
+		mails := mailtest.Serve(t)
+		s := start(t, storetest.SQLite(t), append(strings.Fields("--public-url="+public), "--smtp="+mails.URL())...)
+		s.user("ann@example.org", good)
+		s.recover("ann@example.org")
+		if mail := wait(t, mails, 1)[0]; mail.From != want.from {
+			t.Errorf("%s: from %s, want %s", public, mail.From, want.from)
+		}
+		if got := strings.Contains(s.log.String(), warning); got != want.warned {
+			t.Errorf("%s: %q is logged: %v", public, warning, got)
+		}
+	}
 }

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"kwai/internal/auth"
+	"kwai/internal/password"
+	"kwai/internal/web"
+)
+
+// Settings are all settings. Each is a flag, an environment variable and a key
+// of the TOML file, of the same name; a flag beats the environment, which beats
+// the file, which beats the default.
+type Settings struct {
+	Config configFile `group:"database" env:"KWAI_CONFIG" placeholder:"FILE" help:"A TOML file with settings."`
+
+	Listen        string        `group:"address" env:"KWAI_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address to serve on (${default})."`
+	PublicURL     string        `group:"address" env:"KWAI_PUBLIC_URL" placeholder:"URL" help:"Where users reach the server: links in mails and the tokens' issuer are made of it. Default on a loopback address: http://LISTEN, or https://LISTEN with --tls-cert."`
+	SiteURL       string        `group:"address" env:"KWAI_SITE_URL" name:"site-url" placeholder:"URL" help:"The site that people come back to: mails and pages link to it, and / leads there. Default: none."`
+	TLSCert       string        `group:"address" env:"KWAI_TLS_CERT" name:"tls-cert" placeholder:"FILE" help:"Certificate, with its chain, in PEM: HTTPS is served. Read again when it changes."`
+	TLSKey        string        `group:"address" env:"KWAI_TLS_KEY" name:"tls-key" placeholder:"FILE" help:"Key of that certificate, in PEM."`
+	Data          string        `group:"database" env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
+	Database      string        `group:"database" env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
+	MasterKeyFile string        `group:"database" env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
+	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
+	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be told outside before it is dropped (${default})."`
+
+	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
+	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
+	MailFrom        string `group:"mail" env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
+	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
+
+	CORSOrigins []string `group:"address" env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
+
+	Audience       string        `group:"tokens" env:"KWAI_AUDIENCE" default:"kwai" placeholder:"NAME" help:"aud and client_id of access tokens (${default})."`
+	AccessLife     time.Duration `group:"tokens" env:"KWAI_ACCESS_LIFE" default:"${access_life}" placeholder:"DURATION" help:"Life of an access token (${default})."`
+	RefreshIdle    time.Duration `group:"tokens" env:"KWAI_REFRESH_IDLE" default:"${refresh_idle}" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
+	SessionLife    time.Duration `group:"tokens" env:"KWAI_SESSION_LIFE" default:"${session_life}" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
+	ReuseWindow    time.Duration `group:"tokens" env:"KWAI_REUSE_WINDOW" default:"${reuse_window}" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
+	RecoveryLife   time.Duration `group:"tokens" env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
+	InvitationLife time.Duration `group:"tokens" env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
+
+	TrustedProxies []string `group:"address" env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
+
+	KeyRotation time.Duration `group:"tokens" env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
+	JWKSMaxAge  time.Duration `group:"tokens" env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
+
+	IdleTimeout time.Duration `group:"address" env:"KWAI_IDLE_TIMEOUT" default:"11m" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
+	DrainDelay  time.Duration `group:"address" env:"KWAI_DRAIN_DELAY" default:"0s" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
+
+	MaxConnections      int `group:"address" env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
+	DatabaseConnections int `group:"database" env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
+
+	HashMemory  uint32        `group:"passwords" env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
+	HashTime    uint32        `group:"passwords" env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
+	HashThreads uint8         `group:"passwords" env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
+	HashWorkers int           `group:"passwords" env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
+	HashWait    time.Duration `group:"passwords" env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
+
+	MetricsListen string `group:"address" env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
+
+	Limits string `group:"throttling" env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
+
+	LimitFree        int           `group:"throttling" env:"KWAI_LIMIT_FREE" default:"${limit_free}" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
+	LimitFirstWait   time.Duration `group:"throttling" env:"KWAI_LIMIT_FIRST_WAIT" default:"${limit_first_wait}" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
+	LimitLongestWait time.Duration `group:"throttling" env:"KWAI_LIMIT_LONGEST_WAIT" default:"${limit_longest_wait}" placeholder:"DURATION" help:"The longest wait (${default})."`
+	LimitMost        int           `group:"throttling" env:"KWAI_LIMIT_MOST" default:"${limit_most}" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
+	LimitRemember    time.Duration `group:"throttling" env:"KWAI_LIMIT_REMEMBER" default:"${limit_remember}" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
+	LimitNetwork     int           `group:"throttling" env:"KWAI_LIMIT_NETWORK" default:"${limit_network}" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
+	LimitNetworkHour int           `group:"throttling" env:"KWAI_LIMIT_NETWORK_HOUR" default:"${limit_network_hour}" placeholder:"N" help:"How many more of them in each hour (${default})."`
+	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
+	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
+	LoginNotices     string        `group:"mail" env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
+	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the audit log is kept, and mail that could not be delivered (${default})."`
+	LogFormat        string        `group:"log" env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
+	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
+
+	publicURL   *url.URL          // nil where it must be made of the address listened on
+	secretFiles map[string]string // the @FILE that a secret was read from, by flag
+}
+
+const defaultData = "./kwai-data"
+
+// settingDefaults names the defaults that other packages define.
+func settingDefaults() kong.Vars {
+	d, p := auth.Defaults, password.Default
+	return kong.Vars{
+		"data":               defaultData,
+		"kinds":              strings.Join(auth.AuditKinds, ", "),
+		"access_life":        formatDuration(d.AccessTTL),
+		"refresh_idle":       formatDuration(d.RefreshIdle),
+		"session_life":       formatDuration(d.SessionLife),
+		"reuse_window":       formatDuration(d.ReuseWindow),
+		"recovery_life":      formatDuration(d.RecoveryLife),
+		"invitation_life":    formatDuration(d.InvitationLife),
+		"trail_keep":         formatDuration(d.AuditKeep),
+		"limit_free":         fmt.Sprint(d.Limits.Free),
+		"limit_first_wait":   formatDuration(d.Limits.FirstWait),
+		"limit_longest_wait": formatDuration(d.Limits.LongestWait),
+		"limit_most":         fmt.Sprint(d.Limits.Most),
+		"limit_remember":     formatDuration(d.Limits.Remember),
+		"limit_network":      fmt.Sprint(d.Limits.NetworkBurst),
+		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
+		"limit_mail_pause":   formatDuration(d.Limits.MailPause),
+		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
+		"key_rotation":       formatDuration(d.KeyRotation),
+		"jwks_max_age":       formatDuration(d.JWKSMaxAge),
+		"hash_memory":        fmt.Sprint(p.MemoryKiB),
+		"hash_time":          fmt.Sprint(p.Time),
+		"hash_threads":       fmt.Sprint(p.Threads),
+	}
+}
+
+// finish derives what depends on other settings and refuses what can't be.
+func (s *Settings) finish() error {
+	for _, step := range []func() error{
+		s.readSecrets, s.finishPlaces, s.checkDurations, s.checkLimits, s.checkKeyRotation, s.checkHashing, s.checkConnections, s.finishURLs,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSecrets reads the settings that are given as @FILE.
+func (s *Settings) readSecrets() error {
+	s.secretFiles = make(map[string]string)
+	for _, secret := range []struct {
+		flag  string
+		value *string
+	}{{"--database", &s.Database}, {"--smtp", &s.SMTP}, {"--bus", &s.Bus}} {
+		if strings.HasPrefix(*secret.value, "@") {
+			s.secretFiles[secret.flag] = *secret.value
+		}
+		if err := fromFile(secret.flag, secret.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishPlaces is about where data is kept, where events go, and the audience of
+// tokens.
+func (s *Settings) finishPlaces() error {
+	if s.Data == "" {
+		return &usageError{"--data", errors.New("it must not be empty")}
+	}
+	if s.Database == "" {
+		s.Database = "sqlite://" + filepath.Join(s.Data, "kwai.db")
+	}
+	if s.Database == "sqlite://" || !s.onSQLite() && !strings.HasPrefix(s.Database, "postgres://") && !strings.HasPrefix(s.Database, "postgresql://") {
+		return &usageError{"--database", errors.New("it must be sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE")}
+	}
+	if s.Bus != "local" && !strings.HasPrefix(s.Bus, "nats://") && !strings.HasPrefix(s.Bus, "tls://") {
+		return &usageError{"--bus", errors.New("it must be local, nats://HOST:PORT or tls://HOST:PORT")}
+	}
+	if s.Audience == "" {
+		return &usageError{"--audience", errors.New("it must not be empty")}
+	}
+	return nil
+}
+
+// longest is as long as a duration may be where nothing else bounds it.
+const longest = 100 * 365 * 24 * time.Hour
+
+func (s *Settings) checkDurations() error {
+	return checkBounds(boundText, []bounds[time.Duration]{
+		{"--access-life", s.AccessLife, time.Second, longest},
+		{"--refresh-idle", s.RefreshIdle, time.Second, longest},
+		{"--session-life", s.SessionLife, time.Second, longest},
+		{"--reuse-window", s.ReuseWindow, time.Second, longest},
+		{"--recovery-life", s.RecoveryLife, time.Second, longest},
+		{"--invitation-life", s.InvitationLife, time.Second, longest},
+		{"--jwks-max-age", s.JWKSMaxAge, time.Second, longest},
+		{"--bus-keep", s.BusKeep, time.Minute, longest},
+		{"--limit-remember", s.LimitRemember, time.Hour, longest},
+		{"--trail-keep", s.TrailKeep, 24 * time.Hour, longest},
+		{"--hash-wait", s.HashWait, time.Millisecond, longest},
+		{"--idle-timeout", s.IdleTimeout, time.Second, longest},
+		{"--drain-delay", s.DrainDelay, 0, longest},
+	})
+}
+
+// checkLimits keeps the limits where they limit, and can be counted.
+func (s *Settings) checkLimits() error {
+	if err := checkBounds(strconv.Itoa, []bounds[int]{
+		{"--limit-free", s.LimitFree, 1, 100},
+		{"--limit-most", s.LimitMost, 1, 1000},
+		{"--limit-network", s.LimitNetwork, 1, 1_000_000},
+		{"--limit-network-hour", s.LimitNetworkHour, 1, 1_000_000},
+		{"--limit-mail-hour", s.LimitMailHour, 1, 1000},
+	}); err != nil {
+		return err
+	}
+	if s.LimitMost < s.LimitFree {
+		return &usageError{"--limit-most", fmt.Errorf("%d is less than --limit-free, %d", s.LimitMost, s.LimitFree)}
+	}
+	if s.LimitFirstWait > s.LimitLongestWait {
+		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", formatDuration(s.LimitFirstWait), formatDuration(s.LimitLongestWait))}
+	}
+	return checkBounds(boundText, []bounds[time.Duration]{
+		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
+		{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
+		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
+	})
+}
+
+func (s *Settings) checkKeyRotation() error {
+	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > longest) {
+		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", formatDuration(s.KeyRotation), formatDuration(least), formatDuration(auth.KeysFollow))}
+	}
+	return nil
+}
+
+func (s *Settings) checkHashing() error {
+	if err := s.hashing().Validate(); err != nil {
+		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
+	}
+	return checkBounds(strconv.Itoa, []bounds[int]{{"--hash-workers", s.HashWorkers, 0, 1024}})
+}
+
+func (s *Settings) checkConnections() error {
+	if err := checkBounds(strconv.Itoa, []bounds[int]{
+		{"--database-connections", s.DatabaseConnections, 2, 1000},
+		{"--smtp-connections", s.SMTPConnections, 1, 100},
+	}); err != nil {
+		return err
+	}
+	if s.MaxConnections < 1 {
+		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
+	}
+	return nil
+}
+
+// finishURLs writes URLs as browsers do, and reads the proxies' addresses.
+func (s *Settings) finishURLs() (err error) {
+	if _, err = s.proxies(); err != nil {
+		return err
+	}
+	if s.CORSOrigins, err = originsOf(s.CORSOrigins); err != nil {
+		return err
+	}
+	if s.PublicURL != "" {
+		if s.publicURL, err = publicURLOf(s.PublicURL); err != nil {
+			return err
+		}
+	}
+	if s.SiteURL != "" {
+		u, err := webURL(s.SiteURL)
+		if err != nil {
+			return &usageError{"--site-url", fmt.Errorf("%q is not a URL such as https://club.example.org: %w", s.SiteURL, err)}
+		}
+		s.SiteURL = u.String()
+	}
+	return nil
+}
+
+// bounds are the least and the most that a setting may be.
+type bounds[T cmp.Ordered] struct {
+	flag               string
+	value, least, most T
+}
+
+// checkBounds refuses the first value that is out of its bounds.
+func checkBounds[T cmp.Ordered](text func(T) string, all []bounds[T]) error {
+	for _, b := range all {
+		if b.value < b.least || b.value > b.most {
+			return &usageError{b.flag, fmt.Errorf("%s is not between %s and %s", text(b.value), text(b.least), text(b.most))}
+		}
+	}
+	return nil
+}
+
+func boundText(d time.Duration) string {
+	if d == longest {
+		return "100 years"
+	}
+	return formatDuration(d)
+}
+
+func (s *Settings) hashing() password.Params {
+	return password.Params{MemoryKiB: s.HashMemory, Time: s.HashTime, Threads: s.HashThreads}
+}
+
+func (s *Settings) rules() auth.Settings {
+	return auth.Settings{
+		Audience:       s.Audience,
+		AccessTTL:      s.AccessLife,
+		RefreshIdle:    s.RefreshIdle,
+		SessionLife:    s.SessionLife,
+		ReuseWindow:    s.ReuseWindow,
+		RecoveryLife:   s.RecoveryLife,
+		InvitationLife: s.InvitationLife,
+		AuditKeep:      s.TrailKeep,
+		LoginNotices:   s.LoginNotices == "on",
+		Limits: auth.Limits{
+			Off:          s.Limits == "off",
+			Free:         s.LimitFree,
+			FirstWait:    s.LimitFirstWait,
+			LongestWait:  s.LimitLongestWait,
+			Most:         s.LimitMost,
+			Remember:     s.LimitRemember,
+			NetworkBurst: s.LimitNetwork,
+			NetworkHour:  s.LimitNetworkHour,
+			MailPause:    s.LimitMailPause,
+			MailHour:     s.LimitMailHour,
+		},
+		KeyRotation: s.KeyRotation,
+		JWKSMaxAge:  s.JWKSMaxAge,
+	}
+}
+
+func (s *Settings) onSQLite() bool { return strings.HasPrefix(s.Database, "sqlite://") }
+
+// checkServing refuses settings that serving can't do with.
+func (s *Settings) checkServing() error {
+	_, _, err := net.SplitHostPort(s.Listen)
+	if err == nil {
+		_, err = net.ResolveTCPAddr("tcp", s.Listen)
+	}
+	if err != nil {
+		return &usageError{"--listen", fmt.Errorf("%q is not an address such as 127.0.0.1:8080: %w", s.Listen, err)}
+	}
+	if s.publicURL == nil && !onLoopback(s.Listen) {
+		return &usageError{"--public-url", fmt.Errorf("it is required when listening on %s: where do users reach the server?", s.Listen)}
+	}
+	if s.onSQLite() {
+		return nil
+	}
+	if s.publicURL == nil {
+		return &usageError{"--public-url", errors.New("it is required on PostgreSQL: where do users reach the servers?")}
+	}
+	if s.MasterKeyFile == "" {
+		return &usageError{"--master-key-file", errors.New("it is required on PostgreSQL: make one with `kwai key new` and give it to every replica")}
+	}
+	return nil
+}
+
+// The TOML file.
+
+// proxies is the setting --trusted-proxies.
+func (s *Settings) proxies() (web.Proxies, error) {
+	trusted := make(web.Proxies, len(s.TrustedProxies))
+	for i, text := range s.TrustedProxies {
+		var err error
+		if trusted[i], err = web.ParseProxy(strings.TrimSpace(text)); err != nil {
+			return nil, &usageError{"--trusted-proxies", err}
+		}
+	}
+	return trusted, nil
+}
