@@ -58,14 +58,14 @@ func record(tx *store.Tx, id, kind, reason, userID, sessionID string, c Client) 
 
 // recordCommand records what an operator did to a user, where no event tells it.
 func recordCommand(tx *store.Tx, kind, userID string) error {
-	return record(tx, nextID(tx), kind, ByCommand, userID, "", Client{})
+	return record(tx, nextID(tx), kind, ByCommand, userID, "", Operator)
 }
 
 // recordKey records what became of a server key, in the transaction that did it.
 // The key is named by its purpose and id; how says who did it: "by a command",
 // "by the schedule".
 func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
-	return record(tx, nextID(tx), kind, how+": "+purpose+" "+id, "", "", Client{})
+	return record(tx, nextID(tx), kind, how+": "+purpose+" "+id, "", "", Operator)
 }
 
 // AuditLog reads what was recorded from then on, in the order of time; of one

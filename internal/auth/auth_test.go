@@ -113,12 +113,12 @@ func (s *server) open(t *testing.T) {
 	}, s.Log)
 }
 
-// from is the context of a client at that address, or of a command where it is "".
-func from(ctx context.Context, address string) context.Context {
+// from is the client at that address, or the operator where it is "".
+func from(address string) auth.Client {
 	if address == "" {
-		return ctx
+		return auth.Operator
 	}
-	return auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address})
+	return auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address}
 }
 
 // each runs f on a server of its own on each kind of database.
@@ -177,12 +177,12 @@ func (s *server) user(t *testing.T, email string) store.User {
 
 func (s *server) login(t *testing.T, email, password string) auth.Tokens {
 	t.Helper()
-	return must(s.Login(t.Context(), email, password))(t)
+	return must(s.Login(t.Context(), auth.Client{}, email, password))(t)
 }
 
 func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
 	t.Helper()
-	return must(s.Renew(t.Context(), tokens.Refresh, s.Store.Now()))(t)
+	return must(s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now()))(t)
 }
 
 // caller is whoever bears the access token.
@@ -205,8 +205,8 @@ func (s *server) dead(t *testing.T, user store.User, all ...auth.Tokens) {
 	for _, tokens := range all {
 		_, err := s.Check(t.Context(), tokens.Access)
 		wantErr(t, "a check with an ended session's token", err, auth.ErrNotLoggedIn)
-		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), user.Profile, tokens.Refresh), auth.ErrNoSession)
-		_, err = s.Renew(t.Context(), tokens.Refresh, s.Store.Now())
+		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), auth.Client{}, user.Profile, tokens.Refresh), auth.ErrNoSession)
+		_, err = s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now())
 		wantErr(t, "a renewal of an ended session", err, auth.ErrRefresh)
 	}
 }
@@ -266,7 +266,7 @@ func (s *server) deliver(t *testing.T) []mail.Message {
 func (s *server) recover(t *testing.T, email string) string {
 	t.Helper()
 	s.deliver(t) // what waits
-	ok(t, s.Recover(t.Context(), email))
+	ok(t, s.Recover(t.Context(), auth.Client{}, email))
 	must(s.TakeRecoveries(t.Context()))(t)
 	mails := s.deliver(t)
 	if len(mails) != 1 {

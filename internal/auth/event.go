@@ -42,9 +42,8 @@ func mailed(kind string) bool {
 type happening struct{ kind, reason, user, session string }
 
 // publish records what happens now, and writes the event for those to be told.
-func (s *Service) publish(ctx context.Context, tx *store.Tx, t happening) error {
+func (s *Service) publish(tx *store.Tx, client Client, t happening) error {
 	e := s.newEvent(tx, t.kind, t.user, t.session)
-	client, _ := clientOf(ctx)
 	if err := record(tx, e.ID, t.kind, t.reason, t.user, t.session, client); err != nil {
 		return err
 	}

@@ -99,8 +99,8 @@ func (s *Service) UnderWayAnywhere() int {
 }
 
 // Begin begins an attempt; end ends it as a login does, if it succeeded or not.
-func (s *Service) Begin(ctx context.Context, email string) (end func(ok bool) error, err error) {
-	a, err := s.attempt(ctx, accountOf(email))
+func (s *Service) Begin(ctx context.Context, client Client, email string) (end func(ok bool) error, err error) {
+	a, err := s.attempt(ctx, client, accountOf(email))
 	return func(ok bool) error {
 		defer s.attemptEnded(a)
 		if !ok {

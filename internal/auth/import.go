@@ -116,7 +116,7 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 			switch {
 			case err != nil:
 			case made:
-				err = s.publishImported(ctx, tx, i, o)
+				err = s.publishImported(tx, i, o)
 			default:
 				became[n], differs[n], err = i.compare(tx.Reader)
 			}
@@ -130,7 +130,7 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 }
 
 // publishImported tells of an account what CreateUser and Revoke would.
-func (s *Service) publishImported(ctx context.Context, tx *store.Tx, i Importable, o ImportOptions) error {
+func (s *Service) publishImported(tx *store.Tx, i Importable, o ImportOptions) error {
 	kinds := []string{EventCreated}
 	switch {
 	case !i.RevokedAt.IsZero():
@@ -139,7 +139,7 @@ func (s *Service) publishImported(ctx context.Context, tx *store.Tx, i Importabl
 		kinds = append(kinds, EventInvitation)
 	}
 	for _, kind := range kinds {
-		if err := s.publish(ctx, tx, happening{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
+		if err := s.publish(tx, Operator, happening{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
 			return err
 		}
 	}

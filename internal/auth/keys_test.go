@@ -172,7 +172,7 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 				for range renewals {
 					c.advance(time.Second / perSecond)
 					var err error
-					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), tokens.Refresh, c.now()); err != nil {
+					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now()); err != nil {
 						t.Errorf("a renewal: %v", err)
 						break
 					}
@@ -240,17 +240,17 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 			for _, s := range []*server{a, b} {
 				s.Age(auth.KeysFollow + time.Millisecond)
 				_, checked := s.Check(t.Context(), tokens.Access)
-				_, renewed := s.Renew(t.Context(), tokens.Refresh, c.now())
+				_, renewed := s.Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now())
 				if purpose == token.Sign {
 					wantErr(t, "a check with a revoked key's token", checked, auth.ErrNotLoggedIn)
 					ok(t, renewed)
 				} else {
 					ok(t, checked)
 					wantErr(t, "a renewal with a revoked key's token", renewed, auth.ErrRefresh)
-					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), user.Profile, tokens.Refresh), auth.ErrNoSession)
+					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), auth.Client{}, user.Profile, tokens.Refresh), auth.ErrNoSession)
 				}
 			}
-			if err := b.Reset(t.Context(), id, newPassword); (purpose == token.MAC) != errors.Is(err, auth.ErrRecovery) {
+			if err := b.Reset(t.Context(), auth.Client{}, id, newPassword); (purpose == token.MAC) != errors.Is(err, auth.ErrRecovery) {
 				t.Errorf("a reset by a link of %s: %v", r.ID, err)
 			} else if err == nil {
 				ok(t, a.SetPassword(t.Context(), ann, oldPassword))
@@ -267,7 +267,7 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 		cut.Age(auth.KeysFollow + time.Millisecond)
 		for what, do := range map[string]func() error{
 			"a check":   func() error { _, err := cut.Check(t.Context(), tokens.Access); return err },
-			"a renewal": func() error { _, err := cut.Renew(t.Context(), tokens.Refresh, c.now()); return err },
+			"a renewal": func() error { _, err := cut.Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now()); return err },
 			"readiness": func() error { return cut.Keys.Ready(t.Context()) },
 		} {
 			if err := do(); auth.CodeOf(err) != auth.Unavailable {
@@ -554,7 +554,7 @@ func TestARevocationRevivesNoExpiredKey(t *testing.T) {
 		if last := now[len(now)-1]; last.ID != keys[2].ID || last.State != token.Expired || !last.Until.Equal(keys[2].Until) {
 			t.Errorf("the expired key is %+v, and was %+v", last, keys[2])
 		}
-		_, err := s.Renew(t.Context(), first.Refresh, c.now())
+		_, err := s.Renew(t.Context(), auth.Client{}, first.Refresh, c.now())
 		wantErr(t, "a renewal with the expired key's token", err, auth.ErrRefresh)
 	})
 }

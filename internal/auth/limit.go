@@ -99,8 +99,7 @@ func accountOfKey(key string) string {
 // one too many: then the error is Throttled. It does the same for every address.
 // Who calls it says in the end that the attempt succeeded, or was none, and then
 // that it has ended.
-func (s *Service) attempt(ctx context.Context, account string) (a attempt, err error) {
-	client, _ := clientOf(ctx)
+func (s *Service) attempt(ctx context.Context, client Client, account string) (a attempt, err error) {
 	a = attempt{account: account, network: client.network()}
 	limits := s.Settings.Limits
 	if !limits.Off && account != "" {

@@ -12,24 +12,24 @@ import (
 // unknown or malformed address, a revoked user and a wrong password all cost
 // one hash and get ErrCredentials, so that neither the answer nor its time
 // tells which it was. Nor does a refusal by the limits, which comes before.
-func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
-	tokens, err := s.login(ctx, email, password)
+func (s *Service) Login(ctx context.Context, client Client, email, password string) (Tokens, error) {
+	tokens, err := s.login(ctx, client, email, password)
 	s.counts.count(logins, outcomeOf(err))
 	return tokens, err
 }
 
-func (s *Service) login(ctx context.Context, email, password string) (Tokens, error) {
-	a, err := s.attempt(ctx, accountOf(email))
+func (s *Service) login(ctx context.Context, client Client, email, password string) (Tokens, error) {
+	a, err := s.attempt(ctx, client, accountOf(email))
 	if err != nil {
 		return Tokens{}, err
 	}
 	defer s.attemptEnded(a)
 	ctx = a.inTurn(ctx)
-	session, why, err := s.open(ctx, a, email, password)
+	session, why, err := s.open(ctx, client, a, email, password)
 	if err == nil && why.reason == reasonChanged {
 		// Once more: it may be a login with the same password that has
 		// replaced its old hash.
-		session, why, err = s.open(ctx, a, email, password)
+		session, why, err = s.open(ctx, client, a, email, password)
 	}
 	if err != nil {
 		if inconclusive(err) {
@@ -38,7 +38,7 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 		return Tokens{}, err
 	}
 	if why.reason != "" {
-		if err := s.loginFailed(ctx, why); err != nil {
+		if err := s.loginFailed(ctx, client, why); err != nil {
 			return Tokens{}, err
 		}
 		return Tokens{}, ErrCredentials
@@ -47,8 +47,7 @@ func (s *Service) login(ctx context.Context, email, password string) (Tokens, er
 }
 
 // loginFailed records why, alike for every reason.
-func (s *Service) loginFailed(ctx context.Context, why happening) error {
-	client, _ := clientOf(ctx)
+func (s *Service) loginFailed(ctx context.Context, client Client, why happening) error {
 	// Who hangs up in time isn't spared the record.
 	return s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		return record(tx, nextID(tx), AuditLoginFailed, why.reason, why.user, "", client)
@@ -57,7 +56,7 @@ func (s *Service) loginFailed(ctx context.Context, why happening) error {
 
 // open opens a session if the password is right; else it gives the reason why
 // not. Its kind is that of what was told beside the login, if anything was.
-func (s *Service) open(ctx context.Context, a attempt, email, password string) (session store.Session, why happening, err error) {
+func (s *Service) open(ctx context.Context, client Client, a attempt, email, password string) (session store.Session, why happening, err error) {
 	user, known, err := s.findUser(ctx, email)
 	if err != nil {
 		return session, why, err
@@ -108,18 +107,18 @@ func (s *Service) open(ctx context.Context, a attempt, email, password string) (
 			return err
 		}
 		for _, id := range excess {
-			if err := s.publish(ctx, tx, happening{kind: EventEnded, reason: reasonExcess, user: user.ID, session: id}); err != nil {
+			if err := s.publish(tx, client, happening{kind: EventEnded, reason: reasonExcess, user: user.ID, session: id}); err != nil {
 				return err
 			}
 		}
 		if err := s.attemptSucceeded(tx, a); err != nil {
 			return err
 		}
-		if err := s.publish(ctx, tx, happening{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !isNew {
+		if err := s.publish(tx, client, happening{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !isNew {
 			return err
 		}
 		why.kind = EventNewNetwork
-		return s.publish(ctx, tx, happening{kind: why.kind, user: user.ID, session: session.ID})
+		return s.publish(tx, client, happening{kind: why.kind, user: user.ID, session: session.ID})
 	})
 	return session, why, err
 }

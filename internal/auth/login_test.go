@@ -45,14 +45,14 @@ func TestARefusedLoginTellsNothing(t *testing.T) {
 			{"ann@example.org\x00", oldPassword},
 		}
 		for _, r := range refused {
-			if _, err := s.Login(t.Context(), r.email, r.password); err != auth.ErrCredentials { //nolint:errorlint // the very same
+			if _, err := s.Login(t.Context(), auth.Client{}, r.email, r.password); err != auth.ErrCredentials { //nolint:errorlint // the very same
 				t.Errorf("%q with %q: error %v, want ErrCredentials itself", r.email, r.password, err)
 			}
 		}
 		// Each is refused by way of a hash: without hashing none is.
 		s.Passwords.Close()
 		for _, r := range append(refused, struct{ email, password string }{ann, oldPassword}) {
-			if _, err := s.Login(t.Context(), r.email, r.password); auth.CodeOf(err) != auth.Unavailable {
+			if _, err := s.Login(t.Context(), auth.Client{}, r.email, r.password); auth.CodeOf(err) != auth.Unavailable {
 				t.Errorf("%q with %q, while no hash can be made: error %v", r.email, r.password, err)
 			}
 		}
@@ -113,7 +113,7 @@ func TestALoginRenewsAnOldHash(t *testing.T) {
 		} {
 			email := name + "@example.org"
 			s.imported(t, email, hash)
-			_, err := s.Login(t.Context(), email, newPassword)
+			_, err := s.Login(t.Context(), auth.Client{}, email, newPassword)
 			wantErr(t, name+": a wrong password", err, auth.ErrCredentials)
 			imported := must(s.User(t.Context(), email))(t)
 			if imported.PasswordHash != hash {
@@ -163,7 +163,7 @@ func TestALoginWithMoreThanBcryptReadsKeepsTheHash(t *testing.T) {
 			t.Errorf("the hash is %q after the owner's login", stored)
 		}
 		s.login(t, ann, right)
-		_, err := s.Login(t.Context(), ann, right+" and more")
+		_, err := s.Login(t.Context(), auth.Client{}, ann, right+" and more")
 		wantErr(t, "with argon2id all bytes count", err, auth.ErrCredentials)
 	})
 }

@@ -11,7 +11,7 @@ import (
 // LogoutExpired is Logout for a caller whose access token has expired. It still
 // tells whose it is, which is enough to end the session that both tokens belong
 // to. ErrNotLoggedIn for anything else.
-func (s *Service) LogoutExpired(ctx context.Context, caller Caller, refresh string) error {
+func (s *Service) LogoutExpired(ctx context.Context, client Client, caller Caller, refresh string) error {
 	id, _, err := s.Keys.parseRefresh(ctx, refresh)
 	switch {
 	case errors.Is(err, token.ErrRefresh), err == nil && id.String() != caller.SessionID:
@@ -19,7 +19,7 @@ func (s *Service) LogoutExpired(ctx context.Context, caller Caller, refresh stri
 	case err != nil:
 		return err
 	}
-	if err = s.Logout(ctx, caller.Profile, refresh); errors.Is(err, ErrNoSession) {
+	if err = s.Logout(ctx, client, caller.Profile, refresh); errors.Is(err, ErrNoSession) {
 		return ErrNotLoggedIn
 	}
 	return err
@@ -29,7 +29,7 @@ func (s *Service) LogoutExpired(ctx context.Context, caller Caller, refresh stri
 // user's own: from then on neither its refresh tokens nor its access tokens are
 // accepted. A token that was replaced does as well as the current one.
 // ErrNoSession for anything else.
-func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string) (err error) {
+func (s *Service) Logout(ctx context.Context, client Client, user store.Profile, refresh string) (err error) {
 	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
 	id, _, err := s.Keys.parseRefresh(ctx, refresh)
 	if errors.Is(err, token.ErrRefresh) {
@@ -46,7 +46,7 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 		if !ended {
 			return ErrNoSession
 		}
-		return s.publish(ctx, tx, happening{kind: EventEnded, user: user.ID, session: id.String()})
+		return s.publish(tx, client, happening{kind: EventEnded, user: user.ID, session: id.String()})
 	})
 	return err
 }

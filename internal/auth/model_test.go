@@ -238,7 +238,7 @@ func (m *model) published(t *rapid.T, user *modelUser, kind string, at time.Time
 }
 
 func (m *model) login(t *rapid.T, email, password string) {
-	tokens, err := m.s.Login(t.Context(), email, password)
+	tokens, err := m.s.Login(t.Context(), auth.Client{}, email, password)
 	user := m.users[email]
 	if user == nil || user.revoked || user.password == "" || user.password != password {
 		wantErr(t, "login", err, auth.ErrCredentials)
@@ -270,7 +270,7 @@ func (m *model) handOut(t *rapid.T, s *modelSession, tokens auth.Tokens) {
 
 func (m *model) renew(t *rapid.T, token *modelToken) {
 	now, s, window := m.c.now(), token.session, m.s.Settings.ReuseWindow
-	got, err := m.s.Renew(t.Context(), token.Refresh, now)
+	got, err := m.s.Renew(t.Context(), auth.Client{}, token.Refresh, now)
 	age := now.Sub(s.replaced[token.number])
 	switch {
 	case !m.live(s):
@@ -294,7 +294,7 @@ func (m *model) renew(t *rapid.T, token *modelToken) {
 // renewAhead comes with a token that the database has lost.
 func (m *model) renewAhead(t *rapid.T, s *modelSession, by int) {
 	now := m.c.now()
-	got, err := m.s.Renew(t.Context(), m.s.Ring().Refresh(s.id, uint64(s.current+by)), now)
+	got, err := m.s.Renew(t.Context(), auth.Client{}, m.s.Ring().Refresh(s.id, uint64(s.current+by)), now)
 	if !m.live(s) {
 		wantErr(t, "renewal of a dead session", err, auth.ErrRefresh)
 		return
@@ -327,7 +327,7 @@ func (m *model) logout(t *rapid.T, email string, token *modelToken) {
 	if user == nil {
 		t.Skip("no account")
 	}
-	err := m.s.Logout(t.Context(), user.Profile, token.Refresh)
+	err := m.s.Logout(t.Context(), auth.Client{}, user.Profile, token.Refresh)
 	if !m.live(token.session) || token.session.user != user {
 		wantErr(t, "logout", err, auth.ErrNoSession)
 		return
@@ -337,7 +337,7 @@ func (m *model) logout(t *rapid.T, email string, token *modelToken) {
 }
 
 func (m *model) recover(t *rapid.T, email string) {
-	ok(t, m.s.Recover(t.Context(), email))
+	ok(t, m.s.Recover(t.Context(), auth.Client{}, email))
 	m.asked[email] = m.c.now()
 }
 
@@ -395,7 +395,7 @@ func (m *model) deliver(t *rapid.T, e *modelEvent) {
 }
 
 func (m *model) reset(t *rapid.T, r *modelRecovery, password string) {
-	err := m.s.Reset(t.Context(), r.ID, password)
+	err := m.s.Reset(t.Context(), auth.Client{}, r.ID, password)
 	switch {
 	case r.over || !m.c.now().Before(r.ExpiresAt):
 		wantErr(t, "reset", err, auth.ErrRecovery)

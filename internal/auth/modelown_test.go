@@ -26,7 +26,7 @@ func (m *model) change(t *rapid.T, token *modelToken, current, password string) 
 	if !in {
 		return
 	}
-	err := m.s.ChangePassword(t.Context(), caller, current, password)
+	err := m.s.ChangePassword(t.Context(), auth.Client{}, caller, current, password)
 	user := token.session.user
 	switch {
 	case len(password) < 10:
@@ -46,7 +46,7 @@ func (m *model) end(t *rapid.T, token *modelToken, s *modelSession) {
 	if !in {
 		return
 	}
-	err := m.s.EndSession(t.Context(), caller, s.id.String())
+	err := m.s.EndSession(t.Context(), auth.Client{}, caller, s.id.String())
 	if !m.live(s) || s.user != token.session.user {
 		wantErr(t, "end", err, auth.ErrNotOwn)
 		return
@@ -60,7 +60,7 @@ func (m *model) endOthers(t *rapid.T, token *modelToken) {
 	if !in {
 		return
 	}
-	ok(t, m.s.EndOtherSessions(t.Context(), caller))
+	ok(t, m.s.EndOtherSessions(t.Context(), auth.Client{}, caller))
 	m.endSessions(token.session.user, token.session)
 	found := must(m.s.Sessions(t.Context(), caller))(t)
 	if len(found) != 1 || found[0].ID != caller.SessionID {

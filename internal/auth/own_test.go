@@ -29,8 +29,10 @@ func TestAPasswordChangeAndAResetMeet(t *testing.T) {
 		in := r.one.login(t, user.Email, oldPassword)
 		caller, id := r.one.caller(t, in), r.other.recovery(t, user)
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
-			other: func(ctx context.Context) error { return r.other.Reset(ctx, id, third) },
+			one: func(ctx context.Context) error {
+				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+			},
+			other: func(ctx context.Context) error { return r.other.Reset(ctx, auth.Client{}, id, third) },
 			judge: func(change, reset error) bool {
 				if change == nil {
 					wantErr(t, "a reset that came too late", reset, auth.ErrRecovery)
@@ -56,7 +58,7 @@ func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 		end  func(ctx context.Context, s *server, user store.User, in auth.Tokens) error
 	}{
 		{"logout", func(ctx context.Context, s *server, user store.User, in auth.Tokens) error {
-			return s.Logout(ctx, user.Profile, in.Refresh)
+			return s.Logout(ctx, auth.Client{}, user.Profile, in.Refresh)
 		}},
 		{"revoke", func(ctx context.Context, s *server, user store.User, _ auth.Tokens) error {
 			return s.Revoke(ctx, user.Email)
@@ -67,7 +69,9 @@ func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 				in := r.one.login(t, user.Email, oldPassword)
 				caller := r.one.caller(t, in)
 				return contest{
-					one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
+					one: func(ctx context.Context) error {
+						return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+					},
 					other: func(ctx context.Context) error { return end.end(ctx, r.other, user, in) },
 					judge: func(change, ended error) bool {
 						ok(t, ended)
@@ -92,8 +96,12 @@ func TestOneOfTwoPasswordChangesSucceeds(t *testing.T) {
 		first, second := r.one.login(t, user.Email, oldPassword), r.other.login(t, user.Email, oldPassword)
 		one, other := r.one.caller(t, first), r.other.caller(t, second)
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, one, oldPassword, newPassword) },
-			other: func(ctx context.Context) error { return r.other.ChangePassword(ctx, other, oldPassword, third) },
+			one: func(ctx context.Context) error {
+				return r.one.ChangePassword(ctx, auth.Client{}, one, oldPassword, newPassword)
+			},
+			other: func(ctx context.Context) error {
+				return r.other.ChangePassword(ctx, auth.Client{}, other, oldPassword, third)
+			},
 			judge: func(oneErr, otherErr error) bool {
 				won, lost, lostErr, password := first, second, otherErr, newPassword
 				if oneErr != nil {
@@ -117,8 +125,12 @@ func TestOfTwoPasswordChangesFromOneSessionOneSucceeds(t *testing.T) {
 		in := r.one.login(t, user.Email, oldPassword)
 		caller := r.one.caller(t, in)
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
-			other: func(ctx context.Context) error { return r.other.ChangePassword(ctx, caller, oldPassword, third) },
+			one: func(ctx context.Context) error {
+				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+			},
+			other: func(ctx context.Context) error {
+				return r.other.ChangePassword(ctx, auth.Client{}, caller, oldPassword, third)
+			},
 			judge: func(one, other error) bool {
 				lost, password := other, newPassword
 				if one != nil {
@@ -140,8 +152,8 @@ func TestOfTwoSessionsThatEndEachOtherOneStays(t *testing.T) {
 		first, second := r.one.login(t, user.Email, oldPassword), r.other.login(t, user.Email, oldPassword)
 		one, other := r.one.caller(t, first), r.other.caller(t, second)
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.EndOtherSessions(ctx, one) },
-			other: func(ctx context.Context) error { return r.other.EndOtherSessions(ctx, other) },
+			one:   func(ctx context.Context) error { return r.one.EndOtherSessions(ctx, auth.Client{}, one) },
+			other: func(ctx context.Context) error { return r.other.EndOtherSessions(ctx, auth.Client{}, other) },
 			judge: func(oneErr, otherErr error) bool {
 				if oneErr == nil {
 					wantErr(t, "the second end", otherErr, auth.ErrNotLoggedIn)
@@ -168,9 +180,11 @@ func TestAPasswordChangeAndALoginMeetAtAnImportedHash(t *testing.T) {
 		caller := r.one.caller(t, in)
 		must(r.one.database(t).ExecContext(t.Context(), `UPDATE users SET password_hash = $1 WHERE id = $2`, hash, user.ID))(t)
 		return contest{
-			one: func(ctx context.Context) error { return r.one.ChangePassword(ctx, caller, oldPassword, newPassword) },
+			one: func(ctx context.Context) error {
+				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+			},
 			other: func(ctx context.Context) error {
-				_, err := r.other.Login(ctx, user.Email, oldPassword)
+				_, err := r.other.Login(ctx, auth.Client{}, user.Email, oldPassword)
 				return err
 			},
 			judge: func(change, login error) bool {
@@ -192,7 +206,7 @@ func TestAPasswordChangeOfAnImportedHash(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		must(s.CreateUser(t.Context(), auth.NewUser{Email: ann, Hash: hash}))(t)
 		in := s.login(t, ann, oldPassword)
-		ok(t, s.ChangePassword(t.Context(), s.caller(t, in), oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, in), oldPassword, newPassword))
 		s.alive(t, in)
 	})
 }
@@ -215,7 +229,7 @@ func TestAllOtherSessionsEndHoweverManyThereAre(t *testing.T) {
 		if len(listed) != auth.MaxSessions || listed[0].ID != s.session(t, others[2]).ID {
 			t.Errorf("%d sessions are listed, want %d from the newest on", len(listed), auth.MaxSessions)
 		}
-		ok(t, s.EndOtherSessions(t.Context(), caller))
+		ok(t, s.EndOtherSessions(t.Context(), auth.Client{}, caller))
 		s.dead(t, user, others...)
 		if listed := must(s.Sessions(t.Context(), caller))(t); len(listed) != 1 || listed[0].ID != caller.SessionID {
 			t.Errorf("the sessions afterwards are %v", listed)
@@ -229,19 +243,19 @@ func TestTheOwnHandIsRecorded(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
 		first, second, one := s.login(t, ann, oldPassword), s.login(t, ann, oldPassword), s.login(t, ann, oldPassword)
-		caller, ctx := s.caller(t, one), from(t.Context(), "192.0.2.7")
+		caller, client := s.caller(t, one), from("192.0.2.7")
 		ids := []string{s.session(t, first).ID, s.session(t, second).ID}
 		c.advance(time.Second)
 		since := c.now()
-		wantErr(t, "a wrong password", s.ChangePassword(ctx, caller, newPassword, third), auth.ErrPassword)
+		wantErr(t, "a wrong password", s.ChangePassword(t.Context(), client, caller, newPassword, third), auth.ErrPassword)
 		c.advance(time.Second)
-		ok(t, s.EndSession(ctx, caller, ids[0]))
+		ok(t, s.EndSession(t.Context(), client, caller, ids[0]))
 		c.advance(time.Second)
-		ok(t, s.EndOtherSessions(ctx, caller))
+		ok(t, s.EndOtherSessions(t.Context(), client, caller))
 		c.advance(time.Second)
-		ok(t, s.ChangePassword(ctx, caller, oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), client, caller, oldPassword, newPassword))
 		c.advance(time.Second)
-		ok(t, s.EndSession(ctx, caller, caller.SessionID))
+		ok(t, s.EndSession(t.Context(), client, caller, caller.SessionID))
 		var got [][3]string
 		for _, trace := range must(s.Store.Read(t.Context()).AuditLogOfUserAfter(user.ID, "", 100))(t) {
 			if trace.At.Before(since) {
@@ -285,7 +299,7 @@ func TestWhoIsToldOfANewNetwork(t *testing.T) {
 			}, 0},
 			{"a network that was forgotten with all others", "203.0.113.1", 91 * day, nil, 1},
 			{"a new one chosen with a password", "233.252.0.1", time.Hour, func() {
-				ok(t, s.Reset(from(t.Context(), "233.252.0.1"), s.recovery(t, must(s.User(t.Context(), ann))(t)), oldPassword))
+				ok(t, s.Reset(t.Context(), from("233.252.0.1"), s.recovery(t, must(s.User(t.Context(), ann))(t)), oldPassword))
 			}, 0},
 		} {
 			c.advance(step.after)
@@ -293,7 +307,7 @@ func TestWhoIsToldOfANewNetwork(t *testing.T) {
 				step.prepare()
 			}
 			s.deliver(t)
-			must(s.Login(from(t.Context(), step.address), ann, oldPassword))(t)
+			must(s.Login(t.Context(), from(step.address), ann, oldPassword))(t)
 			if n := len(s.deliver(t)); n != step.want {
 				t.Errorf("%s: %d notices, want %d", step.what, n, step.want)
 			}
@@ -301,7 +315,7 @@ func TestWhoIsToldOfANewNetwork(t *testing.T) {
 		for i, want := range []int{5, 5} { // each day
 			c.advance(day + time.Second)
 			for j := range 8 {
-				must(s.Login(from(t.Context(), fmt.Sprintf("10.%d.%d.1", i, j)), ann, oldPassword))(t)
+				must(s.Login(t.Context(), from(fmt.Sprintf("10.%d.%d.1", i, j)), ann, oldPassword))(t)
 			}
 			if n := len(s.deliver(t)); n != want {
 				t.Errorf("%d notices within day %d, want %d", n, i, want)
@@ -333,7 +347,7 @@ func TestAClockIn1970ForgetsNothing(t *testing.T) {
 		// known, as behind a proxy until it is named.
 		must(s.database(t).ExecContext(t.Context(), `DELETE FROM attempts`))(t)
 		c.set(time.Unix(60, 0))
-		must(s.Login(t.Context(), ann, oldPassword))(t)
+		must(s.Login(t.Context(), auth.Client{}, ann, oldPassword))(t)
 		c.set(right.Add(time.Hour))
 		s.wantTry(t, "the owner, whose network was not known", home, ann, oldPassword, "in")
 		if mails := s.deliver(t); len(mails) > 0 {
@@ -362,8 +376,8 @@ func TestAnOutageIsNoRefusal(t *testing.T) {
 		tokens := s.login(t, ann, oldPassword)
 		ok(t, s.Store.Close())
 		_, checked := s.Check(t.Context(), tokens.Access)
-		_, renewed := s.Renew(t.Context(), tokens.Refresh, c.now())
-		_, in := s.Login(t.Context(), ann, oldPassword)
+		_, renewed := s.Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now())
+		_, in := s.Login(t.Context(), auth.Client{}, ann, oldPassword)
 		for what, err := range map[string]error{"a check": checked, "a renewal": renewed, "a login": in} {
 			if err == nil || auth.CodeOf(err) == auth.Unauthenticated {
 				t.Errorf("%s while the database is away: %v", what, err)

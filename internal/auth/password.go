@@ -13,8 +13,8 @@ import (
 // a stolen access token makes no guess cheaper. Its errors: ErrPassword for a wrong
 // one, Invalid for a new one that breaks the policy, Throttled, and ErrNotLoggedIn
 // where the session was ended meanwhile.
-func (s *Service) ChangePassword(ctx context.Context, caller Caller, current, chosen string) error {
-	err := s.changePassword(ctx, caller, current, chosen)
+func (s *Service) ChangePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
+	err := s.changePassword(ctx, client, caller, current, chosen)
 	how := outcomeOf(err)
 	if errors.Is(err, ErrPassword) {
 		how = refused
@@ -23,7 +23,7 @@ func (s *Service) ChangePassword(ctx context.Context, caller Caller, current, ch
 	return err
 }
 
-func (s *Service) changePassword(ctx context.Context, caller Caller, current, chosen string) error {
+func (s *Service) changePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
 	user, err := s.Store.Read(ctx).UserByID(caller.ID)
 	if err != nil {
 		return err
@@ -32,18 +32,18 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
-	a, err := s.attempt(ctx, accountOfKey(user.EmailKey))
+	a, err := s.attempt(ctx, client, accountOfKey(user.EmailKey))
 	if err != nil {
 		return err
 	}
 	defer s.attemptEnded(a)
 	ctx = a.inTurn(ctx)
-	changed, err := s.replacePassword(ctx, a, caller, user, current, chosen)
+	changed, err := s.replacePassword(ctx, client, a, caller, user, current, chosen)
 	if err == nil && !changed {
 		// Once more: it may be a login with the same password that has
 		// replaced its old hash.
 		if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
-			changed, err = s.replacePassword(ctx, a, caller, user, current, chosen)
+			changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
 		}
 	}
 	switch {
@@ -52,7 +52,6 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 	case err == nil && !changed:
 		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
-		client, _ := clientOf(ctx)
 		// Who hangs up in time isn't spared the record.
 		recorded := s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			return record(tx, nextID(tx), AuditPasswordRefused, reasonPassword, user.ID, caller.SessionID, client)
@@ -66,7 +65,7 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 
 // replacePassword says false if the stored hash was replaced while it hashed, or
 // the user revoked.
-func (s *Service) replacePassword(ctx context.Context, a attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
+func (s *Service) replacePassword(ctx context.Context, client Client, a attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
 	if user.PasswordHash == "" {
 		return false, ErrPassword
 	}
@@ -93,7 +92,7 @@ func (s *Service) replacePassword(ctx context.Context, a attempt, caller Caller,
 		if err := s.attemptSucceeded(tx, a); err != nil {
 			return err
 		}
-		return s.passwordChanged(ctx, tx, user, caller.SessionID, ByUser)
+		return s.passwordChanged(tx, client, user, caller.SessionID, ByUser)
 	})
 	return changed, err
 }

@@ -62,7 +62,7 @@ func BenchmarkRenewWhilePurging(b *testing.B) {
 			}
 			tokens := make([]auth.Tokens, clients)
 			for i := range tokens {
-				if tokens[i], err = s.Login(b.Context(), ann, oldPassword); err != nil {
+				if tokens[i], err = s.Login(b.Context(), auth.Client{}, ann, oldPassword); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -85,7 +85,7 @@ func BenchmarkRenewWhilePurging(b *testing.B) {
 							case <-tick.C:
 							}
 							begun := time.Now()
-							fresh, err := s.Renew(b.Context(), tokens[i].Refresh, db.Now())
+							fresh, err := s.Renew(b.Context(), auth.Client{}, tokens[i].Refresh, db.Now())
 							if err != nil {
 								b.Error(err)
 								return

@@ -26,13 +26,13 @@ const RecoveriesEvery = 500 * time.Millisecond
 // the request: the same work whether the account exists or not. A malformed
 // address is nobody's, so there is nothing to note. The error is ErrBusy or
 // the store's, alike for every address.
-func (s *Service) Recover(ctx context.Context, email string) error {
-	err := s.recover(ctx, email)
+func (s *Service) Recover(ctx context.Context, client Client, email string) error {
+	err := s.recover(ctx, client, email)
 	s.counts.count(recoveries, outcomeOf(err))
 	return err
 }
 
-func (s *Service) recover(ctx context.Context, email string) error {
+func (s *Service) recover(ctx context.Context, client Client, email string) error {
 	key, err := FoldEmail(email)
 	if err != nil {
 		return nil //nolint:nilerr // the answer is the same
@@ -40,7 +40,6 @@ func (s *Service) recover(ctx context.Context, email string) error {
 	if s.requests.Add(1) > maxRequests {
 		return ErrBusy
 	}
-	client, _ := clientOf(ctx)
 	return s.Store.Statement(ctx, func(tx *store.Tx) error {
 		r := store.RecoveryRequest{ID: nextID(tx), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
 		if client.Address.IsValid() {

@@ -18,8 +18,8 @@ import (
 // the owner is not the one the tokens were made for, so the session ends and
 // the owner is told. ErrRefresh whatever the reason; ErrBusy where the request is
 // so old that it can't be known which it is.
-func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) (Tokens, error) {
-	tokens, how, err := s.renew(ctx, refresh, arrived)
+func (s *Service) Renew(ctx context.Context, client Client, refresh string, arrived time.Time) (Tokens, error) {
+	tokens, how, err := s.renew(ctx, client, refresh, arrived)
 	if err != nil && how != replayed {
 		how = outcomeOf(err)
 	}
@@ -29,7 +29,7 @@ func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) 
 
 // renew also says how a renewal that succeeded did, and whether one that was
 // refused was a replay.
-func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) (tokens Tokens, how outcome, err error) {
+func (s *Service) renew(ctx context.Context, client Client, refresh string, arrived time.Time) (tokens Tokens, how outcome, err error) {
 	id, number, err := s.Keys.parseRefresh(ctx, refresh)
 	if errors.Is(err, token.ErrRefresh) {
 		return Tokens{}, refused, ErrRefresh
@@ -53,10 +53,10 @@ func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) 
 	case !errors.Is(err, store.ErrNotFound):
 		return Tokens{}, failed, err
 	}
-	return s.renewReplaced(ctx, id.String(), counter, arrived)
+	return s.renewReplaced(ctx, client, id.String(), counter, arrived)
 }
 
-func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, arrived time.Time) (tokens Tokens, how outcome, err error) {
+func (s *Service) renewReplaced(ctx context.Context, client Client, id string, counter int64, arrived time.Time) (tokens Tokens, how outcome, err error) {
 	session, err := s.Store.Read(ctx).SessionByID(id)
 	now := s.Store.Now()
 	switch {
@@ -78,7 +78,7 @@ func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, a
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		ended, err = tx.EndSession(id, session.UserID, store.EndReplay, s.Settings.lifetimes())
 		if err == nil && ended {
-			err = s.publish(ctx, tx, happening{kind: EventReplay, user: session.UserID, session: id})
+			err = s.publish(tx, client, happening{kind: EventReplay, user: session.UserID, session: id})
 		}
 		return err
 	})

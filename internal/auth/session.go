@@ -36,7 +36,7 @@ func (s *Service) EndUserSession(ctx context.Context, id string) error {
 		return err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if ended, err := s.endByCommand(ctx, tx, session); err != nil {
+		if ended, err := s.endByCommand(tx, session); err != nil {
 			return err
 		} else if !ended {
 			return ErrNotLive
@@ -67,7 +67,7 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 			more, ended = len(live) == sessionsEnded, 0
 			for _, session := range live {
 				// False: it was logged out just now.
-				if was, err := s.endByCommand(ctx, tx, session.Session); err != nil {
+				if was, err := s.endByCommand(tx, session.Session); err != nil {
 					return err
 				} else if was {
 					ended++
@@ -86,10 +86,10 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 // sessionsEnded bounds how many are ended in one transaction.
 const sessionsEnded = 100
 
-func (s *Service) endByCommand(ctx context.Context, tx *store.Tx, session store.Session) (bool, error) {
+func (s *Service) endByCommand(tx *store.Tx, session store.Session) (bool, error) {
 	ended, err := tx.EndSession(session.ID, session.UserID, store.EndCommand, s.Settings.lifetimes())
 	if err != nil || !ended {
 		return false, err
 	}
-	return true, s.publish(ctx, tx, happening{kind: EventEnded, reason: ByCommand, user: session.UserID, session: session.ID})
+	return true, s.publish(tx, Operator, happening{kind: EventEnded, reason: ByCommand, user: session.UserID, session: session.ID})
 }

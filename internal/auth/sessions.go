@@ -19,7 +19,7 @@ func (s *Service) Sessions(ctx context.Context, caller Caller) ([]store.OpenedSe
 
 // EndSession ends a live session of the caller's own, which may be the one that
 // the caller speaks from. ErrNotOwn for anything else.
-func (s *Service) EndSession(ctx context.Context, caller Caller, id string) (err error) {
+func (s *Service) EndSession(ctx context.Context, client Client, caller Caller, id string) (err error) {
 	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
 	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
 		return ErrNotOwn // before any I/O
@@ -36,7 +36,7 @@ func (s *Service) EndSession(ctx context.Context, caller Caller, id string) (err
 		if !ended {
 			return ErrNotOwn
 		}
-		return s.publish(ctx, tx, happening{kind: EventEnded, reason: reason, user: caller.ID, session: id})
+		return s.publish(tx, client, happening{kind: EventEnded, reason: reason, user: caller.ID, session: id})
 	})
 	return err
 }
@@ -48,11 +48,11 @@ const endAtOnce = 100
 // EndOtherSessions ends all of the caller's sessions but the one that the caller
 // speaks from. ErrNotLoggedIn if that is ended meanwhile: of two sessions that end
 // each other, one stays.
-func (s *Service) EndOtherSessions(ctx context.Context, caller Caller) (err error) {
+func (s *Service) EndOtherSessions(ctx context.Context, client Client, caller Caller) (err error) {
 	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
 	for more := true; more; {
 		err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-			more, err = s.endSomeOthers(ctx, tx, caller)
+			more, err = s.endSomeOthers(tx, client, caller)
 			return err
 		})
 		if err != nil {
@@ -62,7 +62,7 @@ func (s *Service) EndOtherSessions(ctx context.Context, caller Caller) (err erro
 	return nil
 }
 
-func (s *Service) endSomeOthers(ctx context.Context, tx *store.Tx, caller Caller) (more bool, err error) {
+func (s *Service) endSomeOthers(tx *store.Tx, client Client, caller Caller) (more bool, err error) {
 	lives := s.Settings.lifetimes()
 	// In this order everywhere: so nobody waits for each other.
 	if err := tx.LockUser(caller.ID); err != nil {
@@ -87,7 +87,7 @@ func (s *Service) endSomeOthers(ctx context.Context, tx *store.Tx, caller Caller
 		} else if !ended {
 			continue
 		}
-		if err := s.publish(ctx, tx, happening{kind: EventEnded, reason: reasonElsewhere, user: caller.ID, session: f.ID}); err != nil {
+		if err := s.publish(tx, client, happening{kind: EventEnded, reason: reasonElsewhere, user: caller.ID, session: f.ID}); err != nil {
 			return false, err
 		}
 	}

@@ -20,7 +20,7 @@ func TestASuccessForgetsNoneUnderWay(t *testing.T) {
 		for _, address := range []string{home, cafe} {
 			var ends []func(bool) error
 			for range 5 {
-				ends = append(ends, must(s.Begin(from(t.Context(), address), ann))(t))
+				ends = append(ends, must(s.Begin(t.Context(), from(address), ann))(t))
 			}
 			ok(t, ends[0](true))
 			for _, end := range ends[1:] {
@@ -57,9 +57,8 @@ func TestRightPasswordsAtOnce(t *testing.T) {
 		var most, in atomic.Int64
 		var all sync.WaitGroup
 		for i := range connections {
-			ctx := from(t.Context(), fmt.Sprintf("192.0.2.%d", i))
 			all.Go(func() {
-				_, err := s.Login(ctx, ann, oldPassword)
+				_, err := s.Login(t.Context(), from(fmt.Sprintf("192.0.2.%d", i)), ann, oldPassword)
 				if err == nil {
 					in.Add(1)
 				} else if auth.CodeOf(err) != auth.Throttled {

@@ -46,10 +46,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if err := s.publish(ctx, tx, happening{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
+		if err := s.publish(tx, Operator, happening{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
 			return err
 		}
-		return s.publish(ctx, tx, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	if err != nil {
 		return "", err
@@ -74,7 +74,7 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 		case now.PasswordHash != "":
 			return ErrHasPassword
 		}
-		return s.publish(ctx, tx, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	return user, err
 }
@@ -252,7 +252,7 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
 			return err
 		}
-		return s.publish(ctx, tx, happening{kind: EventRevoked, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventRevoked, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
 }
@@ -270,7 +270,7 @@ func (s *Service) Reinstate(ctx context.Context, email string) error {
 		if err != nil || !changed {
 			return err
 		}
-		return s.publish(ctx, tx, happening{kind: EventReinstated, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventReinstated, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
 }
@@ -320,7 +320,7 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
 			return err
 		}
-		return s.passwordChanged(ctx, tx, user, "", ByCommand)
+		return s.passwordChanged(tx, Operator, user, "", ByCommand)
 	})
 	return s.changed(change, err)
 }

@@ -77,7 +77,12 @@ func (p Proxies) trust(a netip.Addr) bool {
 // warned remembers what has been warned of, which is done once.
 type warned struct{ unnamed, otherPeer, otherHeader atomic.Bool }
 
-// client is whom a request comes from.
+type clientKey struct{}
+
+// clientOf is the client of a request that has passed through logged.
+func clientOf(r *http.Request) auth.Client { return r.Context().Value(clientKey{}).(auth.Client) }
+
+// client finds out whom a request comes from.
 func (s *Server) client(r *http.Request) auth.Client {
 	c := auth.Client{UserAgent: userAgent(r.Header)}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)

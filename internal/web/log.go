@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -42,8 +43,8 @@ func (w *answered) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *answered) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// logged logs and counts each request, makes a 500 of a panic, and finds out whom
-// it comes from: what is done for it has that in its context.
+// logged logs and counts each request, makes a 500 of a panic, and finds out the
+// client: handlers get it by clientOf.
 func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
@@ -65,8 +66,7 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 			s.log(r, client, m.route, a, took)
 		}()
 		client = s.client(r)
-		r = r.WithContext(auth.WithClient(r.Context(), client))
-		next(a, r)
+		next(a, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
 	})
 }
 

@@ -20,7 +20,7 @@ func (s *Server) renewBy(w http.ResponseWriter, r *http.Request, f *form) error 
 	if err := f.err(); err != nil {
 		return err
 	}
-	tokens, err := s.Rules.Renew(r.Context(), refresh, arrived)
+	tokens, err := s.Rules.Renew(r.Context(), clientOf(r), refresh, arrived)
 	if err != nil {
 		return err
 	}

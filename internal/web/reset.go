@@ -21,7 +21,7 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Reset(r.Context(), id, password); err != nil {
+	if err := s.Rules.Reset(r.Context(), clientOf(r), id, password); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
@@ -56,7 +56,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	case chosen == "":
 		err = auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password."})
 	default:
-		err = s.Rules.Reset(r.Context(), page.UUID, chosen)
+		err = s.Rules.Reset(r.Context(), clientOf(r), page.UUID, chosen)
 	}
 	if err != nil {
 		return s.refuseReset(w, r, page, err)

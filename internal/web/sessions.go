@@ -59,7 +59,7 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Rules.EndSession(r.Context(), caller, r.PathValue("id")); err != nil {
+	if err := s.Rules.EndSession(r.Context(), clientOf(r), caller, r.PathValue("id")); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
@@ -71,7 +71,7 @@ func (s *Server) endOtherSessions(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	if err := s.Rules.EndOtherSessions(r.Context(), caller); err != nil {
+	if err := s.Rules.EndOtherSessions(r.Context(), clientOf(r), caller); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
