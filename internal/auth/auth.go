@@ -12,17 +12,12 @@
 package auth
 
 import (
-	"context"
-	"encoding/binary"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/verify"
 )
 
 // Settings are the rules' numbers and names.
@@ -87,89 +82,4 @@ type Service struct {
 	underWay underWay
 	counts   counts
 	purged   purgeCounts
-}
-
-// Tokens are what a login or a renewal answers.
-type Tokens struct {
-	Access    string // a JWT as RFC 9068 has it
-	Refresh   string
-	ExpiresAt time.Time // of the access token
-	ExpiresIn time.Duration
-}
-
-// tokens makes a session's current refresh token and a new access token, which
-// never outlives the session.
-func (s *Service) tokens(ctx context.Context, session store.Session, now time.Time) (Tokens, error) {
-	id, err := uuid.Parse(session.ID)
-	if err != nil {
-		return Tokens{}, err
-	}
-	// What a key signs that is active no more might outlive it.
-	keys, err := s.Keys.fresh(ctx)
-	if err != nil {
-		return Tokens{}, err
-	}
-	// JWTs count in seconds; what is promised is the earlier one.
-	now = now.Truncate(time.Second)
-	expires := now.Add(s.Settings.AccessTTL)
-	for _, end := range []time.Time{session.CreatedAt.Add(s.Settings.SessionLife), session.RenewedAt.Add(s.Settings.RefreshIdle)} {
-		if expires.After(end) {
-			expires = end.Truncate(time.Second)
-		}
-	}
-	access, err := keys.ring.Sign(verify.Claims{
-		Issuer:    s.Settings.Issuer,
-		Audience:  s.Settings.Audience,
-		ClientID:  s.Settings.Audience,
-		Subject:   session.UserID,
-		SessionID: session.ID,
-		ID:        uuid.NewString(),
-		IssuedAt:  now,
-		AuthTime:  session.CreatedAt.Truncate(time.Second),
-		ExpiresAt: expires,
-	})
-	if err != nil {
-		return Tokens{}, err
-	}
-	keys.verified.put(access, tokenInfo{session.ID, session.UserID, expires})
-	return Tokens{
-		Access:    access,
-		Refresh:   keys.ring.Refresh(id, uint64(session.Counter)),
-		ExpiresAt: expires,
-		ExpiresIn: expires.Sub(now),
-	}, nil
-}
-
-// newID is a UUID v7 of that time: sorted by it, for what nobody outside sees or
-// what tells its time anyway. Users' ids are v4. Not the library's, which knows
-// only the machine's clock; that of the database is what counts.
-func newID(now time.Time) string {
-	id := uuid.New()
-	stamp(&id, now)
-	return id.String()
-}
-
-// nextID is newID of a transaction's time. Those of one transaction, or of several
-// that are committed together, are sorted by when they were made.
-func nextID(tx *store.Tx) string {
-	id := uuid.New()
-	stamp(&id, tx.Now)
-	n := tx.Next()
-	id[8], id[9], id[10] = 0x80|byte(n>>16)&0x3f, byte(n>>8), byte(n) // above the variant's bits and the random ones
-	return id.String()
-}
-
-// firstID is the least id of that time.
-func firstID(at time.Time) string {
-	var id uuid.UUID
-	id[8] = 0x80
-	stamp(&id, at)
-	return id.String()
-}
-
-// stamp writes the milliseconds, and of the next one the fraction in 4096ths
-// (RFC 9562, 5.7 and 6.2, method 3).
-func stamp(id *uuid.UUID, t time.Time) {
-	us := max(t.UnixMicro(), 0)
-	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000))
 }

@@ -15,27 +15,3 @@ type Client struct {
 // Operator is the Client of commands and of the server itself: the audit log names
 // no address, and no network is throttled.
 var Operator = Client{}
-
-// The prefixes of a network: what one customer of a provider commonly gets.
-const (
-	prefix4 = 24
-	prefix6 = 56
-)
-
-// network is the prefix that the client's failures are counted by; "" where it
-// isn't known.
-func (c Client) network() string {
-	if !c.Network || !c.Address.IsValid() {
-		return ""
-	}
-	address := c.Address.Unmap().WithZone("")
-	bits := prefix6
-	if address.Is4() {
-		bits = prefix4
-	}
-	p, err := address.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return p.String()
-}

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -92,21 +91,4 @@ func CodeOf(err error) Code {
 		return Unavailable
 	}
 	return 0
-}
-
-// checkPassword says what is wrong with a password that u chooses in a field.
-func checkPassword(field, pw string, u store.User) error {
-	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)
-	if policy, ok := errors.AsType[*password.PolicyError](err); ok {
-		return InvalidFields(Field{field, policy.Message})
-	}
-	return err
-}
-
-func passwordOf(hash string) (store.Password, error) {
-	cost, err := password.Cost(hash)
-	if err != nil {
-		return store.Password{}, fmt.Errorf("the hash: %w", err)
-	}
-	return store.Password{Hash: hash, Cost: cost}, nil
 }

@@ -41,13 +41,14 @@ func mailed(kind string) bool {
 // happening is what happens, to whom.
 type happening struct{ kind, reason, user, session string }
 
-// publish records what happens now, and writes the event for those to be told.
-func (s *Service) publish(tx *store.Tx, client Client, t happening) error {
-	e := s.newEvent(tx, t.kind, t.user, t.session)
-	if err := record(tx, e.ID, t.kind, t.reason, t.user, t.session, client); err != nil {
+// publish records what happens now, and enqueues the event for its subscribers.
+func (s *Service) publish(tx *store.Tx, client Client, h happening) error {
+	e := s.newEvent(tx, h.kind, h.user, h.session)
+	subscribers := s.subscribers(h.kind)
+	if err := record(tx, e.ID, client, h); err != nil {
 		return err
 	}
-	return tx.Publish(e, s.subscribers(t.kind)...)
+	return tx.Publish(e, subscribers...)
 }
 
 // newEvent is one that happens now.
@@ -72,6 +73,39 @@ func (s *Service) subscribers(kind string) []string {
 		names = append([]string{SubscriberMail}, names...)
 	}
 	return names
+}
+
+// record adds to the audit log, in the transaction that changes what it records.
+func record(tx *store.Tx, id string, client Client, h happening) error {
+	e := store.AuditEntry{ID: id, At: tx.Now, Kind: h.kind, Reason: h.reason, UserID: h.user, SessionID: h.session, UserAgent: client.UserAgent}
+	if client.Address.IsValid() {
+		e.Address = client.Address.String()
+	}
+	return tx.Record(e)
+}
+
+// recordRefusal records a refused password, and returns the refusal. It does so even
+// if the client has disconnected.
+func (s *Service) recordRefusal(ctx context.Context, client Client, h happening, refused error) error {
+	err := s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		return record(tx, nextID(tx), client, h)
+	})
+	if err != nil {
+		return err
+	}
+	return refused
+}
+
+// recordCommand records what an operator did to a user, where no event does.
+func recordCommand(tx *store.Tx, kind, userID string) error {
+	return record(tx, nextID(tx), Operator, happening{kind: kind, reason: ByCommand, user: userID})
+}
+
+// recordKey records what became of a server key, in the transaction that did it.
+// The key is named by its purpose and id; how says who did it: "by a command",
+// "by the schedule".
+func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
+	return record(tx, nextID(tx), Operator, happening{kind: kind, reason: how + ": " + purpose + " " + id})
 }
 
 // RefreshSubscribers reads who is told outside. Whoever makes events calls it

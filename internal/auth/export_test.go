@@ -85,7 +85,7 @@ func SetMaxLiveSessions(n int) { maxLiveSessions = n }
 func (s *Service) UnderWay(email, network string) int {
 	s.underWay.mu.Lock()
 	defer s.underWay.mu.Unlock()
-	if p := s.underWay.places[tries{accountOf(email), network}]; p != nil {
+	if p := s.underWay.slots[counterKey{accountOf(email), network}]; p != nil {
 		return len(p.taken)
 	}
 	return 0
@@ -95,18 +95,18 @@ func (s *Service) UnderWay(email, network string) int {
 func (s *Service) UnderWayAnywhere() int {
 	s.underWay.mu.Lock()
 	defer s.underWay.mu.Unlock()
-	return len(s.underWay.places) + len(s.underWay.counts)
+	return len(s.underWay.slots) + len(s.underWay.counts)
 }
 
 // Begin begins an attempt; end ends it as a login does, if it succeeded or not.
 func (s *Service) Begin(ctx context.Context, client Client, email string) (end func(ok bool) error, err error) {
-	a, err := s.attempt(ctx, client, accountOf(email))
+	a, err := s.beginAttempt(ctx, client, accountOf(email))
 	return func(ok bool) error {
-		defer s.attemptEnded(a)
+		defer s.endAttempt(a)
 		if !ok {
 			return nil
 		}
-		return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.attemptSucceeded(tx, a) })
+		return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.succeedAttempt(tx, a) })
 	}, err
 }
 
@@ -118,7 +118,7 @@ func UnderWayAtOnce(ctx context.Context, attempts, most int, each func()) (refus
 	var no atomic.Int64
 	for range attempts {
 		all.Go(func() {
-			leave, ok, err := u.enter(ctx, tries{"account", "network"}, most)
+			leave, ok, err := u.enter(ctx, counterKey{"account", "network"}, most)
 			if err != nil || !ok {
 				no.Add(1)
 				return
@@ -128,7 +128,7 @@ func UnderWayAtOnce(ctx context.Context, attempts, most int, each func()) (refus
 		})
 	}
 	all.Wait()
-	if len(u.places) > 0 {
+	if len(u.slots) > 0 {
 		panic("something is remembered")
 	}
 	return int(no.Load())

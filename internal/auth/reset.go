@@ -69,29 +69,3 @@ func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, erro
 	}
 	return user, nil
 }
-
-// passwordChanged does what follows from a new password, in its transaction: it
-// ends the recoveries and the sessions, but for one that it keeps unless that is
-// "", nobody's failures count any more, and the network that a user chose it from
-// is known from now on.
-func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, keep, how string) error {
-	if err := tx.EndSessionsBut(user.ID, keep, store.EndPassword); err != nil {
-		return err
-	}
-	if err := tx.EndRecoveries(user.ID); err != nil {
-		return err
-	}
-	a := attemptOf(client, user)
-	if err := tx.ForgetFailures(a.account); err != nil {
-		return err
-	}
-	if err := s.knowNetwork(tx, a, 0); err != nil {
-		return err
-	}
-	return s.publish(tx, client, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
-}
-
-// attemptOf is an attempt of the user's that isn't counted.
-func attemptOf(client Client, user store.User) attempt {
-	return attempt{account: accountOfKey(user.EmailKey), network: client.network()}
-}
