@@ -112,7 +112,7 @@ func short(d time.Duration) string {
 
 // settingDefaults names the defaults that other packages define.
 func settingDefaults() kong.Vars {
-	d, p := auth.Defaults, password.Default
+	d, k, p := auth.Defaults, auth.KeyDefaults, password.Default
 	return kong.Vars{
 		"data":               defaultData,
 		"kinds":              strings.Join(auth.AuditKinds, ", "),
@@ -132,8 +132,8 @@ func settingDefaults() kong.Vars {
 		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
 		"limit_mail_pause":   short(d.Limits.MailPause),
 		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
-		"key_rotation":       short(d.KeyRotation),
-		"jwks_max_age":       short(d.JWKSMaxAge),
+		"key_rotation":       short(k.Rotation),
+		"jwks_max_age":       short(k.JWKSMaxAge),
 		"hash_memory":        fmt.Sprint(p.MemoryKiB),
 		"hash_time":          fmt.Sprint(p.Time),
 		"hash_threads":       fmt.Sprint(p.Threads),
@@ -195,7 +195,7 @@ func (s *Settings) finish() error {
 	if err := s.checkLimits(); err != nil {
 		return err
 	}
-	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > 100*365*24*time.Hour) {
+	if least := s.keyRules().Lead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > 100*365*24*time.Hour) {
 		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", short(s.KeyRotation), short(least), short(auth.KeysFollow))}
 	}
 	if err := s.hashing().Validate(); err != nil {
@@ -316,9 +316,11 @@ func (s *Settings) rules() auth.Settings {
 			MailPause:    s.LimitMailPause,
 			MailHour:     s.LimitMailHour,
 		},
-		KeyRotation: s.KeyRotation,
-		JWKSMaxAge:  s.JWKSMaxAge,
 	}
+}
+
+func (s *Settings) keyRules() auth.KeySettings {
+	return auth.KeySettings{Rotation: s.KeyRotation, JWKSMaxAge: s.JWKSMaxAge, Lifetimes: s.rules().KeyLifetimes()}
 }
 
 func (s *Settings) onSQLite() bool { return strings.HasPrefix(s.Database, "sqlite://") }

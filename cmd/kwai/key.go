@@ -28,9 +28,9 @@ func (keyNewCmd) Run(c console) error {
 	return err
 }
 
-// withKeys is withRules for commands that make keys: it has the server's, opened
-// with the master key in use, which is never made here.
-func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) error {
+// withKeys opens the server's keys for a command, with the master key in use, which is
+// never made here.
+func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Keys) error) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		named := *s
 		named.MasterKeyFile = s.masterKeyFile() // what is named is not made
@@ -38,14 +38,14 @@ func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service
 		if err != nil {
 			return &usageError{"--master-key-file", err}
 		}
-		rules.Keys, err = auth.OpenKeys(ctx, rules.Store, master, s.rules(), rules.Log)
+		keys, err := auth.OpenKeys(ctx, rules.Store, master, s.keyRules(), rules.Log)
 		if errors.Is(err, token.ErrNoMaster) {
 			return &usageError{"--master-key-file", err}
 		}
 		if err != nil {
 			return fmt.Errorf("%w (has `kwai serve` been started once?)", err)
 		}
-		return do(rules)
+		return do(keys)
 	})
 }
 
@@ -71,7 +71,7 @@ type serverKeyView struct {
 
 func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		keys, err := rules.KeyStates(ctx)
+		keys, err := auth.KeyStates(ctx, rules.Store, s.keyRules())
 		if err != nil {
 			return err
 		}
@@ -158,12 +158,12 @@ func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if cmd.Purpose == "both" {
 		of = []token.Purpose{token.Sign, token.MAC}
 	}
-	return withKeys(ctx, s, c, func(rules *auth.Service) error {
-		made, err := rules.RotateKeys(ctx, of...)
+	return withKeys(ctx, s, c, func(keys *auth.Keys) error {
+		made, err := keys.Rotate(ctx, of...)
 		if err != nil {
 			return err
 		}
-		states, err := rules.KeyStates(ctx)
+		states, err := keys.States(ctx)
 		if err != nil {
 			return err
 		}
@@ -194,12 +194,12 @@ func (keyRevokeCmd) Help() string {
 }
 
 func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withKeys(ctx, s, c, func(rules *auth.Service) error {
-		r, err := rules.RevokeKey(ctx, cmd.ID)
+	return withKeys(ctx, s, c, func(keys *auth.Keys) error {
+		r, err := keys.Revoke(ctx, cmd.ID)
 		if err != nil {
 			return err
 		}
-		if err := rules.SettleRevoked(ctx, r); err != nil {
+		if err := keys.SettleRevoked(ctx, r); err != nil {
 			return fmt.Errorf("the key is revoked, but servers may go on with it for %v: %w", auth.KeysFollow, err)
 		}
 		fmt.Fprintf(c.out, "revoked the %s key %s (it was %s): nothing made with it is accepted any more\n", r.Purpose, r.ID, r.State)

@@ -159,7 +159,7 @@ func (s *kwaiServer) open(ctx context.Context) (err error) {
 		return &usageError{"--database", err}
 	}
 	s.closers = append(s.closers, s.db.Close)
-	s.keys, err = auth.EnsureKeys(ctx, s.db, master, s.Settings.rules(), s.log)
+	s.keys, err = auth.EnsureKeys(ctx, s.db, master, s.keyRules(), s.log)
 	if errors.Is(err, token.ErrNoMaster) {
 		return &usageError{"--master-key-file", err}
 	}
@@ -275,7 +275,7 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 func (s *kwaiServer) tasks() []task {
 	const second, minute = time.Second, time.Minute
 	all := []task{
-		{every: auth.KeysEvery, do: s.rules.TendKeys},
+		{every: auth.KeysEvery, do: s.keys.Tend},
 		{every: auth.RecoveriesEvery, name: "recoveries", try: s.rules.TakeAllRecoveries},
 		{every: second, name: "subscribers", try: s.rules.RefreshSubscribers},
 		{every: minute, name: "costs", try: s.rules.RefreshCosts},

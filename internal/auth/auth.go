@@ -36,9 +36,6 @@ type Settings struct {
 	AuditKeep time.Duration // how long the audit log is kept at least, and mail that was given up
 	// LoginNotices has users told by mail of logins from networks that are new.
 	LoginNotices bool
-
-	KeyRotation time.Duration // how long a server key is active; 0: until an operator rotates it
-	JWKSMaxAge  time.Duration // how long anyone may cache the public keys
 }
 
 // Defaults are the settings where nothing else is said; Issuer has none.
@@ -57,8 +54,6 @@ var Defaults = Settings{
 	},
 	AuditKeep:    400 * 24 * time.Hour,
 	LoginNotices: true,
-	KeyRotation:  90 * 24 * time.Hour,
-	JWKSMaxAge:   5 * time.Minute,
 }
 
 func (s Settings) lifetimes() store.Lifetimes {

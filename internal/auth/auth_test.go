@@ -65,14 +65,15 @@ func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 // server is all of kwai but HTTP.
 type server struct {
 	*auth.Service
-	test   *testing.T // which it ends with
-	url    string
-	master *token.Master
-	now    func() time.Time
-	bus    *bus.Bus
-	files  *mail.Files
-	read   map[string]bool // the mails seen already
-	gate   *gate           // nil: none
+	test        *testing.T // which it ends with
+	url         string
+	master      *token.Master
+	keySchedule auth.KeySettings // without Lifetimes
+	now         func() time.Time
+	bus         *bus.Bus
+	files       *mail.Files
+	read        map[string]bool // the mails seen already
+	gate        *gate           // nil: none
 
 	beside struct {
 		sync.Mutex
@@ -83,7 +84,7 @@ type server struct {
 // start makes a server on a database; one that joins another is its replica.
 func start(t *testing.T, url string, now func() time.Time, join *server) *server {
 	t.Helper()
-	s := &server{test: t, url: url, now: now, read: make(map[string]bool)}
+	s := &server{test: t, url: url, keySchedule: auth.KeyDefaults, now: now, read: make(map[string]bool)}
 	if join != nil {
 		s.master = join.master
 	} else {
@@ -104,13 +105,20 @@ func start(t *testing.T, url string, now func() time.Time, join *server) *server
 func (s *server) open(t *testing.T) {
 	t.Helper()
 	s.Store = open(t, s.url, s.now)
-	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log))(t)
 	s.bus = bus.New(s.Store, &mail.Subscriber{
 		Rules:  s.Service,
 		Writer: &mail.Writer{PublicURL: s.Settings.Issuer},
 		Sender: s.files,
 		Log:    s.Log,
 	}, s.Log)
+}
+
+// keyRules are the settings of its keys.
+func (s *server) keyRules() auth.KeySettings {
+	rules := s.keySchedule
+	rules.Lifetimes = s.Settings.KeyLifetimes()
+	return rules
 }
 
 // from is the client at that address, or the operator where it is "".

@@ -21,7 +21,7 @@ func (s *Service) Age(d time.Duration) {
 	s.Keys.set.Store(&set)
 }
 
-// ReadKeys is what TendKeys does every second.
+// ReadKeys is what Keys.Tend does every second.
 func (s *Service) ReadKeys(ctx context.Context) error {
 	_, err := s.Keys.since(ctx, time.Now())
 	return err

@@ -23,21 +23,50 @@ const (
 	// them: from then on after a change every server goes by it, also one that
 	// stood still or was cut off from the database.
 	KeysFollow = 3 * time.Second
-	// KeysEvery is how often a server calls TendKeys, which reads them.
+	// KeysEvery is how often a server calls Keys.Tend, which reads them.
 	KeysEvery = time.Second
 	// keysLeeway is for what a server makes with a key until it knows that
 	// another one is active, and for clocks that differ.
 	keysLeeway = time.Minute
 )
 
-// Keys are the server's keys, as they stand in the database: TendKeys reads
-// them every second, and whoever uses them finds them younger than KeysFollow or
-// has them read first. So no key is used for long that was taken out, and none
-// is missing that another server uses.
+// KeySettings are the rules of the server's keys.
+type KeySettings struct {
+	Rotation   time.Duration   // how long a key is active; 0: until an operator rotates it
+	JWKSMaxAge time.Duration   // how long anyone may cache the public keys
+	Lifetimes  token.Lifetimes // Settings.KeyLifetimes
+}
+
+// KeyDefaults are the defaults of KeySettings; Lifetimes has none.
+var KeyDefaults = KeySettings{Rotation: 90 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute}
+
+// Lead is how long before it is used a key is published: longer than anyone may have
+// cached the keys without it, also through a second cache, and until every server
+// knows it.
+func (s KeySettings) Lead() time.Duration { return 2*s.JWKSMaxAge + KeysFollow }
+
+// KeyLifetimes is how long what a key has made may be good after the next one has
+// become active.
+func (s Settings) KeyLifetimes() token.Lifetimes {
+	return token.Lifetimes{
+		Sign: s.AccessTTL + keysLeeway,
+		// A refresh token lives as long as its session does without a renewal;
+		// replaced at the end of that, it is good for two reuse windows at most, and
+		// not without its session. (More would overflow in the end.)
+		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
+	}
+}
+
+// Keys are the server's keys, as they stand in the database, and their schedule. Tend
+// reads them every second; a use case that finds them older than KeysFollow has them
+// read first. So a key that was revoked is soon used nowhere, and a key that another
+// server uses isn't missing.
 type Keys struct {
-	db       *store.Store
-	settings Settings
-	log      *slog.Logger
+	// Settings are set once, before the first use.
+	Settings KeySettings
+
+	db  *store.Store
+	log *slog.Logger
 
 	master   atomic.Pointer[token.Master]
 	resealed atomic.Pointer[token.Master] // under the first of which everything has been sealed
@@ -75,10 +104,57 @@ type reading struct {
 	err  error
 }
 
-func newKeys(db *store.Store, master *token.Master, settings Settings, log *slog.Logger) *Keys {
-	k := &Keys{db: db, settings: settings, log: log}
+func newKeys(db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) *Keys {
+	k := &Keys{Settings: settings, db: db, log: log}
 	k.master.Store(master)
 	return k
+}
+
+// EnsureKeys opens the server's keys, and makes those that are missing: on a new
+// database all of them. Replicas that start together make them once.
+func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) (*Keys, error) {
+	k := newKeys(db, master, settings, log)
+	var made []token.Key
+	err := db.InTx(ctx, func(tx *store.Tx) error {
+		made = nil
+		all, err := lockKeys(tx)
+		if err != nil {
+			return err
+		}
+		for _, p := range token.Purposes {
+			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == p.Purpose }) {
+				continue
+			}
+			key, err := k.makeKey(tx, all, p.Purpose, tx.Now, "at the start")
+			if err != nil {
+				return err
+			}
+			made = append(made, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.logMade(made)
+	return k, k.open(ctx)
+}
+
+// OpenKeys is EnsureKeys for commands: it makes none.
+func OpenKeys(ctx context.Context, db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) (*Keys, error) {
+	k := newKeys(db, master, settings, log)
+	return k, k.open(ctx)
+}
+
+// open reads the keys for the first time. All must open, the expired ones too: a
+// master key file that isn't the database's is noticed at the start.
+func (k *Keys) open(ctx context.Context) error {
+	began := time.Now()
+	rows, err := k.db.Read(ctx).Keys()
+	if err != nil {
+		return err
+	}
+	return k.take(keysOf(rows), began)
 }
 
 // fresh are the keys as they are used: at most KeysFollow old. It costs a look at
@@ -185,7 +261,7 @@ func (k *Keys) logFailure(err error) {
 
 // take makes a set of what was read.
 func (k *Keys) take(keys []token.Key, began time.Time) error {
-	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.settings.keyLifetimes()), read: began}
+	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.Settings.Lifetimes), read: began}
 	last := k.set.Load()
 	if last != nil && slices.EqualFunc(last.all, next.all, same) {
 		next.ring, next.verified = last.ring, last.verified
@@ -297,16 +373,16 @@ func (k *Keys) activeSince(purpose token.Purpose) float64 {
 	return 0
 }
 
-// keyLifetimes is how long what a key has made may be good after the next one has
-// become active.
-func (s Settings) keyLifetimes() token.Lifetimes {
-	return token.Lifetimes{
-		Sign: s.AccessTTL + keysLeeway,
-		// A refresh token lives as long as its session does without a renewal;
-		// replaced at the end of that, it is good for two reuse windows at most, and
-		// not without its session. (More would overflow in the end.)
-		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
-	}
+// KeyStates lists the server's keys and what each is used for, the latest of each
+// purpose first. It needs no master key.
+func KeyStates(ctx context.Context, db *store.Store, settings KeySettings) ([]token.KeyStatus, error) {
+	rows, err := db.Read(ctx).Keys()
+	return token.KeyStatuses(keysOf(rows), db.Now(), settings.Lifetimes), err
+}
+
+// States is KeyStates of these keys.
+func (k *Keys) States(ctx context.Context) ([]token.KeyStatus, error) {
+	return KeyStates(ctx, k.db, k.Settings)
 }
 
 func keysOf(rows []store.Key) []token.Key {

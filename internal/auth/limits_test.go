@@ -463,12 +463,12 @@ func TestLinksThatEndedHoldUpNone(t *testing.T) {
 			name string
 			end  func()
 		}{
-			{"a key was revoked", func() { must(s.RevokeKey(t.Context(), s.keys(t, token.MAC)[0].ID))(t); follow(t, s) }},
+			{"a key was revoked", func() { must(s.Keys.Revoke(t.Context(), s.keys(t, token.MAC)[0].ID))(t); follow(t, s) }},
 			{"a key was revoked while the mail server was away", func() {
 				c.advance(s.Settings.RecoveryLife)
 				request()
 				never := s.made(t, s.outbox(t)[0].Event)
-				must(s.RevokeKey(t.Context(), s.keys(t, token.MAC)[0].ID))(t)
+				must(s.Keys.Revoke(t.Context(), s.keys(t, token.MAC)[0].ID))(t)
 				follow(t, s)
 				request() // it is as good
 				mails := s.deliver(t)

@@ -97,7 +97,7 @@ func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
 		}
 		errs = append(errs, err) // a table that can't be purged keeps no other from it
 	}
-	keys, err := p.PurgeKeys(ctx)
+	keys, err := p.Keys.Purge(ctx)
 	if keys > 0 {
 		removed = append(removed, "keys", keys)
 	}

@@ -33,7 +33,7 @@ func BenchmarkRenewWhilePurging(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			keys, err := auth.EnsureKeys(b.Context(), db, master, auth.Defaults, slog.New(slog.DiscardHandler))
+			keys, err := auth.EnsureKeys(b.Context(), db, master, auth.KeySettings{Lifetimes: auth.Defaults.KeyLifetimes()}, slog.New(slog.DiscardHandler))
 			if err != nil {
 				b.Fatal(err)
 			}

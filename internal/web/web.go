@@ -266,7 +266,7 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Settings.JWKSMaxAge.Seconds())))
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Keys.Settings.JWKSMaxAge.Seconds())))
 	return writeJSON(w, keySet{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
 }
 

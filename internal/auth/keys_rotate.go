@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -18,58 +17,6 @@ const (
 	// rotateAgain is when making a key is tried again.
 	rotateAgain = time.Minute
 )
-
-// KeyLead is how long before it is used a key is published: longer than anyone
-// may have cached the keys without it, also where a cache hands them to another
-// one, and until every server knows it.
-func (s Settings) KeyLead() time.Duration { return 2*s.JWKSMaxAge + KeysFollow }
-
-// EnsureKeys opens the server's keys, and makes those that are missing: on a new
-// database all of them. Replicas that start together make them once.
-func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, settings Settings, log *slog.Logger) (*Keys, error) {
-	k := newKeys(db, master, settings, log)
-	var made []token.Key
-	err := db.InTx(ctx, func(tx *store.Tx) error {
-		made = nil
-		all, err := lockKeys(tx)
-		if err != nil {
-			return err
-		}
-		for _, p := range token.Purposes {
-			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == p.Purpose }) {
-				continue
-			}
-			key, err := k.makeKey(tx, all, p.Purpose, tx.Now, "at the start")
-			if err != nil {
-				return err
-			}
-			made = append(made, key)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	k.logMade(made)
-	return k, k.open(ctx)
-}
-
-// OpenKeys is EnsureKeys for commands: it makes none.
-func OpenKeys(ctx context.Context, db *store.Store, master *token.Master, settings Settings, log *slog.Logger) (*Keys, error) {
-	k := newKeys(db, master, settings, log)
-	return k, k.open(ctx)
-}
-
-// open reads the keys for the first time. All must open, the expired ones too: a
-// master key file that isn't the database's is noticed at the start.
-func (k *Keys) open(ctx context.Context) error {
-	began := time.Now()
-	rows, err := k.db.Read(ctx).Keys()
-	if err != nil {
-		return err
-	}
-	return k.take(keysOf(rows), began)
-}
 
 // lockKeys has one change the keys at a time, and reads them.
 func lockKeys(tx *store.Tx) ([]token.Key, error) {
@@ -112,17 +59,10 @@ func (k *Keys) logMade(made []token.Key) {
 	}
 }
 
-// KeyStates lists the server's keys and what each is used for, the latest of each
-// purpose first.
-func (s *Service) KeyStates(ctx context.Context) ([]token.KeyStatus, error) {
-	rows, err := s.Store.Read(ctx).Keys()
-	return token.KeyStatuses(keysOf(rows), s.Store.Now(), s.Settings.keyLifetimes()), err
-}
-
-// RotateKeys makes the next key of each purpose, which becomes active once
-// everybody can know it (Settings.KeyLead). Conflict if there is one already.
-func (s *Service) RotateKeys(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
-	return s.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
+// Rotate makes the next key of each purpose, which becomes active once
+// everybody can know it (KeySettings.Lead). Conflict if there is one already.
+func (k *Keys) Rotate(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
+	return k.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
 		if !slices.Contains(of, purpose) {
 			return time.Time{}, false, nil
 		}
@@ -130,7 +70,7 @@ func (s *Service) RotateKeys(ctx context.Context, of ...token.Purpose) ([]token.
 			return time.Time{}, false, refuse(Conflict, fmt.Sprintf("There is a next %s key already: %s becomes active at %s UTC.",
 				purpose, next.ID, next.ActiveAt.UTC().Format(time.DateTime)))
 		}
-		return later(tx.Now, all[0].ActiveAt).Add(s.Settings.KeyLead()), true, nil
+		return later(tx.Now, all[0].ActiveAt).Add(k.Settings.Lead()), true, nil
 	})
 }
 
@@ -145,15 +85,15 @@ func later(a, b time.Time) time.Time {
 
 // makeNext makes a key of each purpose for which when says so, given its keys, the
 // latest first.
-func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.KeyStatus) (time.Time, bool, error)) (made []token.Key, err error) {
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+func (k *Keys) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.KeyStatus) (time.Time, bool, error)) (made []token.Key, err error) {
+	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		made = nil
 		all, err := lockKeys(tx)
 		if err != nil {
 			return err
 		}
 		for _, p := range token.Purposes {
-			standing := token.KeyStatuses(ofPurpose(all, p.Purpose), tx.Now, s.Settings.keyLifetimes())
+			standing := token.KeyStatuses(ofPurpose(all, p.Purpose), tx.Now, k.Settings.Lifetimes)
 			if len(standing) == 0 {
 				continue
 			}
@@ -164,7 +104,7 @@ func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx,
 			if !due {
 				continue
 			}
-			key, err := s.Keys.makeKey(tx, all, p.Purpose, at, how)
+			key, err := k.makeKey(tx, all, p.Purpose, at, how)
 			if err != nil {
 				return err
 			}
@@ -175,7 +115,7 @@ func (s *Service) makeNext(ctx context.Context, how string, when func(*store.Tx,
 	if err != nil {
 		return nil, err
 	}
-	s.Keys.logMade(made)
+	k.logMade(made)
 	return made, nil
 }
 
@@ -190,37 +130,37 @@ func ofPurpose(all []token.Key, purpose token.Purpose) (of []token.Key) {
 
 // due says when the next key of a purpose becomes active, and whether it is to be
 // made now.
-func (s *Service) due(all []token.KeyStatus, now time.Time) (active time.Time, due bool) {
+func (k *Keys) due(all []token.KeyStatus, now time.Time) (active time.Time, due bool) {
 	latest := all[0] // of one purpose
-	if s.Settings.KeyRotation == 0 || !latest.Purpose.Rotates() || latest.State != token.Active {
+	if k.Settings.Rotation == 0 || !latest.Purpose.Rotates() || latest.State != token.Active {
 		return active, false
 	}
-	active = latest.ActiveAt.Add(s.Settings.KeyRotation)
-	if earliest := now.Add(s.Settings.KeyLead()); active.Before(earliest) {
+	active = latest.ActiveAt.Add(k.Settings.Rotation)
+	if earliest := now.Add(k.Settings.Lead()); active.Before(earliest) {
 		return earliest, true
 	}
 	return active, false
 }
 
 // RotateDue makes those keys for which it is time.
-func (s *Service) RotateDue(ctx context.Context) ([]token.Key, error) {
+func (k *Keys) RotateDue(ctx context.Context) ([]token.Key, error) {
 	due := func(all []token.KeyStatus, now time.Time) bool {
 		for _, p := range token.Purposes {
 			of := slices.DeleteFunc(slices.Clone(all), func(key token.KeyStatus) bool { return key.Purpose != p.Purpose })
 			if len(of) > 0 {
-				if _, due := s.due(of, now); due {
+				if _, due := k.due(of, now); due {
 					return true
 				}
 			}
 		}
 		return false
 	}
-	if !due(s.Keys.set.Load().all, s.Store.Now()) {
+	if !due(k.set.Load().all, k.db.Now()) {
 		return nil, nil
 	}
 	// Another server may have made them meanwhile.
-	return s.makeNext(ctx, "by the schedule", func(tx *store.Tx, _ token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
-		at, due := s.due(all, tx.Now)
+	return k.makeNext(ctx, "by the schedule", func(tx *store.Tx, _ token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
+		at, due := k.due(all, tx.Now)
 		return at, due, nil
 	})
 }
@@ -232,19 +172,19 @@ type Revoked struct {
 	Recoveries      int64      // that were ended, since their links could be worked out
 }
 
-// RevokeKey takes a key out: nothing is accepted any more that was made with it,
+// Revoke takes a key out: nothing is accepted any more that was made with it,
 // by any server KeysFollow later (SettleRevoked waits for that). An active one is
 // replaced at once, by the next if there is one, else by a new one: at the
 // revoked one's time, so that nothing changes for all others. NotFound if there
 // is no such key.
-func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err error) {
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+func (k *Keys) Revoke(ctx context.Context, id string) (r Revoked, err error) {
+	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		r = Revoked{}
 		all, err := lockKeys(tx)
 		if err != nil {
 			return err
 		}
-		standing := token.KeyStatuses(all, tx.Now, s.Settings.keyLifetimes())
+		standing := token.KeyStatuses(all, tx.Now, k.Settings.Lifetimes)
 		at := slices.IndexFunc(standing, func(key token.KeyStatus) bool { return key.ID == id })
 		if at < 0 {
 			return refuse(NotFound, fmt.Sprintf("There is no server key %q.", id))
@@ -258,11 +198,11 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 		}
 		switch {
 		case r.State == token.Active:
-			r.Instead, err = s.replace(tx, all, standing, at)
+			r.Instead, err = k.replace(tx, all, standing, at)
 		case r.State != token.Next && at+1 < len(standing) && standing[at+1].Purpose == r.Purpose:
 			// Until when the one before it is accepted follows from this one's time:
 			// another, with which nothing was made, keeps its place.
-			_, err = s.Keys.makeKey(tx, all, r.Purpose, r.ActiveAt, ByCommand)
+			_, err = k.makeKey(tx, all, r.Purpose, r.ActiveAt, ByCommand)
 		}
 		if err != nil {
 			return err
@@ -275,25 +215,25 @@ func (s *Service) RevokeKey(ctx context.Context, id string) (r Revoked, err erro
 	if err != nil {
 		return Revoked{}, err
 	}
-	s.Keys.log.Info("revoked a server key", "key", id, "purpose", string(r.Purpose))
+	k.log.Info("revoked a server key", "key", id, "purpose", string(r.Purpose))
 	return r, nil
 }
 
 // replace has another key be active in the place of one.
-func (s *Service) replace(tx *store.Tx, all []token.Key, standing []token.KeyStatus, at int) (*token.Key, error) {
+func (k *Keys) replace(tx *store.Tx, all []token.Key, standing []token.KeyStatus, at int) (*token.Key, error) {
 	revoked := standing[at]
 	if at > 0 && standing[at-1].Purpose == revoked.Purpose {
 		next := standing[at-1].Key
 		next.ActiveAt = revoked.ActiveAt
 		return &next, tx.ActivateKey(next.ID, next.ActiveAt)
 	}
-	key, err := s.Keys.makeKey(tx, all, revoked.Purpose, revoked.ActiveAt, ByCommand)
+	key, err := k.makeKey(tx, all, revoked.Purpose, revoked.ActiveAt, ByCommand)
 	return &key, err
 }
 
 // SettleRevoked returns when no server accepts anything any more that was made
 // with the key, and ends what recoveries were made with it in the meantime.
-func (s *Service) SettleRevoked(ctx context.Context, r Revoked) error {
+func (k *Keys) SettleRevoked(ctx context.Context, r Revoked) error {
 	select {
 	case <-time.After(KeysFollow + time.Second):
 	case <-ctx.Done():
@@ -302,22 +242,22 @@ func (s *Service) SettleRevoked(ctx context.Context, r Revoked) error {
 	if r.Purpose != token.MAC {
 		return nil
 	}
-	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+	return k.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.EndRecoveriesUnder(r.ID, SubscriberMail)
 		return err
 	})
 }
 
-// PurgeKeys removes keys that expired more than a week ago, and returns how many:
+// Purge removes keys that expired more than a week ago, and returns how many:
 // a clock that jumped forward by less, and is put right, has lost none.
-func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+func (k *Keys) Purge(ctx context.Context) (purged int, err error) {
+	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		purged = 0
 		all, err := lockKeys(tx)
 		if err != nil {
 			return err
 		}
-		for _, key := range token.KeyStatuses(all, tx.Now.Add(-keysKept), s.Settings.keyLifetimes()) {
+		for _, key := range token.KeyStatuses(all, tx.Now.Add(-keysKept), k.Settings.Lifetimes) {
 			if key.State != token.Expired {
 				continue
 			}
@@ -331,32 +271,32 @@ func (s *Service) PurgeKeys(ctx context.Context) (purged int, err error) {
 	return purged, err
 }
 
-// TendKeys reads the keys as the database has them, makes new ones when it is
+// Tend reads the keys as the database has them, makes new ones when it is
 // time, and seals them under the first master key. A server calls it each second;
 // what failed is logged, and tried again a minute later.
-func (s *Service) TendKeys(ctx context.Context) {
-	if _, err := s.Keys.since(ctx, time.Now()); err != nil {
+func (k *Keys) Tend(ctx context.Context) {
+	if _, err := k.since(ctx, time.Now()); err != nil {
 		return // it was logged
 	}
 	now := time.Now()
-	if now.Before(s.Keys.tendAfter) {
+	if now.Before(k.tendAfter) {
 		return
 	}
-	if err := s.tendKeys(ctx); err != nil && ctx.Err() == nil {
-		s.Keys.tendAfter = now.Add(rotateAgain)
+	if err := k.tend(ctx); err != nil && ctx.Err() == nil {
+		k.tendAfter = now.Add(rotateAgain)
 	}
 }
 
-func (s *Service) tendKeys(ctx context.Context) error {
-	_, err := s.RotateDue(ctx)
+func (k *Keys) tend(ctx context.Context) error {
+	_, err := k.RotateDue(ctx)
 	if err != nil && ctx.Err() == nil {
-		s.Keys.unmade.Add(1)
-		s.Keys.log.Error("making the next server key; it is tried again", "error", err)
+		k.unmade.Add(1)
+		k.log.Error("making the next server key; it is tried again", "error", err)
 	}
-	if err == nil && s.Keys.resealed.Load() != s.Keys.master.Load() {
-		if _, err = s.Keys.Reseal(ctx); err != nil && ctx.Err() == nil {
-			s.Keys.unsealed.Add(1)
-			s.Keys.log.Error("sealing the server keys anew; it is tried again", "error", err)
+	if err == nil && k.resealed.Load() != k.master.Load() {
+		if _, err = k.Reseal(ctx); err != nil && ctx.Err() == nil {
+			k.unsealed.Add(1)
+			k.log.Error("sealing the server keys anew; it is tried again", "error", err)
 		}
 	}
 	return err
