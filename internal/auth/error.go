@@ -63,6 +63,7 @@ var (
 	ErrNotLoggedIn  = refuse(Unauthenticated, "You are not logged in.")
 	ErrExpired      = &Error{Code: Unauthenticated, Detail: ErrNotLoggedIn.Detail, Of: ErrNotLoggedIn}
 	ErrRefresh      = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
+	errReplay       = &Error{Code: Unauthenticated, Detail: ErrRefresh.Detail, Of: ErrRefresh}
 	ErrPassword     = InvalidFields(Field{"password", "This is not your password."})
 	ErrNotOwn       = refuse(NotFound, "You have no such session.")
 	ErrNoSession    = refuse(NotFound, "The refresh token was not found.")

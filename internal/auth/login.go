@@ -14,7 +14,7 @@ import (
 // before, alike for every address.
 func (s *Service) Login(ctx context.Context, client Client, email, password string) (Tokens, error) {
 	tokens, err := s.login(ctx, client, email, password)
-	s.counts.count(logins, outcomeOf(err))
+	s.counts.count(logins, succeeded, err)
 	return tokens, err
 }
 

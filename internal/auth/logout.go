@@ -30,7 +30,7 @@ func (s *Service) LogoutExpired(ctx context.Context, client Client, caller Calle
 // accepted. A token that was replaced does as well as the current one.
 // ErrNoSession for anything else.
 func (s *Service) Logout(ctx context.Context, client Client, user store.Profile, refresh string) (err error) {
-	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
+	defer func() { s.counts.count(logouts, succeeded, err) }()
 	id, _, err := s.Keys.parseRefresh(ctx, refresh)
 	if errors.Is(err, token.ErrRefresh) {
 		return ErrNoSession

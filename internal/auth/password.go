@@ -17,11 +17,7 @@ import (
 // where the session was ended meanwhile.
 func (s *Service) ChangePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
 	err := s.changePassword(ctx, client, caller, current, chosen)
-	how := outcomeOf(err)
-	if errors.Is(err, ErrPassword) {
-		how = refused
-	}
-	s.counts.count(changes, how)
+	s.counts.count(changes, succeeded, err)
 	return err
 }
 

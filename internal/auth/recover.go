@@ -28,7 +28,7 @@ const RecoveriesEvery = 500 * time.Millisecond
 // the store's, alike for every address.
 func (s *Service) Recover(ctx context.Context, client Client, email string) error {
 	err := s.recover(ctx, client, email)
-	s.counts.count(recoveries, outcomeOf(err))
+	s.counts.count(recoveries, succeeded, err)
 	return err
 }
 

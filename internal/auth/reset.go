@@ -13,7 +13,7 @@ import (
 // is used up only by success. Its errors: ErrRecovery, ErrRevoked, Invalid for
 // a password that breaks the policy.
 func (s *Service) Reset(ctx context.Context, client Client, id, password string) (err error) {
-	defer func() { s.counts.count(resets, outcomeOf(err)) }()
+	defer func() { s.counts.count(resets, succeeded, err) }()
 	user, err := s.RecoveryUser(ctx, id)
 	if err != nil {
 		return err

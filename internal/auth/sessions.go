@@ -21,7 +21,7 @@ func (s *Service) Sessions(ctx context.Context, caller Caller) ([]store.OpenedSe
 // EndSession ends a live session of the caller's own, which may be the one that
 // the caller speaks from. ErrNotOwn for anything else.
 func (s *Service) EndSession(ctx context.Context, client Client, caller Caller, id string) (err error) {
-	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
+	defer func() { s.counts.count(logouts, succeeded, err) }()
 	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
 		return ErrNotOwn // before any I/O
 	}
@@ -50,7 +50,7 @@ const endAtOnce = 100
 // speaks from. ErrNotLoggedIn if that is ended meanwhile: of two sessions that end
 // each other, one stays.
 func (s *Service) EndOtherSessions(ctx context.Context, client Client, caller Caller) (err error) {
-	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
+	defer func() { s.counts.count(logouts, succeeded, err) }()
 	for more := true; more; {
 		err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 			more, err = s.endSomeOthers(tx, client, caller)

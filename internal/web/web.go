@@ -111,6 +111,9 @@ func (s *Server) routes() []route {
 	return routes
 }
 
+// noRoute is the route, in the log and the metrics, of requests that none answers.
+const noRoute = "none"
+
 // Handler serves all routes.
 func (s *Server) Handler() (http.Handler, error) {
 	sameOrigin := http.NewCrossOriginProtection()
@@ -139,7 +142,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	for path, byMethod := range methods {
 		mux.Handle(path, s.serve(path, byMethod))
 	}
-	nothing := s.serve("none", nil)
+	nothing := s.serve(noRoute, nil)
 	mux.Handle("/", nothing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer drain(w, r)
@@ -187,7 +190,7 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		s.nothing = m
 	}
 	return s.logged(m, func(w http.ResponseWriter, req *http.Request) {
-		api := path == "none" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
+		api := path == noRoute || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
 		if api && s.cors(w, req, allowed) {
 			return
 		}
