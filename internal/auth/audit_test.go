@@ -86,10 +86,10 @@ func TestTheAuditLogHasEachThingOnce(t *testing.T) {
 				return []string{"login.failed|no password is chosen yet|" + bob + "||" + agent(home)}
 			}},
 			{"a renewal", func() { one = s.renew(t, one) }, nil},
-			{"a logout", func() { ok(t, s.Logout(t.Context(), from(home), user.Profile, one.Refresh)) }, func() []string {
+			{"a logout", func() { ok(t, s.Logout(t.Context(), from(home), auth.Caller{Profile: user.Profile}, one.Refresh)) }, func() []string {
 				return []string{"session.ended||" + ann + "|" + id(one) + "|" + agent(home)}
 			}},
-			{"a logout again", func() { _ = s.Logout(t.Context(), from(home), user.Profile, one.Refresh) }, nil},
+			{"a logout again", func() { _ = s.Logout(t.Context(), from(home), auth.Caller{Profile: user.Profile}, one.Refresh) }, nil},
 			{"a replay", func() {
 				s.renew(t, two)
 				c.advance(time.Hour)
@@ -198,7 +198,7 @@ func TestAnAuditEntryHasItsEventsID(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		s.subscribe(t)
 		user := s.user(t, ann)
-		ok(t, s.Logout(t.Context(), auth.Client{}, user.Profile, s.login(t, ann, oldPassword).Refresh))
+		ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, s.login(t, ann, oldPassword).Refresh))
 		ok(t, s.Recover(t.Context(), auth.Client{}, ann))
 		must(s.TakeRecoveries(t.Context()))(t)
 		recorded := make(map[string]string)
@@ -245,7 +245,7 @@ func TestTheAuditLogIsWrittenWithWhatItTells(t *testing.T) {
 				s.exec(t, `ALTER TABLE `+missing+` RENAME TO gone`)
 				for what, err := range map[string]error{
 					"a login":            second(s.Login(t.Context(), auth.Client{}, ann, oldPassword)),
-					"a logout":           s.Logout(t.Context(), auth.Client{}, user.Profile, session.Refresh),
+					"a logout":           s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, session.Refresh),
 					"a replay":           second(s.Renew(t.Context(), auth.Client{}, replaced.Refresh, c.now())),
 					"a recovery":         second(s.TakeRecoveries(t.Context())),
 					"a reset":            s.Reset(t.Context(), auth.Client{}, recovery, newPassword),

@@ -12,6 +12,7 @@
 package auth
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -77,4 +78,15 @@ type Service struct {
 	underWay underWay
 	counts   counts
 	purged   purgeCounts
+}
+
+// Now is the time by which the rules go: the database's.
+func (s *Service) Now() time.Time { return s.Store.Now() }
+
+// Ready says whether use cases can be served: with the database and the keys.
+func (s *Service) Ready(ctx context.Context) error {
+	if err := s.Store.Ready(ctx); err != nil {
+		return err
+	}
+	return s.Keys.Ready(ctx)
 }

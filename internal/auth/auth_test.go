@@ -213,7 +213,7 @@ func (s *server) dead(t *testing.T, user store.User, all ...auth.Tokens) {
 	for _, tokens := range all {
 		_, err := s.Check(t.Context(), tokens.Access)
 		wantErr(t, "a check with an ended session's token", err, auth.ErrNotLoggedIn)
-		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), auth.Client{}, user.Profile, tokens.Refresh), auth.ErrNoSession)
+		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens.Refresh), auth.ErrNoSession)
 		_, err = s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now())
 		wantErr(t, "a renewal of an ended session", err, auth.ErrRefresh)
 	}

@@ -69,6 +69,7 @@ var (
 	ErrNoSession    = refuse(NotFound, "The refresh token was not found.")
 	ErrNotLive      = refuse(NotFound, "There is no live session with that id.")
 	ErrRecovery     = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
+	ErrRecoveryID   = &Error{Code: NotFound, Detail: ErrRecovery.Detail, Of: ErrRecovery} // it has not the form of one
 	ErrRecoveryOver = &Error{Code: NotFound, Of: ErrRecovery,
 		Detail: "The password has been changed, and the unique id has ended with that. If it was you, all is well; if not, ask for a new one."}
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")

@@ -56,9 +56,9 @@ func TestEverythingThatHappensIsToldOutside(t *testing.T) {
 				wantErr(t, "a replay", err, auth.ErrRefresh)
 			}, []string{auth.EventReplay}},
 			{"another login", func() { other = s.login(t, ann, oldPassword) }, []string{auth.EventOpened}},
-			{"a logout", func() { ok(t, s.Logout(t.Context(), auth.Client{}, user.Profile, other.Refresh)) }, []string{auth.EventEnded}},
+			{"a logout", func() { ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, other.Refresh)) }, []string{auth.EventEnded}},
 			{"a logout again", func() {
-				wantErr(t, "a logout again", s.Logout(t.Context(), auth.Client{}, user.Profile, other.Refresh), auth.ErrNoSession)
+				wantErr(t, "a logout again", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, other.Refresh), auth.ErrNoSession)
 			}, nil},
 			{"a recovery", func() { id = s.recover(t, ann) }, []string{auth.EventRecovery}},
 			{"a recovery of nobody", func() {
@@ -106,7 +106,7 @@ func TestEventsOfASessionNameIt(t *testing.T) {
 		user := s.user(t, ann)
 		s.subscribe(t)
 		session := s.login(t, ann, oldPassword)
-		ok(t, s.Logout(t.Context(), auth.Client{}, user.Profile, session.Refresh))
+		ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, session.Refresh))
 		want := s.session(t, session).ID
 		events := must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t)
 		if len(events) != 2 {
@@ -124,7 +124,7 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		user := s.user(t, ann)
 		session := s.login(t, ann, oldPassword)
-		ok(t, s.Logout(t.Context(), auth.Client{}, user.Profile, session.Refresh))
+		ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, session.Refresh))
 		s.subscribe(t)
 		ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error {
 			_, err := tx.Unsubscribe(outside, tx.Now)

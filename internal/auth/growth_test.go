@@ -205,7 +205,7 @@ func (x *site) morning(ctx context.Context, d, i int, u *resident) error {
 		}
 	}
 	if err == nil && (d+i)%3 == 0 {
-		err = x.Logout(ctx, client, u.Profile, tokens.Refresh)
+		err = x.Logout(ctx, client, auth.Caller{Profile: u.Profile}, tokens.Refresh)
 	}
 	if err == nil && (d+i)%13 == 0 {
 		err = x.Recover(ctx, client, u.Email)

@@ -247,7 +247,7 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 				} else {
 					ok(t, checked)
 					wantErr(t, "a renewal with a revoked key's token", renewed, auth.ErrRefresh)
-					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), auth.Client{}, user.Profile, tokens.Refresh), auth.ErrNoSession)
+					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens.Refresh), auth.ErrNoSession)
 				}
 			}
 			if err := b.Reset(t.Context(), auth.Client{}, id, newPassword); (purpose == token.MAC) != errors.Is(err, auth.ErrRecovery) {

@@ -41,6 +41,16 @@ func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, er
 	}
 }
 
+// MailWaits says whether a mail is due that hasn't been sent.
+func (s *Service) MailWaits(ctx context.Context) (bool, error) {
+	requested, err := s.Store.Read(ctx).RecoveryRequested()
+	if err != nil || requested {
+		return true, err
+	}
+	due, err := s.Store.Read(ctx).DueDeliveries(SubscriberMail, s.Store.Now(), 1)
+	return len(due) > 0, err
+}
+
 // ResendMail has an undelivered mail tried anew, for as long as a new one: a
 // recovery gets another unique id and its whole life again, as the old one may
 // have expired. ErrNoMail if there is none such.

@@ -327,7 +327,7 @@ func (m *model) logout(t *rapid.T, email string, token *modelToken) {
 	if user == nil {
 		t.Skip("no account")
 	}
-	err := m.s.Logout(t.Context(), auth.Client{}, user.Profile, token.Refresh)
+	err := m.s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, token.Refresh)
 	if !m.live(token.session) || token.session.user != user {
 		wantErr(t, "logout", err, auth.ErrNoSession)
 		return

@@ -58,7 +58,7 @@ func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 		end  func(ctx context.Context, s *server, user store.User, in auth.Tokens) error
 	}{
 		{"logout", func(ctx context.Context, s *server, user store.User, in auth.Tokens) error {
-			return s.Logout(ctx, auth.Client{}, user.Profile, in.Refresh)
+			return s.Logout(ctx, auth.Client{}, auth.Caller{Profile: user.Profile}, in.Refresh)
 		}},
 		{"revoke", func(ctx context.Context, s *server, user store.User, _ auth.Tokens) error {
 			return s.Revoke(ctx, user.Email)

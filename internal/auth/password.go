@@ -158,6 +158,9 @@ func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
 	return passwordOf(hash)
 }
 
+// MinPassword is the least length of a new password, in code points.
+const MinPassword = password.MinLength
+
 // checkPassword says what is wrong with a password that u chooses in a field.
 func checkPassword(field, pw string, u store.User) error {
 	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)

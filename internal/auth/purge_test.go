@@ -57,7 +57,7 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		"session that was ended": {sessions, func(t *testing.T, s *server, c *clock, email string) {
 			tokens := s.login(t, email, oldPassword)
 			c.advance(day)
-			ok(t, s.Logout(t.Context(), auth.Client{}, must(s.User(t.Context(), email))(t).Profile, tokens.Refresh))
+			ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: must(s.User(t.Context(), email))(t).Profile}, tokens.Refresh))
 		}, day},
 		"open recovery": {recoveries, func(t *testing.T, s *server, _ *clock, email string) { s.recover(t, email) }, settings.RecoveryLife},
 		"used recovery": {recoveries, func(t *testing.T, s *server, _ *clock, email string) {
@@ -284,7 +284,7 @@ func TestNobodyLosesASessionToThePurge(t *testing.T) {
 						}
 					}
 					if err == nil && i%2 == 0 {
-						err = s.Logout(t.Context(), auth.Client{}, user.Profile, tokens.Refresh)
+						err = s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens.Refresh)
 					}
 					if err != nil {
 						t.Errorf("client %d, round %d: %v", i, n, err)

@@ -142,7 +142,9 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 		return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
 	}}
 	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
-		return func(ctx context.Context) error { return s.Logout(ctx, auth.Client{}, user.Profile, open.Refresh) }
+		return func(ctx context.Context) error {
+			return s.Logout(ctx, auth.Client{}, auth.Caller{Profile: user.Profile}, open.Refresh)
+		}
 	}}
 	// And what another session of the user's does.
 	change := end{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {

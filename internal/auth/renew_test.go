@@ -270,7 +270,7 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 		} {
 			_, err := s.Renew(t.Context(), auth.Client{}, refresh, c.now())
 			wantErr(t, "a renewal with "+refresh, err, auth.ErrRefresh)
-			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), auth.Client{}, user.Profile, refresh), auth.ErrNoSession)
+			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, refresh), auth.ErrNoSession)
 		}
 		// Our own signature under what was never so.
 		claims := verify.Claims{
@@ -359,8 +359,8 @@ func TestLogoutEndsTheSessionOfAnyOfItsTokens(t *testing.T) {
 				c.advance(time.Hour)
 				tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
 			}
-			wantErr(t, "another user's logout", s.Logout(t.Context(), auth.Client{}, bob.Profile, tokens[which].Refresh), auth.ErrNoSession)
-			ok(t, s.Logout(t.Context(), auth.Client{}, user.Profile, tokens[which].Refresh))
+			wantErr(t, "another user's logout", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: bob.Profile}, tokens[which].Refresh), auth.ErrNoSession)
+			ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens[which].Refresh))
 			s.dead(t, user, tokens...)
 			s.renew(t, other)
 		}

@@ -47,12 +47,13 @@ func (s *Service) Reset(ctx context.Context, client Client, id, password string)
 	return err
 }
 
-// RecoveryUser is the user of a valid recovery. ErrRecovery for any id that is
-// none (any more), ErrRecoveryOver if the user's password was last changed when it
-// ended (by it, nearly always), ErrRevoked if its user is revoked.
+// RecoveryUser is the user of a valid recovery. ErrRecovery for any other id: more
+// precisely ErrRecoveryID if it has not the form of one, and ErrRecoveryOver if the
+// user's password was last changed when it ended (nearly always by it). ErrRevoked if
+// its user is revoked.
 func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, error) {
 	if !token.ValidRecoveryID(id) {
-		return store.User{}, ErrRecovery
+		return store.User{}, ErrRecoveryID
 	}
 	recovery, user, err := s.Store.Read(ctx).RecoveryByIDHash(token.HashRecoveryID(id))
 	switch {

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -12,10 +13,23 @@ import (
 // MaxSessions bounds a list of sessions.
 const MaxSessions = 100
 
+// OwnSession is a live session as its user sees it.
+type OwnSession struct {
+	ID                   string
+	CreatedAt, RenewedAt time.Time
+	Address, UserAgent   string // of the login, as the audit log has them; "" where it doesn't
+	Current              bool   // the caller speaks from it
+}
+
 // Sessions lists the caller's own live sessions, the newest first, MaxSessions at
 // most.
-func (s *Service) Sessions(ctx context.Context, caller Caller) ([]store.OpenedSession, error) {
-	return s.Store.Read(ctx).LiveSessions(caller.ID, s.Store.Now(), s.Settings.lifetimes(), EventOpened, MaxSessions)
+func (s *Service) Sessions(ctx context.Context, caller Caller) ([]OwnSession, error) {
+	live, err := s.Store.Read(ctx).LiveSessions(caller.ID, s.Store.Now(), s.Settings.lifetimes(), EventOpened, MaxSessions)
+	own := make([]OwnSession, len(live))
+	for i, l := range live {
+		own[i] = OwnSession{l.ID, l.CreatedAt, l.RenewedAt, l.Address, l.UserAgent, l.ID == caller.SessionID}
+	}
+	return own, err
 }
 
 // EndSession ends a live session of the caller's own, which may be the one that

@@ -24,7 +24,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Logout(r.Context(), clientOf(r), user.Profile, refresh); err != nil {
+	if err := s.Rules.Logout(r.Context(), clientOf(r), user, refresh); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)

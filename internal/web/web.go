@@ -300,11 +300,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return &unready{errDraining}
 	}
-	err := s.Rules.Store.Ready(r.Context())
-	if err == nil {
-		err = s.Rules.Keys.Ready(r.Context())
-	}
-	if err != nil {
+	if err := s.Rules.Ready(r.Context()); err != nil {
 		return &unready{err}
 	}
 	return writeJSON(w, status{"ready"})
