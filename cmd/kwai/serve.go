@@ -282,7 +282,7 @@ func (s *kwaiServer) tasks() []task {
 		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
 		{every: masterKeyEvery, do: s.masterKey.look},
-		{do: s.rules.FollowPurge}, // each hour
+		{every: second, do: s.rules.Purge}, // each hour
 	}
 	if s.certificate != nil {
 		all = append(all, task{every: certificateEvery, do: s.certificate.look})
@@ -331,6 +331,7 @@ func (t task) run(ctx context.Context, log *slog.Logger) {
 
 // run serves until ctx ends, and then ends in order.
 func (s *kwaiServer) run(ctx context.Context) error {
+	defer s.rules.StopPurging(context.WithoutCancel(ctx)) // last, when nothing works any more
 	var background sync.WaitGroup
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer background.Wait()

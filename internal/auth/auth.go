@@ -77,6 +77,7 @@ type Service struct {
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	underWay underWay
 	counts   counts
+	purger   *purger // of Purge; nil before the first
 	purged   purgeCounts
 }
 

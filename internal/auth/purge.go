@@ -39,6 +39,7 @@ type purger struct {
 	owner string
 	rest  func(ctx context.Context, took time.Duration)
 	held  time.Time // when the lease was last prolonged
+	next  time.Time // when Purge sweeps again
 }
 
 func (s *Service) newPurger() *purger {
@@ -52,27 +53,33 @@ func restAfter(ctx context.Context, took time.Duration) {
 	}
 }
 
-// FollowPurge removes what is of no use any more until ctx ends: sessions,
-// recoveries and counts of attempts that are over, the audit log and undelivered
-// mail once they are older than Settings.TrailKeep. It works in small steps, and
-// where there are several replicas, one of them does.
-func (s *Service) FollowPurge(ctx context.Context) {
-	p := s.newPurger()
-	defer p.release(ctx)
-	for wait := purgeLook; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = purgeLook
-		swept, err := p.sweep(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.Log.Warn("removing what is over; it is tried again", "error", err)
-		}
-		if swept {
-			wait = purgeEvery
-		}
+// Purge removes what is of no use any more: sessions, recoveries and counts of attempts
+// that are over, the audit log and undelivered mail once they are older than
+// Settings.AuditKeep. A server calls it each second, and StopPurging in the end. It
+// does nothing unless it is time: soon after the start, then each hour. It works in
+// small steps, and of several replicas one does.
+func (s *Service) Purge(ctx context.Context) {
+	if s.purger == nil {
+		s.purger = s.newPurger()
+		s.purger.next = time.Now().Add(purgeLook)
+	}
+	if time.Now().Before(s.purger.next) {
+		return
+	}
+	swept, err := s.purger.sweep(ctx)
+	s.purger.next = time.Now().Add(purgeLook)
+	if swept {
+		s.purger.next = time.Now().Add(purgeEvery)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("removing what is over; it is tried again", "error", err)
+	}
+}
+
+// StopPurging lets another replica go on without waiting for the lease's end.
+func (s *Service) StopPurging(ctx context.Context) {
+	if s.purger != nil {
+		s.purger.release(ctx)
 	}
 }
 
@@ -192,7 +199,6 @@ func (p *purger) hold(ctx context.Context, life time.Duration) error {
 	return err
 }
 
-// release lets another replica go on without waiting for the lease's end.
 func (p *purger) release(ctx context.Context) {
 	err := p.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.ReleaseLease(purgeLease, p.owner) })
 	if err != nil {

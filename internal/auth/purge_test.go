@@ -317,8 +317,12 @@ func TestServersPurgeEachHour(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() {
-				s.FollowPurge(ctx)
-				close(ended)
+				defer close(ended)
+				for ctx.Err() == nil {
+					s.Purge(ctx)
+					time.Sleep(time.Second)
+				}
+				s.StopPurging(t.Context())
 			}()
 			for _, wait := range []time.Duration{auth.PurgeLook, auth.PurgeEvery} {
 				s.rows(t, user, 1)
