@@ -10,7 +10,7 @@ import (
 
 // What is recorded beside the events.
 const (
-	AuditLoginFailed     = "login.failed"          // its reason says why, which the client isn't told
+	AuditLoginFailed     = "login.failed"          // its reason says why; the client doesn't learn it
 	AuditPasswordRefused = "user.password-refused" // a session's user gave a wrong current password
 	AuditUnlocked        = "user.unlocked"         // an operator had an account's failures forgotten
 	AuditMailResent      = "mail.resent"           // an operator had an undelivered mail sent again

@@ -1,14 +1,57 @@
-// Package auth has kwai's rules: who may log in, how long a session lives, when
-// a recovery is made and what ends what. It knows neither HTTP nor SQL.
+// Package auth has kwai's rules of accounts and sessions. It knows neither HTTP nor
+// SQL: package web calls it for requests, cmd/kwai for commands, and it calls package
+// store.
 //
-// One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
-// reset.go, password.go, sessions.go; limit.go says how often a password may be
-// tried, audit.go what is recorded, purge.go what goes again; user.go has what an operator does to
-// accounts, email.go when two addresses are the same. The server's keys are in
-// keys.go, how they change in rotate.go, how they are sealed in reseal.go.
+// A [Service] has the use cases. Make one with its store, password pool and, to serve
+// requests, its [Keys]:
 //
-// Its errors are [Error] values with a code, whose text may be shown to the
-// client, or unknown errors, whose text may not.
+//	keys, err := auth.EnsureKeys(ctx, db, master, keySettings, log)
+//	rules := &auth.Service{Store: db, Passwords: pool, Keys: keys, Settings: settings, Log: log}
+//	tokens, err := rules.Login(ctx, client, email, password)
+//
+// A server also calls, each at its interval, Keys.Tend, TakeAllRecoveries,
+// RefreshSubscribers, RefreshCosts and Purge.
+//
+// What it promises:
+//
+//   - Neither an answer nor its time reveals whether an account exists.
+//   - What ends a session holds from the moment in which it is answered, on every server.
+//   - An event and its audit entry are written in the transaction of the change.
+//   - An error is an [Error] with a code, whose text may be shown to the client, or an
+//     unknown error, whose text may not.
+//
+// The files, by what they are for:
+//
+//	auth.go         Settings, Service
+//	client.go       the client of a request, or the operator
+//	error.go        refusals and their codes
+//
+//	login.go        a login
+//	check.go        whose an access token is; tokencache.go: tokens that were verified
+//	renew.go        new tokens for a refresh token; replays
+//	logout.go       the end of a session by its refresh token
+//	recover.go      recoveries: requested, made, mailed
+//	reset.go        a new password by a recovery
+//	password.go     passwords: changed, set, chosen, hashed; what unknown addresses cost
+//	sessions.go     sessions: listed and ended, by their user and by an operator
+//	tokens.go       the tokens of a session
+//
+//	user.go         accounts, as operators make, find and revoke them
+//	import.go       accounts of another system
+//	mail.go         mail that wasn't delivered
+//	email.go        when two addresses are the same
+//
+//	limits.go       throttling: the limits, and what an operator sees and clears
+//	attempt.go      throttling: one attempt, from its begin to its end
+//	keys.go         the server's keys: settings, reading, use
+//	keys_rotate.go  the server's keys: schedule, rotation, revocation
+//	keys_seal.go    the server's keys: sealing under a master key
+//
+//	event.go        events and audit entries are written
+//	audit.go        the audit log is read
+//	purge.go        what is over is removed
+//	metrics.go      outcomes are counted
+//	id.go           ids that are sorted by time
 package auth
 
 import (
@@ -35,11 +78,11 @@ type Settings struct {
 
 	Limits    Limits
 	AuditKeep time.Duration // how long the audit log is kept at least, and mail that was given up
-	// LoginNotices has users told by mail of logins from networks that are new.
+	// LoginNotices: users get a mail about a login from a new network.
 	LoginNotices bool
 }
 
-// Defaults are the settings where nothing else is said; Issuer has none.
+// Defaults are the defaults of Settings; Issuer has none.
 var Defaults = Settings{
 	Audience:       "kwai",
 	AccessTTL:      time.Hour,
@@ -68,12 +111,12 @@ type Service struct {
 	Keys      *Keys // nil in commands, which make and check no tokens
 	Settings  Settings
 	Log       *slog.Logger
-	Name      string // of this server, as the holder of leases; "" for one of its own
+	Name      string // of this server, as the owner of leases; "": a random one
 	// Changed is called after a command's change has been committed; it may be nil.
 	Changed func(Change)
 
 	costs    atomic.Pointer[[]store.CostCount]
-	outside  atomic.Pointer[[]string] // subscribers who are told every event
+	outside  atomic.Pointer[[]string] // subscribers that get every event
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	underWay underWay
 	counts   counts

@@ -12,7 +12,7 @@ import (
 // Code is the kind of an error.
 type Code int
 
-// The codes. Whoever speaks a protocol maps them to its own, in one place.
+// The codes. A protocol maps them to its own, in one place.
 const (
 	Invalid         Code = iota + 1 // the input breaks a rule; Fields says which
 	Unauthenticated                 // not logged in, or the credentials are wrong
@@ -23,7 +23,7 @@ const (
 	Throttled   // too often; RetryAfter says when it may be tried again
 )
 
-// Error is a refusal that the client may read.
+// Error is a refusal whose text the client may read.
 type Error struct {
 	Code   Code
 	Detail string
@@ -56,8 +56,7 @@ func InvalidFields(fields ...Field) *Error {
 	return &Error{Code: Invalid, Detail: strings.Join(messages, "; "), Fields: fields}
 }
 
-// The refusals. Login has one for every reason, so that it tells nothing; its
-// text is the same for a wrong password and an unknown address.
+// The refusals. Login has one for every reason, so that it reveals nothing.
 var (
 	ErrCredentials  = refuse(Unauthenticated, "The address or the password is wrong.")
 	ErrNotLoggedIn  = refuse(Unauthenticated, "You are not logged in.")
@@ -83,8 +82,8 @@ var (
 	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 
-// CodeOf is the code of an error that says one, also of those of the store and
-// the password pool that pass by themselves; 0 of any other.
+// CodeOf is the code of an Error. An error of the store or the password pool that
+// passes by itself is Unavailable; any other has 0.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code

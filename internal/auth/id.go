@@ -9,17 +9,17 @@ import (
 	"kwai/internal/store"
 )
 
-// newID is a UUID v7 of that time: sorted by it, for what nobody outside sees or
-// what tells its time anyway. Users' ids are v4. Not the library's, which knows
-// only the machine's clock; that of the database is what counts.
+// newID is a UUID v7 of that time, and sorted by it. It is for what nobody outside sees,
+// or what shows its time anyway; users' ids are v4. The library's would be of the
+// machine's clock, but the database's counts.
 func newID(now time.Time) string {
 	id := uuid.New()
 	stamp(&id, now)
 	return id.String()
 }
 
-// nextID is newID of a transaction's time. Those of one transaction, or of several
-// that are committed together, are sorted by when they were made.
+// nextID is newID of a transaction's time. Ids of one transaction, or of several that
+// are committed together, are sorted in the order in which they were made.
 func nextID(tx *store.Tx) string {
 	id := uuid.New()
 	stamp(&id, tx.Now)

@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// KeysFollow is how old what a server knows of the keys may be when it uses
-	// them: from then on after a change every server goes by it, also one that
-	// stood still or was cut off from the database.
+	// KeysFollow is the greatest age of the keys that a server uses: so long after a
+	// change every server follows it, also one that stood still or was cut off from
+	// the database.
 	KeysFollow = 3 * time.Second
 	// KeysEvery is how often a server calls Keys.Tend, which reads them.
 	KeysEvery = time.Second
-	// keysLeeway is for what a server makes with a key until it knows that
-	// another one is active, and for clocks that differ.
+	// keysLeeway is for what a server makes with a key until it knows the next one,
+	// and for clocks that differ.
 	keysLeeway = time.Minute
 )
 
@@ -45,7 +45,7 @@ var KeyDefaults = KeySettings{Rotation: 90 * 24 * time.Hour, JWKSMaxAge: 5 * tim
 // knows it.
 func (s KeySettings) Lead() time.Duration { return 2*s.JWKSMaxAge + KeysFollow }
 
-// KeyLifetimes is how long what a key has made may be good after the next one has
+// KeyLifetimes is how long what a key has made may be valid after the next key has
 // become active.
 func (s Settings) KeyLifetimes() token.Lifetimes {
 	return token.Lifetimes{
@@ -91,7 +91,7 @@ type keySet struct {
 	read     time.Time // when the reading began, with a monotonic reading
 }
 
-// old says whether it must not be used any more. Where the machine was suspended,
+// old says whether it is too old to be used. Where the machine was suspended,
 // the monotonic clock may have stood still; where the wall clock was set, that one
 // may have: the greater counts.
 func (k *keySet) old(now time.Time) bool {
@@ -167,9 +167,9 @@ func (k *Keys) fresh(ctx context.Context) (*keySet, error) {
 	return k.since(ctx, now)
 }
 
-// newer are the keys as they stand after it was called, for a token whose key
-// isn't known. Whatever is forged, there is one reading a second for all: who
-// comes after one waits for the next.
+// newer are the keys as they stand after it was called, for a token whose key isn't
+// known. However many are forged, there is one reading a second for all: a caller that
+// comes after it waits for the next.
 func (k *Keys) newer(ctx context.Context) (*keySet, error) {
 	called := time.Now()
 	k.mu.Lock()
@@ -191,8 +191,7 @@ func (k *Keys) newer(ctx context.Context) (*keySet, error) {
 	return k.since(ctx, called)
 }
 
-// since are keys whose reading began then or later. Of all who want them one
-// reads.
+// since are keys whose reading began then or later. Of all callers one reads.
 func (k *Keys) since(ctx context.Context, then time.Time) (*keySet, error) {
 	for {
 		if set := k.set.Load(); !set.read.Before(then) {
@@ -321,8 +320,7 @@ func (k *Keys) logChanges(last, next []token.KeyStatus) {
 	}
 }
 
-// parseRefresh is that of the keyring, which a key may have joined since it was
-// read. The error matches token.ErrRefresh or is the store's.
+// parseRefresh parses a refresh token. If its key isn't known, the keys are read anew. The error matches token.ErrRefresh or is the store's.
 func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.UUID, counter uint64, err error) {
 	keys, err := k.fresh(ctx)
 	if err != nil {
@@ -337,7 +335,7 @@ func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.U
 	return session, counter, err
 }
 
-// DecoyFraction is that of the keyring, however old it is.
+// DecoyFraction is the keyring's, however old the keyring is.
 func (k *Keys) DecoyFraction(address string) float64 {
 	return k.set.Load().ring.DecoyFraction(address)
 }
@@ -346,7 +344,7 @@ func (k *Keys) DecoyFraction(address string) float64 {
 const jwksWait = time.Second
 
 // JWKS are the public keys, the one that signs first. While the database is away
-// they are those that were known last: what they verify can still be told.
+// they are the last ones that were read: verifying goes on.
 func (k *Keys) JWKS(ctx context.Context) jose.JSONWebKeySet {
 	ctx, cancel := context.WithTimeout(ctx, jwksWait)
 	defer cancel()
@@ -393,8 +391,7 @@ func keysOf(rows []store.Key) []token.Key {
 	return keys
 }
 
-// CheckKeys says why a master key isn't that of a database's keys:
-// token.ErrNoMaster.
+// CheckKeys says whether a master key opens a database's keys: token.ErrNoMaster if not.
 func CheckKeys(master *token.Master, rows []store.Key) error {
 	return master.Check(keysOf(rows))
 }

@@ -18,7 +18,7 @@ const (
 	rotateAgain = time.Minute
 )
 
-// lockKeys has one change the keys at a time, and reads them.
+// lockKeys locks the keys for the transaction, and reads them.
 func lockKeys(tx *store.Tx) ([]token.Key, error) {
 	if err := tx.Serialize("keys"); err != nil {
 		return nil, err
@@ -172,11 +172,10 @@ type Revoked struct {
 	Recoveries      int64      // that were ended, since their links could be worked out
 }
 
-// Revoke takes a key out: nothing is accepted any more that was made with it,
-// by any server KeysFollow later (SettleRevoked waits for that). An active one is
-// replaced at once, by the next if there is one, else by a new one: at the
-// revoked one's time, so that nothing changes for all others. NotFound if there
-// is no such key.
+// Revoke removes a key. KeysFollow later no server accepts what was made with it:
+// SettleRevoked waits for that. An active key is replaced at once, by the next one or
+// else a new one. That gets the revoked key's time, so that nothing changes for the
+// others. NotFound if there is no such key.
 func (k *Keys) Revoke(ctx context.Context, id string) (r Revoked, err error) {
 	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		r = Revoked{}
@@ -219,7 +218,7 @@ func (k *Keys) Revoke(ctx context.Context, id string) (r Revoked, err error) {
 	return r, nil
 }
 
-// replace has another key be active in the place of one.
+// replace makes another key active in the place of one.
 func (k *Keys) replace(tx *store.Tx, all []token.Key, standing []token.KeyStatus, at int) (*token.Key, error) {
 	revoked := standing[at]
 	if at > 0 && standing[at-1].Purpose == revoked.Purpose {
@@ -231,8 +230,8 @@ func (k *Keys) replace(tx *store.Tx, all []token.Key, standing []token.KeyStatus
 	return &key, err
 }
 
-// SettleRevoked returns when no server accepts anything any more that was made
-// with the key, and ends what recoveries were made with it in the meantime.
+// SettleRevoked returns when no server accepts what was made with the key, and ends the
+// recoveries that were made with it in the meantime.
 func (k *Keys) SettleRevoked(ctx context.Context, r Revoked) error {
 	select {
 	case <-time.After(KeysFollow + time.Second):

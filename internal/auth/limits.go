@@ -7,24 +7,23 @@ import (
 	"kwai/internal/store"
 )
 
-// Limits bound guessing. They are kept in the database, so they hold for all
-// replicas and through restarts.
+// Limits bound guessing. The counts are in the database, so they hold for all replicas
+// and through restarts.
 //
-// A password that is tried counts as a failure before it is looked at, and a
-// success takes that back: parallel guesses don't pass each other by. What is
-// counted where depends on the network (a client's prefix, /24 or /56) that a
-// login comes from:
+// An attempt counts as a failure before the password is looked at, and a success undoes
+// that: else parallel guesses would pass. Where it counts depends on the network (the
+// client's prefix, /24 or /56) of the login:
 //
-//   - One that the account knows, for it has logged in from there or reset its
-//     password there within Remember, has a count of its own: whatever strangers
-//     do, and whoever else fails there, doesn't hold it back.
-//   - All others share one count for the account, and each of them has an
-//     allowance for failures at whatever accounts.
+//   - A network that the account knows, for its user has logged in or reset the
+//     password from there within Remember, has a count of its own for the account.
+//     Failures elsewhere, and of other accounts there, don't delay it.
+//   - All unknown networks share one count for the account, and each of them has an
+//     allowance for failures at all accounts.
 //
-// Of each network no more attempts than Free are under way at an account, on each
-// server, whatever comes of them: see underWay.
+// At most Free attempts at an account run at once from a network, on each server: see
+// underWay.
 //
-// An address that has no account is counted like one that has.
+// An address without an account is counted like any other.
 type Limits struct {
 	Off bool
 
@@ -70,7 +69,7 @@ func (l Limits) networkWait(c store.Attempts, now time.Time) time.Duration {
 	return 0
 }
 
-// Unlock has the account's failures forgotten, so that all may try again.
+// Unlock clears the account's failures, so that every network may try again.
 func (s *Service) Unlock(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"kwai/internal/token"
 )
 
-// LogoutExpired is Logout for a caller whose access token has expired. It still
-// tells whose it is, which is enough to end the session that both tokens belong
-// to. ErrNotLoggedIn for anything else.
+// LogoutExpired is Logout for a caller whose access token has expired. It still shows
+// whose it is, which is enough to end the session of both tokens. ErrNotLoggedIn for
+// anything else.
 func (s *Service) LogoutExpired(ctx context.Context, client Client, caller Caller, refresh string) error {
 	id, _, err := s.Keys.parseRefresh(ctx, refresh)
 	switch {

@@ -27,13 +27,12 @@ const (
 	// longer: on a busy database purging takes a fifth of the time at most.
 	purgeRest    = 50 * time.Millisecond
 	purgeMaxRest = 10 * time.Second
-	// purgeMargin is how much longer than needed a row stays. A clock that was
-	// ahead for some time, by a day or so, makes nothing go that is needed once it
-	// is put right.
+	// purgeMargin is how much longer than needed a row stays: a clock that is ahead by
+	// a day or so removes nothing that is needed once it is put right.
 	purgeMargin = 48 * time.Hour
 )
 
-// purger removes what is of no use any more.
+// purger removes what is no longer of use.
 type purger struct {
 	*Service
 	owner string
@@ -53,7 +52,7 @@ func restAfter(ctx context.Context, took time.Duration) {
 	}
 }
 
-// Purge removes what is of no use any more: sessions, recoveries and counts of attempts
+// Purge removes what is no longer of use: sessions, recoveries and counts of attempts
 // that are over, the audit log and undelivered mail once they are older than
 // Settings.AuditKeep. A server calls it each second, and StopPurging in the end. It
 // does nothing unless it is time: soon after the start, then each hour. It works in
@@ -84,7 +83,7 @@ func (s *Service) StopPurging(ctx context.Context) {
 }
 
 // errNotHeld says that another replica purges.
-var errNotHeld = errors.New("the lease to purge is another one's")
+var errNotHeld = errors.New("another replica has the lease to purge")
 
 // sweep goes through all tables once; false if another replica does, or did.
 func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
@@ -156,7 +155,7 @@ func (p *purger) purge(ctx context.Context, t store.Purge, count *atomic.Int64) 
 	}
 }
 
-// remove prolongs the lease in the same transaction: one who stood still while
+// remove prolongs the lease in the same transaction: a replica that stood still while
 // another took over removes nothing.
 func (p *purger) remove(ctx context.Context, t store.Purge, after string, page store.Page) (n int64, err error) {
 	err = p.Store.InTx(ctx, func(tx *store.Tx) (err error) {

@@ -39,7 +39,7 @@ func (s *Service) Reset(ctx context.Context, client Client, id, password string)
 		return s.passwordChanged(tx, client, user, "", ByRecovery)
 	})
 	if errors.Is(err, ErrRecovery) {
-		// It has ended meanwhile, by the same reset sent twice perhaps.
+		// It has ended meanwhile: perhaps the same reset was sent twice.
 		if _, why := s.RecoveryUser(ctx, id); why != nil {
 			err = why
 		}

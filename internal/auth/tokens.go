@@ -25,12 +25,12 @@ func (s *Service) tokens(ctx context.Context, session store.Session, now time.Ti
 	if err != nil {
 		return Tokens{}, err
 	}
-	// What a key signs that is active no more might outlive it.
+	// What a key signs after it was active might outlive it.
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return Tokens{}, err
 	}
-	// JWTs count in seconds; what is promised is the earlier one.
+	// JWTs count in seconds: the earlier one.
 	now = now.Truncate(time.Second)
 	expires := now.Add(s.Settings.AccessTTL)
 	for _, end := range []time.Time{session.CreatedAt.Add(s.Settings.SessionLife), session.RenewedAt.Add(s.Settings.RefreshIdle)} {

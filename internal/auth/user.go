@@ -107,7 +107,7 @@ func checkName(field, name string) error {
 	return nil
 }
 
-// Change is what a command changed, and of whom.
+// Change is what a command changed, and whose.
 type Change struct {
 	store.User
 	Nothing  bool  // it was so already
@@ -165,7 +165,7 @@ func (s *Service) Users(ctx context.Context) iter.Seq2[store.User, error] {
 
 // UserFilter says which accounts are looked for; zero: all.
 type UserFilter struct {
-	Locked  bool // failures lock strangers out
+	Locked  bool // failures keep unknown networks from logging in
 	Revoked bool
 	Invited bool   // no password is chosen yet, and the user isn't revoked
 	Search  string // stands in the address, the name or the id, in capitals or not
@@ -203,9 +203,8 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 	}
 }
 
-// Revoke keeps the user from logging in and ends all sessions at once. Its
-// recoveries stay: they tell their holder that the user is revoked, and work
-// again after Reinstate.
+// Revoke keeps the user from logging in and ends all sessions at once. The recoveries
+// stay: until Reinstate, after which they work again, the answer to them is ErrRevoked.
 func (s *Service) Revoke(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
@@ -216,8 +215,8 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		changed, err := tx.Revoke(user.ID)
 		change.Nothing = !changed
 		if err != nil || !changed {
-			// Who was revoked already has no session; one that is opened from
-			// here on, after a Reinstate meanwhile, is not for this to end.
+			// A revoked user has no session. One that is opened from here on, after a
+			// Reinstate meanwhile, is not for this to end.
 			return err
 		}
 		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
