@@ -14,7 +14,7 @@ import (
 
 // What is under way when another login succeeds goes on counting: a success at the
 // same account makes no guess free.
-func TestASuccessForgetsNoneUnderWay(t *testing.T) {
+func TestASuccessClearsNoAttemptUnderWay(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner, who is known at home then", home, ann, oldPassword, "in")
 		for _, address := range []string{home, cafe} {
@@ -26,7 +26,7 @@ func TestASuccessForgetsNoneUnderWay(t *testing.T) {
 			for _, end := range ends[1:] {
 				ok(t, end(false))
 			}
-			// From the cafe it was the first login: the others count as strangers'.
+			// From the cafe it was the first login: the others count as unknown networks.
 			next := address
 			if address == cafe {
 				next = "203.0.113.1"
@@ -84,7 +84,7 @@ func TestRightPasswordsAtOnce(t *testing.T) {
 }
 
 // Who gets no place within a second is refused.
-func TestPlacesAreWaitedForASecond(t *testing.T) {
+func TestAttemptsWaitASecondForASlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64

@@ -218,7 +218,7 @@ func TestAnAuditEntryHasItsEventsID(t *testing.T) {
 }
 
 // What can't be recorded doesn't happen, and what doesn't happen isn't recorded.
-func TestTheAuditLogIsWrittenWithWhatItTells(t *testing.T) {
+func TestTheAuditLogIsWrittenWithTheChange(t *testing.T) {
 	for _, missing := range []string{"audit_log", "deliveries"} {
 		t.Run("without "+missing, func(t *testing.T) {
 			each(t, func(t *testing.T, s *server, c *clock) {
@@ -352,7 +352,7 @@ func TestTheAuditLogIsReadInPages(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
 		began := c.now().Add(time.Hour)
-		const pages, page = 3, auth.TrailPage
+		const pages, page = 3, auth.AuditPage
 		c.set(began.Add(pages * page * time.Microsecond))
 		const atOnce = page / 10
 		for first := 0; first < pages*page; first += atOnce {

@@ -193,7 +193,7 @@ func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
 	return must(s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now()))(t)
 }
 
-// caller is whoever bears the access token.
+// caller is the caller of an access token.
 func (s *server) caller(t *testing.T, tokens auth.Tokens) auth.Caller {
 	t.Helper()
 	return must(s.Check(t.Context(), tokens.Access))(t)

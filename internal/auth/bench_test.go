@@ -29,7 +29,7 @@ func BenchmarkFailedLogin(b *testing.B) {
 				email func(i int) string
 			}{
 				{"limits off", func(l *auth.Limits) { l.Off = true }, func(int) string { return ann }},
-				{"a stranger's", generous, func(i int) string { return fmt.Sprintf("nobody%d@example.org", i) }},
+				{"from an unknown network", generous, func(i int) string { return fmt.Sprintf("nobody%d@example.org", i) }},
 				{"from a known network", generous, func(int) string { return ann }},
 				{"held", func(l *auth.Limits) { l.Most = 1 }, func(int) string { return nobody }},
 			} {

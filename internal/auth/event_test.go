@@ -32,7 +32,7 @@ func (s *server) subscribe(t *testing.T) {
 	ok(t, s.RefreshSubscribers(t.Context()))
 }
 
-func TestEverythingThatHappensIsToldOutside(t *testing.T) {
+func TestEveryEventIsPublishedOutside(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.subscribe(t)
 		var session, other auth.Tokens

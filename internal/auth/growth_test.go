@@ -27,7 +27,7 @@ var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts",
 // Time is the test's. A user logs in each day, from a changing network, and
 // renews twice: that a renewal changes a row and adds none, the hour's other ones
 // could not show better. Each day some mistype a password, log out, ask for a
-// recovery, and strangers guess. The everyday run has fewer users, who are
+// recovery, and others guess. The everyday run has fewer users, who are
 // forgotten sooner.
 func TestStorageIsBounded(t *testing.T) {
 	users, days := need.Rounds(5, 8), need.Rounds(44, 200)
@@ -227,7 +227,7 @@ func (x *site) noon(ctx context.Context, d, i int, u *resident) error {
 	return x.Reset(ctx, client, link, u.password)
 }
 
-// guess is strangers' guesses, at accounts that are there and at others, until
+// guess is guesses from unknown networks, at accounts that are there and at others, until
 // they are throttled.
 func (x *site) guess(ctx context.Context, d, i int, u *resident) error {
 	if (d+i)%5 != 0 {

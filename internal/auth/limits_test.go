@@ -67,7 +67,7 @@ func (s *server) wantTry(t *testing.T, what, address, email, password, want stri
 	}
 }
 
-// lock has strangers fail as often as they may, each as soon as it may.
+// lock makes unknown networks fail as often as they may, as soon as they may.
 func (s *server) lock(t *testing.T, c *clock, email string) {
 	t.Helper()
 	for n := 0; n < s.Settings.Limits.Most; {
@@ -157,7 +157,7 @@ func TestGuessesAtOnceDontPassEachOtherBy(t *testing.T) {
 	})
 }
 
-func TestStrangersDontHoldBackAKnownNetwork(t *testing.T) {
+func TestUnknownNetworksDontDelayAKnownOne(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
 		s.lock(t, c, ann)
@@ -228,16 +228,16 @@ func TestNetworksAndFailuresAreForgotten(t *testing.T) {
 		s.wantTry(t, "at home, which makes it known for longer", home, ann, oldPassword, "in")
 		last := c.now()
 		c.set(last.Add(life - 2*time.Hour))
-		s.wantTry(t, "a stranger, long after", cafe, ann, wrong, "1h0m0s")
+		s.wantTry(t, "unknown network, long after", cafe, ann, wrong, "1h0m0s")
 		c.set(last.Add(life))
 		if held := must(s.Throttling(t.Context(), must(s.User(t.Context(), ann))(t)))(t); held != (auth.Throttling{}) {
 			t.Errorf("90 days after the last failure there is still %+v", held)
 		}
 		s.wantTry(t, "90 days after the last failure", cafe, ann, wrong, "wrong")
 		for range 4 {
-			s.wantTry(t, "at home, which counts as a stranger now", home, ann, wrong, "wrong")
+			s.wantTry(t, "at home, which is unknown now", home, ann, wrong, "wrong")
 		}
-		s.wantTry(t, "at home, held back by a stranger's", home, ann, oldPassword, "1s")
+		s.wantTry(t, "at home, delayed by an unknown network", home, ann, oldPassword, "1s")
 	})
 }
 
@@ -439,7 +439,7 @@ func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
 		c.advance(time.Second)
 		ok(t, s.Reset(t.Context(), from(home), id, oldPassword))
 		s.deliver(t)
-		ask("a stranger after that")
+		ask("unknown network after that")
 	})
 }
 
@@ -551,5 +551,37 @@ func TestNobodyShortensAnInvitation(t *testing.T) {
 		mails := s.deliver(t)
 		c.advance(s.Settings.InvitationLife - time.Microsecond)
 		s.wantReset(t, "just before the end of one sent again", idIn(t, mails[0]), nil)
+	})
+}
+
+// A clock that is in 1970 when a machine boots, and put right later, has nothing
+// forgotten, and nobody told of what isn't new.
+func TestAClockIn1970ForgetsNothing(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
+		for range 4 {
+			s.wantTry(t, "unknown network", cafe, ann, wrong, "wrong")
+		}
+		right := c.now()
+		c.set(time.Unix(60, 0))
+		s.wantTry(t, "the owner, in 1970", home, ann, oldPassword, "in")
+		s.wantTry(t, "unknown network, in 1970", cafe, ann, wrong, "wrong")
+		c.set(right.Add(time.Minute))
+		s.wantTry(t, "unknown network, the sixth time", cafe, ann, wrong, "wrong")
+		s.wantTry(t, "unknown network, held back", cafe, ann, wrong, "2s")
+		s.wantTry(t, "the owner, later", home, ann, oldPassword, "in")
+		if user := must(s.User(t.Context(), ann))(t); !user.LastLoginAt.Equal(c.now()) {
+			t.Errorf("the last login was at %v", user.LastLoginAt)
+		}
+		// Nor does the first login after it come from a new network where none is
+		// known, as behind a proxy until it is named.
+		must(s.database(t).ExecContext(t.Context(), `DELETE FROM attempts`))(t)
+		c.set(time.Unix(60, 0))
+		must(s.Login(t.Context(), auth.Client{}, ann, oldPassword))(t)
+		c.set(right.Add(time.Hour))
+		s.wantTry(t, "the owner, whose network was not known", home, ann, oldPassword, "in")
+		if mails := s.deliver(t); len(mails) > 0 {
+			t.Errorf("%d mails, the first: %s", len(mails), mails[0].Subject)
+		}
 	})
 }

@@ -153,15 +153,15 @@ func TestAClockThatJumpsMakesNothingGo(t *testing.T) {
 		c.advance(s.Settings.RefreshIdle - 2*time.Hour)
 		bob := s.user(t, "bob@example.org")
 		id := s.recover(t, "bob@example.org")
-		traces := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`)
+		entries := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`)
 		for _, jump := range []time.Duration{-time.Hour, time.Hour, day, -day} {
 			c.advance(jump)
 			s.sweep(t)
 		}
 		s.renew(t, tokens)
 		ok(t, s.Reset(t.Context(), auth.Client{}, id, newPassword))
-		if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`); n < traces {
-			t.Errorf("%d of %d traces are left", n, traces)
+		if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`); n < entries {
+			t.Errorf("%d of %d entries are left", n, entries)
 		}
 		if n := s.count(t, `SELECT COUNT(*) FROM attempts WHERE network = '192.0.2.0/24' AND account <> ''`); n != 1 {
 			t.Error("the known network is forgotten")

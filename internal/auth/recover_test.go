@@ -367,7 +367,7 @@ func TestAClockThatWasAheadHoldsUpNoRecovery(t *testing.T) {
 }
 
 // A notice that is resent tells when it happened, not when it was resent.
-func TestAResentNoticeTellsWhenItHappened(t *testing.T) {
+func TestAResentNoticeSaysWhenItHappened(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
 		must(s.Login(t.Context(), from(home), ann, oldPassword))(t)

@@ -151,7 +151,7 @@ func TestALateRequestIsNoReplay(t *testing.T) {
 	})
 }
 
-func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
+func TestAReplayIsMailedOnce(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
 		stolen := s.login(t, ann, oldPassword)
@@ -177,7 +177,7 @@ func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
 }
 
 // However two replays meet, the owner is told of one.
-func TestTwoReplaysThatMeetAreToldOnce(t *testing.T) {
+func TestTwoReplaysThatMeetAreMailedOnce(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		c := newClock()
 		r := startRivals(t, url, c.now)
