@@ -49,9 +49,8 @@ func (s *Service) recover(ctx context.Context, client Client, email string) erro
 	})
 }
 
-// TakeRecoveries looks at a batch of requests: those of an account that may
-// have a recovery become events, the others are dropped. It says how many it
-// looked at.
+// TakeRecoveries looks at a batch of requests: a request for an account that may have a
+// recovery becomes an event, any other is dropped. It says how many it looked at.
 func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 	defer func() {
 		if err == nil && taken < requestBatch {
@@ -75,23 +74,12 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		}
 		taken = len(requests)
 		for _, r := range requests {
-			user, err := tx.UserByEmail(r.EmailKey)
-			if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
-				continue
-			}
-			many := false
-			if err == nil {
-				many, err = s.manyRecoveries(tx, user, r.RequestedAt)
-			}
-			if err == nil && many {
-				throttled = append(throttled, user.ID)
-				continue
-			}
-			if err == nil {
-				err = s.publishRecovery(tx, user, r)
-			}
+			user, many, err := s.takeRecovery(tx, r)
 			if err != nil {
 				return err
+			}
+			if many {
+				throttled = append(throttled, user)
 			}
 		}
 		return nil
@@ -102,6 +90,22 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		}
 	}
 	return taken, err
+}
+
+// takeRecovery publishes a request, if it is for an account that may have a recovery; or
+// says that the user has had enough of them for now.
+func (s *Service) takeRecovery(tx *store.Tx, r store.RecoveryRequest) (userID string, many bool, err error) {
+	user, err := tx.UserByEmail(r.EmailKey)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
+		return "", false, nil
+	}
+	if err == nil {
+		many, err = s.manyRecoveries(tx, user, r.RequestedAt)
+	}
+	if err == nil && !many {
+		err = s.publishRecovery(tx, user, r)
+	}
+	return user.ID, many, err
 }
 
 // manyRecoveries says that an account has had enough recoveries for now. The answer
