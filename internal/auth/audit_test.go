@@ -193,7 +193,7 @@ func TestTheAuditLogHasEachThingOnce(t *testing.T) {
 	})
 }
 
-// An entry has the id of the event that tells the same.
+// An entry has the id of its event.
 func TestAnAuditEntryHasItsEventsID(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		s.subscribe(t)
@@ -203,7 +203,7 @@ func TestAnAuditEntryHasItsEventsID(t *testing.T) {
 		must(s.TakeRecoveries(t.Context()))(t)
 		recorded := make(map[string]string)
 		for _, e := range s.auditLog(t, time.Time{}, "") {
-			if e.Kind != auth.AuditKeyMade { // at the start, which nobody is told
+			if e.Kind != auth.AuditKeyMade { // at the start: there is no event
 				recorded[e.ID] = e.Kind
 			}
 		}

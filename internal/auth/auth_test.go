@@ -31,7 +31,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Few long histories tell more of the rules than many short ones.
+	// Few long histories test the rules better than many short ones.
 	_, _ = flag.Set("rapid.checks", strconv.Itoa(need.Rounds(25, 40))), flag.Set("rapid.steps", "100")
 	auth.SetMaxLiveSessions(mostSessions)
 	os.Exit(storetest.Main(m))
@@ -207,7 +207,7 @@ func (s *server) session(t *testing.T, tokens auth.Tokens) store.Session {
 	return must(s.Store.Read(t.Context()).SessionByID(id.String()))(t)
 }
 
-// dead holds that none of the tokens does anything any more.
+// dead checks that no token works.
 func (s *server) dead(t *testing.T, user store.User, all ...auth.Tokens) {
 	t.Helper()
 	for _, tokens := range all {

@@ -13,8 +13,8 @@ import (
 
 const outside = "outside"
 
-// told is what waits for the subscriber outside, in order, and has it gone.
-func (s *server) told(t *testing.T) (kinds []string) {
+// published is what waits for the subscriber outside, in order; it removes it.
+func (s *server) published(t *testing.T) (kinds []string) {
 	t.Helper()
 	for _, d := range must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t) {
 		kinds = append(kinds, d.Type)
@@ -92,7 +92,7 @@ func TestEveryEventIsPublishedOutside(t *testing.T) {
 			{"an enactment again", func() { ok(t, s.Reinstate(t.Context(), ann)) }, nil},
 		} {
 			step.do()
-			if diff := cmp.Diff(step.want, s.told(t)); diff != "" {
+			if diff := cmp.Diff(step.want, s.published(t)); diff != "" {
 				t.Errorf("%s is told as (-want +got):\n%s", step.what, diff)
 			}
 		}
@@ -138,8 +138,8 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 	})
 }
 
-// What happened to one user is told in the order in which it happened, whoever
-// did it.
+// Events of a user are published in the order in which they happened, also those of
+// different clients.
 func TestEventsOfAUserAreInOrder(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		s.user(t, ann)
@@ -150,7 +150,7 @@ func TestEventsOfAUserAreInOrder(t *testing.T) {
 			ok(t, s.Reinstate(t.Context(), ann))
 			want = append(want, auth.EventRevoked, auth.EventReinstated)
 		}
-		if got := s.told(t); !slices.Equal(got, want) {
+		if got := s.published(t); !slices.Equal(got, want) {
 			t.Errorf("told %v, want %v", got, want)
 		}
 	})

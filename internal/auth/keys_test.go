@@ -524,7 +524,7 @@ func TestMasterKeyChanges(t *testing.T) {
 				t.Errorf("%d keys were sealed a second time", n)
 			}
 		}
-		// The old one is of no use any more.
+		// The old one is no longer of use.
 		_, err := auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log)
 		wantErr(t, "a start with the old master key", err, token.ErrNoMaster)
 		must(auth.EnsureKeys(t.Context(), s.Store, parse(fresh), s.keyRules(), s.Log))(t)

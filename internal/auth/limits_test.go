@@ -323,7 +323,7 @@ func TestWhatIsNoAddressLeavesNothing(t *testing.T) {
 	})
 }
 
-// An attempt that comes to no verdict is none, and leaves no row of an account.
+// An inconclusive attempt counts for nothing, and leaves no row of an account.
 func TestAnAttemptWithoutAVerdictIsNone(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
@@ -383,7 +383,7 @@ func TestLimitsOff(t *testing.T) {
 	})
 }
 
-// Of recoveries that are asked for too often some are dropped, and nobody is told.
+// Of recoveries that are asked for too often some are dropped; the answer is the same.
 func TestRecoveryMailsAreBounded(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		mails := func(every time.Duration, asked int) (n int) {
@@ -526,7 +526,7 @@ func TestLinksThatEndedHoldUpNone(t *testing.T) {
 	})
 }
 
-// Whoever asks for a recovery of an account that was just made gives it another
+// A request for a recovery of an account that was just made gives it another
 // link, not one that ends earlier.
 func TestNobodyShortensAnInvitation(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
@@ -555,7 +555,7 @@ func TestNobodyShortensAnInvitation(t *testing.T) {
 }
 
 // A clock that is in 1970 when a machine boots, and put right later, has nothing
-// forgotten, and nobody told of what isn't new.
+// forgotten, and nobody gets a mail about what isn't new.
 func TestAClockIn1970ForgetsNothing(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")

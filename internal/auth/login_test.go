@@ -185,7 +185,7 @@ func TestAUsersSessionsAreBounded(t *testing.T) {
 	})
 }
 
-// Users are told of logins from networks that are new to them, and only then.
+// Users get a mail about logins from networks that are new to them, and only then.
 func TestLoginsFromNewNetworksAreMailed(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
@@ -230,7 +230,7 @@ func TestLoginsFromNewNetworksAreMailed(t *testing.T) {
 	})
 }
 
-// While the database is away nobody is told to log in again.
+// While the database is away no answer asks to log in again.
 func TestAnOutageIsNoRefusal(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)

@@ -376,7 +376,7 @@ func (m *model) deliver(t *rapid.T, e *modelEvent) {
 			t.Fatal("a recovery was made that must not be")
 		}
 		if e.user.revoked && e.made != nil {
-			e.made.over = true // it is not mailed any more
+			e.made.over = true // it is no longer mailed
 		}
 	case e.made != nil:
 		if !made || got != e.made.RecoveryMail && got.ID != e.made.ID {
@@ -422,7 +422,7 @@ func (m *model) setPassword(t *rapid.T, email, password string) {
 	m.passwordChanged(m.users[email], nil, password)
 }
 
-// passwordChanged is what follows from a new password; one session may go on.
+// passwordChanged is what follows from a new password; one session may stay.
 func (m *model) passwordChanged(user *modelUser, keep *modelSession, password string) {
 	user.password, user.changed = password, m.c.now()
 	user.notices[auth.EventPasswordChanged]++
@@ -466,7 +466,7 @@ func (m *model) endRecoveries(user *modelUser) {
 
 // What users do themselves, in the model.
 
-// caller is who bears an access token; false where it is none any more.
+// caller is the caller of an access token; false where it no longer works.
 func (m *model) caller(t *rapid.T, token *modelToken) (auth.Caller, bool) {
 	caller, err := m.s.Check(t.Context(), token.Access)
 	if !m.live(token.session) || !m.c.now().Before(token.ExpiresAt) {

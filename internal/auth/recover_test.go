@@ -17,7 +17,7 @@ import (
 	"kwai/internal/store"
 )
 
-// events asks for a recovery and returns the event that was made of it.
+// events asks for a recovery and returns its event.
 func (s *server) event(t *testing.T, email string) store.Event {
 	t.Helper()
 	before := s.outbox(t)
@@ -217,7 +217,7 @@ func TestARecoveryExpires(t *testing.T) {
 	})
 }
 
-// A revocation is told to who has an id, and suspends it.
+// A revocation suspends an id, and its holder learns why.
 func TestARecoveryOutlivesARevocation(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
@@ -316,7 +316,7 @@ func TestAnInvitationLetsTheUserChooseAPassword(t *testing.T) {
 	})
 }
 
-// A mail that was given up can be sent again; what it tells begins anew.
+// A mail that was given up can be sent again; its recovery begins anew.
 func TestAResentRecoveryHasAnotherID(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
@@ -366,7 +366,7 @@ func TestAClockThatWasAheadHoldsUpNoRecovery(t *testing.T) {
 	})
 }
 
-// A notice that is resent tells when it happened, not when it was resent.
+// A notice that is resent says when it happened, not when it was resent.
 func TestAResentNoticeSaysWhenItHappened(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)

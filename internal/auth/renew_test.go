@@ -176,7 +176,7 @@ func TestAReplayIsMailedOnce(t *testing.T) {
 	})
 }
 
-// However two replays meet, the owner is told of one.
+// However two replays meet, the owner gets one mail.
 func TestTwoReplaysThatMeetAreMailedOnce(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		c := newClock()

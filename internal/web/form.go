@@ -25,7 +25,7 @@ var (
 )
 
 // form has the fields of a request's body. It collects what is wrong with
-// them, so that a client is told all of it at once.
+// them, so that a client learns all of it at once.
 type form struct {
 	values map[string][]string
 	wrong  []auth.Field

@@ -10,8 +10,8 @@ import (
 	"kwai/internal/auth"
 )
 
-// answered remembers what was answered, and what is logged of it: one line, which
-// handlers add to. Never a query argument, a token, a password or the address of
+// answered keeps the status of an answer, and what is logged: one line, which handlers
+// add to. Never a query argument, a token, a password or the address of
 // an unknown account.
 type answered struct {
 	http.ResponseWriter

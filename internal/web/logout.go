@@ -30,9 +30,8 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, empty)
 }
 
-// logoutExpired is for people who come back after a while: their session would
-// outlive what they believe to be a logout. Whatever is wrong is told as nobody's
-// being logged in.
+// logoutExpired is for people who come back after a while: their session would outlive
+// what they believe to be a logout. Every refusal is ErrNotLoggedIn.
 func (s *Server) logoutExpired(w http.ResponseWriter, r *http.Request, user auth.Caller) error {
 	f, err := s.readForm(w, r)
 	if errors.Is(err, auth.ErrBusy) {

@@ -45,7 +45,7 @@ type routeMetrics struct {
 
 func (m *metrics) route(path string, methods map[string]route) *routeMetrics {
 	r := &routeMetrics{path, m.requests.MustCurryWith(prometheus.Labels{"route": path}), m.seconds.WithLabelValues(path)}
-	// What an alert looks for is told before there was any: Prometheus sees an
+	// What an alert looks for is there before it happens: Prometheus sees an
 	// increase only from a value that it knows.
 	for method := range methods {
 		for _, status := range []int{http.StatusOK, http.StatusInternalServerError, http.StatusServiceUnavailable} {
@@ -73,7 +73,7 @@ var statusTexts = func() (texts [600]string) {
 
 func statusText(status int) string { return statusTexts[status] }
 
-// Metrics are what the server tells those who watch it; Handler comes first.
+// Metrics are the metrics of the server; Handler comes first.
 func (s *Server) Metrics() []prometheus.Collector {
 	return []prometheus.Collector{s.metrics.requests, s.metrics.seconds, s.metrics.inFlight}
 }

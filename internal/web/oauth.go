@@ -15,8 +15,7 @@ type oauthError struct {
 
 func (e *oauthError) Unwrap() error { return e.error }
 
-// oauth has a refusal of the form told in OAuth 2's way, too, where the form is
-// OAuth 2's.
+// oauth adds OAuth 2's members to the refusal of a form that is OAuth 2's.
 func (f *form) oauth(err error) error {
 	given := slices.ContainsFunc(f.values["grant_type"], func(v string) bool { return v != "" })
 	if err == nil || !given {

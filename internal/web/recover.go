@@ -36,7 +36,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := recoverPage{Email: f.optional("email")}
 	if _, err := auth.FoldEmail(page.Email); err != nil {
-		// That it is none is plain to see: this tells nothing about accounts.
+		// This depends on the address alone: it reveals nothing about accounts.
 		page.Error = "Type an e-mail address, such as name@example.org."
 		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
 		return nil //nolint:nilerr // it has been answered

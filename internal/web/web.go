@@ -1,10 +1,10 @@
 // Package web is kwai's HTTP side: the routes, one file per endpoint, the pages
-// and the description of it all, openapi.yaml.
+// and their description, openapi.yaml.
 //
 // To follow a request, find its route in [Server.routes], then open the file of
 // the endpoint's name here and the one of the same name in package auth.
 //
-// Handlers return an error; error.go alone decides what the client sees of it.
+// Handlers return an error; error.go alone decides what the client sees.
 // Nothing of a request is trusted: bodies are bounded, the query string is read
 // by the pages alone, and links are made of the public URL, never of the Host
 // header.
