@@ -203,8 +203,8 @@ func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error 
 			return fmt.Errorf("the key is revoked, but servers may go on with it for %v: %w", auth.KeysFollow, err)
 		}
 		fmt.Fprintf(c.out, "revoked the %s key %s (it was %s): nothing made with it is accepted any more\n", r.Purpose, r.ID, r.State)
-		if r.Instead != nil {
-			fmt.Fprintf(c.out, "%s key %s is active instead\n", r.Instead.Purpose, r.Instead.ID)
+		if r.Replacement != nil {
+			fmt.Fprintf(c.out, "%s key %s is active instead\n", r.Replacement.Purpose, r.Replacement.ID)
 		}
 		switch {
 		case r.Purpose == token.Decoy:

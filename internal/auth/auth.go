@@ -51,7 +51,7 @@
 //	audit.go        the audit log is read
 //	purge.go        what is over is removed
 //	metrics.go      outcomes are counted
-//	id.go           ids that are sorted by time
+//	id.go           ids that are sorted by time; the later of two times
 package auth
 
 import (

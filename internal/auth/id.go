@@ -42,3 +42,11 @@ func stamp(id *uuid.UUID, t time.Time) {
 	us := max(t.UnixMicro(), 0)
 	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000))
 }
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -233,10 +233,10 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 			recoveries := map[token.Purpose]int64{token.Sign: 0, token.MAC: 1}[purpose]
 			same(t, "what was revoked", keyBrief{r.ID, r.State, r.ActiveAt}, keyBrief{was.ID, token.Active, was.ActiveAt})
 			same(t, "recoveries that ended", r.Recoveries, recoveries)
-			if r.Instead == nil {
+			if r.Replacement == nil {
 				t.Fatal("nothing is used instead of an active key")
 			}
-			same(t, "keys afterwards", briefsOf(a.keys(t, purpose)), []keyBrief{{r.Instead.ID, token.Active, was.ActiveAt}})
+			same(t, "keys afterwards", briefsOf(a.keys(t, purpose)), []keyBrief{{r.Replacement.ID, token.Active, was.ActiveAt}})
 			for _, s := range []*server{a, b} {
 				s.Age(auth.KeysFollow + time.Millisecond)
 				_, checked := s.Check(t.Context(), tokens.Access)
@@ -394,8 +394,8 @@ func TestNextKeysArePublishedFirst(t *testing.T) {
 		next := must(s.Keys.Rotate(t.Context(), token.Sign))(t)[0]
 		r := must(s.Keys.Revoke(t.Context(), made[0].ID))(t)
 		follow(t, s)
-		if r.Instead == nil || r.Instead.ID != next.ID {
-			t.Errorf("instead of a revoked key %+v is used, want the next", r.Instead)
+		if r.Replacement == nil || r.Replacement.ID != next.ID {
+			t.Errorf("instead of a revoked key %+v is used, want the next", r.Replacement)
 		}
 		same(t, "published keys after a revocation", kids(), []string{next.ID, old.ID})
 		c.advance(-2 * time.Hour) // before all: no key is used that was to come later
@@ -573,8 +573,8 @@ func TestTheNextKeyTakesARevokedOnesPlace(t *testing.T) {
 				t.Fatalf("the keys are %+v", was)
 			}
 			r := must(s.Keys.Revoke(t.Context(), was[1].ID))(t)
-			if r.Instead == nil || r.Instead.ID != was[0].ID {
-				t.Errorf("%+v is used instead, want the next key, %s", r.Instead, was[0].ID)
+			if r.Replacement == nil || r.Replacement.ID != was[0].ID {
+				t.Errorf("%+v is used instead, want the next key, %s", r.Replacement, was[0].ID)
 			}
 			now := s.keys(t, purpose)
 			same(t, "the keys", briefsOf(now), []keyBrief{{was[0].ID, token.Active, was[1].ActiveAt}, {was[2].ID, token.Retired, was[2].ActiveAt}})
