@@ -74,9 +74,11 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a attempt, email,
 	if err != nil || refused != "" {
 		return loginResult{refused: refused, user: user.ID}, err
 	}
-	rehashed, err := s.rehash(ctx, user.PasswordHash, password)
-	if err != nil {
-		return loginResult{}, err
+	var rehashed store.Password // zero: the stored hash stays
+	if s.Passwords.Stale(user.PasswordHash, password) {
+		if rehashed, err = s.hash(ctx, password); err != nil {
+			return loginResult{}, err
+		}
 	}
 	return s.openSession(ctx, client, a, user, rehashed)
 }
@@ -150,15 +152,20 @@ func (s *Service) openSession(ctx context.Context, client Client, a attempt, use
 // publishLogin publishes a login, the sessions that it ended, and that it came from
 // a new network.
 func (s *Service) publishLogin(tx *store.Tx, client Client, session store.Session, ended []string, newNetwork bool) error {
+	var all []happening
 	for _, id := range ended {
-		if err := s.publish(tx, client, happening{kind: EventEnded, reason: reasonExcess, user: session.UserID, session: id}); err != nil {
+		all = append(all, happening{kind: EventEnded, reason: reasonExcess, user: session.UserID, session: id})
+	}
+	all = append(all, happening{kind: EventOpened, user: session.UserID, session: session.ID})
+	if newNetwork {
+		all = append(all, happening{kind: EventNewNetwork, user: session.UserID, session: session.ID})
+	}
+	for _, h := range all {
+		if err := s.publish(tx, client, h); err != nil {
 			return err
 		}
 	}
-	if err := s.publish(tx, client, happening{kind: EventOpened, user: session.UserID, session: session.ID}); err != nil || !newNetwork {
-		return err
-	}
-	return s.publish(tx, client, happening{kind: EventNewNetwork, user: session.UserID, session: session.ID})
+	return nil
 }
 
 // maxLiveSessions bounds a user's sessions: else anyone with the password could

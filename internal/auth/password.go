@@ -141,15 +141,7 @@ func (s *Service) choose(ctx context.Context, pw string, user store.User) (store
 	return s.hash(ctx, pw)
 }
 
-// rehash hashes a password anew whose stored hash isn't made with today's
-// parameters; it is zero where that isn't needed, or not possible.
-func (s *Service) rehash(ctx context.Context, hash, password string) (store.Password, error) {
-	if !s.Passwords.Stale(hash, password) {
-		return store.Password{}, nil
-	}
-	return s.hash(ctx, password)
-}
-
+// hash hashes a password with today's parameters.
 func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
 	hash, err := s.Passwords.Hash(ctx, pw)
 	if err != nil {
