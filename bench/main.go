@@ -2,56 +2,52 @@
 //
 //	go run ./bench [-duration 4s] [-engine all|sqlite|postgres] [-only REGEXP] [-nats=false] [-big=false] [-json]
 //
-// It builds kwai as it is released and starts it on new databases with default
-// hashing, durability and throttles: on SQLite, and on a PostgreSQL
-// server of its own where that is installed. It drives each operation of the API
-// in a closed loop, from 1, 16 and 64 keep-alive connections, each of which sends
-// its next request when the last one is answered, and prints each rate beside its
-// limit:
+// It builds kwai as it is released, and starts it on new databases with default
+// hashing, durability and throttles: on SQLite, and on a PostgreSQL server of its own
+// if that is installed. It runs each operation of the API in a closed loop from 1, 16
+// and 64 keep-alive connections: each sends its next request when the last one is
+// answered. It prints each rate beside its limit:
 //
-//   - logins, and those with a wrong password, beside the rate at which all cores compute the password hash and do
-//     nothing else;
-//   - renewals, checks and logouts beside a bare net/http handler in a process of
-//     its own, which reads the same form and answers as many bytes, driven by the
-//     same client from as many connections: what the transport and the client
-//     leave to a server;
-//   - renewals on PostgreSQL also beside pgbench with the same statement, on the
-//     same table, from 64 connections of its own: what the database leaves;
+//   - logins, and logins with a wrong password, beside the rate at which all cores
+//     compute the password hash and do nothing else;
+//   - renewals, checks and logouts beside a bare net/http handler in a process of its
+//     own. It reads the same form and answers as many bytes, and the same client uses
+//     as many connections: this is what the transport and the client leave to a server;
+//   - renewals on PostgreSQL also beside pgbench with the same statement, on the same
+//     table, from 64 connections of its own: this is what the database leaves;
 //   - renewals and checks on PostgreSQL by three replicas, over which the clients
-//     spread, beside those by one of them: on one machine, which one replica uses
-//     up, this shows what further replicas cost, not what they add;
-//   - with events published to NATS (without -nats=false), a nats-server that is
-//     built and runs in a process of its own: renewals and checks, which write no
-//     event, and logins and logouts, which do, beside those without it; and how
-//     fast 10,000 events are published that waited while it was away, beside a
+//     spread, beside one of them. One replica uses up the machine, so this shows what
+//     further replicas cost, not what they add;
+//   - with events published to NATS (without -nats=false), beside no NATS. A nats-server
+//     is built and runs in a process of its own. Renewals and checks write no event,
+//     logins and logouts do;
+//   - how fast 10,000 events are published that waited while NATS was away, beside a
 //     bare client that publishes one after the other;
-//   - logins, renewals and checks among 200,000 users and 1,000,000 sessions
-//     (without -big=false) beside the small database's;
-//   - renewals during a flood of wrong logins from 64 connections beside those
-//     without it.
+//   - logins, renewals and checks among 200,000 users and 1,000,000 sessions (without
+//     -big=false) beside the small database;
+//   - renewals during a flood of wrong logins from 64 connections beside renewals alone.
 //
-// Beside each rate stands the processor time of an operation, of kwai, its
-// database and NATS together, without the client's. Each client goes round many
-// sessions, which lie all over the table. Last come start, memory and size of the
-// program, and which of the project's targets were reached. The exit code doesn't
-// depend on them.
+// Beside each rate is the processor time of an operation: of kwai, its database and
+// NATS together, without the client. Each client uses many sessions in turn, spread
+// over the whole table. At the end come start, memory and size of the program, and
+// which of the project's targets were reached. The exit code doesn't depend on them.
 //
-// A figure and its limit are measured right after each other, in three short
-// rounds, and what is printed is the median of the rounds (of the maximum: the
-// greatest); so a ratio holds where the machine's speed changes meanwhile. The
-// client takes its part of the cores: figures are those of a server that shares
-// the machine with its clients. Compare figures of one machine only.
+// A figure and its limit are measured right after each other, in three short rounds.
+// Printed is the median of the rounds (of the maximum: the greatest), so a ratio holds
+// even if the machine's speed changes meanwhile. The client takes its part of the
+// cores: figures are those of a server that shares the machine with its clients.
+// Compare figures of one machine only.
 //
-// -only chooses among the lines of the tables by what they begin with, such as
-// "SQLite, small: renew 64"; "NATS|replica" are those with NATS and those by replicas.
+// -only chooses lines of the tables by how they begin, such as "SQLite, small: renew
+// 64"; "NATS|replica" chooses the lines with NATS and with replicas.
 //
 // With everything it takes some eleven minutes, six of them in proportion to
-// -duration; the large databases are two.
+// -duration; the large databases take two.
 //
-// engine.go says what is measured on each engine and in which order, limits.go,
-// pgbench.go, postgres.go and nats.go beside what; site.go makes and fills a
-// database, process.go serves it, rounds.go compares; report.go and targets.go
-// have what is printed. What drives kwai is package load.
+// Files: engine.go says what is measured on each engine, in order; limits.go,
+// pgbench.go, postgres.go and nats.go what it is compared with. site.go makes and fills
+// a database, process.go serves it, rounds.go compares. report.go and targets.go print.
+// Package load has the clients.
 package main
 
 import (

@@ -20,13 +20,13 @@ const (
 
 	backlog = 10_000 // events
 
-	natsPatience = 2 * time.Minute // until all events are published
-	kwaiStream   = "KWAI"
-	bareStream   = "BARE"
+	natsTimeout = 2 * time.Minute // until all events are published
+	kwaiStream  = "KWAI"
+	bareStream  = "BARE"
 )
 
 // besideNoNATS compares an installation whose events go to NATS with one that
-// has nobody to tell.
+// has no subscriber outside.
 func (b *bench) besideNoNATS(ctx context.Context, c comparison, install installer, without *cluster.Server, small *site) error {
 	conn, err := nats.Connect(b.queue.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
@@ -56,7 +56,7 @@ func (b *bench) besideNoNATS(ctx context.Context, c comparison, install installe
 func (b *bench) events(ctx context.Context, c comparison, js jetstream.JetStream, with, without *cluster.Server, s, small *site) error {
 	for _, op := range []struct {
 		here, there func(round int) load.Operation
-		tells       bool // each is an event
+		events      bool // each writes an event
 	}{
 		{always(load.Renew(manyClients, s.sessions)), always(load.Renew(manyClients, small.sessions)), false},
 		{always(load.Check(manyClients, s.sessions)), always(load.Check(manyClients, small.sessions)), false},
@@ -71,7 +71,7 @@ func (b *bench) events(ctx context.Context, c comparison, js jetstream.JetStream
 				return load.Figures{}, err
 			}
 			f, err := drive(ctx, round)
-			if err == nil && op.tells {
+			if err == nil && op.events {
 				// What is left to be published mustn't disturb the other side's turn.
 				_, err = published(ctx, js, before+uint64(f.Done))
 			}
@@ -126,7 +126,7 @@ func (b *bench) backlog(ctx context.Context, c comparison, js jetstream.JetStrea
 // published waits until the stream has had that many events and returns how many
 // it has had.
 func published(ctx context.Context, js jetstream.JetStream, n uint64) (uint64, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, natsPatience, errors.New("kwai doesn't publish what it should"))
+	ctx, cancel := context.WithTimeoutCause(ctx, natsTimeout, errors.New("kwai doesn't publish what it should"))
 	defer cancel()
 	for {
 		stream, err := js.Stream(ctx, kwaiStream)

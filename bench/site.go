@@ -35,7 +35,7 @@ type site struct {
 }
 
 // newSite fills a new installation: with as many users and sessions as said, if
-// that is more than are needed, and sessions to be ended. Nobody is told of these.
+// that is more than are needed, and sessions to be ended. These write no events.
 func newSite(ctx context.Context, kwai cluster.Kwai, users, sessions, spare int) (*site, error) {
 	s := &site{Kwai: kwai}
 	s.Bus = ""

@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// Claims are what an access token says (RFC 9068, section 2.2, and RFC 7519).
+// Claims are those of an access token (RFC 9068, section 2.2, and RFC 7519).
 // Times are whole seconds.
 //
-// There is no UnmarshalJSON: claims that nobody checked are worth nothing, so
-// Verify alone makes them out of a token.
+// There is no UnmarshalJSON: unchecked claims are worth nothing, so only Verify reads
+// them from a token.
 type Claims struct {
 	Issuer    string    // iss: the public URL of the server
-	Audience  string    // aud: whom the token is for; one string, never a list
+	Audience  string    // aud: the programs that the token is for; one string, never a list
 	Subject   string    // sub: the user's UUID
 	ClientID  string    // client_id: the program that the user logged in with
 	SessionID string    // sid: the session; all tokens between a login and its logout share it
 	ID        string    // jti: this token
 	IssuedAt  time.Time // iat
 	ExpiresAt time.Time // exp: the first moment at which the token is no longer good
-	AuthTime  time.Time // auth_time: when the user gave the password; zero where it isn't told
+	AuthTime  time.Time // auth_time: when the user gave the password; zero if it is missing
 }
 
 // MarshalJSON writes the payload of a token. It refuses claims that lack
-// something that Verify asks for.
+// something that Verify requires.
 func (c Claims) MarshalJSON() ([]byte, error) {
 	w := wire{
 		Issuer:    c.Issuer,
@@ -43,7 +43,7 @@ func (c Claims) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// wire is the JSON of claims. Pointers tell a missing time from 1970.
+// wire is the JSON of claims. Pointers distinguish a missing time from 1970.
 type wire struct {
 	Issuer    string `json:"iss"`
 	Audience  string `json:"aud"`
@@ -54,7 +54,7 @@ type wire struct {
 	IssuedAt  *int64 `json:"iat"`
 	ExpiresAt *int64 `json:"exp"`
 	AuthTime  *int64 `json:"auth_time,omitempty"`
-	NotBefore *int64 `json:"nbf,omitempty"` // kwai sets none, but one that is there counts
+	NotBefore *int64 `json:"nbf,omitempty"` // kwai sets none, but if there is one it counts
 }
 
 // missing names the first required claim that isn't there.
@@ -80,8 +80,8 @@ func (w *wire) missing() string {
 	return ""
 }
 
-// check holds complete claims against what is expected. The end comes last:
-// whoever hears ErrExpired knows that all the rest was right.
+// check compares complete claims with what is expected. The end comes last: with
+// ErrExpired, all the rest was right.
 func (w *wire) check(issuer, audience string, now time.Time) error {
 	for _, t := range []*int64{w.IssuedAt, w.ExpiresAt, w.AuthTime, w.NotBefore} {
 		if t != nil && (*t < 0 || *t > maxSeconds) {

@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-// Protect lets only requests through to next that bear a good access token, in
-// exactly one header "Authorization: Bearer" (RFC 6750, section 2.1): FromContext
-// then has its claims. It refuses the others with application/problem+json (RFC
-// 9457): 401 with WWW-Authenticate where there is no token or a bad one, 503
-// with Retry-After where that can't be told now. An answer never says what is
-// wrong with a token.
+// Protect passes only requests with a good access token on to next. The token must be
+// in exactly one header "Authorization: Bearer" (RFC 6750, section 2.1). FromContext
+// then has its claims. Other requests are refused with application/problem+json (RFC
+// 9457):
 //
-// Preflights of CORS bear no token: what answers them goes around Protect.
+//   - 401 with WWW-Authenticate, if there is no token or a bad one;
+//   - 503 with Retry-After, if the token can't be checked now.
+//
+// An answer never says what is wrong with a token. Preflights of CORS have no token:
+// answer them outside of Protect.
 func (v *Verifier) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, ok := bearer(r.Header)
@@ -39,8 +41,8 @@ func (v *Verifier) Protect(next http.Handler) http.Handler {
 	})
 }
 
-// FromContext returns the claims of the request that Protect let through. It is
-// nil elsewhere: a handler that nobody protects has no claims to go by.
+// FromContext returns the claims of a request that Protect passed on. It returns nil
+// elsewhere: an unprotected handler has no claims.
 func FromContext(ctx context.Context) *Claims {
 	claims, _ := ctx.Value(claimsKey{}).(*Claims)
 	return claims
@@ -52,7 +54,7 @@ type claimsKey struct{}
 func bearer(h http.Header) (token string, ok bool) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {
-		return "", false // of two, which one would the next program look at?
+		return "", false // with two, which one would the next program read?
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	token = strings.TrimLeft(token, " ")

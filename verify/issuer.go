@@ -23,10 +23,10 @@ const (
 	answerSize = 64 << 10 // bytes, of the headers as well
 )
 
-// issuer is the server that signs the tokens, as far as it must be asked.
+// issuer asks the server that signs the tokens.
 type issuer struct {
 	name          string
-	mistake       error // in the configuration: nothing can be asked
+	mistake       error // in the configuration: the server can't be asked
 	keysURL, user string
 	client        http.Client
 	log           *slog.Logger
@@ -55,8 +55,8 @@ func newIssuer(name, server string, plain bool, transport http.RoundTripper, log
 	}
 	s.client = http.Client{
 		Transport: transport,
-		// The issuer is what was configured, and nobody that it names: a token
-		// and the trust in keys go nowhere else.
+		// No redirects: a token, and the trust in keys, go to the configured server
+		// and nowhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	u, err := url.Parse(base)
@@ -79,8 +79,8 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// bounded is http.DefaultTransport but for the size of headers (10 MiB) and for
-// the connections that it keeps (two): live checks make many at once.
+// bounded is http.DefaultTransport with smaller headers (the default is 10 MiB) and more
+// kept connections (the default is two): live checks make many at once.
 var bounded = sync.OnceValue(func() http.RoundTripper {
 	t, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -92,11 +92,11 @@ var bounded = sync.OnceValue(func() http.RoundTripper {
 	return t
 })
 
-// now is the wall clock: unlike the monotonic one, which time.Now has with it,
-// it goes on while the machine sleeps. Where it jumps, keys are fetched again.
+// now is the wall clock. Unlike the monotonic clock in time.Now, it goes on while the
+// machine sleeps. If it jumps, keys are fetched again.
 func (s *issuer) now() time.Time { return s.clock().Round(0) }
 
-// answer is what the issuer said.
+// answer is the issuer's answer.
 type answer struct {
 	status int
 	header http.Header
@@ -134,7 +134,7 @@ func (s *issuer) get(ctx context.Context, url, token string) (*answer, error) {
 	return &answer{res.StatusCode, res.Header, body}, nil
 }
 
-// live asks the server whether a token, whose signature is good, is good still.
+// live asks the server whether a token with a good signature is still good.
 func (s *issuer) live(ctx context.Context, token, subject string) error {
 	err := s.ask(ctx, token, subject)
 	switch away := errors.Is(err, ErrUnavailable); {
@@ -167,8 +167,8 @@ func (s *issuer) ask(ctx context.Context, token, subject string) error {
 	return fmt.Errorf("%w: %s answered %d", ErrUnavailable, s.user, got.status)
 }
 
-// challenges tells kwai's own 401 from that of a proxy which wants a password:
-// only the former is about the token.
+// challenges reports whether a 401 is kwai's own. A proxy that asks for a password also
+// sends one, which is not about the token.
 func challenges(h http.Header) bool {
 	scheme, _, _ := strings.Cut(h.Get("WWW-Authenticate"), " ")
 	return strings.EqualFold(scheme, "Bearer")

@@ -17,29 +17,29 @@ import (
 )
 
 const (
-	// fetchPause lies between the beginnings of two fetches, whoever asks for
-	// them: it is what forged tokens can cost the server.
+	// fetchPause is the least time between the beginnings of two fetches. It bounds
+	// what forged tokens can cost the server.
 	fetchPause = 2 * time.Second
-	// minLife and maxLife bound what Cache-Control says, usualLife stands in
-	// where it says nothing. kwai says five minutes. maxLife is how long a
-	// revoked key could be used at most while the server is there.
+	// minLife and maxLife bound Cache-Control; without it usualLife counts. kwai
+	// sends five minutes. maxLife is how long a revoked key could be used at most
+	// while the server can be reached.
 	minLife, usualLife, maxLife = 3 * time.Second, time.Minute, 10 * time.Minute
-	// grace is how long keys go on being used after that while the server is
-	// away: as long as its access tokens live unless set otherwise. It makes
-	// none while it is away, so more would help nobody but who keeps it away.
+	// grace is how much longer keys are used while the server is away: as long as its
+	// access tokens live by default. A server that is away makes no tokens, so more
+	// would only help an attacker who keeps it away.
 	grace = time.Hour
-	// patience is how long a request whose key is known waits for fresher
-	// ones after a pause in which nobody fetched any.
-	patience = time.Second
+	// freshWait is how long a request whose key is known waits for fresher keys,
+	// after a pause without fetches.
+	freshWait = time.Second
 )
 
-// keySet is what one answer said. It never changes.
+// keySet is the content of one answer. It never changes.
 type keySet struct {
 	keys    map[string]*ecdsa.PublicKey
-	issuer  string // for whom the server signs; "" if it doesn't say so
+	issuer  string // the issuer that the server signs for; "" if the answer has none
 	fetched time.Time
 	due     time.Time // from then on it is fetched anew in the background
-	stale   time.Time // from then on it needs a reason to be used still
+	stale   time.Time // from then on it is used only while the server is away
 	end     time.Time // from then on it is not used
 }
 
@@ -48,8 +48,7 @@ func newKeySet(keys map[string]*ecdsa.PublicKey, issuer string, fetched time.Tim
 	return &keySet{keys, issuer, fetched, fetched.Add(life * 3 / 4), stale, stale.Add(grace)}
 }
 
-// usable is false as well where the clock was put back: then nobody knows how
-// old the set is.
+// usable is also false if the clock was set back: then the set's age is unknown.
 func (k *keySet) usable(now time.Time) bool {
 	return k != nil && !now.Before(k.fetched) && now.Before(k.end)
 }
@@ -101,18 +100,18 @@ func (s *issuer) key(ctx context.Context, id string) (*ecdsa.PublicKey, error) {
 	return nil, ErrUnknownKey
 }
 
-// freshen has a usable set fetched anew. It waits only where nobody has tried
-// since the set became stale, as after a night without requests: a key may have
-// been revoked meanwhile. Where the server is known to be away it doesn't.
+// freshen fetches a usable set anew. It waits only if there was no try since the set
+// became stale, as after a night without requests: a key may have been revoked
+// meanwhile. If the server is known to be away it doesn't wait.
 func (s *issuer) freshen(ctx context.Context, now time.Time, set *keySet) {
 	f := s.begin(now)
-	left := f.begun.Add(patience).Sub(now)
+	left := f.begun.Add(freshWait).Sub(now)
 	if f.again || f.begun.Before(set.stale) || left <= 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
-	_ = f.wait(ctx) // if it fails, what is known is used
+	_ = f.wait(ctx) // if it fails, the known keys are used
 }
 
 // ready waits for a usable set of a server that signs for the issuer.
@@ -127,8 +126,8 @@ func (s *issuer) ready(ctx context.Context) error {
 	return s.foreign(set)
 }
 
-// foreign says that the server signs for another issuer: then each of its tokens is
-// refused.
+// foreign is an error if the server signs for another issuer: then each of its tokens
+// is refused.
 func (s *issuer) foreign(set *keySet) error {
 	if set == nil || set.issuer == "" || set.issuer == s.name {
 		return nil
@@ -136,14 +135,14 @@ func (s *issuer) foreign(set *keySet) error {
 	return fmt.Errorf("%w: %s is of %q and the verifier's issuer is %q, so every token is refused: set Issuer to the former, and Server to where it is reached", ErrUnavailable, s.keysURL, set.issuer, s.name)
 }
 
-// begin returns the fetch that is under way, or the latest if it began just
-// now, or a new one. That one outlives its caller: others may wait for it too.
+// begin returns the fetch that is under way, or the latest if it began just now, or a
+// new one. A fetch outlives its caller: others may wait for it, too.
 func (s *issuer) begin(now time.Time) *fetch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := s.last
 	if last != nil {
-		// Below 0 is one who looked at the clock before the one who began it.
+		// It is below 0 for a caller that read the clock before the fetch began.
 		age := now.Sub(last.begun)
 		if !last.ended() || -fetchPause < age && age < fetchPause {
 			return last
@@ -173,8 +172,8 @@ func (s *issuer) fetch(f *fetch) {
 	}
 }
 
-// load asks for the key set. One without a usable key is a mistake, since a
-// server without one could sign nothing: it doesn't replace good keys.
+// load asks for the key set. A set without a usable key is a mistake, since such a
+// server could sign nothing: it doesn't replace good keys.
 func (s *issuer) load(now time.Time) (*keySet, error) {
 	got, err := s.get(context.Background(), s.keysURL, "")
 	if err != nil {
@@ -185,18 +184,18 @@ func (s *issuer) load(now time.Time) (*keySet, error) {
 	}
 	keys, err := readKeys(got.body)
 	if err != nil {
-		return nil, fmt.Errorf("what %s answered is of no use: %w", s.keysURL, err)
+		return nil, fmt.Errorf("the answer of %s is of no use: %w", s.keysURL, err)
 	}
 	var of struct {
 		Issuer string `json:"issuer"`
 	}
-	_ = json.Unmarshal(got.body, &of) // servers other than kwai may not say it
+	_ = json.Unmarshal(got.body, &of) // other servers than kwai may not send it
 	return newKeySet(keys, of.Issuer, now, life(got.header)), nil
 }
 
 // readKeys returns the keys of a set (RFC 7517, section 5) that can check
-// tokens, by their ids. It passes over all others, and over ids that two
-// different keys have: neither may be what the other one's signatures need.
+// tokens, by their ids. It skips all others, and ids that two different keys have: a
+// signature may need either.
 func readKeys(document []byte) (map[string]*ecdsa.PublicKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -226,8 +225,8 @@ func readKeys(document []byte) (map[string]*ecdsa.PublicKey, error) {
 	return keys, nil
 }
 
-// jwk is what is needed of a key of the one kind that is used. go-jose would
-// read all kinds, with certificates, private parts and shared secrets.
+// jwk has the needed members of the one kind of key that is used. go-jose would read
+// all kinds, with certificates, private parts and shared secrets.
 type jwk struct {
 	Type      string          `json:"kty"`
 	Curve     string          `json:"crv"`
@@ -237,7 +236,7 @@ type jwk struct {
 	Ops       []string        `json:"key_ops"`
 	X         string          `json:"x"`
 	Y         string          `json:"y"`
-	Private   json.RawMessage `json:"d"` // who published it has lost it
+	Private   json.RawMessage `json:"d"` // a published private key is no longer secret
 }
 
 // public returns the key, or nil if it can't check tokens.
@@ -254,7 +253,7 @@ func (k *jwk) public() *ecdsa.PublicKey {
 	if err != nil || len(y) != 32 {
 		return nil
 	}
-	// SEC 1, section 2.3.3; it refuses what is not on the curve.
+	// SEC 1, section 2.3.3; it refuses points that are not on the curve.
 	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
 	if err != nil {
 		return nil
@@ -274,13 +273,13 @@ func life(h http.Header) time.Duration {
 			life = deltaSeconds(strings.Trim(value, `"`))
 		}
 	}
-	// A cache on the way has kept it for so long already.
+	// A cache on the way has already kept it for that long.
 	life -= deltaSeconds(h.Get("Age"))
 	return min(max(life, minLife), maxLife)
 }
 
 // deltaSeconds reads a number of seconds (RFC 9111, section 1.2.2), a day at
-// most; 0 where there is none.
+// most; 0 if there is none.
 func deltaSeconds(text string) time.Duration {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil && n == 0 {

@@ -122,10 +122,11 @@ func median(rounds []round, of func(round) float64) float64 {
 	return figures[len(figures)/2]
 }
 
-// failures counts answers that no flood excuses, and says which. The flood may
-// be answered anything but a 5xx, 503 excepted, or be broken off. Honest clients
-// may be told to come again later by 503 or 429, but where requests must go on
-// only logins may; after the flood nobody may.
+// failures counts the answers that no flood excuses, and returns which they are.
+//
+//   - The flood may get any answer but a 5xx, or 503, and may be broken off.
+//   - Honest clients may get 503 or 429; if requests must go on, only logins may.
+//   - After the flood there must be none of these.
 func failures(rounds []round, requestsGoOn bool) (n int, which string) {
 	found := make(map[string]int)
 	count := func(who string, answers map[int]int, fine func(status int) bool) {

@@ -16,14 +16,14 @@ import (
 type kind struct {
 	name     string
 	promised promised
-	// patience is how long kwai bears a client that says too little. The largest
+	// timeout is how long kwai bears a client that says too little. The largest
 	// flood is older than that when it is measured, so that kwai's giving up and
 	// the clients' coming anew are part of it.
-	patience time.Duration
+	timeout time.Duration
 	// prepare is done once, before the first of them; nil: nothing.
 	prepare func(ctx context.Context) error
 	client  client
-	// connections are how many it comes from unless told otherwise; nil: as many as
+	// connections are how many it comes from by default; nil: as many as
 	// others do.
 	connections []int
 }
@@ -86,8 +86,8 @@ func (t *target) kinds() []kind {
 		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
 		})},
-		{name: "slow bodies", patience: 15 * time.Second, client: slowBody(address)},
-		{name: "idle connections", patience: 5 * time.Second, client: idle(address)},
+		{name: "slow bodies", timeout: 15 * time.Second, client: slowBody(address)},
+		{name: "idle connections", timeout: 5 * time.Second, client: idle(address)},
 	}
 }
 

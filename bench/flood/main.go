@@ -1,34 +1,34 @@
-// Command flood measures what floods do to a kwai server's honest clients, and
-// exits 1 where the sixth promise is broken: a flood of logins slows nothing
-// else.
+// Command flood measures what floods do to a kwai server's honest clients. It exits 1
+// if the sixth promise is broken: a flood of logins slows nothing else.
 //
 //	go run ./bench/flood [-engine sqlite|postgres|all] [-limits on|off|all]
 //	                     [-only REGEXP] [-duration 700ms]
 //	                     [-connections 64,256,1000] [-quota CORES] [-json]
 //
-// It builds kwai as it stands, starts it with default hashing and durability, and
-// floods it in every way of kinds.go from each number of connections: without
-// throttles, so that whatever can be hashed is; then another one with throttles,
-// with logins from one network, which has used up its allowance, from many, each of
-// which sends one, as a botnet could, and with right passwords from one network, of
-// one account and of many. Honest clients come from a network that
-// their accounts know. Before, during and after each flood it measures honest clients:
-// renewals, checks and logins, from 16 connections each, in turn; beside a flood
-// of up to 64 connections of logins also logouts. It watches kwai's memory
-// (kwai and its children: the sum of their Pss), descriptors and goroutines, and
-// how soon all is as before when the flood ends. judge.go says what is promised.
+// It builds kwai, starts it with default hashing and durability, and floods it in every
+// way of kinds.go from each number of connections:
 //
-// With -quota kwai runs in a control group of its own that gives it that many
-// cores, such as 1 or 0.5; that needs Linux and root. Honest clients are then
-// measured alone under the same quota.
+//   - without throttles, so that all is hashed that can be;
+//   - with throttles: logins from one network that has used up its allowance; from many
+//     networks, each of which sends one, as a botnet could; and with right passwords
+//     from one network, of one account and of many.
 //
-// The flood comes from the process that is also the honest clients', as if all came
-// through one proxy; with throttles kwai is told to believe that proxy. It takes its part of the
-// cores from kwai: figures are those of a server that shares its machine with its
-// attackers. Compare figures of one machine only.
+// Honest clients come from a network that their accounts know. They are measured before,
+// during and after each flood: renewals, checks and logins, from 16 connections each, in
+// turn; beside a flood of up to 64 connections of logins also logouts. It also measures
+// kwai's memory (kwai and its children: the sum of their Pss), descriptors and
+// goroutines, and how soon all is as before when the flood ends. judge.go has the bounds.
 //
-// It exits 1 where a promise is broken, 2 where that can't be found out. It
-// needs Linux's procfs.
+// With -quota kwai runs in a control group of its own with that many cores, such as 1 or
+// 0.5; that needs Linux and root. Honest clients are then measured alone under the same
+// quota.
+//
+// The flood and the honest clients come from one process, as if through one proxy; with
+// throttles kwai trusts that proxy. It takes its part of the cores from kwai: figures are
+// those of a server that shares its machine with its attackers. Compare figures of one
+// machine only.
+//
+// It exits 1 if a promise is broken, 2 if it can't find that out. It needs Linux's procfs.
 package main
 
 import (

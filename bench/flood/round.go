@@ -106,8 +106,8 @@ func (s *siege) rounds(ctx context.Context, k kind, n int, largest bool) (all []
 			operations = append(operations, logout)
 		}
 	}
-	if largest && k.patience > 0 {
-		before += k.patience
+	if largest && k.timeout > 0 {
+		before += k.timeout
 	}
 	for range times {
 		r, err := s.round(ctx, k, n, operations, before)

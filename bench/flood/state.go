@@ -90,7 +90,7 @@ func (t *target) watch(ctx context.Context) (stop func() (state, error)) {
 //
 // Descriptors and goroutines: those of the honest clients, two goroutines for
 // each, and once more as many for what only runs while there is work. The
-// smallest flood has 64 connections unless told otherwise: if they stayed, it
+// smallest flood has 64 connections by default: if they stayed, it
 // would show.
 func (s state) near() state {
 	s.Memory += 40 * mega

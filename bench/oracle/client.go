@@ -45,13 +45,13 @@ func (c *client) get(path, bearer string) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", path, c.host, bearer)
 }
 
-// patience bounds one exchange.
-const patience = time.Minute
+// exchangeTimeout bounds one exchange.
+const exchangeTimeout = time.Minute
 
 // exchange sends a request and reads the answer. The time is that from the first
 // byte sent to the last byte read: what comes late in an answer counts too.
 func (c *client) exchange(request []byte) (took time.Duration, err error) {
-	if err := c.c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.c.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 		return 0, err
 	}
 	begin := time.Now()

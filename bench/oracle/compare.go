@@ -41,7 +41,7 @@ type comparison struct {
 	Rank    float64    `json:"rank_z"`
 	Shape   float64    `json:"shape_z"` // Kolmogorov and Smirnov's test
 	Worst   float64    `json:"worst"`   // of the four, by its absolute value
-	// Info: the kinds can be told apart without asking, so there is no verdict.
+	// Info: the kinds can be distinguished without asking, so there is no verdict.
 	Info    bool   `json:"info,omitempty"`
 	effects bool   // count for their size, too
 	Broken  string `json:"broken,omitempty"` // why

@@ -104,7 +104,7 @@ func judgeRecover(s *series) []comparison {
 	return append(judgeAlike(s, recoverPairs, true), shown...)
 }
 
-// judgeRetry compares for how long refused addresses are told to wait. An address
+// judgeRetry compares how long refused addresses have to wait. An address
 // counts once: until when it must wait doesn't change.
 func judgeRetry(s *series) (all []comparison) {
 	once := func(x sample) bool { return x.pass == 0 }

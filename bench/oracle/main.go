@@ -1,56 +1,62 @@
-// Command oracle finds out whether kwai's answers tell which accounts exist, by
+// Command oracle finds out whether kwai's answers give away which accounts exist, by
 // their bytes or by their time.
 //
 //	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000]
 //	                      [-states idle,load,busy,full,throttled,locked] [-json]
 //
-// It builds kwai as it stands and starts it with default hashing and throttles, on
-// a database with accounts that an attacker would like to tell from no accounts: with a password, revoked, without a password yet. Their
-// hashes are argon2id with today's parameters (40 %), with older ones (30 %) and
-// bcrypt (30 %). Then it asks from one connection, each address in its turn,
-// which is tossed for, and with a check right behind each request (in the state
-// full, where an answer takes a second, from 128 connections):
+// It builds kwai and starts it with default hashing and throttles. The database has
+// accounts that an attacker would like to distinguish from no accounts: with a password,
+// revoked, without a password yet. Their hashes are argon2id with today's parameters
+// (40 %), with older ones (30 %) and bcrypt (30 %). Then it asks from one connection, in
+// random order, with a check right after each request (in the state full, where an
+// answer takes a second, from 128 connections):
 //
-//   - login with a wrong password: in the state idle each address twice; once in
-//     the state load, while other connections log in, renew and recover;
+//   - login with a wrong password: in the state idle each address twice; once in the
+//     state load, while other connections log in, renew and recover;
 //   - login that is refused for want of time, 503: once in the state busy, where 16
-//     connections keep the hash so busy that it isn't waited for long enough, and
-//     once in the state full, where 2,000 connections fill the queue for it;
+//     connections keep hashing so busy that the wait is too long, and once in the state
+//     full, where 2,000 connections fill its queue;
 //   - login that is throttled, 429: three times in the state throttled, where each
-//     address has failed once too often, and three times in the state locked, where
-//     it has failed so often that no wait helps;
-//   - recover: three times in the states idle, load, busy and throttled. In the
-//     last, each account has had as many as it may have.
+//     address has failed once too often, and three times in the state locked, where it
+//     has failed so often that no wait helps;
+//   - recover: three times in the states idle, load, busy and throttled. In throttled,
+//     each account has had as many as it may have.
 //
-// Each request comes from a network of its own, by a header that kwai is told to
-// believe, so that no network's allowance is used up. Names after -states choose
-// among the states; load needs idle before it, which finds the classes below.
+// Each request comes from a network of its own, by a header that kwai trusts here, so
+// that no network's allowance is used up. -states chooses among the states; load needs
+// idle before it, which finds the classes below.
 //
-// Each kind of address is held beside unknown addresses of the same form and
-// length, by its answers' bytes (status, headers but Date, body), by their times,
-// by what their Retry-After says, and by the times of the checks. A comparison makes
-// four tests: Welch's t on all values, Welch's t on those below the 90th percentile of both kinds together,
-// Mann and Whitney's test on ranks, Kolmogorov and Smirnov's on distributions.
-// Their figures are on one scale, standard deviations of the normal
-// distribution, and the worst one is the comparison's.
+// Each kind of address is compared with unknown addresses of the same form and length:
+// by its answers' bytes (status, headers but Date, body), by their times, by the numbers
+// of Retry-After, and by the times of the checks. A comparison makes four tests:
 //
-// An unknown address gets one of the costs that hashes have, always the same, in
-// the proportions in which they occur. So logins are compared in several ways:
-// all addresses, each counted once, as if someone who has a list tried each; by
-// how many fall into each class of cost; within each class, where the noise is
-// that of one hash alone; the classes together, which resolves best; and by how
-// much a second time of the same address differs from the first.
+//   - Welch's t on all values;
+//   - Welch's t on values below the 90th percentile of both kinds together;
+//   - Mann and Whitney's test on ranks;
+//   - Kolmogorov and Smirnov's test on distributions.
 //
-// Of logins without a hash the times are compared as they are; where some of them
-// are hashed or wait for longer after all, also how many.
+// Their figures are on one scale, standard deviations of the normal distribution. The
+// worst one is the comparison's.
 //
-// The promise is broken where answers differ in a byte, where a figure reaches
-// 4.5, or where on recover, on a throttled login or after them means differ by more
-// than 20 µs and by four standard errors or more. Then it exits 1; where it could
-// not measure, 2 (go run exits 1 for that too). How often chance alone does it
-// stands at the bounds in compare.go.
+// An unknown address always gets the same cost, one that hashes have, in the proportions
+// in which costs occur. So logins are compared in several ways:
 //
-// It doesn't ask what happens later than the next request: half a second after a
+//   - all addresses, each counted once, as by an attacker who tries a whole list;
+//   - how many fall into each class of cost;
+//   - within each class, where the noise is that of one hash alone;
+//   - the classes together, which resolves best;
+//   - how much the second time of an address differs from the first.
+//
+// For logins without a hash, times are compared as they are. If some of them are hashed
+// or wait longer after all, their number is compared, too.
+//
+// The promise is broken if answers differ in a byte; if a figure reaches 4.5; or if
+// means differ by more than 20 µs and by four standard errors or more, on recover, on a
+// throttled login or after them. Then it exits 1. If it could not measure it exits 2 (go
+// run exits 1 for that, too). compare.go says at the bounds how often chance alone
+// reaches them.
+//
+// It doesn't look at what happens later than the next request: half a second after a
 // recover kwai writes a mail if there is an account, and that is work.
 package main
 

@@ -79,7 +79,7 @@ func demoAccount(ctx context.Context, s *Settings, rules *auth.Service) (pw stri
 	_, err = rules.CreateUser(ctx, auth.NewUser{Email: demoUser, FirstName: "Demo", LastName: "User", Password: pw})
 	if errors.Is(err, auth.ErrUserExists) {
 		// It may have been changed by the last visit.
-		if _, err := rules.Login(ctx, demoUser, pw); err != nil {
+		if _, err := rules.Login(ctx, auth.Operator, demoUser, pw); err != nil {
 			return pw, true, errors.Join(rules.Reinstate(ctx, demoUser), rules.SetPassword(ctx, demoUser, pw))
 		}
 		return pw, false, nil
@@ -108,11 +108,11 @@ func endUnused(ctx context.Context, rules *auth.Service) error {
 // printDev prints five lines to paste. The tokens in them are real: of two
 // sessions made for them, so that they work in any order.
 func printDev(ctx context.Context, s *Settings, rules *auth.Service, pw string, c console) error {
-	toRenew, err := rules.Login(ctx, demoUser, pw)
+	toRenew, err := rules.Login(ctx, auth.Operator, demoUser, pw)
 	if err != nil {
 		return err
 	}
-	toEnd, err := rules.Login(ctx, demoUser, pw)
+	toEnd, err := rules.Login(ctx, auth.Operator, demoUser, pw)
 	if err != nil {
 		return err
 	}

@@ -1,131 +1,72 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 
-	"kwai/internal/auth"
+	"github.com/alecthomas/kong"
+
+	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/pages"
+	"kwai/internal/testing/storetest"
 )
 
-func readDoc(t *testing.T, name string) string {
+// testsOf are the names of a folder's tests.
+func testsOf(t *testing.T, dir string) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", name))
+	paths, err := filepath.Glob(filepath.Join("..", "..", dir, "*_test.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
-}
-
-// parsed are the files of a package, by their names: its tests, or the rest.
-func parsed(t *testing.T, dir string, tests bool) map[string]*ast.File {
-	t.Helper()
-	paths, err := filepath.Glob(filepath.Join("..", "..", dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := make(map[string]*ast.File)
+	var names []string
 	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") != tests {
-			continue
-		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[path] = file
-	}
-	return files
-}
-
-// literal is the value of a string literal.
-func literal(e ast.Expr) (value string, ok bool) {
-	l, ok := e.(*ast.BasicLit)
-	if !ok || l.Kind != token.STRING {
-		return "", false
-	}
-	value, err := strconv.Unquote(l.Value)
-	return value, err == nil
-}
-
-// constants are the values of a package's constants whose names begin so.
-func constants(t *testing.T, dir string, prefixes ...string) map[string]string {
-	t.Helper()
-	values := make(map[string]string)
-	for _, file := range parsed(t, dir, false) {
 		for _, d := range file.Decls {
-			d, ok := d.(*ast.GenDecl)
-			if !ok || d.Tok != token.CONST {
-				continue
-			}
-			for _, spec := range d.Specs {
-				spec := spec.(*ast.ValueSpec)
-				for i, name := range spec.Names {
-					rest, ok := "", false
-					for _, prefix := range prefixes {
-						if rest, ok = strings.CutPrefix(name.Name, prefix); ok {
-							break
-						}
-					}
-					if !ok || rest == "" || !unicode.IsUpper(rune(rest[0])) {
-						continue
-					}
-					value, ok := literal(spec.Values[i])
-					if !ok {
-						t.Errorf("%s: %s isn't written out: what it says can't be looked for", dir, name.Name)
-					}
-					values[name.Name] = value
-				}
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				names = append(names, f.Name.Name)
 			}
 		}
 	}
-	return values
+	return names
 }
 
-// promised finds the tests that a document names and the packages behind them in
-// brackets, as in `TestX`, `TestY` (internal/auth).
-var promised = regexp.MustCompile("`(Test\\w+)`|\\(([a-z][a-z/]*)\\)")
-
-// Each test that docs/promises.md names is there, in the package that it says.
+// Each test that docs/promises.md names, as in `TestX`, `TestY` (internal/auth), is
+// there, in the package behind it.
 func TestPromisesNameTheirTests(t *testing.T) {
 	t.Parallel()
-	tests := make(map[string][]string) // by package
-	in := func(dir string) []string {
-		if tests[dir] == nil {
-			tests[dir] = []string{} // none, for a word in brackets
-			for _, file := range parsed(t, dir, true) {
-				for _, d := range file.Decls {
-					if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
-						tests[dir] = append(tests[dir], f.Name.Name)
-					}
-				}
-			}
-		}
-		return tests[dir]
-	}
+	tests := make(map[string][]string) // by folder
 	named := 0
-	for line := range strings.Lines(readDoc(t, "docs/promises.md")) {
+	for line := range strings.Lines(pages.Read(t, "docs/promises.md")) {
 		var waiting []string // for their package
-		for _, m := range promised.FindAllStringSubmatch(line, -1) {
-			if m[1] != "" {
-				waiting = append(waiting, m[1])
+		for _, m := range regexp.MustCompile("`(Test\\w+)`|\\(([a-z][a-z/]*)\\)").FindAllStringSubmatch(line, -1) {
+			test, dir := m[1], m[2]
+			if test != "" {
+				waiting = append(waiting, test)
 				named++
 				continue
 			}
-			if len(in(m[2])) == 0 {
-				continue
+			if tests[dir] == nil {
+				tests[dir] = testsOf(t, dir)
+			}
+			if len(tests[dir]) == 0 {
+				continue // a word in brackets
 			}
 			for _, test := range waiting {
-				if !slices.Contains(in(m[2]), test) {
-					t.Errorf("docs/promises.md names %s (%s), which isn't there", test, m[2])
+				if !slices.Contains(tests[dir], test) {
+					t.Errorf("docs/promises.md names %s (%s), which isn't there", test, dir)
 				}
 			}
 			waiting = nil
@@ -139,126 +80,192 @@ func TestPromisesNameTheirTests(t *testing.T) {
 	}
 }
 
-// Each setting has its line in docs/operating.md.
+// docs/operating.md has a row for each setting, with its default, and for nothing
+// else.
 func TestEverySettingIsDocumented(t *testing.T) {
 	t.Parallel()
-	doc := readDoc(t, "docs/operating.md")
-	for flag := range settingFlags() {
-		if !strings.Contains(doc, "`--"+flag+"`") {
-			t.Errorf("docs/operating.md says nothing of --%s", flag)
+	parser, err := kong.New(&cli{}, settingDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults := make(map[string]string)
+	for _, flag := range parser.Model.Flags {
+		if flag.Name != "help" {
+			defaults[flag.Name] = flag.Default
 		}
 	}
-}
-
-// ownPackages are the folders of the program's packages: its own and all that it
-// imports of internal.
-func ownPackages(t *testing.T) []string {
-	t.Helper()
-	dirs := []string{"cmd/kwai"}
-	for i := 0; i < len(dirs); i++ {
-		for _, file := range parsed(t, dirs[i], false) {
-			for _, spec := range file.Imports {
-				path, _ := literal(spec.Path)
-				dir, ours := strings.CutPrefix(path, "kwai/")
-				if ours && strings.HasPrefix(dir, "internal/") && !slices.Contains(dirs, dir) {
-					dirs = append(dirs, dir)
-				}
+	defaults["hash-workers"] = "" // 0 stands for what the page describes
+	rows := make(map[string]bool)
+	section := pages.Section(pages.Read(t, "docs/operating.md"), "Settings")
+	for _, row := range regexp.MustCompile("(?m)^\\| (`--.*?) \\| (.*?) \\|").FindAllStringSubmatch(section, -1) {
+		for _, m := range regexp.MustCompile("`--([a-z-]+)`").FindAllStringSubmatch(row[1], -1) {
+			value, ok := defaults[m[1]]
+			if !ok || !strings.Contains(row[2], value) {
+				t.Errorf("docs/operating.md has --%s with the default %s, want %q", m[1], row[2], value)
 			}
+			rows[m[1]] = true
 		}
 	}
-	return dirs
-}
-
-// messageAt is where the methods of slog.Logger that an operator reads of have
-// their message.
-var messageAt = map[string]int{"Info": 0, "Warn": 0, "Error": 0, "Log": 2, "LogAttrs": 2}
-
-// logLines are the messages that a file logs. Types aren't known here: each method
-// of these names is a logger's, but for err.Error and functions of packages.
-func logLines(t *testing.T, path string, file *ast.File) (lines []string) {
-	t.Helper()
-	imported := make(map[string]bool)
-	for _, spec := range file.Imports {
-		name, _ := literal(spec.Path)
-		name = name[strings.LastIndexByte(name, '/')+1:]
-		if spec.Name != nil {
-			name = spec.Name.Name
+	for flag := range defaults {
+		if !rows[flag] {
+			t.Errorf("docs/operating.md has no row for --%s", flag)
 		}
-		imported[name] = true
 	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		call, ok := n.(*ast.CallExpr)
-		if !ok {
-			return true
-		}
-		method, ok := call.Fun.(*ast.SelectorExpr)
-		if !ok {
-			return true
-		}
-		at, ok := messageAt[method.Sel.Name]
-		if of, is := method.X.(*ast.Ident); !ok || len(call.Args) <= at || is && imported[of.Name] {
-			return true
-		}
-		line, ok := literal(call.Args[at])
-		if !ok {
-			t.Errorf("%s: a call of %s has a message that isn't written out: whether it is documented can't be seen", path, method.Sel.Name)
-		}
-		lines = append(lines, line)
-		return true
-	})
-	return lines
 }
 
-// Each line that the program can log is explained in docs/operating.md.
+// docs/operating.md explains each message that the program can log, under its level,
+// and no other. That also holds for messages that no test provokes, so the calls are
+// read. The harness compares what servers log.
 func TestEveryLogLineIsDocumented(t *testing.T) {
 	t.Parallel()
-	doc := readDoc(t, "docs/operating.md")
-	var logged []string
-	dirs := ownPackages(t)
-	for _, dir := range dirs {
-		for path, file := range parsed(t, dir, false) {
-			logged = append(logged, logLines(t, path, file)...)
-		}
-	}
-	if len(dirs) < 8 || len(logged) < 60 {
-		t.Fatalf("only %d lines found in %q", len(logged), dirs)
-	}
-	for _, line := range slices.Compact(slices.Sorted(slices.Values(logged))) {
-		if !strings.Contains(doc, line) {
-			t.Errorf("docs/operating.md says nothing of %q", line)
-		}
-	}
-	_, table, _ := strings.Cut(doc, "## What the log says")
-	table, _, _ = strings.Cut(table, "\n## ")
-	explained := 0
-	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(table, -1) {
-		for _, line := range strings.Split(strings.Trim(row[1], "`"), "`, `") {
-			if explained++; !slices.Contains(logged, line) {
-				t.Errorf("docs/operating.md explains %q, which is never logged", line)
+	explained, logged := pages.Messages(t), make(map[string]bool)
+	for _, root := range []string{"../../cmd/kwai", "../../internal"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == "testing" {
+				return fs.SkipDir
 			}
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			for _, call := range logCalls(file) {
+				logged[call.message] = true
+				level := explained[call.message]
+				if call.message != "request" && (level == "" || call.level != "" && call.level != level) { // the page describes requests apart
+					t.Errorf("%s: docs/operating.md has the level %q for %s %q", path, level, call.level, call.message)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
-	if explained < 40 {
-		t.Errorf("only %d lines are explained", explained)
+	for message := range explained {
+		if !logged[message] {
+			t.Errorf("docs/operating.md explains %q, which is never logged", message)
+		}
 	}
 }
 
-// Each kind of entry that the audit log can have, and each reason, is explained in
-// docs/operating.md.
+// logCall is a call of a logger; its level is "" where that isn't written out.
+type logCall struct{ level, message string }
+
+// logCalls are a file's calls of slog.Logger's methods. Types aren't known here: each
+// method of these names with a text is a logger's.
+func logCalls(file *ast.File) (calls []logCall) {
+	imported := make(map[string]bool)
+	for _, spec := range file.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value)
+		imported[path[strings.LastIndexByte(path, '/')+1:]] = true
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		call, _ := n.(*ast.CallExpr)
+		if call == nil {
+			return true
+		}
+		method, _ := call.Fun.(*ast.SelectorExpr)
+		if method == nil {
+			return true
+		}
+		of, _ := method.X.(*ast.Ident)
+		at, ok := map[string]int{"Info": 0, "Warn": 0, "Error": 0, "Log": 2, "LogAttrs": 2}[method.Sel.Name]
+		if !ok || len(call.Args) <= at || of != nil && imported[of.Name] {
+			return true
+		}
+		c := logCall{message: "a message that isn't written out"} // which no page explains
+		if literal, _ := call.Args[at].(*ast.BasicLit); literal != nil {
+			c.message, _ = strconv.Unquote(literal.Value)
+		}
+		if at == 0 {
+			c.level = strings.ToLower(method.Sel.Name)
+		}
+		calls = append(calls, c)
+		return true
+	})
+	return calls
+}
+
+// auditKinds are the kinds of entries that kwai log knows.
+func auditKinds(t *testing.T) []string {
+	t.Helper()
+	var err bytes.Buffer
+	code := run(t.Context(), []string{"log", "--kind=none"}, console{strings.NewReader(""), &err, &err})
+	_, list, found := strings.Cut(strings.TrimSpace(err.String()), "there are ")
+	if code != 2 || !found {
+		t.Fatalf("kwai log --kind=none: exit code %d: %s", code, &err)
+	}
+	return strings.Split(list, ", ")
+}
+
+// docs/operating.md has a row for each kind of entry of the audit log, and for
+// nothing else; and each reason, of whatever is done here.
 func TestTheAuditLogIsDocumented(t *testing.T) {
 	t.Parallel()
-	_, doc, _ := strings.Cut(readDoc(t, "docs/operating.md"), "## The audit log")
-	doc, _, _ = strings.Cut(doc, "\n## ")
-	kinds := constants(t, "internal/auth", "Event", "Audit", "reason", "By")
-	if len(kinds) < 25 {
-		t.Fatalf("only %d kinds and reasons found", len(kinds))
-	}
-	for name, kind := range kinds {
-		if strings.Contains(kind, ".") && !slices.Contains(auth.AuditKinds, kind) {
-			t.Errorf("kwai log --kind=%s is refused", kind)
-		}
-		if !strings.Contains(doc, "`"+kind+"`") {
-			t.Errorf("docs/operating.md doesn't explain %q in the audit log (%s)", kind, name)
+	section := pages.Section(pages.Read(t, "docs/operating.md"), "The audit log")
+	var kinds []string
+	reasons := make(map[string]string) // by kind, what stands in its row
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[a-z.`, -]+`) \\| .* \\|(.*)\\|$").FindAllStringSubmatch(section, -1) {
+		for _, kind := range strings.Split(strings.Trim(row[1], "`"), "`, `") {
+			kinds = append(kinds, kind)
+			reasons[kind] = row[2]
 		}
 	}
+	known := auditKinds(t)
+	slices.Sort(known)
+	if slices.Sort(kinds); !slices.Equal(kinds, known) {
+		t.Errorf("docs/operating.md explains the kinds\n%q, there are\n%q", kinds, known)
+	}
+	seen := make(map[string]bool)
+	for _, e := range auditedSite(t) {
+		if strings.HasPrefix(e.Kind, "key.") {
+			continue // their reason names the key
+		}
+		seen[e.Reason] = true
+		if e.Reason != "" && !strings.Contains(reasons[e.Kind], "`"+e.Reason+"`") {
+			t.Errorf("docs/operating.md doesn't explain the reason %q of %s", e.Reason, e.Kind)
+		}
+	}
+	if len(seen) < 9 {
+		t.Errorf("only these reasons were seen: %v", seen)
+	}
+}
+
+// auditedSite is the audit log after logins that fail for every reason, and changes by
+// users and commands.
+func auditedSite(t *testing.T) (entries []entryView) {
+	mails := mailtest.Serve(t)
+	s := start(t, storetest.SQLite(t), "--public-url="+publicURL, "--smtp="+mails.URL())
+	s.user("ann@example.org", good)
+	s.user("bob@example.org", good)
+	s.mustCommand("", "user", "create", "eve@example.org", "--first-name=Eve", "--last-name=Other")
+	waitMails(t, mails, 1)
+	s.mustCommand("", "user", "revoke", "bob@example.org")
+	for _, user := range []string{"ann", "nobody", "eve", "bob"} {
+		password := map[bool]string{true: "another one", false: good}[user == "ann"]
+		s.post("login", "", "username", user+"@example.org", "password", password).problem(t, 401)
+	}
+	s.mustCommand("", "user", "enact", "bob@example.org")
+	s.mustCommand("", "user", "unlock", "bob@example.org")
+	one, two := s.login("ann@example.org"), s.login("ann@example.org")
+	if a := s.send("DELETE", "/api/v1/auth/sessions", two.field("access_token"), "", ""); a.Status != 200 {
+		t.Fatal(a, one)
+	}
+	if a := s.post("password", two.field("access_token"), "password", good, "new_password", "another good one"); a.Status != 200 {
+		t.Fatal(a)
+	}
+	s.post("password", two.field("access_token"), "password", "a wrong one", "new_password", "another good one").problem(t, 422, "password")
+	waitMails(t, mails, 2) // the notice: the next one is the recovery
+	s.mustCommand("", "session", "end", "--user", "ann@example.org")
+	if a := s.post("reset", "", "uuid", s.recovery(mails, "ann@example.org"), "password", good); a.Status != 200 {
+		t.Fatal(a)
+	}
+	s.mustCommand("yet another good one", "user", "password", "ann@example.org", "--password-stdin")
+	if err := json.Unmarshal([]byte(s.mustCommand("", "log", "--json")), &entries); err != nil {
+		t.Fatal(err)
+	}
+	return entries
 }

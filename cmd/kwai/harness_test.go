@@ -28,6 +28,7 @@ import (
 	"kwai/internal/password"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pages"
 	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )
@@ -369,14 +370,18 @@ func documented(r *http.Request, a answer) error {
 
 // logBuffer keeps a server's log and says when it serves.
 type logBuffer struct {
+	tb      testing.TB
 	mu      sync.Mutex
 	text    bytes.Buffer
 	grown   chan struct{} // closed and made anew with each line
 	serving chan string   // its address, once
 }
 
-func newLogBuffer(testing.TB) *logBuffer {
-	return &logBuffer{serving: make(chan string, 1), grown: make(chan struct{})}
+// newLogBuffer compares each line with docs/operating.md at the end of the test.
+func newLogBuffer(tb testing.TB) *logBuffer {
+	l := &logBuffer{tb: tb, serving: make(chan string, 1), grown: make(chan struct{})}
+	tb.Cleanup(l.forget)
+	return l
 }
 
 // wait returns when the log has n lines with that text.
@@ -409,6 +414,7 @@ func (l *logBuffer) Write(b []byte) (int, error) {
 func (l *logBuffer) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	pages.Log(l.tb, l.text.String())
 	l.text = bytes.Buffer{}
 }
 

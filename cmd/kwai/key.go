@@ -48,7 +48,7 @@ type serverKeyView struct {
 
 func (cmd keyListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		keys, err := rules.KeyStates(ctx)
+		keys, err := auth.KeyStates(ctx, rules.Store, s.keyRules())
 		if err != nil {
 			return err
 		}
@@ -123,12 +123,12 @@ func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if cmd.Purpose == "both" {
 		of = []token.Purpose{token.Sign, token.MAC}
 	}
-	return withKeys(ctx, s, c, func(rules *auth.Service) error {
-		made, err := rules.RotateKeys(ctx, of...)
+	return withKeys(ctx, s, c, func(keys *auth.Keys) error {
+		made, err := keys.Rotate(ctx, of...)
 		if err != nil {
 			return err
 		}
-		states, err := rules.KeyStates(ctx)
+		states, err := keys.States(ctx)
 		if err != nil {
 			return err
 		}
@@ -159,17 +159,17 @@ func (keyRevokeCmd) Help() string {
 }
 
 func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withKeys(ctx, s, c, func(rules *auth.Service) error {
-		r, err := rules.RevokeKey(ctx, cmd.ID)
+	return withKeys(ctx, s, c, func(keys *auth.Keys) error {
+		r, err := keys.Revoke(ctx, cmd.ID)
 		if err != nil {
 			return err
 		}
-		if err := rules.SettleRevoked(ctx, r); err != nil {
+		if err := keys.SettleRevoked(ctx, r); err != nil {
 			return fmt.Errorf("the key is revoked, but servers may go on with it for %v: %w", auth.KeysFollow, err)
 		}
 		fmt.Fprintf(c.out, "revoked the %s key %s (it was %s): nothing made with it is accepted any more\n", r.Purpose, r.ID, r.State)
-		if r.Instead != nil {
-			fmt.Fprintf(c.out, "%s key %s is active instead\n", r.Instead.Purpose, r.Instead.ID)
+		if r.Replacement != nil {
+			fmt.Fprintf(c.out, "%s key %s is active instead\n", r.Replacement.Purpose, r.Replacement.ID)
 		}
 		switch {
 		case r.Purpose == token.Decoy:

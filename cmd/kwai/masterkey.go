@@ -194,21 +194,20 @@ func (s *Settings) listingMaster(log *slog.Logger) (*token.Master, error) {
 	return s.readMasterKey(log)
 }
 
-// withKeys is withRules for commands that make keys: it has the server's, opened
-// with the master key in use.
-func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Service) error) error {
+// withKeys opens the server's keys for a command, with the master key in use.
+func withKeys(ctx context.Context, s *Settings, c console, do func(*auth.Keys) error) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		master, err := s.readMasterKey(rules.Log)
 		if err != nil {
 			return &usageError{"--master-key-file", err}
 		}
-		rules.Keys, err = auth.OpenKeys(ctx, rules.Store, master, s.rules(), rules.Log)
+		keys, err := auth.OpenKeys(ctx, rules.Store, master, s.keyRules(), rules.Log)
 		if errors.Is(err, token.ErrNoMaster) {
 			return &usageError{"--master-key-file", err}
 		}
 		if err != nil {
 			return fmt.Errorf("%w (has `kwai serve` been started once?)", err)
 		}
-		return do(rules)
+		return do(keys)
 	})
 }

@@ -189,7 +189,7 @@ func (s *kwaiServer) open(ctx context.Context) error {
 		return &usageError{"--database", err}
 	}
 	s.closers = append(s.closers, s.db.Close)
-	s.keys, err = auth.EnsureKeys(ctx, s.db, master, s.Settings.rules(), s.log)
+	s.keys, err = auth.EnsureKeys(ctx, s.db, master, s.keyRules(), s.log)
 	if errors.Is(err, token.ErrNoMaster) {
 		return &usageError{"--master-key-file", err}
 	}
@@ -333,14 +333,14 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 func (s *kwaiServer) tasks() []task {
 	const second, minute = time.Second, time.Minute
 	all := []task{
-		{every: auth.KeysEvery, do: s.rules.TendKeys},
+		{every: auth.KeysEvery, do: s.keys.Tend},
 		{every: auth.RecoveriesEvery, name: "recoveries", try: s.rules.TakeAllRecoveries},
 		{every: second, name: "subscribers", try: s.rules.RefreshSubscribers},
 		{every: minute, name: "costs", try: s.rules.RefreshCosts},
 		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
 		{every: masterKeyEvery, do: s.masterKey.reload},
-		{do: s.rules.FollowPurge}, // each hour, by one of the servers
+		{every: second, do: s.rules.Purge}, // each hour, by one of the servers
 	}
 	if s.certificate != nil {
 		all = append(all, task{every: certificateEvery, do: s.certificate.reload})
@@ -389,6 +389,7 @@ func (t task) run(ctx context.Context, log *slog.Logger) {
 
 // run serves until ctx ends, and then ends in order.
 func (s *kwaiServer) run(ctx context.Context) error {
+	defer s.rules.StopPurging(context.WithoutCancel(ctx)) // last, when nothing works any more
 	var background sync.WaitGroup
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer background.Wait()

@@ -93,7 +93,7 @@ const defaultData = "./kwai-data"
 
 // settingDefaults names the defaults that other packages define.
 func settingDefaults() kong.Vars {
-	d, p := auth.Defaults, password.Default
+	d, k, p := auth.Defaults, auth.KeyDefaults, password.Default
 	return kong.Vars{
 		"data":               defaultData,
 		"kinds":              strings.Join(auth.AuditKinds, ", "),
@@ -113,8 +113,8 @@ func settingDefaults() kong.Vars {
 		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
 		"limit_mail_pause":   formatDuration(d.Limits.MailPause),
 		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
-		"key_rotation":       formatDuration(d.KeyRotation),
-		"jwks_max_age":       formatDuration(d.JWKSMaxAge),
+		"key_rotation":       formatDuration(k.Rotation),
+		"jwks_max_age":       formatDuration(k.JWKSMaxAge),
 		"hash_memory":        fmt.Sprint(p.MemoryKiB),
 		"hash_time":          fmt.Sprint(p.Time),
 		"hash_threads":       fmt.Sprint(p.Threads),
@@ -217,7 +217,7 @@ func (s *Settings) checkLimits() error {
 }
 
 func (s *Settings) checkKeyRotation() error {
-	if least := s.rules().KeyLead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > longest) {
+	if least := s.keyRules().Lead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > longest) {
 		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", formatDuration(s.KeyRotation), formatDuration(least), formatDuration(auth.KeysFollow))}
 	}
 	return nil
@@ -316,9 +316,11 @@ func (s *Settings) rules() auth.Settings {
 			MailPause:    s.LimitMailPause,
 			MailHour:     s.LimitMailHour,
 		},
-		KeyRotation: s.KeyRotation,
-		JWKSMaxAge:  s.JWKSMaxAge,
 	}
+}
+
+func (s *Settings) keyRules() auth.KeySettings {
+	return auth.KeySettings{Rotation: s.KeyRotation, JWKSMaxAge: s.JWKSMaxAge, Lifetimes: s.rules().KeyLifetimes()}
 }
 
 func (s *Settings) onSQLite() bool { return strings.HasPrefix(s.Database, "sqlite://") }

@@ -26,8 +26,8 @@ func TestRulesFollowTheSettings(t *testing.T) {
 			NetworkBurst: 12, NetworkHour: 13, MailPause: 14 * time.Second, MailHour: 15,
 		},
 		AuditKeep: 100 * time.Hour, LoginNotices: false,
-		KeyRotation: 16 * time.Hour, JWKSMaxAge: 17 * time.Second,
 	}
+	wantKeys := auth.KeySettings{Rotation: 16 * time.Hour, JWKSMaxAge: 17 * time.Second, Lifetimes: want.KeyLifetimes()}
 	var k cli
 	parser, err := kong.New(&k, settingDefaults())
 	if err != nil {
@@ -46,8 +46,11 @@ func TestRulesFollowTheSettings(t *testing.T) {
 	if diff := cmp.Diff(want, k.rules()); diff != "" {
 		t.Errorf("the rules (+) are not what the flags say (-):\n%s", diff)
 	}
+	if diff := cmp.Diff(wantKeys, k.keyRules()); diff != "" {
+		t.Errorf("the keys' rules (+) are not what the flags say (-):\n%s", diff)
+	}
 	// The test knows them all.
-	for _, s := range []reflect.Value{reflect.ValueOf(want), reflect.ValueOf(want.Limits)} {
+	for _, s := range []reflect.Value{reflect.ValueOf(want), reflect.ValueOf(want.Limits), reflect.ValueOf(wantKeys)} {
 		for field, value := range s.Fields() {
 			if value.IsZero() && field.Name != "Issuer" && field.Name != "LoginNotices" {
 				t.Errorf("no flag for %s is tried", field.Name)

@@ -1,8 +1,7 @@
-// Command try runs kwai as a cluster on this machine, for somebody who wants to
-// see one: PostgreSQL, NATS with JetStream, replicas and a load balancer, with
-// a demo account. It prints where everything is and lines to paste, and goes on
-// until it gets SIGINT or SIGTERM; then nothing of it is left. Start it by
-// scripts/cluster.
+// Command cluster runs kwai as a cluster on this machine, to try one: PostgreSQL, NATS
+// with JetStream, replicas and a load balancer, with a demo account. It prints where
+// everything is and lines to paste. SIGINT or SIGTERM ends it; then nothing of it is
+// left. Start it by scripts/cluster.
 package main
 
 import (
@@ -112,8 +111,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	return s.serve(ctx, listener)
 }
 
-// ownFolder is a folder that nobody else uses: it will be removed. The one that
-// is named may hold this program.
+// ownFolder is a folder that nothing else uses, since it will be removed. A named folder
+// may hold this program.
 func ownFolder(folder string) (string, error) {
 	if folder == "" {
 		return os.MkdirTemp("", "kwai-cluster-")
@@ -135,7 +134,7 @@ func ownFolder(folder string) (string, error) {
 	return folder, nil
 }
 
-// site is the cluster and what is told of it.
+// site is the cluster with what is printed about it.
 type site struct {
 	options
 	out      io.Writer

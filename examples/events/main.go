@@ -1,13 +1,13 @@
-// Command events prints what kwai publishes to NATS JetStream, one event a
-// line, as an example of a program that lives on events: it loses none, though
-// it, kwai or NATS be ended and started again at any moment.
+// Command events prints what kwai publishes to NATS JetStream, one event a line. It is an
+// example of a program that reads events. It loses none, even if it, kwai or NATS is
+// stopped and started again at any moment.
 //
 //	go run ./examples/events -nats nats://127.0.0.1:4222 -name my-program
 //
-// What it has printed it acknowledges; NATS remembers that under the name, and
-// gives it the rest whenever it comes back. After a crash between the two it
-// prints an event twice, with the same id: a program that must not act twice
-// keeps the ids of the last minutes, or, better, acts so that twice is as once.
+// It acknowledges an event after printing it. NATS stores that under the name, and
+// delivers the rest when the program comes back. After a crash between the two it prints
+// an event twice, with the same id. A program that must not act twice stores the ids of
+// the last minutes or, better, acts so that twice has the same effect as once.
 package main
 
 import (
@@ -94,7 +94,7 @@ func read(ctx context.Context, js jetstream.JetStream, stream, name string) erro
 		Durable:       name,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       10 * time.Second, // what is not acknowledged by then comes again
-		MaxAckPending: 1,                // one after the other: else a repeated one comes behind the next
+		MaxAckPending: 1,                // one after the other: else a repeated event comes after the next
 	})
 	if err != nil {
 		return err

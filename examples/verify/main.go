@@ -4,11 +4,10 @@
 //	go run ./examples/verify -issuer http://127.0.0.1:8080
 //	curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8081/hello
 //
-// GET /hello is cheap: it checks the signature, with keys that are fetched now
-// and then, and goes on while kwai is away. After a logout it takes a token
-// until that expires. GET /secret asks kwai about each token, so that nobody is
-// let in after a logout, nor while kwai is away. GET /readyz tells whether
-// tokens can be checked.
+// GET /hello is cheap: it checks the signature, with keys that are fetched now and then,
+// and goes on while kwai is away. After a logout it accepts a token until the token
+// expires. GET /secret asks kwai about each token, so nobody is let in after a logout,
+// nor while kwai is away. GET /readyz says whether tokens can be checked.
 package main
 
 import (
@@ -30,7 +29,7 @@ import (
 
 func main() {
 	issuer := flag.String("issuer", "http://127.0.0.1:8080", "kwai's public URL")
-	audience := flag.String("audience", "kwai", "whom the tokens are for, as kwai's --audience says")
+	audience := flag.String("audience", "kwai", "the audience of the tokens, as kwai's --audience")
 	listen := flag.String("listen", "127.0.0.1:8081", "address to serve at")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -77,13 +76,13 @@ func routes(tokens *verify.Verifier, issuer, audience string) http.Handler {
 	return mux
 }
 
-// hello answers with what the token says of the user.
+// hello answers with the token's claims about the user.
 func hello(w http.ResponseWriter, r *http.Request) {
 	claims := verify.FromContext(r.Context())
 	w.Header().Set("Content-Type", "application/json")
 	answer := greeting{claims.Subject, claims.SessionID, claims.ExpiresAt.Format(time.RFC3339)}
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
-		log.Print(err) // the client went away
+		log.Print(err) // the client has disconnected
 	}
 }
 

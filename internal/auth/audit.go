@@ -10,7 +10,7 @@ import (
 
 // What is recorded beside the events.
 const (
-	AuditLoginFailed     = "login.failed"          // its reason says why, which the client isn't told
+	AuditLoginFailed     = "login.failed"          // its reason says why; the client doesn't learn it
 	AuditPasswordRefused = "user.password-refused" // a session's user gave a wrong current password
 	AuditUnlocked        = "user.unlocked"         // an operator had an account's failures forgotten
 	AuditMailResent      = "mail.resent"           // an operator had an undelivered mail sent again
@@ -27,16 +27,6 @@ var AuditKinds = []string{
 	AuditLoginFailed, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 
-// Why a login failed, in the audit log.
-const (
-	reasonUnknown  = "no such account"
-	reasonPassword = "wrong password"
-	reasonRevoked  = "the user is revoked"
-	reasonInvited  = "no password is chosen yet"
-	reasonExcess   = "too many sessions" // of a session that was ended by a login
-	reasonChanged  = "the password was changed meanwhile"
-)
-
 // How a password was changed, and much else, in the audit log.
 const (
 	ByRecovery = "by a recovery"
@@ -44,29 +34,12 @@ const (
 	ByUser     = "by the user"
 )
 
-// How a session was ended, in the audit log; a logout has no reason.
-const reasonElsewhere = "by the user, from another session"
-
-// record adds to the audit log, in the transaction of what it tells.
-func record(tx *store.Tx, id, kind, reason, userID, sessionID string, c Client) error {
-	t := store.AuditEntry{ID: id, At: tx.Now, Kind: kind, Reason: reason, UserID: userID, SessionID: sessionID, UserAgent: c.UserAgent}
-	if c.Address.IsValid() {
-		t.Address = c.Address.String()
-	}
-	return tx.Record(t)
-}
-
-// recordCommand records what an operator did to a user, where no event tells it.
-func recordCommand(tx *store.Tx, kind, userID string) error {
-	return record(tx, nextID(tx), kind, ByCommand, userID, "", Client{})
-}
-
-// recordKey records what became of a server key, in the transaction that did it.
-// The key is named by its purpose and id; how says who did it: "by a command",
-// "by the schedule".
-func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
-	return record(tx, nextID(tx), kind, how+": "+purpose+" "+id, "", "", Client{})
-}
+// How a session was ended, in the audit log; a logout has no reason. Why a login was
+// refused is in login.go.
+const (
+	reasonElsewhere = "by the user, from another session"
+	reasonExcess    = "too many sessions" // a login ended the oldest
+)
 
 // AuditLog reads what was recorded from then on, in the order of time; of one
 // account unless email is "": ErrNoUser if there is none such.

@@ -1,28 +1,67 @@
-// Package auth has kwai's rules: who may log in, how long a session lives, when
-// a recovery is made and what ends what. It knows neither HTTP nor SQL.
+// Package auth has kwai's rules of accounts and sessions. It knows neither HTTP nor
+// SQL: package web calls it for requests, cmd/kwai for commands, and it calls package
+// store.
 //
-// One file per use case: login.go, check.go, logout.go, renew.go, recover.go,
-// reset.go, password.go, sessions.go; limit.go says how often a password may be
-// tried, audit.go what is recorded, purge.go what goes again; user.go has what an operator does to
-// accounts, email.go when two addresses are the same. The server's keys are in
-// keys.go, how they change in rotate.go, how they are sealed in reseal.go.
+// A [Service] has the use cases. Make one with its store, password pool and, to serve
+// requests, its [Keys]:
 //
-// Its errors are [Error] values with a code, whose text may be shown to the
-// client, or unknown errors, whose text may not.
+//	keys, err := auth.EnsureKeys(ctx, db, master, keySettings, log)
+//	rules := &auth.Service{Store: db, Passwords: pool, Keys: keys, Settings: settings, Log: log}
+//	tokens, err := rules.Login(ctx, client, email, password)
+//
+// A server also calls, each at its interval, Keys.Tend, TakeAllRecoveries,
+// RefreshSubscribers, RefreshCosts and Purge.
+//
+// What it promises:
+//
+//   - Neither an answer nor its time reveals whether an account exists.
+//   - What ends a session holds from the moment in which it is answered, on every server.
+//   - An event and its audit entry are written in the transaction of the change.
+//   - An error is an [Error] with a code, whose text may be shown to the client, or an
+//     unknown error, whose text may not.
+//
+// The files, by what they are for:
+//
+//	auth.go         Settings, Service
+//	client.go       the client of a request, or the operator
+//	error.go        refusals and their codes
+//
+//	login.go        a login
+//	check.go        whose an access token is; tokencache.go: tokens that were verified
+//	renew.go        new tokens for a refresh token; replays
+//	logout.go       the end of a session by its refresh token
+//	recover.go      recoveries: requested, made, mailed
+//	reset.go        a new password by a recovery
+//	password.go     passwords: changed, set, chosen, hashed; what unknown addresses cost
+//	sessions.go     sessions: listed and ended, by their user and by an operator
+//	tokens.go       the tokens of a session
+//
+//	user.go         accounts, as operators make, find and revoke them
+//	import.go       accounts of another system
+//	mail.go         mail that wasn't delivered
+//	email.go        when two addresses are the same
+//
+//	limits.go       throttling: the limits, and what an operator sees and clears
+//	attempt.go      throttling: one attempt, from its begin to its end
+//	keys.go         the server's keys: settings, reading, use
+//	keys_rotate.go  the server's keys: schedule, rotation, revocation
+//	keys_seal.go    the server's keys: sealing under a master key
+//
+//	event.go        events and audit entries are written
+//	audit.go        the audit log is read
+//	purge.go        what is over is removed
+//	metrics.go      outcomes are counted
+//	id.go           ids that are sorted by time; the later of two times
 package auth
 
 import (
 	"context"
-	"encoding/binary"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"kwai/internal/password"
 	"kwai/internal/store"
-	"kwai/verify"
 )
 
 // Settings are the rules' numbers and names.
@@ -39,14 +78,11 @@ type Settings struct {
 
 	Limits    Limits
 	AuditKeep time.Duration // how long the audit log is kept at least, and mail that was given up
-	// LoginNotices has users told by mail of logins from networks that are new.
+	// LoginNotices: users get a mail about a login from a new network.
 	LoginNotices bool
-
-	KeyRotation time.Duration // how long a server key is active; 0: until an operator rotates it
-	JWKSMaxAge  time.Duration // how long anyone may cache the public keys
 }
 
-// Defaults are the settings where nothing else is said; Issuer has none.
+// Defaults are the defaults of Settings; Issuer has none.
 var Defaults = Settings{
 	Audience:       "kwai",
 	AccessTTL:      time.Hour,
@@ -62,8 +98,6 @@ var Defaults = Settings{
 	},
 	AuditKeep:    400 * 24 * time.Hour,
 	LoginNotices: true,
-	KeyRotation:  90 * 24 * time.Hour,
-	JWKSMaxAge:   5 * time.Minute,
 }
 
 func (s Settings) lifetimes() store.Lifetimes {
@@ -77,99 +111,26 @@ type Service struct {
 	Keys      *Keys // nil in commands, which make and check no tokens
 	Settings  Settings
 	Log       *slog.Logger
-	Name      string // of this server, as the holder of leases; "" for one of its own
+	Name      string // of this server, as the owner of leases; "": a random one
 	// Changed is called after a command's change has been committed; it may be nil.
 	Changed func(Change)
 
 	costs    atomic.Pointer[[]store.CostCount]
-	outside  atomic.Pointer[[]string] // subscribers who are told every event
+	outside  atomic.Pointer[[]string] // subscribers that get every event
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	underWay underWay
 	counts   counts
+	purger   *purger // of Purge; nil before the first
 	purged   purgeCounts
 }
 
-// Tokens are what a login or a renewal answers.
-type Tokens struct {
-	Access    string // a JWT as RFC 9068 has it
-	Refresh   string
-	ExpiresAt time.Time // of the access token
-	ExpiresIn time.Duration
-}
+// Now is the time by which the rules go: the database's.
+func (s *Service) Now() time.Time { return s.Store.Now() }
 
-// tokens makes a session's current refresh token and a new access token, which
-// never outlives the session.
-func (s *Service) tokens(ctx context.Context, session store.Session, now time.Time) (Tokens, error) {
-	id, err := uuid.Parse(session.ID)
-	if err != nil {
-		return Tokens{}, err
+// Ready says whether use cases can be served: with the database and the keys.
+func (s *Service) Ready(ctx context.Context) error {
+	if err := s.Store.Ready(ctx); err != nil {
+		return err
 	}
-	// What a key signs that is active no more might outlive it.
-	keys, err := s.Keys.fresh(ctx)
-	if err != nil {
-		return Tokens{}, err
-	}
-	// JWTs count in seconds; what is promised is the earlier one.
-	now = now.Truncate(time.Second)
-	expires := now.Add(s.Settings.AccessTTL)
-	for _, end := range []time.Time{session.CreatedAt.Add(s.Settings.SessionLife), session.RenewedAt.Add(s.Settings.RefreshIdle)} {
-		if expires.After(end) {
-			expires = end.Truncate(time.Second)
-		}
-	}
-	access, err := keys.ring.Sign(verify.Claims{
-		Issuer:    s.Settings.Issuer,
-		Audience:  s.Settings.Audience,
-		ClientID:  s.Settings.Audience,
-		Subject:   session.UserID,
-		SessionID: session.ID,
-		ID:        uuid.NewString(),
-		IssuedAt:  now,
-		AuthTime:  session.CreatedAt.Truncate(time.Second),
-		ExpiresAt: expires,
-	})
-	if err != nil {
-		return Tokens{}, err
-	}
-	keys.verified.put(access, tokenInfo{session.ID, session.UserID, expires})
-	return Tokens{
-		Access:    access,
-		Refresh:   keys.ring.Refresh(id, uint64(session.Counter)),
-		ExpiresAt: expires,
-		ExpiresIn: expires.Sub(now),
-	}, nil
-}
-
-// newID is a UUID v7 of that time: sorted by it, for what nobody outside sees or
-// what tells its time anyway. Users' ids are v4. Not the library's, which knows
-// only the machine's clock; that of the database is what counts.
-func newID(now time.Time) string {
-	id := uuid.New()
-	stamp(&id, now)
-	return id.String()
-}
-
-// nextID is newID of a transaction's time. Those of one transaction, or of several
-// that are committed together, are sorted by when they were made.
-func nextID(tx *store.Tx) string {
-	id := uuid.New()
-	stamp(&id, tx.Now)
-	n := tx.Next()
-	id[8], id[9], id[10] = 0x80|byte(n>>16)&0x3f, byte(n>>8), byte(n) // above the variant's bits and the random ones
-	return id.String()
-}
-
-// firstID is the least id of that time.
-func firstID(at time.Time) string {
-	var id uuid.UUID
-	id[8] = 0x80
-	stamp(&id, at)
-	return id.String()
-}
-
-// stamp writes the milliseconds, and of the next one the fraction in 4096ths
-// (RFC 9562, 5.7 and 6.2, method 3).
-func stamp(id *uuid.UUID, t time.Time) {
-	us := max(t.UnixMicro(), 0)
-	binary.BigEndian.PutUint64(id[:8], uint64(us/1000)<<16|0x7000|uint64(us%1000*4096/1000))
+	return s.Keys.Ready(ctx)
 }

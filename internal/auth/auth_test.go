@@ -31,7 +31,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Few long histories tell more of the rules than many short ones.
+	// Few long histories test the rules better than many short ones.
 	_, _ = flag.Set("rapid.checks", strconv.Itoa(need.Rounds(25, 40))), flag.Set("rapid.steps", "100")
 	auth.SetMaxLiveSessions(mostSessions)
 	os.Exit(storetest.Main(m))
@@ -65,14 +65,15 @@ func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 // server is all of kwai but HTTP.
 type server struct {
 	*auth.Service
-	test   *testing.T // which it ends with
-	url    string
-	master *token.Master
-	now    func() time.Time
-	bus    *bus.Bus
-	files  *mail.Files
-	read   map[string]bool // the mails seen already
-	gate   *gate           // nil: none
+	test        *testing.T // which it ends with
+	url         string
+	master      *token.Master
+	keySchedule auth.KeySettings // without Lifetimes
+	now         func() time.Time
+	bus         *bus.Bus
+	files       *mail.Files
+	read        map[string]bool // the mails seen already
+	gate        *gate           // nil: none
 
 	beside struct {
 		sync.Mutex
@@ -83,7 +84,7 @@ type server struct {
 // start makes a server on a database; one that joins another is its replica.
 func start(t *testing.T, url string, now func() time.Time, join *server) *server {
 	t.Helper()
-	s := &server{test: t, url: url, now: now, read: make(map[string]bool)}
+	s := &server{test: t, url: url, keySchedule: auth.KeyDefaults, now: now, read: make(map[string]bool)}
 	if join != nil {
 		s.master = join.master
 	} else {
@@ -104,7 +105,7 @@ func start(t *testing.T, url string, now func() time.Time, join *server) *server
 func (s *server) open(t *testing.T) {
 	t.Helper()
 	s.Store = open(t, s.url, s.now)
-	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+	s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log))(t)
 	s.bus = bus.New(s.Store, &mail.Subscriber{
 		Rules:  s.Service,
 		Writer: &mail.Writer{PublicURL: s.Settings.Issuer},
@@ -113,12 +114,19 @@ func (s *server) open(t *testing.T) {
 	}, s.Log)
 }
 
-// from is the context of a client at that address, or of a command where it is "".
-func from(ctx context.Context, address string) context.Context {
+// keyRules are the settings of its keys.
+func (s *server) keyRules() auth.KeySettings {
+	rules := s.keySchedule
+	rules.Lifetimes = s.Settings.KeyLifetimes()
+	return rules
+}
+
+// from is the client at that address, or the operator where it is "".
+func from(address string) auth.Client {
 	if address == "" {
-		return ctx
+		return auth.Operator
 	}
-	return auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address})
+	return auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address}
 }
 
 // each runs f on a server of its own on each kind of database.
@@ -177,15 +185,15 @@ func (s *server) user(t *testing.T, email string) store.User {
 
 func (s *server) login(t *testing.T, email, password string) auth.Tokens {
 	t.Helper()
-	return must(s.Login(t.Context(), email, password))(t)
+	return must(s.Login(t.Context(), auth.Client{}, email, password))(t)
 }
 
 func (s *server) renew(t *testing.T, tokens auth.Tokens) auth.Tokens {
 	t.Helper()
-	return must(s.Renew(t.Context(), tokens.Refresh, s.Store.Now()))(t)
+	return must(s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now()))(t)
 }
 
-// caller is whoever bears the access token.
+// caller is the caller of an access token.
 func (s *server) caller(t *testing.T, tokens auth.Tokens) auth.Caller {
 	t.Helper()
 	return must(s.Check(t.Context(), tokens.Access))(t)
@@ -199,14 +207,14 @@ func (s *server) session(t *testing.T, tokens auth.Tokens) store.Session {
 	return must(s.Store.Read(t.Context()).SessionByID(id.String()))(t)
 }
 
-// dead holds that none of the tokens does anything any more.
+// dead checks that no token works.
 func (s *server) dead(t *testing.T, user store.User, all ...auth.Tokens) {
 	t.Helper()
 	for _, tokens := range all {
 		_, err := s.Check(t.Context(), tokens.Access)
 		wantErr(t, "a check with an ended session's token", err, auth.ErrNotLoggedIn)
-		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), user.Profile, tokens.Refresh), auth.ErrNoSession)
-		_, err = s.Renew(t.Context(), tokens.Refresh, s.Store.Now())
+		wantErr(t, "a logout with an ended session's token", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens.Refresh), auth.ErrNoSession)
+		_, err = s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now())
 		wantErr(t, "a renewal of an ended session", err, auth.ErrRefresh)
 	}
 }
@@ -266,7 +274,7 @@ func (s *server) deliver(t *testing.T) []mail.Message {
 func (s *server) recover(t *testing.T, email string) string {
 	t.Helper()
 	s.deliver(t) // what waits
-	ok(t, s.Recover(t.Context(), email))
+	ok(t, s.Recover(t.Context(), auth.Client{}, email))
 	must(s.TakeRecoveries(t.Context()))(t)
 	mails := s.deliver(t)
 	if len(mails) != 1 {

@@ -14,34 +14,34 @@ import (
 	"kwai/verify"
 )
 
-// Caller is who bears an access token.
+// Caller is the user and the session of an access token.
 type Caller struct {
 	store.Profile
 	SessionID string
 }
 
-// Check says whose access token it is. The signature alone isn't enough: the
-// session is read each time, so that a token dies with it. ErrNotLoggedIn
-// whatever the reason; it is ErrExpired, with the caller's ids alone, where
-// nothing but its age is wrong with the token. Then the session wasn't read.
+// Check says whose access token it is. The signature alone isn't enough: the session is
+// read each time, so that a token ends with it. ErrNotLoggedIn for every reason. It is
+// ErrExpired, with the caller's ids alone, where nothing but its age is wrong with the
+// token; then the session wasn't read.
 func (s *Service) Check(ctx context.Context, access string) (Caller, error) {
 	now := s.Store.Now()
-	said, err := s.verify(ctx, access, now)
+	info, err := s.verify(ctx, access, now)
 	if errors.Is(err, ErrExpired) {
-		return Caller{store.Profile{ID: said.user}, said.session}, err
+		return Caller{store.Profile{ID: info.user}, info.session}, err
 	}
 	if err != nil {
 		return Caller{}, err
 	}
-	user, err := s.Store.Read(ctx).UserOfSession(said.session, now, s.Settings.lifetimes())
-	if errors.Is(err, store.ErrNotFound) || err == nil && user.ID != said.user {
+	user, err := s.Store.Read(ctx).UserOfSession(info.session, now, s.Settings.lifetimes())
+	if errors.Is(err, store.ErrNotFound) || err == nil && user.ID != info.user {
 		err = ErrNotLoggedIn
 	}
-	return Caller{user, said.session}, err
+	return Caller{user, info.session}, err
 }
 
-// verify says what an access token of ours says. One that names a key which isn't
-// known here may have been made by another replica with a key that has come since.
+// verify verifies an access token. If its key isn't known here, another replica may
+// have made it with a newer key.
 func (s *Service) verify(ctx context.Context, access string, now time.Time) (tokenInfo, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {

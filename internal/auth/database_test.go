@@ -106,7 +106,7 @@ func empty(t *testing.T, url string) {
 	ctx := context.Background() // the test's has ended
 	db := must(pgx.Connect(ctx, url))(t)
 	defer db.Close(ctx)
-	// Nobody is at work in it any more; a test's connections may still be closing.
+	// Nothing uses it now; a test's connections may still be closing.
 	must(db.Exec(ctx, `SELECT pg_terminate_backend(pid, 600000) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid()`))(t)
 	// As a replica: no foreign key says in which order.

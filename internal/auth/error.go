@@ -2,7 +2,6 @@ package auth
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // Code is the kind of an error.
 type Code int
 
-// The codes. Whoever speaks a protocol maps them to its own, in one place.
+// The codes. A protocol maps them to its own, in one place.
 const (
 	Invalid         Code = iota + 1 // the input breaks a rule; Fields says which
 	Unauthenticated                 // not logged in, or the credentials are wrong
@@ -24,7 +23,7 @@ const (
 	Throttled   // too often; RetryAfter says when it may be tried again
 )
 
-// Error is a refusal that the client may read.
+// Error is a refusal whose text the client may read.
 type Error struct {
 	Code   Code
 	Detail string
@@ -57,18 +56,19 @@ func InvalidFields(fields ...Field) *Error {
 	return &Error{Code: Invalid, Detail: strings.Join(messages, "; "), Fields: fields}
 }
 
-// The refusals. Login has one for every reason, so that it tells nothing; its
-// text is the same for a wrong password and an unknown address.
+// The refusals. Login has one for every reason, so that it reveals nothing.
 var (
 	ErrCredentials  = refuse(Unauthenticated, "The address or the password is wrong.")
 	ErrNotLoggedIn  = refuse(Unauthenticated, "You are not logged in.")
 	ErrExpired      = &Error{Code: Unauthenticated, Detail: ErrNotLoggedIn.Detail, Of: ErrNotLoggedIn}
 	ErrRefresh      = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
+	errReplay       = &Error{Code: Unauthenticated, Detail: ErrRefresh.Detail, Of: ErrRefresh}
 	ErrPassword     = InvalidFields(Field{"password", "This is not your password."})
 	ErrNotOwn       = refuse(NotFound, "You have no such session.")
 	ErrNoSession    = refuse(NotFound, "The refresh token was not found.")
 	ErrNotLive      = refuse(NotFound, "There is no live session with that id.")
 	ErrRecovery     = refuse(NotFound, "The unique id is not valid (any more). Ask for a new one.")
+	ErrRecoveryID   = &Error{Code: NotFound, Detail: ErrRecovery.Detail, Of: ErrRecovery} // it has not the form of one
 	ErrRecoveryOver = &Error{Code: NotFound, Of: ErrRecovery,
 		Detail: "The password has been changed, and the unique id has ended with that. If it was you, all is well; if not, ask for a new one."}
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
@@ -82,8 +82,8 @@ var (
 	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 
-// CodeOf is the code of an error that says one, also of those of the store and
-// the password pool that pass by themselves; 0 of any other.
+// CodeOf is the code of an Error. An error of the store or the password pool that
+// passes by itself is Unavailable; any other has 0.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
@@ -92,21 +92,4 @@ func CodeOf(err error) Code {
 		return Unavailable
 	}
 	return 0
-}
-
-// checkPassword says what is wrong with a password that u chooses in a field.
-func checkPassword(field, pw string, u store.User) error {
-	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)
-	if policy, ok := errors.AsType[*password.PolicyError](err); ok {
-		return InvalidFields(Field{field, policy.Message})
-	}
-	return err
-}
-
-func passwordOf(hash string) (store.Password, error) {
-	cost, err := password.Cost(hash)
-	if err != nil {
-		return store.Password{}, fmt.Errorf("the hash: %w", err)
-	}
-	return store.Password{Hash: hash, Cost: cost}, nil
 }

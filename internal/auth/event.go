@@ -7,12 +7,12 @@ import (
 	"kwai/internal/store"
 )
 
-// Event types. Every event is told to the subscribers outside, if there are any;
-// those that a user must know of are mailed, too. docs/events.md describes them.
+// Event types. Every event goes to the subscribers outside, if there are any. Those that
+// a user must know of are mailed, too. docs/events.md describes them.
 const (
 	EventCreated         = "user.created"          // an account was made
 	EventInvitation      = "user.invited"          // it was made without a password; mailed
-	EventRevoked         = "user.revoked"          // the user can't log in any more; all sessions were ended
+	EventRevoked         = "user.revoked"          // the user can no longer log in; all sessions were ended
 	EventReinstated      = "user.reinstated"       // the user can log in again
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
 	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended but the one it names, if any; mailed
@@ -22,14 +22,14 @@ const (
 	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
 )
 
-// SubscriberMail is the subscriber that tells users by mail.
+// SubscriberMail is the subscriber that mails users.
 const SubscriberMail = "mail"
 
 // noticeLife is how long a notice is tried: an old one would alarm more than
 // it helps, but an outage of the mail server over a week-end must not lose it.
 const noticeLife = 4 * 24 * time.Hour
 
-// mailed says which events are told to their user by mail.
+// mailed says which events are mailed to their user.
 func mailed(kind string) bool {
 	switch kind {
 	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork:
@@ -38,17 +38,17 @@ func mailed(kind string) bool {
 	return false
 }
 
-// happening is what happens, to whom.
+// happening is what happens to a user or a session, and why.
 type happening struct{ kind, reason, user, session string }
 
-// publish records what happens now, and writes the event for those to be told.
-func (s *Service) publish(ctx context.Context, tx *store.Tx, t happening) error {
-	e := s.newEvent(tx, t.kind, t.user, t.session)
-	client, _ := clientOf(ctx)
-	if err := record(tx, e.ID, t.kind, t.reason, t.user, t.session, client); err != nil {
+// publish records what happens now, and enqueues the event for its subscribers.
+func (s *Service) publish(tx *store.Tx, client Client, h happening) error {
+	e := s.newEvent(tx, h.kind, h.user, h.session)
+	subscribers := s.subscribers(h.kind)
+	if err := record(tx, e.ID, client, h); err != nil {
 		return err
 	}
-	return tx.Publish(e, s.subscribers(t.kind)...)
+	return tx.Publish(e, subscribers...)
 }
 
 // newEvent is one that happens now.
@@ -63,7 +63,7 @@ func (s *Service) newEvent(tx *store.Tx, kind, userID, sessionID string) store.E
 	return store.Event{ID: nextID(tx), Type: kind, UserID: userID, SessionID: sessionID, CreatedAt: tx.Now, ExpiresAt: tx.Now.Add(life)}
 }
 
-// subscribers are those to be told of such an event.
+// subscribers are the subscribers of such an event.
 func (s *Service) subscribers(kind string) []string {
 	var names []string
 	if outside := s.outside.Load(); outside != nil {
@@ -75,10 +75,42 @@ func (s *Service) subscribers(kind string) []string {
 	return names
 }
 
-// RefreshSubscribers reads who is told outside. Whoever makes events calls it
-// before the first, and a server each second: so long it takes until it knows that
-// another one tells its events to somebody. While the database is away what was
-// read last stands: nothing happens then that could be told.
+// record adds to the audit log, in the transaction that changes what it records.
+func record(tx *store.Tx, id string, client Client, h happening) error {
+	e := store.AuditEntry{ID: id, At: tx.Now, Kind: h.kind, Reason: h.reason, UserID: h.user, SessionID: h.session, UserAgent: client.UserAgent}
+	if client.Address.IsValid() {
+		e.Address = client.Address.String()
+	}
+	return tx.Record(e)
+}
+
+// recordRefusal records a refused password, and returns the refusal. It does so even
+// if the client has disconnected.
+func (s *Service) recordRefusal(ctx context.Context, client Client, h happening, refused error) error {
+	err := s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		return record(tx, nextID(tx), client, h)
+	})
+	if err != nil {
+		return err
+	}
+	return refused
+}
+
+// recordCommand records what an operator did to a user, where no event does.
+func recordCommand(tx *store.Tx, kind, userID string) error {
+	return record(tx, nextID(tx), Operator, happening{kind: kind, reason: ByCommand, user: userID})
+}
+
+// recordKey records what became of a server key, in the transaction that did it.
+// The key is named by its purpose and id; how says who did it: "by a command",
+// "by the schedule".
+func recordKey(tx *store.Tx, kind, purpose, id, how string) error {
+	return record(tx, nextID(tx), Operator, happening{kind: kind, reason: how + ": " + purpose + " " + id})
+}
+
+// RefreshSubscribers reads the subscribers outside. It is called before the first event
+// is made, and each second by a server: so soon it knows a subscriber of another
+// server. While the database is away the last ones stay: then there are no events.
 func (s *Service) RefreshSubscribers(ctx context.Context) error {
 	found, err := s.Store.Read(ctx).Subscribers()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 
 const outside = "outside"
 
-// told is what waits for the subscriber outside, in order, and has it gone.
-func (s *server) told(t *testing.T) (kinds []string) {
+// published is what waits for the subscriber outside, in order; it removes it.
+func (s *server) published(t *testing.T) (kinds []string) {
 	t.Helper()
 	for _, d := range must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t) {
 		kinds = append(kinds, d.Type)
@@ -32,7 +32,7 @@ func (s *server) subscribe(t *testing.T) {
 	ok(t, s.RefreshSubscribers(t.Context()))
 }
 
-func TestEverythingThatHappensIsToldOutside(t *testing.T) {
+func TestEveryEventIsPublishedOutside(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.subscribe(t)
 		var session, other auth.Tokens
@@ -48,43 +48,43 @@ func TestEverythingThatHappensIsToldOutside(t *testing.T) {
 				must(s.CreateUser(t.Context(), auth.NewUser{Email: "bob@example.org"}))(t)
 			}, []string{auth.EventCreated, auth.EventInvitation}},
 			{"a login", func() { session = s.login(t, ann, oldPassword) }, []string{auth.EventOpened}},
-			{"a wrong password", func() { _, _ = s.Login(t.Context(), ann, "wrong") }, nil},
+			{"a wrong password", func() { _, _ = s.Login(t.Context(), auth.Client{}, ann, "wrong") }, nil},
 			{"a renewal", func() { s.renew(t, session) }, nil},
 			{"a replay", func() {
 				c.advance(time.Hour)
-				_, err := s.Renew(t.Context(), session.Refresh, c.now())
+				_, err := s.Renew(t.Context(), auth.Client{}, session.Refresh, c.now())
 				wantErr(t, "a replay", err, auth.ErrRefresh)
 			}, []string{auth.EventReplay}},
 			{"another login", func() { other = s.login(t, ann, oldPassword) }, []string{auth.EventOpened}},
-			{"a logout", func() { ok(t, s.Logout(t.Context(), user.Profile, other.Refresh)) }, []string{auth.EventEnded}},
+			{"a logout", func() { ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, other.Refresh)) }, []string{auth.EventEnded}},
 			{"a logout again", func() {
-				wantErr(t, "a logout again", s.Logout(t.Context(), user.Profile, other.Refresh), auth.ErrNoSession)
+				wantErr(t, "a logout again", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, other.Refresh), auth.ErrNoSession)
 			}, nil},
 			{"a recovery", func() { id = s.recover(t, ann) }, []string{auth.EventRecovery}},
 			{"a recovery of nobody", func() {
-				ok(t, s.Recover(t.Context(), "nobody@example.org"))
+				ok(t, s.Recover(t.Context(), auth.Client{}, "nobody@example.org"))
 				must(s.TakeRecoveries(t.Context()))(t)
 			}, nil},
-			{"a reset", func() { ok(t, s.Reset(t.Context(), id, newPassword)) }, []string{auth.EventPasswordChanged}},
+			{"a reset", func() { ok(t, s.Reset(t.Context(), auth.Client{}, id, newPassword)) }, []string{auth.EventPasswordChanged}},
 			{"a password set", func() { ok(t, s.SetPassword(t.Context(), ann, oldPassword)) }, []string{auth.EventPasswordChanged}},
 			{"a change", func() {
 				s.login(t, ann, oldPassword)
 				other = s.login(t, ann, oldPassword)
-				ok(t, s.ChangePassword(t.Context(), s.caller(t, other), oldPassword, newPassword))
+				ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, other), oldPassword, newPassword))
 			}, []string{auth.EventOpened, auth.EventOpened, auth.EventPasswordChanged}},
 			{"a change with a wrong password", func() {
-				wantErr(t, "a change", s.ChangePassword(t.Context(), s.caller(t, other), oldPassword, newPassword), auth.ErrPassword)
+				wantErr(t, "a change", s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, other), oldPassword, newPassword), auth.ErrPassword)
 			}, nil},
 			{"the end of another session", func() {
 				id := s.session(t, s.login(t, ann, newPassword)).ID
-				ok(t, s.EndSession(t.Context(), s.caller(t, other), id))
-				wantErr(t, "the end again", s.EndSession(t.Context(), s.caller(t, other), id), auth.ErrNotOwn)
+				ok(t, s.EndSession(t.Context(), auth.Client{}, s.caller(t, other), id))
+				wantErr(t, "the end again", s.EndSession(t.Context(), auth.Client{}, s.caller(t, other), id), auth.ErrNotOwn)
 			}, []string{auth.EventOpened, auth.EventEnded}},
 			{"the end of all others", func() {
 				s.login(t, ann, newPassword)
 				s.login(t, ann, newPassword)
-				ok(t, s.EndOtherSessions(t.Context(), s.caller(t, other)))
-				ok(t, s.EndOtherSessions(t.Context(), s.caller(t, other)))
+				ok(t, s.EndOtherSessions(t.Context(), auth.Client{}, s.caller(t, other)))
+				ok(t, s.EndOtherSessions(t.Context(), auth.Client{}, s.caller(t, other)))
 			}, []string{auth.EventOpened, auth.EventOpened, auth.EventEnded, auth.EventEnded}},
 			{"a revocation", func() { ok(t, s.Revoke(t.Context(), ann)) }, []string{auth.EventRevoked}},
 			{"a revocation again", func() { ok(t, s.Revoke(t.Context(), ann)) }, nil},
@@ -92,7 +92,7 @@ func TestEverythingThatHappensIsToldOutside(t *testing.T) {
 			{"an enactment again", func() { ok(t, s.Reinstate(t.Context(), ann)) }, nil},
 		} {
 			step.do()
-			if diff := cmp.Diff(step.want, s.told(t)); diff != "" {
+			if diff := cmp.Diff(step.want, s.published(t)); diff != "" {
 				t.Errorf("%s is told as (-want +got):\n%s", step.what, diff)
 			}
 		}
@@ -106,7 +106,7 @@ func TestEventsOfASessionNameIt(t *testing.T) {
 		user := s.user(t, ann)
 		s.subscribe(t)
 		session := s.login(t, ann, oldPassword)
-		ok(t, s.Logout(t.Context(), user.Profile, session.Refresh))
+		ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, session.Refresh))
 		want := s.session(t, session).ID
 		events := must(s.Store.Read(t.Context()).NextDeliveries(outside, 100))(t)
 		if len(events) != 2 {
@@ -124,7 +124,7 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		user := s.user(t, ann)
 		session := s.login(t, ann, oldPassword)
-		ok(t, s.Logout(t.Context(), user.Profile, session.Refresh))
+		ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, session.Refresh))
 		s.subscribe(t)
 		ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error {
 			_, err := tx.Unsubscribe(outside, tx.Now)
@@ -138,8 +138,8 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 	})
 }
 
-// What happened to one user is told in the order in which it happened, whoever
-// did it.
+// Events of a user are published in the order in which they happened, also those of
+// different clients.
 func TestEventsOfAUserAreInOrder(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		s.user(t, ann)
@@ -150,7 +150,7 @@ func TestEventsOfAUserAreInOrder(t *testing.T) {
 			ok(t, s.Reinstate(t.Context(), ann))
 			want = append(want, auth.EventRevoked, auth.EventReinstated)
 		}
-		if got := s.told(t); !slices.Equal(got, want) {
+		if got := s.published(t); !slices.Equal(got, want) {
 			t.Errorf("told %v, want %v", got, want)
 		}
 	})

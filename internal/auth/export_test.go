@@ -21,7 +21,7 @@ func (s *Service) Age(d time.Duration) {
 	s.Keys.set.Store(&set)
 }
 
-// ReadKeys is what TendKeys does every second.
+// ReadKeys is what Keys.Tend does every second.
 func (s *Service) ReadKeys(ctx context.Context) error {
 	_, err := s.Keys.since(ctx, time.Now())
 	return err
@@ -36,9 +36,8 @@ func (s *Service) NewerKeys(ctx context.Context) error {
 // KeysKept is how long an expired key is kept.
 const KeysKept = keysKept
 
-// PretendedCost is the cost of hashing that an address without a password is
-// made to pay.
-func (s *Service) PretendedCost(email string) string { return s.decoyCost(email) }
+// DecoyCost is the cost of hashing for an address without a password.
+func (s *Service) DecoyCost(email string) string { return s.decoyCost(email) }
 
 // MaxRequests is how many recovery requests may wait.
 const MaxRequests = maxRequests
@@ -49,31 +48,31 @@ func AccountOf(email string) string { return accountOf(email) }
 // RequestBatch is how many are looked at at a time.
 const RequestBatch = requestBatch
 
-// MaxVerified is how many tokens one generation remembers.
-const MaxVerified = maxCached
+// MaxCached is how many tokens one generation holds.
+const MaxCached = maxCached
 
-// Verified is the memory of good signatures.
-type Verified struct{ v tokenCache }
+// TokenCache is the cache of verified tokens.
+type TokenCache struct{ v tokenCache }
 
-// NewVerified makes one.
-func NewVerified() *Verified { return new(Verified) }
+// NewTokenCache makes one.
+func NewTokenCache() *TokenCache { return new(TokenCache) }
 
-// Remember notes a token that ends then.
-func (v *Verified) Remember(token string, expires time.Time) {
+// Put adds a token that expires then.
+func (v *TokenCache) Put(token string, expires time.Time) {
 	v.v.put(token, tokenInfo{expires: expires})
 }
 
-// Recalls says whether a token is remembered.
-func (v *Verified) Recalls(token string, now time.Time) bool {
+// Has says whether a token is cached.
+func (v *TokenCache) Has(token string, now time.Time) bool {
 	_, ok := v.v.get(token, now)
 	return ok
 }
 
-// Len is how many are remembered.
-func (v *Verified) Len() int { return len(v.v.newer) + len(v.v.older) }
+// Len is how many are cached.
+func (v *TokenCache) Len() int { return len(v.v.newer) + len(v.v.older) }
 
-// TrailPage is how many entries of the audit log are read at once.
-const TrailPage = auditPage
+// AuditPage is how many entries of the audit log are read at once.
+const AuditPage = auditPage
 
 // RecordKey records what became of a server key.
 var RecordKey = recordKey
@@ -81,36 +80,36 @@ var RecordKey = recordKey
 // SetMaxLiveSessions bounds the sessions of a user.
 func SetMaxLiveSessions(n int) { maxLiveSessions = n }
 
-// UnderWay is how many attempts have a place at the account there.
+// UnderWay is how many attempts have a slot at the account there.
 func (s *Service) UnderWay(email, network string) int {
 	s.underWay.mu.Lock()
 	defer s.underWay.mu.Unlock()
-	if p := s.underWay.places[tries{accountOf(email), network}]; p != nil {
+	if p := s.underWay.slots[counterKey{accountOf(email), network}]; p != nil {
 		return len(p.taken)
 	}
 	return 0
 }
 
-// UnderWayAnywhere is of how many accounts and networks something is remembered.
+// UnderWayAnywhere is of how many accounts and networks something is kept.
 func (s *Service) UnderWayAnywhere() int {
 	s.underWay.mu.Lock()
 	defer s.underWay.mu.Unlock()
-	return len(s.underWay.places) + len(s.underWay.counts)
+	return len(s.underWay.slots) + len(s.underWay.counts)
 }
 
 // Begin begins an attempt; end ends it as a login does, if it succeeded or not.
-func (s *Service) Begin(ctx context.Context, email string) (end func(ok bool) error, err error) {
-	a, err := s.attempt(ctx, accountOf(email))
+func (s *Service) Begin(ctx context.Context, client Client, email string) (end func(ok bool) error, err error) {
+	a, err := s.beginAttempt(ctx, client, accountOf(email))
 	return func(ok bool) error {
-		defer s.attemptEnded(a)
+		defer s.endAttempt(a)
 		if !ok {
 			return nil
 		}
-		return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.attemptSucceeded(tx, a) })
+		return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.succeedAttempt(tx, a) })
 	}, err
 }
 
-// UnderWayAtOnce has so many attempts of one account take a place at once, and run
+// UnderWayAtOnce has so many attempts of one account take a slot at once, and run
 // each while they have it; it says how many got none.
 func UnderWayAtOnce(ctx context.Context, attempts, most int, each func()) (refused int) {
 	var u underWay
@@ -118,7 +117,7 @@ func UnderWayAtOnce(ctx context.Context, attempts, most int, each func()) (refus
 	var no atomic.Int64
 	for range attempts {
 		all.Go(func() {
-			leave, ok, err := u.enter(ctx, tries{"account", "network"}, most)
+			leave, ok, err := u.enter(ctx, counterKey{"account", "network"}, most)
 			if err != nil || !ok {
 				no.Add(1)
 				return
@@ -128,8 +127,42 @@ func UnderWayAtOnce(ctx context.Context, attempts, most int, each func()) (refus
 		})
 	}
 	all.Wait()
-	if len(u.places) > 0 {
-		panic("something is remembered")
+	if len(u.slots) > 0 {
+		panic("something is kept")
 	}
 	return int(no.Load())
 }
+
+// The figures of purging.
+const (
+	PurgeBatch  = purgeBatch
+	PurgeMargin = purgeMargin
+	PurgeLife   = purgeLife
+	PurgeEvery  = purgeEvery
+	PurgeLook   = purgeLook
+)
+
+// NewID is an id of that time.
+func NewID(at time.Time) string { return newID(at) }
+
+// Purger is what one replica purges by.
+type Purger struct{ p *purger }
+
+// NewPurger makes one that calls rest where it would pause.
+func (s *Service) NewPurger(rest func()) *Purger {
+	p := s.newPurger()
+	p.rest = func(context.Context, time.Duration) { rest() }
+	return &Purger{p}
+}
+
+// RestAsServed has it pause as long as a server's does.
+func (p *Purger) RestAsServed() *Purger {
+	p.p.rest = restAfter
+	return p
+}
+
+// Sweep goes through all tables once; false if another one does, or did.
+func (p *Purger) Sweep(ctx context.Context) (bool, error) { return p.p.sweep(ctx) }
+
+// Release gives up the lease.
+func (p *Purger) Release(ctx context.Context) { p.p.release(ctx) }

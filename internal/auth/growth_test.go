@@ -27,7 +27,7 @@ var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts",
 // Time is the test's. A user logs in each day, from a changing network, and
 // renews twice: that a renewal changes a row and adds none, the hour's other ones
 // could not show better. Each day some mistype a password, log out, ask for a
-// recovery, and strangers guess. The everyday run has fewer users, who are
+// recovery, and others guess. The everyday run has fewer users, who are
 // forgotten sooner.
 func TestStorageIsBounded(t *testing.T) {
 	users, days := need.Rounds(5, 8), need.Rounds(44, 200)
@@ -189,26 +189,26 @@ func network(d, i int) string {
 
 // morning is a login, after a typing error of some, and renewals; some log out.
 func (x *site) morning(ctx context.Context, d, i int, u *resident) error {
-	ctx = auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(network(d, i)), Network: true, UserAgent: "a browser of some version"})
+	client := auth.Client{Address: netip.MustParseAddr(network(d, i)), Network: true, UserAgent: "a browser of some version"}
 	if (d+i)%11 == 0 {
-		if _, err := x.Login(ctx, u.Email, "wrong"); !errors.Is(err, auth.ErrCredentials) && !throttled(err) {
+		if _, err := x.Login(ctx, client, u.Email, "wrong"); !errors.Is(err, auth.ErrCredentials) && !throttled(err) {
 			return fmt.Errorf("a wrong password: %w", err)
 		}
 	}
-	tokens, err := x.Login(ctx, u.Email, u.password)
+	tokens, err := x.Login(ctx, client, u.Email, u.password)
 	if throttled(err) {
 		return nil // by those who guess, on a day out; tomorrow at home it is over
 	}
 	for range 2 {
 		if err == nil {
-			tokens, err = x.Renew(ctx, tokens.Refresh, x.Store.Now())
+			tokens, err = x.Renew(ctx, client, tokens.Refresh, x.Store.Now())
 		}
 	}
 	if err == nil && (d+i)%3 == 0 {
-		err = x.Logout(ctx, u.Profile, tokens.Refresh)
+		err = x.Logout(ctx, client, auth.Caller{Profile: u.Profile}, tokens.Refresh)
 	}
 	if err == nil && (d+i)%13 == 0 {
-		err = x.Recover(ctx, u.Email)
+		err = x.Recover(ctx, client, u.Email)
 	}
 	return err
 }
@@ -223,20 +223,20 @@ func (x *site) noon(ctx context.Context, d, i int, u *resident) error {
 		return nil
 	}
 	u.password = newPassword
-	ctx = auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(network(d, i)), Network: true, UserAgent: "a browser of some version"})
-	return x.Reset(ctx, link, u.password)
+	client := auth.Client{Address: netip.MustParseAddr(network(d, i)), Network: true, UserAgent: "a browser of some version"}
+	return x.Reset(ctx, client, link, u.password)
 }
 
-// guess is strangers' guesses, at accounts that are there and at others, until
+// guess is guesses from unknown networks, at accounts that are there and at others, until
 // they are throttled.
 func (x *site) guess(ctx context.Context, d, i int, u *resident) error {
 	if (d+i)%5 != 0 {
 		return nil
 	}
-	ctx = auth.WithClient(ctx, auth.Client{Address: netip.MustParseAddr(fmt.Sprintf("198.51.%d.1", d%250)), Network: true})
+	client := auth.Client{Address: netip.MustParseAddr(fmt.Sprintf("198.51.%d.1", d%250)), Network: true}
 	for range 3 {
 		for _, email := range []string{u.Email, fmt.Sprintf("nobody%d-%d@example.org", d, i)} {
-			if _, err := x.Login(ctx, email, "a guess"); !errors.Is(err, auth.ErrCredentials) && !throttled(err) {
+			if _, err := x.Login(ctx, client, email, "a guess"); !errors.Is(err, auth.ErrCredentials) && !throttled(err) {
 				return fmt.Errorf("a guess: %w", err)
 			}
 		}

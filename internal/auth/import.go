@@ -95,10 +95,10 @@ type ImportOptions struct {
 	DryRun bool // nothing is written
 }
 
-// ImportUsers makes accounts, all in one transaction, and says of each what
-// became of it, and in which fields an account that was there differs from it.
-// What an account is made with and can't be changed tells whether it is the same:
-// so an import can be run again whatever its users have done since.
+// ImportUsers makes accounts, all in one transaction. It returns what became of each,
+// and in which fields an account that was there differs from it. Whether that is the
+// same account follows from what can't be changed: so an import can be run again,
+// whatever its users have done since.
 func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportOptions) (became []Imported, differs [][]string, err error) {
 	became, differs = make([]Imported, len(batch)), make([][]string, len(batch))
 	if o.DryRun {
@@ -116,7 +116,7 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 			switch {
 			case err != nil:
 			case made:
-				err = s.publishImported(ctx, tx, i, o)
+				err = s.publishImported(tx, i, o)
 			default:
 				became[n], differs[n], err = i.compare(tx.Reader)
 			}
@@ -129,8 +129,8 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 	return became, differs, err
 }
 
-// publishImported tells of an account what CreateUser and Revoke would.
-func (s *Service) publishImported(ctx context.Context, tx *store.Tx, i Importable, o ImportOptions) error {
+// publishImported publishes what CreateUser and Revoke would.
+func (s *Service) publishImported(tx *store.Tx, i Importable, o ImportOptions) error {
 	kinds := []string{EventCreated}
 	switch {
 	case !i.RevokedAt.IsZero():
@@ -139,7 +139,7 @@ func (s *Service) publishImported(ctx context.Context, tx *store.Tx, i Importabl
 		kinds = append(kinds, EventInvitation)
 	}
 	for _, kind := range kinds {
-		if err := s.publish(ctx, tx, happening{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
+		if err := s.publish(tx, Operator, happening{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
 			return err
 		}
 	}

@@ -19,25 +19,54 @@ import (
 )
 
 const (
-	// KeysFollow is how old what a server knows of the keys may be when it uses
-	// them: from then on after a change every server goes by it, also one that
-	// stood still or was cut off from the database.
+	// KeysFollow is the greatest age of the keys that a server uses: so long after a
+	// change every server follows it, also one that stood still or was cut off from
+	// the database.
 	KeysFollow = 3 * time.Second
-	// KeysEvery is how often a server calls TendKeys, which reads them.
+	// KeysEvery is how often a server calls Keys.Tend, which reads them.
 	KeysEvery = time.Second
-	// keysLeeway is for what a server makes with a key until it knows that
-	// another one is active, and for clocks that differ.
+	// keysLeeway is for what a server makes with a key until it knows the next one,
+	// and for clocks that differ.
 	keysLeeway = time.Minute
 )
 
-// Keys are the server's keys, as they stand in the database: TendKeys reads
-// them every second, and whoever uses them finds them younger than KeysFollow or
-// has them read first. So no key is used for long that was taken out, and none
-// is missing that another server uses.
+// KeySettings are the rules of the server's keys.
+type KeySettings struct {
+	Rotation   time.Duration   // how long a key is active; 0: until an operator rotates it
+	JWKSMaxAge time.Duration   // how long anyone may cache the public keys
+	Lifetimes  token.Lifetimes // Settings.KeyLifetimes
+}
+
+// KeyDefaults are the defaults of KeySettings; Lifetimes has none.
+var KeyDefaults = KeySettings{Rotation: 90 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute}
+
+// Lead is how long before it is used a key is published: longer than anyone may have
+// cached the keys without it, also through a second cache, and until every server
+// knows it.
+func (s KeySettings) Lead() time.Duration { return 2*s.JWKSMaxAge + KeysFollow }
+
+// KeyLifetimes is how long what a key has made may be valid after the next key has
+// become active.
+func (s Settings) KeyLifetimes() token.Lifetimes {
+	return token.Lifetimes{
+		Sign: s.AccessTTL + keysLeeway,
+		// A refresh token lives as long as its session does without a renewal;
+		// replaced at the end of that, it is good for two reuse windows at most, and
+		// not without its session. (More would overflow in the end.)
+		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
+	}
+}
+
+// Keys are the server's keys, as they stand in the database, and their schedule. Tend
+// reads them every second; a use case that finds them older than KeysFollow has them
+// read first. So a key that was revoked is soon used nowhere, and a key that another
+// server uses isn't missing.
 type Keys struct {
-	db       *store.Store
-	settings Settings
-	log      *slog.Logger
+	// Settings are set once, before the first use.
+	Settings KeySettings
+
+	db  *store.Store
+	log *slog.Logger
 
 	master   atomic.Pointer[token.Master]
 	resealed atomic.Pointer[token.Master] // under the first of which everything has been sealed
@@ -62,7 +91,7 @@ type keySet struct {
 	read     time.Time // when the reading began, with a monotonic reading
 }
 
-// old says whether it must not be used any more. Where the machine was suspended,
+// old says whether it is too old to be used. Where the machine was suspended,
 // the monotonic clock may have stood still; where the wall clock was set, that one
 // may have: the greater counts.
 func (k *keySet) old(now time.Time) bool {
@@ -75,10 +104,57 @@ type reading struct {
 	err  error
 }
 
-func newKeys(db *store.Store, master *token.Master, settings Settings, log *slog.Logger) *Keys {
-	k := &Keys{db: db, settings: settings, log: log}
+func newKeys(db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) *Keys {
+	k := &Keys{Settings: settings, db: db, log: log}
 	k.master.Store(master)
 	return k
+}
+
+// EnsureKeys opens the server's keys, and makes those that are missing: on a new
+// database all of them. Replicas that start together make them once.
+func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) (*Keys, error) {
+	k := newKeys(db, master, settings, log)
+	var made []token.Key
+	err := db.InTx(ctx, func(tx *store.Tx) error {
+		made = nil
+		all, err := lockKeys(tx)
+		if err != nil {
+			return err
+		}
+		for _, p := range token.Purposes {
+			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == p.Purpose }) {
+				continue
+			}
+			key, err := k.makeKey(tx, all, p.Purpose, tx.Now, "at the start")
+			if err != nil {
+				return err
+			}
+			made = append(made, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.logMade(made)
+	return k, k.open(ctx)
+}
+
+// OpenKeys is EnsureKeys for commands: it makes none.
+func OpenKeys(ctx context.Context, db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) (*Keys, error) {
+	k := newKeys(db, master, settings, log)
+	return k, k.open(ctx)
+}
+
+// open reads the keys for the first time. All must open, the expired ones too: a
+// master key file that isn't the database's is noticed at the start.
+func (k *Keys) open(ctx context.Context) error {
+	began := time.Now()
+	rows, err := k.db.Read(ctx).Keys()
+	if err != nil {
+		return err
+	}
+	return k.take(keysOf(rows), began)
 }
 
 // fresh are the keys as they are used: at most KeysFollow old. It costs a look at
@@ -91,9 +167,9 @@ func (k *Keys) fresh(ctx context.Context) (*keySet, error) {
 	return k.since(ctx, now)
 }
 
-// newer are the keys as they stand after it was called, for a token whose key
-// isn't known. Whatever is forged, there is one reading a second for all: who
-// comes after one waits for the next.
+// newer are the keys as they stand after it was called, for a token whose key isn't
+// known. However many are forged, there is one reading a second for all: a caller that
+// comes after it waits for the next.
 func (k *Keys) newer(ctx context.Context) (*keySet, error) {
 	called := time.Now()
 	k.mu.Lock()
@@ -115,8 +191,7 @@ func (k *Keys) newer(ctx context.Context) (*keySet, error) {
 	return k.since(ctx, called)
 }
 
-// since are keys whose reading began then or later. Of all who want them one
-// reads.
+// since are keys whose reading began then or later. Of all callers one reads.
 func (k *Keys) since(ctx context.Context, then time.Time) (*keySet, error) {
 	for {
 		if set := k.set.Load(); !set.read.Before(then) {
@@ -185,7 +260,7 @@ func (k *Keys) logFailure(err error) {
 
 // take makes a set of what was read.
 func (k *Keys) take(keys []token.Key, began time.Time) error {
-	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.settings.keyLifetimes()), read: began}
+	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.Settings.Lifetimes), read: began}
 	last := k.set.Load()
 	if last != nil && slices.EqualFunc(last.all, next.all, same) {
 		next.ring, next.verified = last.ring, last.verified
@@ -245,8 +320,7 @@ func (k *Keys) logChanges(last, next []token.KeyStatus) {
 	}
 }
 
-// parseRefresh is that of the keyring, which a key may have joined since it was
-// read. The error matches token.ErrRefresh or is the store's.
+// parseRefresh parses a refresh token. If its key isn't known, the keys are read anew. The error matches token.ErrRefresh or is the store's.
 func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.UUID, counter uint64, err error) {
 	keys, err := k.fresh(ctx)
 	if err != nil {
@@ -261,7 +335,7 @@ func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.U
 	return session, counter, err
 }
 
-// DecoyFraction is that of the keyring, however old it is.
+// DecoyFraction is the keyring's, however old the keyring is.
 func (k *Keys) DecoyFraction(address string) float64 {
 	return k.set.Load().ring.DecoyFraction(address)
 }
@@ -270,7 +344,7 @@ func (k *Keys) DecoyFraction(address string) float64 {
 const jwksWait = time.Second
 
 // JWKS are the public keys, the one that signs first. While the database is away
-// they are those that were known last: what they verify can still be told.
+// they are the last ones that were read: verifying goes on.
 func (k *Keys) JWKS(ctx context.Context) jose.JSONWebKeySet {
 	ctx, cancel := context.WithTimeout(ctx, jwksWait)
 	defer cancel()
@@ -297,16 +371,16 @@ func (k *Keys) activeSince(purpose token.Purpose) float64 {
 	return 0
 }
 
-// keyLifetimes is how long what a key has made may be good after the next one has
-// become active.
-func (s Settings) keyLifetimes() token.Lifetimes {
-	return token.Lifetimes{
-		Sign: s.AccessTTL + keysLeeway,
-		// A refresh token lives as long as its session does without a renewal;
-		// replaced at the end of that, it is good for two reuse windows at most, and
-		// not without its session. (More would overflow in the end.)
-		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
-	}
+// KeyStates lists the server's keys and what each is used for, the latest of each
+// purpose first. It needs no master key.
+func KeyStates(ctx context.Context, db *store.Store, settings KeySettings) ([]token.KeyStatus, error) {
+	rows, err := db.Read(ctx).Keys()
+	return token.KeyStatuses(keysOf(rows), db.Now(), settings.Lifetimes), err
+}
+
+// States is KeyStates of these keys.
+func (k *Keys) States(ctx context.Context) ([]token.KeyStatus, error) {
+	return KeyStates(ctx, k.db, k.Settings)
 }
 
 func keysOf(rows []store.Key) []token.Key {
@@ -317,8 +391,7 @@ func keysOf(rows []store.Key) []token.Key {
 	return keys
 }
 
-// CheckKeys says why a master key isn't that of a database's keys:
-// token.ErrNoMaster.
+// CheckKeys says whether a master key opens a database's keys: token.ErrNoMaster if not.
 func CheckKeys(master *token.Master, rows []store.Key) error {
 	return master.Check(keysOf(rows))
 }

@@ -17,19 +17,19 @@ import (
 
 // replicas makes n servers on one database, with other settings than the default.
 // On SQLite, which one process serves, they share what it has opened.
-func replicas(t *testing.T, url string, now func() time.Time, n int, set func(*auth.Settings)) (all []*server) {
+func replicas(t *testing.T, url string, now func() time.Time, n int, set func(*server)) (all []*server) {
 	t.Helper()
 	first := start(t, url, now, nil)
 	for i := range n {
 		s := first
 		if i > 0 && onSQLite(url) {
-			s = &server{test: t, url: url, now: now, master: first.master}
+			s = &server{test: t, url: url, keySchedule: auth.KeyDefaults, now: now, master: first.master}
 			s.Service = &auth.Service{Store: first.Store, Passwords: first.Passwords, Log: first.Log, Settings: first.Settings}
 		} else if i > 0 {
 			s = start(t, url, now, first)
 		}
-		set(&s.Settings)
-		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+		set(s)
+		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log))(t)
 		all = append(all, s)
 	}
 	return all
@@ -38,7 +38,7 @@ func replicas(t *testing.T, url string, now func() time.Time, n int, set func(*a
 // keys are the keys of a purpose, the latest first.
 func (s *server) keys(t *testing.T, purpose token.Purpose) (of []token.KeyStatus) {
 	t.Helper()
-	for _, key := range must(s.KeyStates(t.Context()))(t) {
+	for _, key := range must(s.Keys.States(t.Context()))(t) {
 		if key.Purpose == purpose {
 			of = append(of, key)
 		}
@@ -82,7 +82,7 @@ func follow(t *testing.T, all ...*server) {
 func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		c := newClock()
-		all := replicas(t, url, c.now, 3, func(s *auth.Settings) { s.KeyRotation, s.SessionLife = 10*24*time.Hour, 365*24*time.Hour })
+		all := replicas(t, url, c.now, 3, func(s *server) { s.keySchedule.Rotation, s.Settings.SessionLife = 10*24*time.Hour, 365*24*time.Hour })
 		one := func() *server { return all[rand.IntN(len(all))] }
 		all[0].user(t, ann)
 		often, seldom := all[0].login(t, ann, oldPassword), all[0].login(t, ann, oldPassword)
@@ -103,7 +103,7 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 			case 7:
 				c.advance(24 * time.Hour)
 				follow(t, all...)
-				must(one().PurgeKeys(t.Context()))(t)
+				must(one().Keys.Purge(t.Context()))(t)
 				c.advance(-24 * time.Hour)
 				follow(t, all...)
 			case 13:
@@ -116,14 +116,14 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 				seldom = one().renew(t, seldom)
 				must(one().Check(t.Context(), seldom.Access))(t)
 			}
-			made += len(must(one().RotateDue(t.Context()))(t))
-			must(one().PurgeKeys(t.Context()))(t)
+			made += len(must(one().Keys.RotateDue(t.Context()))(t))
+			must(one().Keys.Purge(t.Context()))(t)
 			for _, s := range all {
 				if now := s.Ring().DecoyFraction("nobody@example.org"); now != pick {
 					t.Fatalf("on day %d an unknown address is at %v, and was at %v", day, now, pick)
 				}
 			}
-			if n := len(must(all[0].KeyStates(t.Context()))(t)); n > 12 {
+			if n := len(must(all[0].Keys.States(t.Context()))(t)); n > 12 {
 				t.Fatalf("on day %d there are %d keys", day, n)
 			}
 			c.advance(23 * time.Hour)
@@ -141,11 +141,11 @@ func TestKeysOfTheLongestLives(t *testing.T) {
 		l := &s.Settings
 		l.RefreshIdle, l.SessionLife, l.ReuseWindow = longest, longest, longest
 		l.AccessTTL, l.RecoveryLife, l.InvitationLife = longest, longest, longest
-		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+		s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log))(t)
 		s.user(t, ann)
 		tokens := s.login(t, ann, oldPassword)
-		must(s.RotateKeys(t.Context(), token.Sign, token.MAC))(t)
-		c.advance(s.Settings.KeyLead() + 24*time.Hour)
+		must(s.Keys.Rotate(t.Context(), token.Sign, token.MAC))(t)
+		c.advance(s.Keys.Settings.Lead() + 24*time.Hour)
 		follow(t, s)
 		must(s.Check(t.Context(), tokens.Access))(t)
 		s.renew(t, tokens)
@@ -159,9 +159,9 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		const seconds, perSecond = 32, 10
 		c := newClock()
-		all := replicas(t, url, c.now, 3, func(s *auth.Settings) {
+		all := replicas(t, url, c.now, 3, func(s *server) {
 			// An access token outlives the test: each is good.
-			s.KeyRotation, s.JWKSMaxAge, s.AccessTTL = 8*time.Second, time.Second, time.Minute
+			s.keySchedule.Rotation, s.keySchedule.JWKSMaxAge, s.Settings.AccessTTL = 8*time.Second, time.Second, time.Minute
 		})
 		all[0].user(t, ann)
 		var running sync.WaitGroup
@@ -172,7 +172,7 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 				for range renewals {
 					c.advance(time.Second / perSecond)
 					var err error
-					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), tokens.Refresh, c.now()); err != nil {
+					if tokens, err = all[rand.IntN(3)].Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now()); err != nil {
 						t.Errorf("a renewal: %v", err)
 						break
 					}
@@ -193,7 +193,7 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 					if err := s.ReadKeys(t.Context()); err != nil {
 						t.Error(err)
 					}
-					keys, err := s.RotateDue(t.Context())
+					keys, err := s.Keys.RotateDue(t.Context())
 					if err != nil {
 						t.Error(err)
 					}
@@ -220,7 +220,7 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 func TestRevokedKeysTokensAreRefused(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		c := newClock()
-		all := replicas(t, url, c.now, 3, func(*auth.Settings) {})
+		all := replicas(t, url, c.now, 3, func(*server) {})
 		a, b, cut := all[0], all[1], all[2]
 		user := a.user(t, ann)
 		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
@@ -229,34 +229,34 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 			must(b.Check(t.Context(), tokens.Access))(t) // it is remembered there
 			id := a.recovery(t, user)
 			was := a.keys(t, purpose)[0]
-			r := must(a.RevokeKey(t.Context(), was.ID))(t)
+			r := must(a.Keys.Revoke(t.Context(), was.ID))(t)
 			recoveries := map[token.Purpose]int64{token.Sign: 0, token.MAC: 1}[purpose]
 			same(t, "what was revoked", keyBrief{r.ID, r.State, r.ActiveAt}, keyBrief{was.ID, token.Active, was.ActiveAt})
 			same(t, "recoveries that ended", r.Recoveries, recoveries)
-			if r.Instead == nil {
+			if r.Replacement == nil {
 				t.Fatal("nothing is used instead of an active key")
 			}
-			same(t, "keys afterwards", briefsOf(a.keys(t, purpose)), []keyBrief{{r.Instead.ID, token.Active, was.ActiveAt}})
+			same(t, "keys afterwards", briefsOf(a.keys(t, purpose)), []keyBrief{{r.Replacement.ID, token.Active, was.ActiveAt}})
 			for _, s := range []*server{a, b} {
 				s.Age(auth.KeysFollow + time.Millisecond)
 				_, checked := s.Check(t.Context(), tokens.Access)
-				_, renewed := s.Renew(t.Context(), tokens.Refresh, c.now())
+				_, renewed := s.Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now())
 				if purpose == token.Sign {
 					wantErr(t, "a check with a revoked key's token", checked, auth.ErrNotLoggedIn)
 					ok(t, renewed)
 				} else {
 					ok(t, checked)
 					wantErr(t, "a renewal with a revoked key's token", renewed, auth.ErrRefresh)
-					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), user.Profile, tokens.Refresh), auth.ErrNoSession)
+					wantErr(t, "a logout with a revoked key's token", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens.Refresh), auth.ErrNoSession)
 				}
 			}
-			if err := b.Reset(t.Context(), id, newPassword); (purpose == token.MAC) != errors.Is(err, auth.ErrRecovery) {
+			if err := b.Reset(t.Context(), auth.Client{}, id, newPassword); (purpose == token.MAC) != errors.Is(err, auth.ErrRecovery) {
 				t.Errorf("a reset by a link of %s: %v", r.ID, err)
 			} else if err == nil {
 				ok(t, a.SetPassword(t.Context(), ann, oldPassword))
 			}
 		}
-		_, err := a.RevokeKey(t.Context(), "nonsense")
+		_, err := a.Keys.Revoke(t.Context(), "nonsense")
 		if auth.CodeOf(err) != auth.NotFound {
 			t.Errorf("the revocation of a key that isn't there: %v", err)
 		}
@@ -267,7 +267,7 @@ func TestRevokedKeysTokensAreRefused(t *testing.T) {
 		cut.Age(auth.KeysFollow + time.Millisecond)
 		for what, do := range map[string]func() error{
 			"a check":   func() error { _, err := cut.Check(t.Context(), tokens.Access); return err },
-			"a renewal": func() error { _, err := cut.Renew(t.Context(), tokens.Refresh, c.now()); return err },
+			"a renewal": func() error { _, err := cut.Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now()); return err },
 			"readiness": func() error { return cut.Keys.Ready(t.Context()) },
 		} {
 			if err := do(); auth.CodeOf(err) != auth.Unavailable {
@@ -286,11 +286,11 @@ func TestServersThatLagRefuseNobody(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newClock()
-			all := replicas(t, url, c.now, 2, func(*auth.Settings) {})
+			all := replicas(t, url, c.now, 2, func(*server) {})
 			a, b := all[0], all[1]
 			a.user(t, ann)
 			for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
-				must(a.RevokeKey(t.Context(), a.keys(t, purpose)[0].ID))(t)
+				must(a.Keys.Revoke(t.Context(), a.keys(t, purpose)[0].ID))(t)
 				follow(t, a)
 				tokens := a.login(t, ann, oldPassword)
 				must(b.Check(t.Context(), tokens.Access))(t)
@@ -315,18 +315,18 @@ func TestDecoysStayAsKeysChange(t *testing.T) {
 		for range 3 {
 			c.advance(100 * 24 * time.Hour)
 			follow(t, s)
-			for _, key := range must(s.RotateDue(t.Context()))(t) {
+			for _, key := range must(s.Keys.RotateDue(t.Context()))(t) {
 				if key.Purpose == token.Decoy {
 					t.Errorf("the schedule made %s", key.ID)
 				}
 			}
-			must(s.PurgeKeys(t.Context()))(t)
+			must(s.Keys.Purge(t.Context()))(t)
 			follow(t, s)
 		}
 		same(t, "the fraction", s.Keys.DecoyFraction(ann), first)
 		decoys := s.keys(t, token.Decoy)
 		same(t, "its key's state", states(decoys), []token.State{token.Active})
-		must(s.RevokeKey(t.Context(), decoys[0].ID))(t)
+		must(s.Keys.Revoke(t.Context(), decoys[0].ID))(t)
 		follow(t, s)
 		if s.Keys.DecoyFraction(ann) == first {
 			t.Error("the revoked key still decides")
@@ -338,17 +338,17 @@ func TestDecoysStayAsKeysChange(t *testing.T) {
 // forward by less and back has lost none.
 func TestPurgeKeysWaitsForTheClock(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
-		must(s.RotateKeys(t.Context(), token.Sign))(t)
-		c.advance(s.Settings.KeyLead() + s.Settings.AccessTTL + time.Minute)
+		must(s.Keys.Rotate(t.Context(), token.Sign))(t)
+		c.advance(s.Keys.Settings.Lead() + s.Settings.AccessTTL + time.Minute)
 		if got := states(s.keys(t, token.Sign)); !slices.Equal(got, []token.State{token.Active, token.Expired}) {
 			t.Fatal(got)
 		}
 		c.advance(auth.KeysKept - time.Microsecond)
-		if n := must(s.PurgeKeys(t.Context()))(t); n != 0 {
+		if n := must(s.Keys.Purge(t.Context()))(t); n != 0 {
 			t.Errorf("%d keys were removed too early", n)
 		}
 		c.advance(time.Microsecond)
-		if n := must(s.PurgeKeys(t.Context()))(t); n != 1 {
+		if n := must(s.Keys.Purge(t.Context()))(t); n != 1 {
 			t.Errorf("%d keys were removed, want 1", n)
 		}
 		c.advance(-time.Hour) // before all
@@ -363,7 +363,7 @@ func TestNextKeysArePublishedFirst(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
 		old := s.keys(t, token.Sign)[0]
-		made := must(s.RotateKeys(t.Context(), token.Sign, token.MAC))(t)
+		made := must(s.Keys.Rotate(t.Context(), token.Sign, token.MAC))(t)
 		follow(t, s)
 		kids := func() (ids []string) {
 			for _, key := range s.Keys.JWKS(t.Context()).Keys {
@@ -371,15 +371,15 @@ func TestNextKeysArePublishedFirst(t *testing.T) {
 			}
 			return ids
 		}
-		if len(made) != 2 || !made[0].ActiveAt.Equal(c.now().Add(s.Settings.KeyLead())) || !slices.Equal(kids(), []string{old.ID, made[0].ID}) {
+		if len(made) != 2 || !made[0].ActiveAt.Equal(c.now().Add(s.Keys.Settings.Lead())) || !slices.Equal(kids(), []string{old.ID, made[0].ID}) {
 			t.Errorf("made %+v, published %v", made, kids())
 		}
 		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
-			if _, err := s.RotateKeys(t.Context(), purpose); auth.CodeOf(err) != auth.Conflict {
+			if _, err := s.Keys.Rotate(t.Context(), purpose); auth.CodeOf(err) != auth.Conflict {
 				t.Errorf("a second next key: %v", err)
 			}
 		}
-		c.advance(s.Settings.KeyLead() - time.Microsecond)
+		c.advance(s.Keys.Settings.Lead() - time.Microsecond)
 		follow(t, s)
 		if !slices.Equal(kids(), []string{old.ID, made[0].ID}) || s.Ring().RecoveryKey() == made[1].ID {
 			t.Error("the next key is used too early")
@@ -391,15 +391,15 @@ func TestNextKeysArePublishedFirst(t *testing.T) {
 		}
 
 		// The next takes the place of one that is revoked.
-		next := must(s.RotateKeys(t.Context(), token.Sign))(t)[0]
-		r := must(s.RevokeKey(t.Context(), made[0].ID))(t)
+		next := must(s.Keys.Rotate(t.Context(), token.Sign))(t)[0]
+		r := must(s.Keys.Revoke(t.Context(), made[0].ID))(t)
 		follow(t, s)
-		if r.Instead == nil || r.Instead.ID != next.ID {
-			t.Errorf("instead of a revoked key %+v is used, want the next", r.Instead)
+		if r.Replacement == nil || r.Replacement.ID != next.ID {
+			t.Errorf("instead of a revoked key %+v is used, want the next", r.Replacement)
 		}
 		same(t, "published keys after a revocation", kids(), []string{next.ID, old.ID})
 		c.advance(-2 * time.Hour) // before all: no key is used that was to come later
-		if _, err := s.RotateKeys(t.Context(), token.MAC); auth.CodeOf(err) != auth.Conflict {
+		if _, err := s.Keys.Rotate(t.Context(), token.MAC); auth.CodeOf(err) != auth.Conflict {
 			t.Errorf("a key beside the one that is next once more: %v", err)
 		}
 		follow(t, s)
@@ -412,7 +412,7 @@ func TestNextKeysArePublishedFirst(t *testing.T) {
 func TestKeysAreMadeOnSchedule(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		c := newClock()
-		all := replicas(t, url, c.now, 3, func(s *auth.Settings) { s.KeyRotation = 90 * 24 * time.Hour })
+		all := replicas(t, url, c.now, 3, func(s *server) { s.keySchedule.Rotation = 90 * 24 * time.Hour })
 		s := all[0]
 		rotate := func() (made []token.Key) {
 			t.Helper()
@@ -421,7 +421,7 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 			var running sync.WaitGroup
 			for _, s := range all {
 				running.Go(func() {
-					keys, err := s.RotateDue(t.Context())
+					keys, err := s.Keys.RotateDue(t.Context())
 					if err != nil {
 						t.Error(err)
 					}
@@ -433,14 +433,14 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 			running.Wait()
 			return made
 		}
-		lead := s.Settings.KeyLead()
+		lead := s.Keys.Settings.Lead()
 		begin := s.keys(t, token.Sign)[0].ActiveAt
-		c.set(begin.Add(s.Settings.KeyRotation - lead - time.Microsecond))
+		c.set(begin.Add(s.Keys.Settings.Rotation - lead - time.Microsecond))
 		if made := rotate(); len(made) != 0 {
 			t.Fatalf("made too early: %+v", made)
 		}
 		c.advance(2 * time.Microsecond)
-		if made := rotate(); len(made) != 2 || made[0].ActiveAt.Before(begin.Add(s.Settings.KeyRotation)) || made[0].ActiveAt.After(c.now().Add(lead)) {
+		if made := rotate(); len(made) != 2 || made[0].ActiveAt.Before(begin.Add(s.Keys.Settings.Rotation)) || made[0].ActiveAt.After(c.now().Add(lead)) {
 			t.Fatalf("made by three servers: %+v", made)
 		}
 		if made := rotate(); len(made) != 0 {
@@ -454,7 +454,7 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 		// Switched off.
 		c.advance(200 * 24 * time.Hour)
 		for _, s := range all {
-			s.Settings.KeyRotation = 0
+			s.Keys.Settings.Rotation = 0
 		}
 		if made := rotate(); len(made) != 0 {
 			t.Fatalf("made without a schedule: %+v", made)
@@ -469,7 +469,7 @@ func TestMasterKeyChanges(t *testing.T) {
 		c := newClock()
 		old, fresh := token.NewMasterKey(), token.NewMasterKey()
 		parse := func(text string) *token.Master { return must(token.ParseMaster([]byte(text)))(t) }
-		all := replicas(t, url, c.now, 3, func(*auth.Settings) {})
+		all := replicas(t, url, c.now, 3, func(*server) {})
 		for _, s := range all { // under a master key whose text is known
 			s.master = parse(old)
 		}
@@ -477,9 +477,9 @@ func TestMasterKeyChanges(t *testing.T) {
 		s.user(t, ann)
 		_ = must(s.database(t).ExecContext(t.Context(), `DELETE FROM keys`))(t)
 		for _, s := range all {
-			s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log))(t)
+			s.Keys = must(auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log))(t)
 		}
-		must(s.RotateKeys(t.Context(), token.Sign, token.MAC))(t)
+		must(s.Keys.Rotate(t.Context(), token.Sign, token.MAC))(t)
 		follow(t, all...)
 		tokens := s.login(t, ann, oldPassword)
 
@@ -524,10 +524,10 @@ func TestMasterKeyChanges(t *testing.T) {
 				t.Errorf("%d keys were sealed a second time", n)
 			}
 		}
-		// The old one is of no use any more.
-		_, err := auth.EnsureKeys(t.Context(), s.Store, s.master, s.Settings, s.Log)
+		// The old one is no longer of use.
+		_, err := auth.EnsureKeys(t.Context(), s.Store, s.master, s.keyRules(), s.Log)
 		wantErr(t, "a start with the old master key", err, token.ErrNoMaster)
-		must(auth.EnsureKeys(t.Context(), s.Store, parse(fresh), s.Settings, s.Log))(t)
+		must(auth.EnsureKeys(t.Context(), s.Store, parse(fresh), s.keyRules(), s.Log))(t)
 	})
 }
 
@@ -538,8 +538,8 @@ func TestARevocationRevivesNoExpiredKey(t *testing.T) {
 		s.user(t, ann)
 		first := s.login(t, ann, oldPassword)
 		next := func() {
-			must(s.RotateKeys(t.Context(), token.MAC))(t)
-			c.advance(s.Settings.KeyLead() + time.Second)
+			must(s.Keys.Rotate(t.Context(), token.MAC))(t)
+			c.advance(s.Keys.Settings.Lead() + time.Second)
 		}
 		next()
 		c.advance(40 * 24 * time.Hour)
@@ -548,13 +548,13 @@ func TestARevocationRevivesNoExpiredKey(t *testing.T) {
 		if len(keys) != 3 || keys[1].State != token.Retired || keys[2].State != token.Expired {
 			t.Fatalf("the keys are %+v", keys)
 		}
-		must(s.RevokeKey(t.Context(), keys[1].ID))(t)
+		must(s.Keys.Revoke(t.Context(), keys[1].ID))(t)
 		s.Age(auth.KeysFollow + time.Millisecond)
 		now := s.keys(t, token.MAC)
 		if last := now[len(now)-1]; last.ID != keys[2].ID || last.State != token.Expired || !last.Until.Equal(keys[2].Until) {
 			t.Errorf("the expired key is %+v, and was %+v", last, keys[2])
 		}
-		_, err := s.Renew(t.Context(), first.Refresh, c.now())
+		_, err := s.Renew(t.Context(), auth.Client{}, first.Refresh, c.now())
 		wantErr(t, "a renewal with the expired key's token", err, auth.ErrRefresh)
 	})
 }
@@ -564,17 +564,17 @@ func TestARevocationRevivesNoExpiredKey(t *testing.T) {
 func TestTheNextKeyTakesARevokedOnesPlace(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		for _, purpose := range []token.Purpose{token.Sign, token.MAC} {
-			must(s.RotateKeys(t.Context(), purpose))(t)
-			c.advance(s.Settings.KeyLead() + time.Second)
-			must(s.RotateKeys(t.Context(), purpose))(t)
+			must(s.Keys.Rotate(t.Context(), purpose))(t)
+			c.advance(s.Keys.Settings.Lead() + time.Second)
+			must(s.Keys.Rotate(t.Context(), purpose))(t)
 			c.advance(time.Second)
 			was := s.keys(t, purpose)
 			if len(was) != 3 || was[0].State != token.Next || was[1].State != token.Active || was[2].State != token.Retired {
 				t.Fatalf("the keys are %+v", was)
 			}
-			r := must(s.RevokeKey(t.Context(), was[1].ID))(t)
-			if r.Instead == nil || r.Instead.ID != was[0].ID {
-				t.Errorf("%+v is used instead, want the next key, %s", r.Instead, was[0].ID)
+			r := must(s.Keys.Revoke(t.Context(), was[1].ID))(t)
+			if r.Replacement == nil || r.Replacement.ID != was[0].ID {
+				t.Errorf("%+v is used instead, want the next key, %s", r.Replacement, was[0].ID)
 			}
 			now := s.keys(t, purpose)
 			same(t, "the keys", briefsOf(now), []keyBrief{{was[0].ID, token.Active, was[1].ActiveAt}, {was[2].ID, token.Retired, was[2].ActiveAt}})

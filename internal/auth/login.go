@@ -8,136 +8,179 @@ import (
 	"kwai/internal/store"
 )
 
-// Login opens a session for the user with that address and password. An
-// unknown or malformed address, a revoked user and a wrong password all cost
-// one hash and get ErrCredentials, so that neither the answer nor its time
-// tells which it was. Nor does a refusal by the limits, which comes before.
-func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
-	tokens, err := s.login(ctx, email, password)
-	s.counts.count(logins, outcomeOf(err))
+// Login opens a session for the user with that address and password. An unknown or
+// malformed address, a revoked user and a wrong password all cost one hash and get
+// ErrCredentials: neither the answer nor its time tells which it was. Throttled comes
+// before, alike for every address.
+func (s *Service) Login(ctx context.Context, client Client, email, password string) (Tokens, error) {
+	tokens, err := s.login(ctx, client, email, password)
+	s.counts.count(logins, succeeded, err)
 	return tokens, err
 }
 
-func (s *Service) login(ctx context.Context, email, password string) (Tokens, error) {
-	a, err := s.attempt(ctx, accountOf(email))
+func (s *Service) login(ctx context.Context, client Client, email, password string) (Tokens, error) {
+	a, err := s.beginAttempt(ctx, client, accountOf(email))
 	if err != nil {
 		return Tokens{}, err
 	}
-	defer s.attemptEnded(a)
+	defer s.endAttempt(a)
 	ctx = a.inTurn(ctx)
-	session, why, err := s.open(ctx, a, email, password)
-	if err == nil && why.reason == reasonChanged {
-		// Once more: it may be a login with the same password that has
-		// replaced its old hash.
-		session, why, err = s.open(ctx, a, email, password)
+	var result loginResult
+	// Twice at most: a login with the same password may have replaced its old hash.
+	for range 2 {
+		result, err = s.tryLogin(ctx, client, a, email, password)
+		if err != nil || result.refused != reasonChanged {
+			break
+		}
+	}
+	if err != nil && inconclusive(err) {
+		s.refundAttempt(ctx, a)
+	}
+	if err == nil && result.refused != "" {
+		err = s.recordRefusal(ctx, client, happening{kind: AuditLoginFailed, reason: string(result.refused), user: result.user}, ErrCredentials)
 	}
 	if err != nil {
-		if inconclusive(err) {
-			s.refundAttempt(ctx, a)
-		}
 		return Tokens{}, err
 	}
-	if why.reason != "" {
-		if err := s.loginFailed(ctx, why); err != nil {
-			return Tokens{}, err
-		}
-		return Tokens{}, ErrCredentials
-	}
-	return s.tokens(ctx, session, session.CreatedAt)
+	return s.tokens(ctx, result.session, result.session.CreatedAt)
 }
 
-// loginFailed records why, alike for every reason.
-func (s *Service) loginFailed(ctx context.Context, why happening) error {
-	client, _ := clientOf(ctx)
-	// Who hangs up in time isn't spared the record.
-	return s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		return record(tx, nextID(tx), AuditLoginFailed, why.reason, why.user, "", client)
-	})
+// loginResult is what a login has come to: a session, or the reason for which there
+// is none.
+type loginResult struct {
+	session store.Session
+	refused refusal
+	user    string // the account's id; "" for an unknown address
 }
 
-// open opens a session if the password is right; else it gives the reason why
-// not. Its kind is that of what was told beside the login, if anything was.
-func (s *Service) open(ctx context.Context, a attempt, email, password string) (session store.Session, why happening, err error) {
-	user, known, err := s.findUser(ctx, email)
+// refusal is why a login is refused, as the audit log says it; "": it isn't. The
+// client learns none of them.
+type refusal string
+
+const (
+	reasonUnknown  refusal = "no such account"
+	reasonInvited  refusal = "no password is chosen yet"
+	reasonPassword refusal = "wrong password"
+	reasonRevoked  refusal = "the user is revoked"
+	reasonChanged  refusal = "the password was changed meanwhile"
+)
+
+func (s *Service) tryLogin(ctx context.Context, client Client, a attempt, email, password string) (loginResult, error) {
+	user, err := s.findUser(ctx, email)
 	if err != nil {
-		return session, why, err
+		return loginResult{}, err
 	}
-	why.user = user.ID
-	if !known || user.PasswordHash == "" {
-		why.reason = reasonUnknown
-		if known {
-			why.reason = reasonInvited
+	refused, err := s.verifyLogin(ctx, user, email, password)
+	if err != nil || refused != "" {
+		return loginResult{refused: refused, user: user.ID}, err
+	}
+	var rehashed store.Password // zero: the stored hash stays
+	if s.Passwords.Stale(user.PasswordHash, password) {
+		if rehashed, err = s.hash(ctx, password); err != nil {
+			return loginResult{}, err
 		}
-		return session, why, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
+	}
+	return s.openSession(ctx, client, a, user, rehashed)
+}
+
+// findUser finds a user by an address as it was typed; the zero User if there is
+// none.
+func (s *Service) findUser(ctx context.Context, email string) (store.User, error) {
+	key, err := FoldEmail(email)
+	if err != nil {
+		return store.User{}, nil //nolint:nilerr // a malformed address is nobody's
+	}
+	user, err := s.Store.Read(ctx).UserByEmail(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.User{}, nil
+	}
+	return user, err
+}
+
+// verifyLogin computes one hash, whether there is a user with a password or not.
+func (s *Service) verifyLogin(ctx context.Context, user store.User, email, password string) (refusal, error) {
+	if user.PasswordHash == "" {
+		refused := reasonInvited
+		if user.ID == "" {
+			refused = reasonUnknown
+		}
+		return refused, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
 	}
 	ok, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
 	switch {
 	case err != nil:
-		return session, why, err
+		return "", err
 	case !ok:
-		why.reason = reasonPassword
-		return session, why, nil
+		return reasonPassword, nil
 	case !user.RevokedAt.IsZero():
-		why.reason = reasonRevoked
-		return session, why, nil
+		return reasonRevoked, nil
 	}
-	rehashed, err := s.rehash(ctx, user.PasswordHash, password)
-	if err != nil {
-		return session, why, err
-	}
+	return "", nil
+}
+
+// openSession opens the session, unless the stored hash was replaced or the user
+// revoked while the hash was computed.
+func (s *Service) openSession(ctx context.Context, client Client, a attempt, user store.User, rehashed store.Password) (r loginResult, err error) {
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		session = store.Session{ID: nextID(tx), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
-		why.kind, why.reason = "", ""
+		r = loginResult{user: user.ID}
 		if ok, err := tx.LogIn(user.ID, user.PasswordHash, rehashed); err != nil {
 			return err
 		} else if !ok {
-			// While the hash was computed, the stored one was replaced or the
-			// user revoked.
-			why.reason = reasonChanged
+			r.refused = reasonChanged
 			return nil
 		}
-		if err := tx.OpenSession(session.ID, user.ID); err != nil {
-			return err
-		}
-		isNew, err := s.fromNewNetwork(tx, a, user)
+		notify, err := s.newNetwork(tx, a, user)
 		if err != nil {
 			return err
 		}
-		excess, err := tx.EndOldest(user.ID, maxLiveSessions)
+		r.session = store.Session{ID: nextID(tx), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
+		if err := tx.OpenSession(r.session.ID, user.ID); err != nil {
+			return err
+		}
+		ended, err := tx.EndOldest(user.ID, maxLiveSessions)
 		if err != nil {
 			return err
 		}
-		for _, id := range excess {
-			if err := s.publish(ctx, tx, happening{kind: EventEnded, reason: reasonExcess, user: user.ID, session: id}); err != nil {
-				return err
-			}
-		}
-		if err := s.attemptSucceeded(tx, a); err != nil {
+		if err := s.succeedAttempt(tx, a); err != nil {
 			return err
 		}
-		if err := s.publish(ctx, tx, happening{kind: EventOpened, user: user.ID, session: session.ID}); err != nil || !isNew {
-			return err
-		}
-		why.kind = EventNewNetwork
-		return s.publish(ctx, tx, happening{kind: why.kind, user: user.ID, session: session.ID})
+		return s.publishLogin(tx, client, r.session, ended, notify)
 	})
-	return session, why, err
+	return r, err
 }
 
-// maxLiveSessions bounds a user's sessions: else whoever has the password could
-// open so many that they can't be ended in one transaction, as a reset must. Tests
-// make it less.
+// publishLogin publishes a login, the sessions that it ended, and that it came from
+// a new network.
+func (s *Service) publishLogin(tx *store.Tx, client Client, session store.Session, ended []string, newNetwork bool) error {
+	var all []happening
+	for _, id := range ended {
+		all = append(all, happening{kind: EventEnded, reason: reasonExcess, user: session.UserID, session: id})
+	}
+	all = append(all, happening{kind: EventOpened, user: session.UserID, session: session.ID})
+	if newNetwork {
+		all = append(all, happening{kind: EventNewNetwork, user: session.UserID, session: session.ID})
+	}
+	for _, h := range all {
+		if err := s.publish(tx, client, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxLiveSessions bounds a user's sessions: else anyone with the password could
+// open too many to be ended in one transaction, as a reset must. Tests make it less.
 var maxLiveSessions = 10_000
 
-// maxNewNetworkNotices bounds how many logins from new networks a user is told of within a
-// day. Who travels, or whose provider moves him about, shall not stop reading them.
+// maxNewNetworkNotices bounds the mails within a day about logins from new networks.
+// A user who travels, or whose provider changes the address, must not stop reading them.
 const maxNewNetworkNotices = 5
 
-// fromNewNetwork says whether the user is to be told of a login because it comes from a
-// network that is new. One who has logged in lately, yet has no known network, did
-// so before networks were remembered: then nothing is new. Who was away for longer
-// than they are remembered is told.
-func (s *Service) fromNewNetwork(tx *store.Tx, a attempt, user store.User) (bool, error) {
+// newNetwork says whether the user is to be mailed about a login from a new network.
+// A user who has logged in lately, yet has no known network, did so before networks
+// were remembered: then nothing is new. After an absence that is longer than networks
+// are remembered, it is.
+func (s *Service) newNetwork(tx *store.Tx, a attempt, user store.User) (bool, error) {
 	if !s.Settings.LoginNotices || a.network == "" || a.known || user.LastLoginAt.IsZero() {
 		return false, nil
 	}
@@ -148,63 +191,4 @@ func (s *Service) fromNewNetwork(tx *store.Tx, a attempt, user store.User) (bool
 	}
 	n, err := tx.CountAuditEntries(user.ID, EventNewNetwork, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
 	return n < maxNewNetworkNotices, err
-}
-
-// findUser finds a user by an address as it was typed.
-func (s *Service) findUser(ctx context.Context, email string) (user store.User, known bool, err error) {
-	key, err := FoldEmail(email)
-	if err != nil {
-		return user, false, nil //nolint:nilerr // a malformed address is nobody's
-	}
-	user, err = s.Store.Read(ctx).UserByEmail(key)
-	if errors.Is(err, store.ErrNotFound) {
-		return user, false, nil
-	}
-	return user, err == nil, err
-}
-
-// rehash hashes a password anew whose stored hash isn't made with today's
-// parameters; it is zero where that isn't needed, or not possible.
-func (s *Service) rehash(ctx context.Context, hash, password string) (store.Password, error) {
-	if !s.Passwords.Stale(hash, password) {
-		return store.Password{}, nil
-	}
-	return s.hash(ctx, password)
-}
-
-// decoyCost is the cost of hashing for an address without a password: one
-// that users have, each as often among unknown addresses as among known ones,
-// and always the same for the same address. So an imported or older hash
-// doesn't give away that an account exists.
-func (s *Service) decoyCost(email string) string {
-	costs := s.costs.Load()
-	if costs == nil || len(*costs) == 0 {
-		return s.Passwords.Cost()
-	}
-	key, err := FoldEmail(email)
-	if err != nil {
-		key = email
-	}
-	var users int64
-	for _, c := range *costs {
-		users += c.Users
-	}
-	at := int64(s.Keys.DecoyFraction(key) * float64(users))
-	for _, c := range *costs {
-		if at -= c.Users; at < 0 {
-			return c.Cost
-		}
-	}
-	return (*costs)[len(*costs)-1].Cost
-}
-
-// RefreshCosts counts what the stored passwords cost to verify, so that unknown
-// addresses cost what users do. The count reads an index of all users: some
-// milliseconds for 100,000.
-func (s *Service) RefreshCosts(ctx context.Context) error {
-	costs, err := s.Store.Read(ctx).PasswordCosts()
-	if err == nil {
-		s.costs.Store(&costs)
-	}
-	return err
 }

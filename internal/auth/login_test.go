@@ -23,7 +23,7 @@ func (s *server) imported(t *testing.T, email, hash string) {
 	must(s.CreateUser(t.Context(), auth.NewUser{Email: email, FirstName: "Ann", LastName: "Other", Hash: hash}))(t)
 }
 
-func TestARefusedLoginTellsNothing(t *testing.T) {
+func TestARefusedLoginRevealsNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
 		s.user(t, "revoked@example.org")
@@ -45,14 +45,14 @@ func TestARefusedLoginTellsNothing(t *testing.T) {
 			{"ann@example.org\x00", oldPassword},
 		}
 		for _, r := range refused {
-			if _, err := s.Login(t.Context(), r.email, r.password); err != auth.ErrCredentials { //nolint:errorlint // the very same
+			if _, err := s.Login(t.Context(), auth.Client{}, r.email, r.password); err != auth.ErrCredentials { //nolint:errorlint // the very same
 				t.Errorf("%q with %q: error %v, want ErrCredentials itself", r.email, r.password, err)
 			}
 		}
 		// Each is refused by way of a hash: without hashing none is.
 		s.Passwords.Close()
 		for _, r := range append(refused, struct{ email, password string }{ann, oldPassword}) {
-			if _, err := s.Login(t.Context(), r.email, r.password); auth.CodeOf(err) != auth.Unavailable {
+			if _, err := s.Login(t.Context(), auth.Client{}, r.email, r.password); auth.CodeOf(err) != auth.Unavailable {
 				t.Errorf("%q with %q, while no hash can be made: error %v", r.email, r.password, err)
 			}
 		}
@@ -62,7 +62,7 @@ func TestARefusedLoginTellsNothing(t *testing.T) {
 // An address without a password costs what the users cost, in proportion.
 func TestUnknownAddressesCostWhatUsersCost(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
-		if got := s.PretendedCost("x@example.org"); got != s.Passwords.Cost() {
+		if got := s.DecoyCost("x@example.org"); got != s.Passwords.Cost() {
 			t.Errorf("without users: %q, want today's cost", got)
 		}
 		argon, imported := must(s.Passwords.Hash(t.Context(), oldPassword))(t), bcryptOf(t, oldPassword)
@@ -80,13 +80,13 @@ func TestUnknownAddressesCostWhatUsersCost(t *testing.T) {
 		for i := range addresses {
 			unknown, malformed := fmt.Sprintf("unknown%d@example.org", i), fmt.Sprintf("malformed%d", i)
 			for _, email := range []string{unknown, malformed} {
-				cost := s.PretendedCost(email)
+				cost := s.DecoyCost(email)
 				got[cost]++
-				if again := s.PretendedCost(email); again != cost {
+				if again := s.DecoyCost(email); again != cost {
 					t.Errorf("%s costs %q, then %q", email, cost, again)
 				}
 			}
-			if s.PretendedCost(unknown) != s.PretendedCost(" Unknown"+unknown[7:]) {
+			if s.DecoyCost(unknown) != s.DecoyCost(" Unknown"+unknown[7:]) {
 				t.Errorf("%s costs something else when spelled otherwise", unknown)
 			}
 		}
@@ -113,7 +113,7 @@ func TestALoginRenewsAnOldHash(t *testing.T) {
 		} {
 			email := name + "@example.org"
 			s.imported(t, email, hash)
-			_, err := s.Login(t.Context(), email, newPassword)
+			_, err := s.Login(t.Context(), auth.Client{}, email, newPassword)
 			wantErr(t, name+": a wrong password", err, auth.ErrCredentials)
 			imported := must(s.User(t.Context(), email))(t)
 			if imported.PasswordHash != hash {
@@ -137,7 +137,7 @@ func TestALoginRenewsAnOldHash(t *testing.T) {
 			must(s.RecoveryUser(t.Context(), id))(t)
 		}
 		ok(t, s.RefreshCosts(t.Context()))
-		if cost := s.PretendedCost("unknown@example.org"); cost != s.Passwords.Cost() {
+		if cost := s.DecoyCost("unknown@example.org"); cost != s.Passwords.Cost() {
 			t.Errorf("an unknown address costs %q, which no user does any more", cost)
 		}
 		if mails := s.outbox(t); len(mails) != 0 {
@@ -163,7 +163,7 @@ func TestALoginWithMoreThanBcryptReadsKeepsTheHash(t *testing.T) {
 			t.Errorf("the hash is %q after the owner's login", stored)
 		}
 		s.login(t, ann, right)
-		_, err := s.Login(t.Context(), ann, right+" and more")
+		_, err := s.Login(t.Context(), auth.Client{}, ann, right+" and more")
 		wantErr(t, "with argon2id all bytes count", err, auth.ErrCredentials)
 	})
 }
@@ -182,5 +182,67 @@ func TestAUsersSessionsAreBounded(t *testing.T) {
 		last := s.login(t, ann, oldPassword)
 		s.dead(t, user, first)
 		s.alive(t, second, last)
+	})
+}
+
+// Users get a mail about logins from networks that are new to them, and only then.
+func TestLoginsFromNewNetworksAreMailed(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		day := 24 * time.Hour
+		for _, step := range []struct {
+			what, address string
+			after         time.Duration
+			prepare       func()
+			want          int // notices
+		}{
+			{"the first login", "192.0.2.1", 0, nil, 0},
+			{"the same network", "192.0.2.9", time.Hour, nil, 0},
+			{"another one", "198.51.100.1", time.Hour, nil, 1},
+			{"that one again", "198.51.100.1", time.Hour, nil, 0},
+			{"nothing is remembered, as before an upgrade", "203.0.113.1", time.Hour, func() {
+				must(s.database(t).ExecContext(t.Context(), `DELETE FROM attempts`))(t)
+			}, 0},
+			{"a network that was forgotten with all others", "203.0.113.1", 91 * day, nil, 1},
+			{"a new one chosen with a password", "233.252.0.1", time.Hour, func() {
+				ok(t, s.Reset(t.Context(), from("233.252.0.1"), s.recovery(t, must(s.User(t.Context(), ann))(t)), oldPassword))
+			}, 0},
+		} {
+			c.advance(step.after)
+			if step.prepare != nil {
+				step.prepare()
+			}
+			s.deliver(t)
+			must(s.Login(t.Context(), from(step.address), ann, oldPassword))(t)
+			if n := len(s.deliver(t)); n != step.want {
+				t.Errorf("%s: %d notices, want %d", step.what, n, step.want)
+			}
+		}
+		for i, want := range []int{5, 5} { // each day
+			c.advance(day + time.Second)
+			for j := range 8 {
+				must(s.Login(t.Context(), from(fmt.Sprintf("10.%d.%d.1", i, j)), ann, oldPassword))(t)
+			}
+			if n := len(s.deliver(t)); n != want {
+				t.Errorf("%d notices within day %d, want %d", n, i, want)
+			}
+		}
+	})
+}
+
+// While the database is away no answer asks to log in again.
+func TestAnOutageIsNoRefusal(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		tokens := s.login(t, ann, oldPassword)
+		ok(t, s.Store.Close())
+		_, checked := s.Check(t.Context(), tokens.Access)
+		_, renewed := s.Renew(t.Context(), auth.Client{}, tokens.Refresh, c.now())
+		_, in := s.Login(t.Context(), auth.Client{}, ann, oldPassword)
+		for what, err := range map[string]error{"a check": checked, "a renewal": renewed, "a login": in} {
+			if err == nil || auth.CodeOf(err) == auth.Unauthenticated {
+				t.Errorf("%s while the database is away: %v", what, err)
+			}
+		}
 	})
 }

@@ -8,10 +8,10 @@ import (
 	"kwai/internal/token"
 )
 
-// LogoutExpired is Logout for a caller whose access token has expired. It still
-// tells whose it is, which is enough to end the session that both tokens belong
-// to. ErrNotLoggedIn for anything else.
-func (s *Service) LogoutExpired(ctx context.Context, caller Caller, refresh string) error {
+// LogoutExpired is Logout for a caller whose access token has expired. It still shows
+// whose it is, which is enough to end the session of both tokens. ErrNotLoggedIn for
+// anything else.
+func (s *Service) LogoutExpired(ctx context.Context, client Client, caller Caller, refresh string) error {
 	id, _, err := s.Keys.parseRefresh(ctx, refresh)
 	switch {
 	case errors.Is(err, token.ErrRefresh), err == nil && id.String() != caller.SessionID:
@@ -19,18 +19,18 @@ func (s *Service) LogoutExpired(ctx context.Context, caller Caller, refresh stri
 	case err != nil:
 		return err
 	}
-	if err = s.Logout(ctx, caller.Profile, refresh); errors.Is(err, ErrNoSession) {
+	if err = s.Logout(ctx, client, caller, refresh); errors.Is(err, ErrNoSession) {
 		return ErrNotLoggedIn
 	}
 	return err
 }
 
 // Logout ends the session that a refresh token belongs to, if it is one of the
-// user's own: from then on neither its refresh tokens nor its access tokens are
+// caller's own: from then on neither its refresh tokens nor its access tokens are
 // accepted. A token that was replaced does as well as the current one.
 // ErrNoSession for anything else.
-func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string) (err error) {
-	defer func() { s.counts.count(logouts, outcomeOf(err)) }()
+func (s *Service) Logout(ctx context.Context, client Client, caller Caller, refresh string) (err error) {
+	defer func() { s.counts.count(logouts, succeeded, err) }()
 	id, _, err := s.Keys.parseRefresh(ctx, refresh)
 	if errors.Is(err, token.ErrRefresh) {
 		return ErrNoSession
@@ -39,14 +39,14 @@ func (s *Service) Logout(ctx context.Context, user store.Profile, refresh string
 		return err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		ended, err := tx.EndSession(id.String(), user.ID, store.EndLogout, s.Settings.lifetimes())
+		ended, err := tx.EndSession(id.String(), caller.ID, store.EndLogout, s.Settings.lifetimes())
 		if err != nil {
 			return err
 		}
 		if !ended {
 			return ErrNoSession
 		}
-		return s.publish(ctx, tx, happening{kind: EventEnded, user: user.ID, session: id.String()})
+		return s.publish(tx, client, happening{kind: EventEnded, user: caller.ID, session: id.String()})
 	})
 	return err
 }

@@ -41,9 +41,19 @@ func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, er
 	}
 }
 
+// MailWaits says whether a mail is due that hasn't been sent.
+func (s *Service) MailWaits(ctx context.Context) (bool, error) {
+	requested, err := s.Store.Read(ctx).RecoveryRequested()
+	if err != nil || requested {
+		return true, err
+	}
+	due, err := s.Store.Read(ctx).DueDeliveries(SubscriberMail, s.Store.Now(), 1)
+	return len(due) > 0, err
+}
+
 // ResendMail has an undelivered mail tried anew, for as long as a new one: a
 // recovery gets another unique id and its whole life again, as the old one may
-// have expired. ErrNoMail if there is none such.
+// have expired. ErrNoMail if there is no such mail.
 func (s *Service) ResendMail(ctx context.Context, id string) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		d, err := tx.DeliveryByID(SubscriberMail, id)
@@ -72,7 +82,7 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 			e.ExpiresAt = e.CreatedAt.Add(s.recoveryLife(user))
 		}
 		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
-			e.CreatedAt = d.CreatedAt // when it happened is what they tell
+			e.CreatedAt = d.CreatedAt // these mails say when it happened
 		}
 		if err := recordCommand(tx, AuditMailResent, d.UserID); err != nil {
 			return err
@@ -81,9 +91,8 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 	})
 }
 
-// DropMail gives an undelivered mail up for good. A link in it ends: nobody has
-// it, and a later request must not be spared for it. ErrNoMail if there is none
-// such.
+// DropMail gives an undelivered mail up for good. A link in it ends: nobody has it, and
+// it must not hold back a later request. ErrNoMail if there is no such mail.
 func (s *Service) DropMail(ctx context.Context, id string) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		d, err := tx.DeliveryByID(SubscriberMail, id)

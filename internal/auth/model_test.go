@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -238,7 +239,7 @@ func (m *model) published(t *rapid.T, user *modelUser, kind string, at time.Time
 }
 
 func (m *model) login(t *rapid.T, email, password string) {
-	tokens, err := m.s.Login(t.Context(), email, password)
+	tokens, err := m.s.Login(t.Context(), auth.Client{}, email, password)
 	user := m.users[email]
 	if user == nil || user.revoked || user.password == "" || user.password != password {
 		wantErr(t, "login", err, auth.ErrCredentials)
@@ -270,7 +271,7 @@ func (m *model) handOut(t *rapid.T, s *modelSession, tokens auth.Tokens) {
 
 func (m *model) renew(t *rapid.T, token *modelToken) {
 	now, s, window := m.c.now(), token.session, m.s.Settings.ReuseWindow
-	got, err := m.s.Renew(t.Context(), token.Refresh, now)
+	got, err := m.s.Renew(t.Context(), auth.Client{}, token.Refresh, now)
 	age := now.Sub(s.replaced[token.number])
 	switch {
 	case !m.live(s):
@@ -294,7 +295,7 @@ func (m *model) renew(t *rapid.T, token *modelToken) {
 // renewAhead comes with a token that the database has lost.
 func (m *model) renewAhead(t *rapid.T, s *modelSession, by int) {
 	now := m.c.now()
-	got, err := m.s.Renew(t.Context(), m.s.Ring().Refresh(s.id, uint64(s.current+by)), now)
+	got, err := m.s.Renew(t.Context(), auth.Client{}, m.s.Ring().Refresh(s.id, uint64(s.current+by)), now)
 	if !m.live(s) {
 		wantErr(t, "renewal of a dead session", err, auth.ErrRefresh)
 		return
@@ -327,7 +328,7 @@ func (m *model) logout(t *rapid.T, email string, token *modelToken) {
 	if user == nil {
 		t.Skip("no account")
 	}
-	err := m.s.Logout(t.Context(), user.Profile, token.Refresh)
+	err := m.s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, token.Refresh)
 	if !m.live(token.session) || token.session.user != user {
 		wantErr(t, "logout", err, auth.ErrNoSession)
 		return
@@ -337,7 +338,7 @@ func (m *model) logout(t *rapid.T, email string, token *modelToken) {
 }
 
 func (m *model) recover(t *rapid.T, email string) {
-	ok(t, m.s.Recover(t.Context(), email))
+	ok(t, m.s.Recover(t.Context(), auth.Client{}, email))
 	m.asked[email] = m.c.now()
 }
 
@@ -375,7 +376,7 @@ func (m *model) deliver(t *rapid.T, e *modelEvent) {
 			t.Fatal("a recovery was made that must not be")
 		}
 		if e.user.revoked && e.made != nil {
-			e.made.over = true // it is not mailed any more
+			e.made.over = true // it is no longer mailed
 		}
 	case e.made != nil:
 		if !made || got != e.made.RecoveryMail && got.ID != e.made.ID {
@@ -395,7 +396,7 @@ func (m *model) deliver(t *rapid.T, e *modelEvent) {
 }
 
 func (m *model) reset(t *rapid.T, r *modelRecovery, password string) {
-	err := m.s.Reset(t.Context(), r.ID, password)
+	err := m.s.Reset(t.Context(), auth.Client{}, r.ID, password)
 	switch {
 	case r.over || !m.c.now().Before(r.ExpiresAt):
 		wantErr(t, "reset", err, auth.ErrRecovery)
@@ -421,7 +422,7 @@ func (m *model) setPassword(t *rapid.T, email, password string) {
 	m.passwordChanged(m.users[email], nil, password)
 }
 
-// passwordChanged is what follows from a new password; one session may go on.
+// passwordChanged is what follows from a new password; one session may stay.
 func (m *model) passwordChanged(user *modelUser, keep *modelSession, password string) {
 	user.password, user.changed = password, m.c.now()
 	user.notices[auth.EventPasswordChanged]++
@@ -460,5 +461,65 @@ func (m *model) endRecoveries(user *modelUser) {
 		if r.user == user {
 			r.over = true
 		}
+	}
+}
+
+// What users do themselves, in the model.
+
+// caller is the caller of an access token; false where it no longer works.
+func (m *model) caller(t *rapid.T, token *modelToken) (auth.Caller, bool) {
+	caller, err := m.s.Check(t.Context(), token.Access)
+	if !m.live(token.session) || !m.c.now().Before(token.ExpiresAt) {
+		wantErr(t, "check", err, auth.ErrNotLoggedIn)
+		return caller, false
+	}
+	ok(t, err)
+	return caller, true
+}
+
+func (m *model) change(t *rapid.T, token *modelToken, current, password string) {
+	caller, in := m.caller(t, token)
+	if !in {
+		return
+	}
+	err := m.s.ChangePassword(t.Context(), auth.Client{}, caller, current, password)
+	user := token.session.user
+	switch {
+	case len(password) < 10:
+		if auth.CodeOf(err) != auth.Invalid || errors.Is(err, auth.ErrPassword) {
+			t.Fatalf("a weak password: error %v", err)
+		}
+	case current != user.password:
+		wantErr(t, "change", err, auth.ErrPassword)
+	default:
+		ok(t, err)
+		m.passwordChanged(user, token.session, password)
+	}
+}
+
+func (m *model) end(t *rapid.T, token *modelToken, s *modelSession) {
+	caller, in := m.caller(t, token)
+	if !in {
+		return
+	}
+	err := m.s.EndSession(t.Context(), auth.Client{}, caller, s.id.String())
+	if !m.live(s) || s.user != token.session.user {
+		wantErr(t, "end", err, auth.ErrNotOwn)
+		return
+	}
+	ok(t, err)
+	s.over = true
+}
+
+func (m *model) endOthers(t *rapid.T, token *modelToken) {
+	caller, in := m.caller(t, token)
+	if !in {
+		return
+	}
+	ok(t, m.s.EndOtherSessions(t.Context(), auth.Client{}, caller))
+	m.endSessions(token.session.user, token.session)
+	found := must(m.s.Sessions(t.Context(), caller))(t)
+	if len(found) != 1 || found[0].ID != caller.SessionID {
+		t.Fatalf("the sessions afterwards are %v", found)
 	}
 }

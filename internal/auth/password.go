@@ -3,7 +3,9 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"kwai/internal/password"
 	"kwai/internal/store"
 )
 
@@ -13,37 +15,32 @@ import (
 // a stolen access token makes no guess cheaper. Its errors: ErrPassword for a wrong
 // one, Invalid for a new one that breaks the policy, Throttled, and ErrNotLoggedIn
 // where the session was ended meanwhile.
-func (s *Service) ChangePassword(ctx context.Context, caller Caller, current, chosen string) error {
-	err := s.changePassword(ctx, caller, current, chosen)
-	how := outcomeOf(err)
-	if errors.Is(err, ErrPassword) {
-		how = refused
-	}
-	s.counts.count(changes, how)
+func (s *Service) ChangePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
+	err := s.changePassword(ctx, client, caller, current, chosen)
+	s.counts.count(changes, succeeded, err)
 	return err
 }
 
-func (s *Service) changePassword(ctx context.Context, caller Caller, current, chosen string) error {
+func (s *Service) changePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
 	user, err := s.Store.Read(ctx).UserByID(caller.ID)
 	if err != nil {
 		return err
 	}
-	// First, as it tells nothing: no attempt is lost to it.
+	// First, as it reveals nothing: it costs no attempt.
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
-	a, err := s.attempt(ctx, accountOfKey(user.EmailKey))
+	a, err := s.beginAttempt(ctx, client, accountOfKey(user.EmailKey))
 	if err != nil {
 		return err
 	}
-	defer s.attemptEnded(a)
+	defer s.endAttempt(a)
 	ctx = a.inTurn(ctx)
-	changed, err := s.replacePassword(ctx, a, caller, user, current, chosen)
+	changed, err := s.replacePassword(ctx, client, a, caller, user, current, chosen)
 	if err == nil && !changed {
-		// Once more: it may be a login with the same password that has
-		// replaced its old hash.
+		// Once more: a login with the same password may have replaced its old hash.
 		if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
-			changed, err = s.replacePassword(ctx, a, caller, user, current, chosen)
+			changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
 		}
 	}
 	switch {
@@ -52,21 +49,15 @@ func (s *Service) changePassword(ctx context.Context, caller Caller, current, ch
 	case err == nil && !changed:
 		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
-		client, _ := clientOf(ctx)
-		// Who hangs up in time isn't spared the record.
-		recorded := s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			return record(tx, nextID(tx), AuditPasswordRefused, reasonPassword, user.ID, caller.SessionID, client)
-		})
-		if recorded != nil {
-			return recorded
-		}
+		refused := happening{kind: AuditPasswordRefused, reason: string(reasonPassword), user: user.ID, session: caller.SessionID}
+		err = s.recordRefusal(ctx, client, refused, err)
 	}
 	return err
 }
 
-// replacePassword says false if the stored hash was replaced while it hashed, or
+// replacePassword returns false if the stored hash was replaced while it hashed, or
 // the user revoked.
-func (s *Service) replacePassword(ctx context.Context, a attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
+func (s *Service) replacePassword(ctx context.Context, client Client, a attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
 	if user.PasswordHash == "" {
 		return false, ErrPassword
 	}
@@ -84,16 +75,142 @@ func (s *Service) replacePassword(ctx context.Context, a attempt, caller Caller,
 		if changed, err = tx.ChangePassword(user.ID, user.PasswordHash, fresh); err != nil || !changed {
 			return err
 		}
-		// Whoever ends this session meets the change here.
+		// Here the change and an end of this session wait for each other.
 		if live, err := tx.LockSession(caller.SessionID, user.ID, s.Settings.lifetimes()); err != nil {
 			return err
 		} else if !live {
 			return ErrNotLoggedIn
 		}
-		if err := s.attemptSucceeded(tx, a); err != nil {
+		if err := s.succeedAttempt(tx, a); err != nil {
 			return err
 		}
-		return s.passwordChanged(ctx, tx, user, caller.SessionID, ByUser)
+		return s.passwordChanged(tx, client, user, caller.SessionID, ByUser)
 	})
 	return changed, err
+}
+
+// SetPassword gives the user a new password and ends the user's sessions and
+// recoveries; the user gets a mail about it.
+func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
+	user, err := s.User(ctx, email)
+	if err != nil {
+		return err
+	}
+	stored, err := s.choose(ctx, pw, user)
+	if err != nil {
+		return err
+	}
+	change := Change{User: user}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.SetPassword(user.ID, stored); err != nil {
+			return err
+		}
+		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
+			return err
+		}
+		return s.passwordChanged(tx, Operator, user, "", ByCommand)
+	})
+	return s.changed(change, err)
+}
+
+// passwordChanged does what follows from a new password, in its transaction. It ends
+// the recoveries and the sessions but the one to keep, if any, and clears the failures.
+// The network that the user chose it from is known from now on.
+func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, keep, how string) error {
+	if err := tx.EndSessionsBut(user.ID, keep, store.EndPassword); err != nil {
+		return err
+	}
+	if err := tx.EndRecoveries(user.ID); err != nil {
+		return err
+	}
+	a := attemptOf(client, user)
+	if err := tx.ForgetFailures(a.account); err != nil {
+		return err
+	}
+	if err := s.knowNetwork(tx, a, 0); err != nil {
+		return err
+	}
+	return s.publish(tx, client, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
+}
+
+// choose checks a new password and hashes it.
+func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
+	if err := checkPassword("password", pw, user); err != nil {
+		return store.Password{}, err
+	}
+	return s.hash(ctx, pw)
+}
+
+// hash hashes a password with today's parameters.
+func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
+	hash, err := s.Passwords.Hash(ctx, pw)
+	if err != nil {
+		return store.Password{}, err
+	}
+	return passwordOf(hash)
+}
+
+// MinPassword is the least length of a new password, in code points.
+const MinPassword = password.MinLength
+
+// checkPassword says what is wrong with a password that u chooses in a field.
+func checkPassword(field, pw string, u store.User) error {
+	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)
+	if policy, ok := errors.AsType[*password.PolicyError](err); ok {
+		return InvalidFields(Field{field, policy.Message})
+	}
+	return err
+}
+
+// passwordOf is the hash as it is stored, with its cost.
+func passwordOf(hash string) (store.Password, error) {
+	cost, err := password.Cost(hash)
+	if err != nil {
+		return store.Password{}, fmt.Errorf("the hash: %w", err)
+	}
+	return store.Password{Hash: hash, Cost: cost}, nil
+}
+
+// importedHash checks a hash that was made elsewhere.
+func importedHash(hash string) (store.Password, error) {
+	if err := password.CheckHash(hash); err != nil {
+		return store.Password{}, InvalidFields(Field{"hash", err.Error()})
+	}
+	return passwordOf(hash)
+}
+
+// decoyCost is the cost of hashing for an address without a password: one that users
+// have, each as often among unknown addresses as among known ones, and always the same
+// for the same address. So an imported or older hash doesn't reveal an account.
+func (s *Service) decoyCost(email string) string {
+	costs := s.costs.Load()
+	if costs == nil || len(*costs) == 0 {
+		return s.Passwords.Cost()
+	}
+	key, err := FoldEmail(email)
+	if err != nil {
+		key = email
+	}
+	var users int64
+	for _, c := range *costs {
+		users += c.Users
+	}
+	at := int64(s.Keys.DecoyFraction(key) * float64(users))
+	for _, c := range *costs {
+		if at -= c.Users; at < 0 {
+			return c.Cost
+		}
+	}
+	return (*costs)[len(*costs)-1].Cost
+}
+
+// RefreshCosts counts what the stored passwords cost to verify, so that unknown
+// addresses cost what users do. The count reads an index of all users: some
+// milliseconds for 100,000.
+func (s *Service) RefreshCosts(ctx context.Context) error {
+	costs, err := s.Store.Read(ctx).PasswordCosts()
+	if err == nil {
+		s.costs.Store(&costs)
+	}
+	return err
 }

@@ -27,18 +27,18 @@ const (
 	// longer: on a busy database purging takes a fifth of the time at most.
 	purgeRest    = 50 * time.Millisecond
 	purgeMaxRest = 10 * time.Second
-	// purgeMargin is how much longer than needed a row stays. A clock that was
-	// ahead for some time, by a day or so, makes nothing go that is needed once it
-	// is put right.
+	// purgeMargin is how much longer than needed a row stays: a clock that is ahead by
+	// a day or so removes nothing that is needed once it is put right.
 	purgeMargin = 48 * time.Hour
 )
 
-// purger removes what is of no use any more.
+// purger removes what is no longer of use.
 type purger struct {
 	*Service
 	owner string
 	rest  func(ctx context.Context, took time.Duration)
 	held  time.Time // when the lease was last prolonged
+	next  time.Time // when Purge sweeps again
 }
 
 func (s *Service) newPurger() *purger {
@@ -52,32 +52,38 @@ func restAfter(ctx context.Context, took time.Duration) {
 	}
 }
 
-// FollowPurge removes what is of no use any more until ctx ends: sessions,
-// recoveries and counts of attempts that are over, the audit log and undelivered
-// mail once they are older than Settings.TrailKeep. It works in small steps, and
-// where there are several replicas, one of them does.
-func (s *Service) FollowPurge(ctx context.Context) {
-	p := s.newPurger()
-	defer p.release(ctx)
-	for wait := purgeLook; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = purgeLook
-		swept, err := p.sweep(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.Log.Warn("removing what is over; it is tried again", "error", err)
-		}
-		if swept {
-			wait = purgeEvery
-		}
+// Purge removes what is no longer of use: sessions, recoveries and counts of attempts
+// that are over, the audit log and undelivered mail once they are older than
+// Settings.AuditKeep. A server calls it each second, and StopPurging in the end. It
+// does nothing unless it is time: soon after the start, then each hour. It works in
+// small steps, and of several replicas one does.
+func (s *Service) Purge(ctx context.Context) {
+	if s.purger == nil {
+		s.purger = s.newPurger()
+		s.purger.next = time.Now().Add(purgeLook)
+	}
+	if time.Now().Before(s.purger.next) {
+		return
+	}
+	swept, err := s.purger.sweep(ctx)
+	s.purger.next = time.Now().Add(purgeLook)
+	if swept {
+		s.purger.next = time.Now().Add(purgeEvery)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("removing what is over; it is tried again", "error", err)
+	}
+}
+
+// StopPurging lets another replica go on without waiting for the lease's end.
+func (s *Service) StopPurging(ctx context.Context) {
+	if s.purger != nil {
+		s.purger.release(ctx)
 	}
 }
 
 // errNotHeld says that another replica purges.
-var errNotHeld = errors.New("the lease to purge is another one's")
+var errNotHeld = errors.New("another replica has the lease to purge")
 
 // sweep goes through all tables once; false if another replica does, or did.
 func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
@@ -97,7 +103,7 @@ func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
 		}
 		errs = append(errs, err) // a table that can't be purged keeps no other from it
 	}
-	keys, err := p.PurgeKeys(ctx)
+	keys, err := p.Keys.Purge(ctx)
 	if keys > 0 {
 		removed = append(removed, "keys", keys)
 	}
@@ -149,7 +155,7 @@ func (p *purger) purge(ctx context.Context, t store.Purge, count *atomic.Int64) 
 	}
 }
 
-// remove prolongs the lease in the same transaction: one who stood still while
+// remove prolongs the lease in the same transaction: a replica that stood still while
 // another took over removes nothing.
 func (p *purger) remove(ctx context.Context, t store.Purge, after string, page store.Page) (n int64, err error) {
 	err = p.Store.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -192,7 +198,6 @@ func (p *purger) hold(ctx context.Context, life time.Duration) error {
 	return err
 }
 
-// release lets another replica go on without waiting for the lease's end.
 func (p *purger) release(ctx context.Context) {
 	err := p.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.ReleaseLease(purgeLease, p.owner) })
 	if err != nil {

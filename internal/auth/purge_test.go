@@ -57,22 +57,22 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		"session that was ended": {sessions, func(t *testing.T, s *server, c *clock, email string) {
 			tokens := s.login(t, email, oldPassword)
 			c.advance(day)
-			ok(t, s.Logout(t.Context(), must(s.User(t.Context(), email))(t).Profile, tokens.Refresh))
+			ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: must(s.User(t.Context(), email))(t).Profile}, tokens.Refresh))
 		}, day},
 		"open recovery": {recoveries, func(t *testing.T, s *server, _ *clock, email string) { s.recover(t, email) }, settings.RecoveryLife},
 		"used recovery": {recoveries, func(t *testing.T, s *server, _ *clock, email string) {
-			ok(t, s.Reset(t.Context(), s.recover(t, email), newPassword))
+			ok(t, s.Reset(t.Context(), auth.Client{}, s.recover(t, email), newPassword))
 		}, settings.RecoveryLife},
 		"failures at an account": {attempts, func(t *testing.T, s *server, _ *clock, _ string) {
-			_, err := s.Login(t.Context(), "nobody@example.org", oldPassword)
+			_, err := s.Login(t.Context(), auth.Client{}, "nobody@example.org", oldPassword)
 			wantErr(t, "a login of nobody", err, auth.ErrCredentials)
 		}, settings.Limits.Remember},
 		"failures of a network": {attempts + ` WHERE account = ''`, func(t *testing.T, s *server, _ *clock, _ string) {
-			_, err := s.Login(from(t.Context(), "192.0.2.1"), "nobody@example.org", oldPassword)
+			_, err := s.Login(t.Context(), from("192.0.2.1"), "nobody@example.org", oldPassword)
 			wantErr(t, "a login of nobody", err, auth.ErrCredentials)
 		}, time.Hour / time.Duration(settings.Limits.NetworkHour)},
 		"known network": {attempts + ` WHERE account <> ''`, func(t *testing.T, s *server, _ *clock, email string) {
-			must(s.Login(from(t.Context(), "192.0.2.1"), email, oldPassword))(t)
+			must(s.Login(t.Context(), from("192.0.2.1"), email, oldPassword))(t)
 		}, settings.Limits.Remember},
 		"audit_log":   {auditLog, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.AuditKeep},
 		"dead letter": {`SELECT COUNT(*) FROM deliveries JOIN events ON id = event_id WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
@@ -148,20 +148,20 @@ func TestAClockThatJumpsMakesNothingGo(t *testing.T) {
 		s.Settings.AuditKeep = day
 		s.Settings.Limits.Off = false
 		s.user(t, ann)
-		home := from(t.Context(), "192.0.2.1")
-		tokens := must(s.Login(home, ann, oldPassword))(t)
+		home := from("192.0.2.1")
+		tokens := must(s.Login(t.Context(), home, ann, oldPassword))(t)
 		c.advance(s.Settings.RefreshIdle - 2*time.Hour)
 		bob := s.user(t, "bob@example.org")
 		id := s.recover(t, "bob@example.org")
-		traces := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`)
+		entries := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`)
 		for _, jump := range []time.Duration{-time.Hour, time.Hour, day, -day} {
 			c.advance(jump)
 			s.sweep(t)
 		}
 		s.renew(t, tokens)
-		ok(t, s.Reset(t.Context(), id, newPassword))
-		if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`); n < traces {
-			t.Errorf("%d of %d traces are left", n, traces)
+		ok(t, s.Reset(t.Context(), auth.Client{}, id, newPassword))
+		if n := s.count(t, `SELECT COUNT(*) FROM audit_log WHERE user_id = '`+bob.ID+`'`); n < entries {
+			t.Errorf("%d of %d entries are left", n, entries)
 		}
 		if n := s.count(t, `SELECT COUNT(*) FROM attempts WHERE network = '192.0.2.0/24' AND account <> ''`); n != 1 {
 			t.Error("the known network is forgotten")
@@ -277,14 +277,14 @@ func TestNobodyLosesASessionToThePurge(t *testing.T) {
 		for i := range 4 {
 			clients.Go(func() {
 				for n := 0; ; n++ {
-					tokens, err := s.Login(t.Context(), ann, oldPassword)
+					tokens, err := s.Login(t.Context(), auth.Client{}, ann, oldPassword)
 					for range 3 {
 						if err == nil {
-							tokens, err = s.Renew(t.Context(), tokens.Refresh, s.Store.Now())
+							tokens, err = s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now())
 						}
 					}
 					if err == nil && i%2 == 0 {
-						err = s.Logout(t.Context(), user.Profile, tokens.Refresh)
+						err = s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens.Refresh)
 					}
 					if err != nil {
 						t.Errorf("client %d, round %d: %v", i, n, err)
@@ -317,8 +317,12 @@ func TestServersPurgeEachHour(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() {
-				s.FollowPurge(ctx)
-				close(ended)
+				defer close(ended)
+				for ctx.Err() == nil {
+					s.Purge(ctx)
+					time.Sleep(time.Second)
+				}
+				s.StopPurging(t.Context())
 			}()
 			for _, wait := range []time.Duration{auth.PurgeLook, auth.PurgeEvery} {
 				s.rows(t, user, 1)

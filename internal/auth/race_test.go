@@ -133,7 +133,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 	}
 	reset := end{"reset", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		id := s.recovery(t, user)
-		return func(ctx context.Context) error { return s.Reset(ctx, id, newPassword) }
+		return func(ctx context.Context) error { return s.Reset(ctx, auth.Client{}, id, newPassword) }
 	}}
 	revoke := end{"revoke", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		return func(ctx context.Context) error { return s.Revoke(ctx, user.Email) }
@@ -142,20 +142,24 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 		return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
 	}}
 	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
-		return func(ctx context.Context) error { return s.Logout(ctx, user.Profile, open.Refresh) }
+		return func(ctx context.Context) error {
+			return s.Logout(ctx, auth.Client{}, auth.Caller{Profile: user.Profile}, open.Refresh)
+		}
 	}}
 	// And what another session of the user's does.
 	change := end{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
-		return func(ctx context.Context) error { return s.ChangePassword(ctx, caller, oldPassword, newPassword) }
+		return func(ctx context.Context) error {
+			return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+		}
 	}}
 	endOne := end{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
 		caller, id := s.caller(t, s.login(t, user.Email, oldPassword)), s.session(t, open).ID
-		return func(ctx context.Context) error { return s.EndSession(ctx, caller, id) }
+		return func(ctx context.Context) error { return s.EndSession(ctx, auth.Client{}, caller, id) }
 	}}
 	endOthers := end{"end the others", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
-		return func(ctx context.Context) error { return s.EndOtherSessions(ctx, caller) }
+		return func(ctx context.Context) error { return s.EndOtherSessions(ctx, auth.Client{}, caller) }
 	}}
 	for _, end := range []end{reset, revoke, setPassword, change} {
 		t.Run("login and "+end.name, func(t *testing.T) {
@@ -164,7 +168,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 				var tokens auth.Tokens
 				return contest{
 					one: func(ctx context.Context) (err error) {
-						tokens, err = r.one.Login(ctx, user.Email, oldPassword)
+						tokens, err = r.one.Login(ctx, auth.Client{}, user.Email, oldPassword)
 						return err
 					},
 					other: end.prepare(t, r.other, user, before),
@@ -189,7 +193,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 				var tokens auth.Tokens
 				return contest{
 					one: func(ctx context.Context) (err error) {
-						tokens, err = r.one.Renew(ctx, before.Refresh, time.Now())
+						tokens, err = r.one.Renew(ctx, auth.Client{}, before.Refresh, time.Now())
 						return err
 					},
 					other: end.prepare(t, r.other, user, before),
@@ -222,13 +226,13 @@ func TestARecoveryAndAResetMeet(t *testing.T) {
 				m, made, err = r.one.MakeRecovery(ctx, next)
 				return err
 			},
-			other: func(ctx context.Context) error { return r.other.Reset(ctx, first, newPassword) },
+			other: func(ctx context.Context) error { return r.other.Reset(ctx, auth.Client{}, first, newPassword) },
 			judge: func(making, reset error) bool {
 				ok(t, making)
-				wantErr(t, "the first id afterwards", r.one.Reset(t.Context(), first, newPassword), auth.ErrRecovery)
+				wantErr(t, "the first id afterwards", r.one.Reset(t.Context(), auth.Client{}, first, newPassword), auth.ErrRecovery)
 				if made {
 					wantErr(t, "a reset by a replaced id", reset, auth.ErrRecovery)
-					ok(t, r.other.Reset(t.Context(), m.ID, newPassword))
+					ok(t, r.other.Reset(t.Context(), auth.Client{}, m.ID, newPassword))
 					return true
 				}
 				ok(t, reset)
@@ -245,7 +249,7 @@ func TestAResetAndARevocationMeet(t *testing.T) {
 		r.one.login(t, user.Email, oldPassword)
 		id := r.one.recovery(t, user)
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.Reset(ctx, id, newPassword) },
+			one:   func(ctx context.Context) error { return r.one.Reset(ctx, auth.Client{}, id, newPassword) },
 			other: func(ctx context.Context) error { return r.other.Revoke(ctx, user.Email) },
 			judge: func(reset, revocation error) bool {
 				ok(t, revocation)
@@ -259,7 +263,7 @@ func TestAResetAndARevocationMeet(t *testing.T) {
 				}
 				wantErr(t, "a reset that came too late", reset, auth.ErrRevoked)
 				r.one.login(t, user.Email, oldPassword)
-				ok(t, r.one.Reset(t.Context(), id, newPassword))
+				ok(t, r.one.Reset(t.Context(), auth.Client{}, id, newPassword))
 				return false
 			},
 		}
@@ -271,8 +275,8 @@ func TestOneOfTwoResetsSucceeds(t *testing.T) {
 		id := r.other.recovery(t, user)
 		passwords := [2]string{"first come, first served", "two is company, three"}
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.Reset(ctx, id, passwords[0]) },
-			other: func(ctx context.Context) error { return r.other.Reset(ctx, id, passwords[1]) },
+			one:   func(ctx context.Context) error { return r.one.Reset(ctx, auth.Client{}, id, passwords[0]) },
+			other: func(ctx context.Context) error { return r.other.Reset(ctx, auth.Client{}, id, passwords[1]) },
 			judge: func(one, other error) bool {
 				if one == nil {
 					wantErr(t, "the second reset", other, auth.ErrRecovery)
@@ -311,7 +315,7 @@ func TestTwoDeliveriesOfOneRecoveryMailTheSameID(t *testing.T) {
 				if ids[0] != ids[1] {
 					t.Errorf("the ids %s and %s were mailed", ids[0], ids[1])
 				}
-				ok(t, r.one.Reset(t.Context(), ids[0], newPassword))
+				ok(t, r.one.Reset(t.Context(), auth.Client{}, ids[0], newPassword))
 				return ends[0].Before(ends[1])
 			},
 		}
@@ -352,7 +356,7 @@ func TestLoginsThatMeetAtAnImportedHashSucceed(t *testing.T) {
 		var ends [2]time.Time
 		login := func(s *server, i int) operation {
 			return func(ctx context.Context) error {
-				tokens, err := s.Login(ctx, email, oldPassword)
+				tokens, err := s.Login(ctx, auth.Client{}, email, oldPassword)
 				ends[i] = time.Now()
 				if err == nil {
 					_, err = s.Check(ctx, tokens.Access)

@@ -22,17 +22,17 @@ const (
 // that the work for a known address colours no particular request's time.
 const RecoveriesEvery = 500 * time.Millisecond
 
-// Recover asks for a recovery of the account with that address. It only notes
-// the request: the same work whether the account exists or not. A malformed
-// address is nobody's, so there is nothing to note. The error is ErrBusy or
-// the store's, alike for every address.
-func (s *Service) Recover(ctx context.Context, email string) error {
-	err := s.recover(ctx, email)
-	s.counts.count(recoveries, outcomeOf(err))
+// Recover asks for a recovery of the account with that address. It only writes the
+// request: the same work whether the account exists or not. A malformed address is
+// nobody's, so there is nothing to write. The error is ErrBusy or the store's, alike for
+// every address.
+func (s *Service) Recover(ctx context.Context, client Client, email string) error {
+	err := s.recover(ctx, client, email)
+	s.counts.count(recoveries, succeeded, err)
 	return err
 }
 
-func (s *Service) recover(ctx context.Context, email string) error {
+func (s *Service) recover(ctx context.Context, client Client, email string) error {
 	key, err := FoldEmail(email)
 	if err != nil {
 		return nil //nolint:nilerr // the answer is the same
@@ -40,7 +40,6 @@ func (s *Service) recover(ctx context.Context, email string) error {
 	if s.requests.Add(1) > maxRequests {
 		return ErrBusy
 	}
-	client, _ := clientOf(ctx)
 	return s.Store.Statement(ctx, func(tx *store.Tx) error {
 		r := store.RecoveryRequest{ID: nextID(tx), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
 		if client.Address.IsValid() {
@@ -50,9 +49,8 @@ func (s *Service) recover(ctx context.Context, email string) error {
 	})
 }
 
-// TakeRecoveries looks at a batch of requests: those of an account that may
-// have a recovery become events, the others are dropped. It says how many it
-// looked at.
+// TakeRecoveries looks at a batch of requests: a request for an account that may have a
+// recovery becomes an event, any other is dropped. It says how many it looked at.
 func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 	defer func() {
 		if err == nil && taken < requestBatch {
@@ -76,23 +74,12 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		}
 		taken = len(requests)
 		for _, r := range requests {
-			user, err := tx.UserByEmail(r.EmailKey)
-			if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
-				continue
-			}
-			many := false
-			if err == nil {
-				many, err = s.manyRecoveries(tx, user, r.RequestedAt)
-			}
-			if err == nil && many {
-				throttled = append(throttled, user.ID)
-				continue
-			}
-			if err == nil {
-				err = s.publishRecovery(tx, user, r)
-			}
+			user, many, err := s.takeRecovery(tx, r)
 			if err != nil {
 				return err
+			}
+			if many {
+				throttled = append(throttled, user)
 			}
 		}
 		return nil
@@ -105,11 +92,28 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 	return taken, err
 }
 
-// manyRecoveries says that an account has had enough recoveries for now. Nobody
-// is told, for there is a link that works, or will once it is mailed. Where there
-// is none (a key was revoked, a backup restored, its life is over) the account
-// hasn't had enough. Nor do those count from before the password was changed:
-// whoever has it could use them up, change it, and so keep the owner from a link.
+// takeRecovery publishes a request, if it is for an account that may have a recovery; or
+// says that the user has had enough of them for now.
+func (s *Service) takeRecovery(tx *store.Tx, r store.RecoveryRequest) (userID string, many bool, err error) {
+	user, err := tx.UserByEmail(r.EmailKey)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !user.RevokedAt.IsZero() {
+		return "", false, nil
+	}
+	if err == nil {
+		many, err = s.manyRecoveries(tx, user, r.RequestedAt)
+	}
+	if err == nil && !many {
+		err = s.publishRecovery(tx, user, r)
+	}
+	return user.ID, many, err
+}
+
+// manyRecoveries says that an account has had enough recoveries for now. The answer
+// doesn't show it, for there is a link that works, or will once it is mailed. Where
+// there is none (a key was revoked, a backup restored, the link has expired) the account
+// hasn't had enough. Recoveries from before the latest change of the password don't
+// count: else anyone with the password could use them up, change it, and so keep the
+// owner from a link.
 func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (bool, error) {
 	l := s.Settings.Limits
 	if l.Off {
@@ -120,7 +124,7 @@ func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (
 		changed = user.PasswordSetAt
 	}
 	hour := firstID(later(now.Add(-time.Hour), changed))
-	// What lies ahead was requested while a clock was: it must not hold up now's.
+	// Later ones were requested while a clock was ahead: they don't count.
 	ahead := firstID(now.Add(store.ClockSlack))
 	n, err := tx.CountAuditEntries(user.ID, EventRecovery, hour, ahead)
 	if err == nil && n < int64(l.MailHour) {
@@ -132,7 +136,7 @@ func (s *Service) manyRecoveries(tx *store.Tx, user store.User, now time.Time) (
 	return tx.RecoveryGood(user.ID, SubscriberMail, hour, tx.Now)
 }
 
-// publishRecovery tells of a request under its own id and time: the recovery begins
+// publishRecovery publishes a request under its own id and time: the recovery begins
 // with the request.
 func (s *Service) publishRecovery(tx *store.Tx, user store.User, r store.RecoveryRequest) error {
 	err := tx.Record(store.AuditEntry{
@@ -147,8 +151,8 @@ func (s *Service) publishRecovery(tx *store.Tx, user store.User, r store.Recover
 	}, s.subscribers(EventRecovery)...)
 }
 
-// recoveryLife is a new link's. As it ends the one before, it lives as long as an
-// invitation where no password was ever chosen: else anybody could shorten that.
+// recoveryLife is how long a new link works. As it ends the one before, it works as long
+// as an invitation where no password was ever chosen: else anybody could shorten that.
 func (s *Service) recoveryLife(user store.User) time.Duration {
 	if user.PasswordHash == "" {
 		return max(s.Settings.RecoveryLife, s.Settings.InvitationLife)
@@ -173,13 +177,13 @@ type RecoveryMail struct {
 }
 
 // MakeRecovery makes the recovery that an event asks for, or finds the one
-// that an earlier delivery of the same event made. False if it must not be
-// made (any more): a newer one was, the password was changed since it was
-// requested, it was used, has expired, or the user is revoked.
+// that an earlier delivery of the same event made. False if it must not be made: there
+// is a newer one, the password was changed since the request, it was used, has expired,
+// or the user is revoked.
 func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m RecoveryMail, ok bool, err error) {
 	m.User, err = s.Store.Read(ctx).UserByID(event.UserID)
 	if err == nil && !m.User.RevokedAt.IsZero() {
-		// It isn't mailed any more, so no later request must be spared for it.
+		// It won't be mailed, so it must not hold back a later request.
 		return m, false, s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.EndRecovery(event.ID) })
 	}
 	if err != nil || !s.Store.Now().Before(event.ExpiresAt) {

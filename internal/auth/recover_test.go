@@ -17,11 +17,11 @@ import (
 	"kwai/internal/store"
 )
 
-// events asks for a recovery and returns the event that was made of it.
+// events asks for a recovery and returns its event.
 func (s *server) event(t *testing.T, email string) store.Event {
 	t.Helper()
 	before := s.outbox(t)
-	ok(t, s.Recover(t.Context(), email))
+	ok(t, s.Recover(t.Context(), auth.Client{}, email))
 	must(s.TakeRecoveries(t.Context()))(t)
 	after := s.outbox(t)
 	if len(after) != len(before)+1 {
@@ -43,7 +43,7 @@ func (s *server) made(t *testing.T, event store.Event) string {
 
 func (s *server) wantReset(t *testing.T, what, id string, want error) {
 	t.Helper()
-	wantErr(t, what, s.Reset(t.Context(), id, newPassword), want)
+	wantErr(t, what, s.Reset(t.Context(), auth.Client{}, id, newPassword), want)
 }
 
 func TestARecoveryFromTheRequestToTheReset(t *testing.T) {
@@ -52,7 +52,7 @@ func TestARecoveryFromTheRequestToTheReset(t *testing.T) {
 		user := s.user(t, asGiven)
 		before := []auth.Tokens{s.login(t, asGiven, oldPassword), s.login(t, asGiven, oldPassword)}
 		c.advance(time.Minute)
-		ok(t, s.Recover(t.Context(), "ann.other@EXAMPLE.org "))
+		ok(t, s.Recover(t.Context(), auth.Client{}, "ann.other@EXAMPLE.org "))
 		if n := must(s.TakeRecoveries(t.Context()))(t); n != 1 {
 			t.Errorf("%d requests were taken, want 1", n)
 		}
@@ -67,7 +67,7 @@ func TestARecoveryFromTheRequestToTheReset(t *testing.T) {
 
 		// What is refused doesn't use the id up.
 		for _, bad := range []string{"", "short", "password1234", "ann.other1234", strings.Repeat("a", 1025), "line\nbreak in it"} {
-			if err := s.Reset(t.Context(), id, bad); auth.CodeOf(err) != auth.Invalid {
+			if err := s.Reset(t.Context(), auth.Client{}, id, bad); auth.CodeOf(err) != auth.Invalid {
 				t.Errorf("the password %q: error %v", bad, err)
 			}
 		}
@@ -75,10 +75,10 @@ func TestARecoveryFromTheRequestToTheReset(t *testing.T) {
 			t.Errorf("the id is of user %s, want %s", got.ID, user.ID)
 		}
 		c.advance(time.Minute)
-		ok(t, s.Reset(t.Context(), id, newPassword))
+		ok(t, s.Reset(t.Context(), auth.Client{}, id, newPassword))
 		s.dead(t, user, before...)
 		s.wantReset(t, "the id again", id, auth.ErrRecovery)
-		_, err := s.Login(t.Context(), asGiven, oldPassword)
+		_, err := s.Login(t.Context(), auth.Client{}, asGiven, oldPassword)
 		wantErr(t, "the old password", err, auth.ErrCredentials)
 		s.alive(t, s.login(t, asGiven, newPassword))
 		mails = s.deliver(t)
@@ -93,7 +93,7 @@ func TestARequestForNobodyLeavesNothing(t *testing.T) {
 		s.user(t, ann)
 		ok(t, s.Revoke(t.Context(), ann))
 		for _, email := range []string{"unknown@example.org", ann, "malformed", "", "ann@example.org\x00", strings.Repeat("a", 1<<20)} {
-			ok(t, s.Recover(t.Context(), email))
+			ok(t, s.Recover(t.Context(), auth.Client{}, email))
 			must(s.TakeRecoveries(t.Context()))(t)
 		}
 		for _, table := range []string{"recovery_requests", "recoveries", "events", "deliveries"} {
@@ -110,21 +110,21 @@ func TestRecoveryRequestsAreBounded(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
 		for range 3 {
-			ok(t, s.Recover(t.Context(), ann))
-			ok(t, s.Recover(t.Context(), strings.ToUpper(ann)))
+			ok(t, s.Recover(t.Context(), auth.Client{}, ann))
+			ok(t, s.Recover(t.Context(), auth.Client{}, strings.ToUpper(ann)))
 		}
 		if n := s.count(t, `SELECT COUNT(*) FROM recovery_requests`); n != 1 {
 			t.Errorf("%d requests wait for one address", n)
 		}
 		for i := range auth.RequestBatch {
-			ok(t, s.Recover(t.Context(), fmt.Sprintf("nobody%d@example.org", i)))
+			ok(t, s.Recover(t.Context(), auth.Client{}, fmt.Sprintf("nobody%d@example.org", i)))
 		}
 		var many sync.WaitGroup
 		var taken atomic.Int64
 		for range 100 {
 			many.Go(func() {
 				for range auth.MaxRequests / 100 {
-					if err := s.Recover(t.Context(), ann); err == nil {
+					if err := s.Recover(t.Context(), auth.Client{}, ann); err == nil {
 						taken.Add(1)
 					} else if !errors.Is(err, auth.ErrBusy) {
 						t.Error(err)
@@ -139,11 +139,11 @@ func TestRecoveryRequestsAreBounded(t *testing.T) {
 		// Only when all have been looked at are more taken.
 		for range 2 {
 			for _, email := range []string{ann, "unknown@example.org"} {
-				wantErr(t, email, s.Recover(t.Context(), email), auth.ErrBusy)
+				wantErr(t, email, s.Recover(t.Context(), auth.Client{}, email), auth.ErrBusy)
 			}
 			must(s.TakeRecoveries(t.Context()))(t)
 		}
-		ok(t, s.Recover(t.Context(), "unknown@example.org"))
+		ok(t, s.Recover(t.Context(), auth.Client{}, "unknown@example.org"))
 		if len(s.deliver(t)) != 1 {
 			t.Error("the request of a known address was lost in the crowd")
 		}
@@ -217,7 +217,7 @@ func TestARecoveryExpires(t *testing.T) {
 	})
 }
 
-// A revocation is told to who has an id, and suspends it.
+// A revocation suspends an id, and its holder learns why.
 func TestARecoveryOutlivesARevocation(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
@@ -316,7 +316,7 @@ func TestAnInvitationLetsTheUserChooseAPassword(t *testing.T) {
 	})
 }
 
-// A mail that was given up can be sent again; what it tells begins anew.
+// A mail that was given up can be sent again; its recovery begins anew.
 func TestAResentRecoveryHasAnotherID(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
@@ -366,16 +366,16 @@ func TestAClockThatWasAheadHoldsUpNoRecovery(t *testing.T) {
 	})
 }
 
-// A notice that is resent tells when it happened, not when it was resent.
-func TestAResentNoticeTellsWhenItHappened(t *testing.T) {
+// A notice that is resent says when it happened, not when it was resent.
+func TestAResentNoticeSaysWhenItHappened(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
-		must(s.Login(from(t.Context(), home), ann, oldPassword))(t)
+		must(s.Login(t.Context(), from(home), ann, oldPassword))(t)
 		for _, notice := range []struct {
 			of    string
 			cause func()
 		}{
-			{auth.EventNewNetwork, func() { must(s.Login(from(t.Context(), cafe), ann, oldPassword))(t) }},
+			{auth.EventNewNetwork, func() { must(s.Login(t.Context(), from(cafe), ann, oldPassword))(t) }},
 			{auth.EventPasswordChanged, func() { ok(t, s.SetPassword(t.Context(), ann, newPassword)) }},
 		} {
 			notice.cause()

@@ -14,81 +14,81 @@ import (
 //
 // A token that was replaced within the reuse window gets the session's current
 // tokens: an answer that got lost, a retry, several tabs at once. That writes
-// nothing and prolongs nothing. An older one is a replay: either its holder or
-// the owner is not the one the tokens were made for, so the session ends and
-// the owner is told. ErrRefresh whatever the reason; ErrBusy where the request is
-// so old that it can't be known which it is.
-func (s *Service) Renew(ctx context.Context, refresh string, arrived time.Time) (Tokens, error) {
-	tokens, how, err := s.renew(ctx, refresh, arrived)
-	if err != nil && how != replayed {
-		how = outcomeOf(err)
-	}
-	s.counts.count(renewals, how)
+// nothing and prolongs nothing. An older one is a replay: somebody else may have a
+// token of the session, so the session ends and the user gets a mail. ErrRefresh for
+// every reason; ErrBusy where the request is so old that it can't be known which it is.
+func (s *Service) Renew(ctx context.Context, client Client, refresh string, arrived time.Time) (Tokens, error) {
+	tokens, how, err := s.renew(ctx, client, refresh, arrived)
+	s.counts.count(renewals, how, err)
 	return tokens, err
 }
 
-// renew also says how a renewal that succeeded did, and whether one that was
-// refused was a replay.
-func (s *Service) renew(ctx context.Context, refresh string, arrived time.Time) (tokens Tokens, how outcome, err error) {
+// renew also says how a renewal succeeded: renewed or reused.
+func (s *Service) renew(ctx context.Context, client Client, refresh string, arrived time.Time) (tokens Tokens, how outcome, err error) {
 	id, number, err := s.Keys.parseRefresh(ctx, refresh)
 	if errors.Is(err, token.ErrRefresh) {
-		return Tokens{}, refused, ErrRefresh
+		err = ErrRefresh
 	}
 	if err != nil {
-		return Tokens{}, failed, err
+		return Tokens{}, renewed, err
 	}
 	counter := int64(number)
 	var session store.Session
 	var now time.Time
-	err = s.Store.Statement(ctx, func(tx *store.Tx) error {
-		var err error
+	err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
 		now = tx.Now
 		session, err = tx.Renew(id.String(), counter, s.Settings.lifetimes(), s.Settings.ReuseWindow)
 		return err
 	})
-	switch {
-	case err == nil:
-		tokens, err = s.tokens(ctx, session, now)
-		return tokens, renewed, err
-	case !errors.Is(err, store.ErrNotFound):
-		return Tokens{}, failed, err
+	if errors.Is(err, store.ErrNotFound) {
+		tokens, err = s.renewReplaced(ctx, client, id.String(), counter, arrived)
+		return tokens, reused, err
 	}
-	return s.renewReplaced(ctx, id.String(), counter, arrived)
+	if err != nil {
+		return Tokens{}, renewed, err
+	}
+	tokens, err = s.tokens(ctx, session, now)
+	return tokens, renewed, err
 }
 
-func (s *Service) renewReplaced(ctx context.Context, id string, counter int64, arrived time.Time) (tokens Tokens, how outcome, err error) {
+// renewReplaced judges a token that isn't the session's current one.
+func (s *Service) renewReplaced(ctx context.Context, client Client, id string, counter int64, arrived time.Time) (Tokens, error) {
 	session, err := s.Store.Read(ctx).SessionByID(id)
 	now := s.Store.Now()
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return Tokens{}, refused, ErrRefresh
+		return Tokens{}, ErrRefresh
 	case err != nil:
-		return Tokens{}, failed, err
+		return Tokens{}, err
 	case !session.Live(now, s.Settings.lifetimes()):
-		return Tokens{}, refused, ErrRefresh
+		return Tokens{}, ErrRefresh
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
-		tokens, err = s.tokens(ctx, session, now)
-		return tokens, reused, err
+		return s.tokens(ctx, session, now)
 	case now.Sub(arrived) >= s.Settings.ReuseWindow:
-		// The server stood still with this request in its hands: the token may
-		// have been current when it came, which the row remembers no longer.
-		return Tokens{}, failed, ErrBusy
+		// The server stood still while it had this request: the token may have been
+		// current when it came. The row no longer says so.
+		return Tokens{}, ErrBusy
 	}
+	return Tokens{}, s.endReplayed(ctx, client, session)
+}
+
+// endReplayed ends the session of a replay. ErrRefresh if it has ended meanwhile,
+// errReplay if not.
+func (s *Service) endReplayed(ctx context.Context, client Client, session store.Session) error {
 	ended := false
-	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		ended, err = tx.EndSession(id, session.UserID, store.EndReplay, s.Settings.lifetimes())
+	err := s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
+		ended, err = tx.EndSession(session.ID, session.UserID, store.EndReplay, s.Settings.lifetimes())
 		if err == nil && ended {
-			err = s.publish(ctx, tx, happening{kind: EventReplay, user: session.UserID, session: id})
+			err = s.publish(tx, client, happening{kind: EventReplay, user: session.UserID, session: session.ID})
 		}
 		return err
 	})
-	if err != nil {
-		return Tokens{}, failed, err
+	switch {
+	case err != nil:
+		return err
+	case !ended:
+		return ErrRefresh
 	}
-	how = refused
-	if ended {
-		how = replayed
-		s.Log.Warn("a replaced refresh token came back: its session was ended", "user", session.UserID, "session", id)
-	}
-	return Tokens{}, how, ErrRefresh
+	s.Log.Warn("a replaced refresh token came back: its session was ended", "user", session.UserID, "session", session.ID)
+	return errReplay
 }

@@ -28,7 +28,7 @@ func TestTabsThatRenewAtOnceAllGoOn(t *testing.T) {
 		for i := range tabs {
 			wg.Go(func() {
 				<-begin
-				answers[i], errs[i] = s.Renew(t.Context(), first.Refresh, s.Store.Now())
+				answers[i], errs[i] = s.Renew(t.Context(), auth.Client{}, first.Refresh, s.Store.Now())
 			})
 		}
 		close(begin)
@@ -92,7 +92,7 @@ func TestReplacedTokens(t *testing.T) {
 						c.set(arrived)
 					}
 					before := s.session(t, tokens[0])
-					got, err := s.Renew(t.Context(), tokens[step.token].Refresh, arrived)
+					got, err := s.Renew(t.Context(), auth.Client{}, tokens[step.token].Refresh, arrived)
 					after := s.session(t, tokens[0])
 					newest := tokens[len(tokens)-1].Refresh
 					switch {
@@ -142,7 +142,7 @@ func TestALateRequestIsNoReplay(t *testing.T) {
 			c.advance(2 * auth.Defaults.ReuseWindow)
 			newest = s.renew(t, newest)
 		}
-		_, err := s.Renew(t.Context(), first.Refresh, arrived)
+		_, err := s.Renew(t.Context(), auth.Client{}, first.Refresh, arrived)
 		wantErr(t, "a request that arrived when its token was the current one", err, auth.ErrBusy)
 		s.alive(t, newest)
 		if n := s.counted(t, "kwai_renewals_total"); n != 6 { // alive renews, too
@@ -151,7 +151,7 @@ func TestALateRequestIsNoReplay(t *testing.T) {
 	})
 }
 
-func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
+func TestAReplayIsMailedOnce(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
 		stolen := s.login(t, ann, oldPassword)
@@ -161,7 +161,7 @@ func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		errs := make([]error, 16)
 		for i := range errs {
-			wg.Go(func() { _, errs[i] = s.Renew(t.Context(), stolen.Refresh, c.now()) })
+			wg.Go(func() { _, errs[i] = s.Renew(t.Context(), auth.Client{}, stolen.Refresh, c.now()) })
 		}
 		wg.Wait()
 		for _, err := range errs {
@@ -176,8 +176,8 @@ func TestAReplayIsToldToTheOwnerOnce(t *testing.T) {
 	})
 }
 
-// However two replays meet, the owner is told of one.
-func TestTwoReplaysThatMeetAreToldOnce(t *testing.T) {
+// However two replays meet, the owner gets one mail.
+func TestTwoReplaysThatMeetAreMailedOnce(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		c := newClock()
 		r := startRivals(t, url, c.now)
@@ -187,7 +187,7 @@ func TestTwoReplaysThatMeetAreToldOnce(t *testing.T) {
 			r.one.renew(t, stolen)
 			c.advance(time.Hour)
 			replay := func(s *server) operation {
-				return func(ctx context.Context) error { return second(s.Renew(ctx, stolen.Refresh, c.now())) }
+				return func(ctx context.Context) error { return second(s.Renew(ctx, auth.Client{}, stolen.Refresh, c.now())) }
 			}
 			var one, other error
 			more, one, other = r.one.interrupt(t, step, replay(r.one), replay(r.other))
@@ -216,7 +216,7 @@ func TestAStolenTokenIsFoundOutByItsOwner(t *testing.T) {
 			c.advance(time.Hour)
 			thiefs = s.renew(t, thiefs)
 		}
-		_, err := s.Renew(t.Context(), owners.Refresh, c.now())
+		_, err := s.Renew(t.Context(), auth.Client{}, owners.Refresh, c.now())
 		wantErr(t, "the owner's renewal", err, auth.ErrRefresh)
 		s.dead(t, user, thiefs, owners)
 		if len(s.deliver(t)) != 1 {
@@ -268,9 +268,9 @@ func TestForgedTokensChangeNothing(t *testing.T) {
 			ring.Refresh(uuid.MustParse(session.ID), 0), ring.Refresh(uuid.MustParse(session.ID), 1),
 			s.Ring().Refresh(uuid.New(), 0), // none of this database
 		} {
-			_, err := s.Renew(t.Context(), refresh, c.now())
+			_, err := s.Renew(t.Context(), auth.Client{}, refresh, c.now())
 			wantErr(t, "a renewal with "+refresh, err, auth.ErrRefresh)
-			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), user.Profile, refresh), auth.ErrNoSession)
+			wantErr(t, "a logout with "+refresh, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, refresh), auth.ErrNoSession)
 		}
 		// Our own signature under what was never so.
 		claims := verify.Claims{
@@ -359,8 +359,8 @@ func TestLogoutEndsTheSessionOfAnyOfItsTokens(t *testing.T) {
 				c.advance(time.Hour)
 				tokens = append(tokens, s.renew(t, tokens[len(tokens)-1]))
 			}
-			wantErr(t, "another user's logout", s.Logout(t.Context(), bob.Profile, tokens[which].Refresh), auth.ErrNoSession)
-			ok(t, s.Logout(t.Context(), user.Profile, tokens[which].Refresh))
+			wantErr(t, "another user's logout", s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: bob.Profile}, tokens[which].Refresh), auth.ErrNoSession)
+			ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: user.Profile}, tokens[which].Refresh))
 			s.dead(t, user, tokens...)
 			s.renew(t, other)
 		}

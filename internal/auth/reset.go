@@ -12,13 +12,13 @@ import (
 // sessions and recoveries. The id is looked at before anything is hashed, and
 // is used up only by success. Its errors: ErrRecovery, ErrRevoked, Invalid for
 // a password that breaks the policy.
-func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
-	defer func() { s.counts.count(resets, outcomeOf(err)) }()
+func (s *Service) Reset(ctx context.Context, client Client, id, password string) (err error) {
+	defer func() { s.counts.count(resets, succeeded, err) }()
 	user, err := s.RecoveryUser(ctx, id)
 	if err != nil {
 		return err
 	}
-	fresh, err := s.choose(attemptOf(ctx, user).inTurn(ctx), password, user)
+	fresh, err := s.choose(attemptOf(client, user).inTurn(ctx), password, user)
 	if err != nil {
 		return err
 	}
@@ -36,10 +36,10 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 		} else if !used {
 			return ErrRecovery
 		}
-		return s.passwordChanged(ctx, tx, user, "", ByRecovery)
+		return s.passwordChanged(tx, client, user, "", ByRecovery)
 	})
 	if errors.Is(err, ErrRecovery) {
-		// It has ended meanwhile, by the same reset sent twice perhaps.
+		// It has ended meanwhile: perhaps the same reset was sent twice.
 		if _, why := s.RecoveryUser(ctx, id); why != nil {
 			err = why
 		}
@@ -47,12 +47,13 @@ func (s *Service) Reset(ctx context.Context, id, password string) (err error) {
 	return err
 }
 
-// RecoveryUser is the user of a valid recovery. ErrRecovery for any id that is
-// none (any more), ErrRecoveryOver if the user's password was last changed when it
-// ended (by it, nearly always), ErrRevoked if its user is revoked.
+// RecoveryUser is the user of a valid recovery. ErrRecovery for any other id: more
+// precisely ErrRecoveryID if it has not the form of one, and ErrRecoveryOver if the
+// user's password was last changed when it ended (nearly always by it). ErrRevoked if
+// its user is revoked.
 func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, error) {
 	if !token.ValidRecoveryID(id) {
-		return store.User{}, ErrRecovery
+		return store.User{}, ErrRecoveryID
 	}
 	recovery, user, err := s.Store.Read(ctx).RecoveryByIDHash(token.HashRecoveryID(id))
 	switch {
@@ -68,31 +69,4 @@ func (s *Service) RecoveryUser(ctx context.Context, id string) (store.User, erro
 		return store.User{}, ErrRevoked
 	}
 	return user, nil
-}
-
-// passwordChanged does what follows from a new password, in its transaction: it
-// ends the recoveries and the sessions, but for one that it keeps unless that is
-// "", nobody's failures count any more, and the network that a user chose it from
-// is known from now on.
-func (s *Service) passwordChanged(ctx context.Context, tx *store.Tx, user store.User, keep, how string) error {
-	if err := tx.EndSessionsBut(user.ID, keep, store.EndPassword); err != nil {
-		return err
-	}
-	if err := tx.EndRecoveries(user.ID); err != nil {
-		return err
-	}
-	a := attemptOf(ctx, user)
-	if err := tx.ForgetFailures(a.account); err != nil {
-		return err
-	}
-	if err := s.knowNetwork(tx, a, 0); err != nil {
-		return err
-	}
-	return s.publish(ctx, tx, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
-}
-
-// attemptOf is an attempt of the user's that isn't counted.
-func attemptOf(ctx context.Context, user store.User) attempt {
-	client, _ := clientOf(ctx)
-	return attempt{account: accountOfKey(user.EmailKey), network: client.network()}
 }

@@ -8,11 +8,10 @@ import (
 	"kwai/verify"
 )
 
-// tokenCache remembers what access tokens said whose signatures are good: to verify
-// one takes several times as long as to read its session. A token that is
-// remembered was made here or has been accepted before, so what it says but for
-// its end needs no second look, as long as none of the server's keys goes: each
-// memory belongs to a set of keys. The zero value is ready.
+// tokenCache has the claims of access tokens whose signatures are valid: to verify one
+// takes several times as long as to read its session. A cached token was made here or
+// has been accepted before, so only its expiry is looked at again. A cache belongs to a
+// set of keys, and goes when one of them does. The zero value is ready.
 type tokenCache struct {
 	mu sync.Mutex
 	// Two generations: when the newer one is full it becomes the older, and what
@@ -30,7 +29,7 @@ type tokenInfo struct {
 	expires       time.Time
 }
 
-// get returns what a token said that has not expired.
+// get returns what is cached of a token, unless it has expired.
 func (v *tokenCache) get(token string, now time.Time) (tokenInfo, bool) {
 	if len(token) > verify.MaxSize {
 		return tokenInfo{}, false

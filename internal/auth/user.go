@@ -5,13 +5,11 @@ import (
 	"errors"
 	"iter"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
 
-	"kwai/internal/password"
 	"kwai/internal/store"
 )
 
@@ -46,10 +44,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if err := s.publish(ctx, tx, happening{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
+		if err := s.publish(tx, Operator, happening{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
 			return err
 		}
-		return s.publish(ctx, tx, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	if err != nil {
 		return "", err
@@ -74,7 +72,7 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 		case now.PasswordHash != "":
 			return ErrHasPassword
 		}
-		return s.publish(ctx, tx, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
 	})
 	return user, err
 }
@@ -90,30 +88,6 @@ func newUser(email, firstName, lastName string) (user store.User, err error) {
 		return user, err
 	}
 	return user, checkName("last_name", user.LastName)
-}
-
-// importedHash checks a hash that was made elsewhere.
-func importedHash(hash string) (store.Password, error) {
-	if err := password.CheckHash(hash); err != nil {
-		return store.Password{}, InvalidFields(Field{"hash", err.Error()})
-	}
-	return passwordOf(hash)
-}
-
-// choose checks a new password and hashes it.
-func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
-	if err := checkPassword("password", pw, user); err != nil {
-		return store.Password{}, err
-	}
-	return s.hash(ctx, pw)
-}
-
-func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
-	hash, err := s.Passwords.Hash(ctx, pw)
-	if err != nil {
-		return store.Password{}, err
-	}
-	return passwordOf(hash)
 }
 
 // maxName bounds a name, in code points.
@@ -133,7 +107,7 @@ func checkName(field, name string) error {
 	return nil
 }
 
-// Change is what a command changed, and of whom.
+// Change is what a command changed, and whose.
 type Change struct {
 	store.User
 	Nothing  bool  // it was so already
@@ -158,8 +132,8 @@ func (s *Service) User(ctx context.Context, who string) (store.User, error) {
 		}
 		return user, err
 	}
-	user, known, err := s.findUser(ctx, who)
-	if err == nil && !known {
+	user, err := s.findUser(ctx, who)
+	if err == nil && user.ID == "" {
 		err = ErrNoUser
 	}
 	return user, err
@@ -191,7 +165,7 @@ func (s *Service) Users(ctx context.Context) iter.Seq2[store.User, error] {
 
 // UserFilter says which accounts are looked for; zero: all.
 type UserFilter struct {
-	Locked  bool // failures lock strangers out
+	Locked  bool // failures keep unknown networks from logging in
 	Revoked bool
 	Invited bool   // no password is chosen yet, and the user isn't revoked
 	Search  string // stands in the address, the name or the id, in capitals or not
@@ -229,9 +203,8 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 	}
 }
 
-// Revoke keeps the user from logging in and ends all sessions at once. Its
-// recoveries stay: they tell their holder that the user is revoked, and work
-// again after Reinstate.
+// Revoke keeps the user from logging in and ends all sessions at once. The recoveries
+// stay: until Reinstate, after which they work again, the answer to them is ErrRevoked.
 func (s *Service) Revoke(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
@@ -242,8 +215,8 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		changed, err := tx.Revoke(user.ID)
 		change.Nothing = !changed
 		if err != nil || !changed {
-			// Who was revoked already has no session; one that is opened from
-			// here on, after a Reinstate meanwhile, is not for this to end.
+			// A revoked user has no session. One that is opened from here on, after a
+			// Reinstate meanwhile, is not for this to end.
 			return err
 		}
 		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
@@ -252,7 +225,7 @@ func (s *Service) Revoke(ctx context.Context, email string) error {
 		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
 			return err
 		}
-		return s.publish(ctx, tx, happening{kind: EventRevoked, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventRevoked, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
 }
@@ -270,89 +243,7 @@ func (s *Service) Reinstate(ctx context.Context, email string) error {
 		if err != nil || !changed {
 			return err
 		}
-		return s.publish(ctx, tx, happening{kind: EventReinstated, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: EventReinstated, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
-}
-
-// Unlock has the account's failures forgotten, so that all may try again.
-func (s *Service) Unlock(ctx context.Context, email string) error {
-	user, err := s.User(ctx, email)
-	if err != nil {
-		return err
-	}
-	change := Change{User: user}
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		counts, err := tx.AttemptsOf(accountOfKey(user.EmailKey))
-		if err != nil {
-			return err
-		}
-		change.Failures = 0
-		for _, c := range counts {
-			if c.ExpiresAt.After(tx.Now) {
-				change.Failures += c.Failures
-			}
-		}
-		if err := tx.ForgetFailures(accountOfKey(user.EmailKey)); err != nil {
-			return err
-		}
-		return recordCommand(tx, AuditUnlocked, user.ID)
-	})
-	return s.changed(change, err)
-}
-
-// SetPassword gives the user a new password and ends the user's sessions and
-// recoveries; the user is told.
-func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
-	user, err := s.User(ctx, email)
-	if err != nil {
-		return err
-	}
-	stored, err := s.choose(ctx, pw, user)
-	if err != nil {
-		return err
-	}
-	change := Change{User: user}
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.SetPassword(user.ID, stored); err != nil {
-			return err
-		}
-		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
-			return err
-		}
-		return s.passwordChanged(ctx, tx, user, "", ByCommand)
-	})
-	return s.changed(change, err)
-}
-
-// Throttling is what is counted of an account's failed logins.
-type Throttling struct {
-	Failures int64     // in a row, from networks that the account doesn't know
-	Until    time.Time // until then they must wait; zero: they needn't
-	Locked   bool      // they must wait for a login from a known network, a reset or an Unlock
-	Networks int       // that the account knows
-	Held     int       // of these, how many must wait for failures of their own
-}
-
-// Throttling says what throttling holds against logins to an account.
-func (s *Service) Throttling(ctx context.Context, user store.User) (t Throttling, err error) {
-	counts, err := s.Store.Read(ctx).AttemptsOf(accountOfKey(user.EmailKey))
-	now, limits := s.Store.Now(), s.Settings.Limits
-	for _, c := range counts {
-		wait := limits.wait(c, now)
-		switch {
-		case !c.ExpiresAt.After(now): // it counts for nothing
-		case c.Network == "":
-			t.Failures, t.Locked = c.Failures, c.Failures >= int64(limits.Most)
-			if wait > 0 && !t.Locked {
-				t.Until = c.Until
-			}
-		default:
-			t.Networks++
-			if wait > 0 {
-				t.Held++
-			}
-		}
-	}
-	return t, err
 }

@@ -58,7 +58,7 @@ func TestAccounts(t *testing.T) {
 		for i := range 3 {
 			email := fmt.Sprintf("User%d@example.org", i)
 			id := must(s.CreateUser(t.Context(), auth.NewUser{Email: " " + email + "\n", FirstName: " Ann ", LastName: "Other", Password: oldPassword}))(t)
-			// A v7 would tell when the account was made.
+			// A v7 would show when the account was made.
 			if v := uuid.MustParse(id).Version(); v != 4 {
 				t.Errorf("the id is a UUID v%d", v)
 			}

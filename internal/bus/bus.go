@@ -1,21 +1,45 @@
-// Package bus carries events from the outbox to their subscribers.
+// Package bus delivers events from the outbox to their subscribers.
 //
-// Events are written by package auth in the transaction of what they tell
-// (store.Tx.Publish), so none is lost and none tells what didn't happen. The
-// bus hands each to its subscribers until they accept it: at least once, each
-// subscriber by one process at a time, which holds a lease in the database. A
-// crash between a subscriber's acceptance and its record delivers an event
-// again: a subscriber must bear that.
+// Package auth writes an event in the transaction of the change that it is about
+// (store.Tx.Publish). So no event is lost, and none is about a change that was
+// undone.
 //
-// There are two kinds of subscribers. [New] is for one within kwai, such as the
-// mail: it is told some kinds of events, several at a time, each by itself. One
-// that isn't accepted is tried again after 1, 2, 4, 8 and then every 15 seconds,
-// and a last time just before it expires; then it is kept as a dead letter. One
-// whose subscriber says [ErrRefused] is tried more seldom, up to 10 minutes
-// apart, one of which it says [ErrLater] up to 5 minutes; [ErrAllLater] holds up
-// all of them. [NewOrdered] is for one outside, such as a [NATS] server: it is told
-// every event, one after the other; one that isn't accepted holds up the others
-// until it is, or is too old.
+// What the bus promises:
+//
+//   - Each subscriber gets an event at least once: the bus tries until the
+//     subscriber accepts it, or until it expires.
+//   - One process at a time delivers to a subscriber. It holds a lease in the
+//     database.
+//   - After a crash between the acceptance and its record, the event is delivered
+//     again: a subscriber must bear that.
+//
+// There are two kinds of subscribers:
+//
+//   - [New] is for a subscriber within kwai, such as package mail. It gets some
+//     types of events, several at a time, in any order. An event that it doesn't
+//     accept is tried again after 1, 2, 4, 8 and then every 15 seconds, and a last
+//     time just before it expires; then it is kept as a dead letter.
+//   - [NewOrdered] is for a subscriber outside of kwai, such as [NATS]. It gets
+//     every event, one after the other. An event that it doesn't accept holds up
+//     the others until it is accepted, or is too old.
+//
+// A subscriber's error says how soon a further try makes sense:
+//
+//   - [ErrRefused]: more seldom, up to 10 minutes apart;
+//   - [ErrLater]: up to 5 minutes apart;
+//   - [ErrAllLater]: all deliveries pause, for up to 5 minutes.
+//
+// A program makes a bus for each subscriber and runs it:
+//
+//	b := bus.New(db, subscriber, log)
+//	go b.Run(ctx)
+//	b.Wake() // after something was published: deliver at once
+//
+// bus.go has the deliveries and the lease, ordered.go subscribers outside;
+// nats.go the connection to NATS, natsstream.go its stream and errors,
+// natssetting.go the URL; cloudevent.go the format, metrics.go the metrics.
+//
+// See docs/architecture.md#package-bus for why it is so.
 package bus
 
 import (
@@ -36,7 +60,7 @@ import (
 	"kwai/internal/store"
 )
 
-// Subscriber is told of events.
+// Subscriber accepts events.
 type Subscriber interface {
 	// Name is the name under which deliveries to it are stored.
 	Name() string
@@ -44,19 +68,19 @@ type Subscriber interface {
 	Deliver(ctx context.Context, event store.Event) error
 }
 
-// ErrRefused is wrapped by the error of a delivery that will hardly succeed
-// soon, because the other side understood it and said no.
+// ErrRefused is wrapped by the error of a delivery that will hardly succeed soon:
+// the other side understood it and said no.
 var ErrRefused = errors.New(store.Refused)
 
-// ErrAlone is wrapped by the error of a delivery that is tried as usual, although
-// what keeps it says nothing of the others; the same goes for ErrRefused.
+// ErrAlone is wrapped by the error of a delivery that failed for a reason of its
+// own: other deliveries may succeed. It is tried as usual. ErrRefused also means that.
 var ErrAlone = errors.New(store.Alone)
 
 // ErrLater is wrapped by the error of a delivery to which the other side said: not
-// now. Some count such tries, and would never take what is tried every 15 seconds.
+// now. Some servers count such tries, and never accept what is tried every 15 seconds.
 var ErrLater = errors.New("not now")
 
-// ErrAllLater is an ErrLater that goes for whatever is delivered next, too.
+// ErrAllLater is an ErrLater that is also about everything that is delivered next.
 var ErrAllLater = fmt.Errorf("nothing for now: %w", ErrLater)
 
 const (
@@ -64,16 +88,16 @@ const (
 	leaseEvery = 3 * time.Second
 
 	batch           = 2                // deliveries under way at the same time, by default
-	row             = 64               // deliveries one after the other, noted together
+	orderedBatch    = 64               // ordered deliveries that are recorded together
 	deliveryTimeout = 30 * time.Second // for one delivery
-	lookEvery       = time.Second      // at the outbox, where nobody wakes the bus
+	lookEvery       = time.Second      // at the outbox, if nothing wakes the bus
 
 	lastTry        = time.Second // before an event expires
 	maxWait        = 15 * time.Second
 	maxWaitOutside = 2 * time.Second // others wait behind it
 	maxWaitRefused = 10 * time.Minute
 	maxWaitLater   = 5 * time.Minute
-	firstRest      = 15 * time.Second // after ErrAllLater; each further one doubles it
+	firstPause     = 15 * time.Second // after ErrAllLater; each further one doubles it
 	maxReason      = 300              // bytes of a stored error
 )
 
@@ -87,17 +111,17 @@ type Bus struct {
 	subscriber Subscriber
 	log        *slog.Logger
 	owner      string        // of its lease
-	keepFor    time.Duration // of events for a subscriber outside; 0: it is one within
+	keepFor    time.Duration // of events for a subscriber outside; 0: it is within kwai
 	wake       chan struct{}
 
-	staying, reading database.Recurring // of Flush
+	recording, reading database.Recurring // of Flush
 
-	mu        sync.Mutex
-	restUntil time.Time               // after an event failed that others wait behind
-	rests     int                     // after an ErrAllLater, since the latest success
-	later     map[string]int          // how often an event's delivery ended with an ErrLater
-	until     time.Time               // the lease's end
-	unnoted   []func(*store.Tx) error // outcomes that could not be written yet
+	mu          sync.Mutex
+	pausedUntil time.Time               // no deliveries until then
+	pauses      int                     // after an ErrAllLater, since the latest success
+	later       map[string]int          // by event: how many tries ended with an ErrLater
+	until       time.Time               // the lease's end
+	unrecorded  []func(*store.Tx) error // outcomes that could not be written yet
 
 	delivered, failed, dropped atomic.Int64
 }
@@ -107,8 +131,8 @@ func New(db *store.Store, subscriber Subscriber, log *slog.Logger) *Bus {
 	return &Bus{store: db, subscriber: subscriber, log: log, owner: uuid.NewString(), wake: make(chan struct{}, 1), later: make(map[string]int)}
 }
 
-// SetOwner names the process that runs the bus, instead of an id of its own. It is
-// called before Run.
+// SetOwner names the process that runs the bus; else it has a random id. Call it
+// before Run.
 func (b *Bus) SetOwner(name string) { b.owner = name }
 
 // Wake makes the bus look for events at once. It never blocks.
@@ -119,7 +143,7 @@ func (b *Bus) Wake() {
 	}
 }
 
-// Run delivers until ctx ends; what is under way then is finished first. It has a
+// Run delivers until ctx ends. Deliveries under way are finished first. It has a
 // ticker of its own, since Wake has it look in between.
 func (b *Bus) Run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
@@ -139,14 +163,14 @@ func (b *Bus) Run(ctx context.Context) {
 // Flush delivers what is due until nothing is, or ctx ends.
 func (b *Bus) Flush(ctx context.Context) {
 	for ctx.Err() == nil {
-		if b.keepFor > 0 { // here, for there may be no end to what is due
-			if err := b.heartbeat(ctx); ctx.Err() == nil && b.staying.Log(err) {
-				b.log.Warn("noting who is told of events; it is noted later", "subscriber", b.subscriber.Name(), "error", err)
+		if b.keepFor > 0 { // in the loop, which may go on for long
+			if err := b.heartbeat(ctx); ctx.Err() == nil && b.recording.Log(err) {
+				b.log.Warn("recording that a subscriber is served failed; it is tried again", "subscriber", b.subscriber.Name(), "error", err)
 			}
 		}
 		n, err := b.DeliverDue(ctx)
 		if ctx.Err() == nil && b.reading.Log(err) {
-			b.log.Error("reading the outbox; its events are kept", "subscriber", b.subscriber.Name(), "error", err)
+			b.log.Error("reading the outbox failed; its events are kept", "subscriber", b.subscriber.Name(), "error", err)
 		}
 		if err != nil || n == 0 {
 			return
@@ -161,26 +185,26 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
-	if held, err := b.hold(ctx); err != nil || !held {
+	if held, err := b.takeLease(ctx); err != nil || !held {
 		return 0, err
 	}
-	if err := b.noteRest(ctx); err != nil {
+	if err := b.recordRest(ctx); err != nil {
 		return 0, err
 	}
 	// Read again under the lease: its last holder may have just delivered them.
 	if due, err = b.due(ctx); err != nil {
 		return 0, err
 	}
-	// What has begun is finished although ctx ends: a mail given up half-way is
-	// a mail sent twice.
+	// Deliveries that have begun are finished even if ctx ends: a mail that is
+	// interrupted would be sent twice.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	go b.keep(work, stop)
+	go b.keepLease(work, stop)
 	if b.keepFor > 0 {
 		done, failed := b.deliverInOrder(ctx, work, due)
 		if failed != nil {
 			stop()
-			b.Release(ctx) // the way from another server may be open
+			b.Release(ctx) // another server may reach the subscriber
 		}
 		return done, nil
 	}
@@ -194,14 +218,14 @@ func (b *Bus) DeliverDue(ctx context.Context) (int, error) {
 
 // due lists deliveries that may be tried now.
 func (b *Bus) due(ctx context.Context) ([]store.Delivery, error) {
-	now, resting := b.store.Now(), b.resting()
+	now, resting := b.store.Now(), b.paused()
 	if b.keepFor == 0 {
 		if resting {
 			return nil, nil
 		}
 		return b.store.Read(ctx).DueDeliveries(b.subscriber.Name(), now, cmp.Or(b.AtOnce, batch))
 	}
-	due, err := b.store.Read(ctx).NextDeliveries(b.subscriber.Name(), row)
+	due, err := b.store.Read(ctx).NextDeliveries(b.subscriber.Name(), orderedBatch)
 	if err == nil && len(due) > 0 && (now.Before(due[0].DueAt) || resting) {
 		due = nil // the first one holds up the others
 	}
@@ -211,14 +235,14 @@ func (b *Bus) due(ctx context.Context) ([]store.Delivery, error) {
 func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 	err := errExpired
 	switch {
-	case !b.holds():
-		return // this process stood still: another one delivers now
+	case !b.hasLease():
+		return // this process stood still: another process delivers now
 	case b.store.Now().Before(d.ExpiresAt):
 		err = b.try(ctx, d.Event)
-	case d.LastError != "": // who reads of the end wants to know the cause
+	case d.LastError != "": // the operator wants to know the cause
 		err = fmt.Errorf("%w: %s", errExpired, d.LastError)
 	}
-	note := func(tx *store.Tx) error {
+	outcome := func(tx *store.Tx) error {
 		_, err := tx.Delivered(d.Subscriber, d.ID)
 		return err
 	}
@@ -227,10 +251,10 @@ func (b *Bus) deliver(ctx context.Context, d store.Delivery) {
 	if err != nil {
 		due = nextTry(d, b.store.Now(), b.wait(d, err))
 		reason := reasonOf(err)
-		note = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
+		outcome = func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) }
 	}
-	b.note(ctx, log, note)
-	b.rest(err)
+	b.record(ctx, log, outcome)
+	b.pause(err)
 	if due.IsZero() { // it is over
 		b.mu.Lock()
 		delete(b.later, d.ID)
@@ -251,27 +275,27 @@ func (b *Bus) logOf(d store.Delivery) *slog.Logger {
 	return b.log.With("subscriber", d.Subscriber, "event", d.ID, "type", d.Type, "user", d.UserID)
 }
 
-// note writes an outcome, at the next occasion if it can't be written now. It is
-// true also where the lease was lost meanwhile, which ends ctx.
-func (b *Bus) note(ctx context.Context, log *slog.Logger, outcome func(*store.Tx) error) {
+// record writes an outcome. If that fails, it is written before the next delivery.
+// It is also written if the lease was lost meanwhile, which ends ctx.
+func (b *Bus) record(ctx context.Context, log *slog.Logger, outcome func(*store.Tx) error) {
 	if err := b.store.InTx(context.WithoutCancel(ctx), outcome); err != nil {
-		log.Error("noting a delivery; it is noted before the next one", "error", err)
+		log.Error("recording a delivery failed; it is recorded before the next one", "error", err)
 		b.mu.Lock()
-		b.unnoted = append(b.unnoted, outcome)
+		b.unrecorded = append(b.unrecorded, outcome)
 		b.mu.Unlock()
 	}
 }
 
-// noteRest writes the outcomes that could not be written when they were known:
-// a full disk must not have mails sent again and again.
-func (b *Bus) noteRest(ctx context.Context) error {
+// recordRest writes the outcomes that could not be written before: with a full disk,
+// mails must not be sent again and again.
+func (b *Bus) recordRest(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.unnoted) > 0 {
-		if err := b.store.InTx(ctx, b.unnoted[0]); err != nil {
+	for len(b.unrecorded) > 0 {
+		if err := b.store.InTx(ctx, b.unrecorded[0]); err != nil {
 			return err
 		}
-		b.unnoted = b.unnoted[1:]
+		b.unrecorded = b.unrecorded[1:]
 	}
 	return nil
 }
@@ -296,8 +320,7 @@ func (b *Bus) try(ctx context.Context, event store.Event) (err error) {
 	return b.subscriber.Deliver(ctx, event)
 }
 
-// nextTry is when a delivery that failed now is tried again; zero where it would
-// be too late.
+// nextTry is when a failed delivery is tried again; zero if that would be too late.
 func nextTry(d store.Delivery, now time.Time, wait time.Duration) time.Time {
 	due := now.Add(wait)
 	if last := d.ExpiresAt.Add(-lastTry); due.After(last) && now.Before(last) {
@@ -309,9 +332,9 @@ func nextTry(d store.Delivery, now time.Time, wait time.Duration) time.Time {
 	return due
 }
 
-// wait is how long to wait after the attempts so far and this one. For an ErrLater
-// only those count that ended so: after an outage of hours the first one says no
-// more than it does after none.
+// wait is how long to wait after the attempts so far and this one. After an
+// ErrLater only attempts count that ended so: the first such answer after an outage
+// of hours means no more than without an outage.
 func (b *Bus) wait(d store.Delivery, err error) time.Duration {
 	attempts, longest := d.Attempts, maxWait
 	switch {
@@ -326,27 +349,27 @@ func (b *Bus) wait(d store.Delivery, err error) time.Duration {
 	return min(time.Second<<min(attempts, 30), longest)
 }
 
-// rest holds up all deliveries for a while after an ErrAllLater.
-func (b *Bus) rest(err error) {
+// pause stops all deliveries for a while after an ErrAllLater.
+func (b *Bus) pause(err error) {
 	now := b.store.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case err == nil:
-		b.rests = 0
-	case errors.Is(err, ErrAllLater) && !now.Before(b.restUntil):
-		rest := min(firstRest<<min(b.rests, 30), maxWaitLater)
-		b.restUntil = now.Add(rest)
-		b.rests++
-		b.log.Warn("nothing is delivered for a while: the other side wants no more for now", "subscriber", b.subscriber.Name(), "until", b.restUntil)
+		b.pauses = 0
+	case errors.Is(err, ErrAllLater) && !now.Before(b.pausedUntil):
+		wait := min(firstPause<<min(b.pauses, 30), maxWaitLater)
+		b.pausedUntil = now.Add(wait)
+		b.pauses++
+		b.log.Warn("deliveries pause: the other side takes nothing for now", "subscriber", b.subscriber.Name(), "until", b.pausedUntil)
 	}
 }
 
-// resting says whether all deliveries are held up.
-func (b *Bus) resting() bool {
+// paused reports whether all deliveries pause.
+func (b *Bus) paused() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.store.Now().Before(b.restUntil)
+	return b.store.Now().Before(b.pausedUntil)
 }
 
 func reasonOf(err error) string {
@@ -363,9 +386,9 @@ func reasonOf(err error) string {
 
 func (b *Bus) lease() string { return "deliver:" + b.subscriber.Name() }
 
-// hold takes or prolongs the lease; false while another process holds it.
-func (b *Bus) hold(ctx context.Context) (held bool, err error) {
-	until := b.store.Now().Add(leaseLife) // before it is in the database: never later than there
+// takeLease takes or prolongs the lease; false while another process holds it.
+func (b *Bus) takeLease(ctx context.Context) (held bool, err error) {
+	until := b.store.Now().Add(leaseLife) // read before the database has it: never later than there
 	err = b.store.Statement(ctx, func(tx *store.Tx) (err error) {
 		held, err = tx.HoldLease(b.lease(), b.owner, tx.Now.Add(leaseLife))
 		return err
@@ -378,18 +401,17 @@ func (b *Bus) hold(ctx context.Context) (held bool, err error) {
 	return held, err
 }
 
-// holds says whether the lease is held still, by the clock: a process that stood
-// still for long must not go on as if nothing had happened.
-func (b *Bus) holds() bool {
+// hasLease reports whether the lease still holds, by the clock: a process that
+// stood still for long must not simply go on.
+func (b *Bus) hasLease() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.store.Now().Before(b.until)
 }
 
-// keep prolongs the lease until ctx ends; lost is called where that fails, for
-// another process may deliver from then on. It goes on as long as the delivery
-// that it is for, and no longer.
-func (b *Bus) keep(ctx context.Context, lost func()) {
+// keepLease prolongs the lease until ctx ends, for as long as its delivery takes. If
+// that fails it calls lost, since another process may deliver from then on.
+func (b *Bus) keepLease(ctx context.Context, lost func()) {
 	tick := time.NewTicker(leaseEvery)
 	defer tick.Stop()
 	for {
@@ -397,7 +419,7 @@ func (b *Bus) keep(ctx context.Context, lost func()) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if held, err := b.hold(ctx); err != nil || !held {
+			if held, err := b.takeLease(ctx); err != nil || !held {
 				if ctx.Err() == nil {
 					b.log.Warn("lost the lease to deliver events", "subscriber", b.subscriber.Name(), "error", err)
 				}
@@ -414,6 +436,6 @@ func (b *Bus) Release(ctx context.Context) {
 		return tx.ReleaseLease(b.lease(), b.owner)
 	})
 	if err != nil {
-		b.log.Warn("releasing the lease to deliver events; it ends by itself", "error", err)
+		b.log.Warn("releasing the lease to deliver events failed; it ends by itself", "error", err)
 	}
 }

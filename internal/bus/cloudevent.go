@@ -11,8 +11,8 @@ import (
 const cloudEventType = "application/cloudevents+json"
 
 // cloudEvent is an event as other programs read it: CloudEvents 1.0, structured
-// mode. It holds ids only. Who is told of an event need not know an address or
-// a name, and a stream keeps what it was given beyond an account's end.
+// mode. It holds ids only: its readers need not know an address or a name, and a
+// stream keeps events after an account has ended.
 type cloudEvent struct {
 	SpecVersion     string    `json:"specversion"`
 	ID              string    `json:"id"`

@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are what the bus tells those who watch the server: what this process
-// delivered, and what waits, whoever delivers it.
+// Metrics count what this process delivered, and what waits, whichever process
+// delivers it.
 func (b *Bus) Metrics() []prometheus.Collector {
 	labels := prometheus.Labels{"subscriber": b.subscriber.Name()}
 	counter := func(name, help string, n *atomic.Int64) prometheus.Collector {
@@ -20,11 +20,11 @@ func (b *Bus) Metrics() []prometheus.Collector {
 	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, labels) }
 	return []prometheus.Collector{
 		counter("kwai_events_delivered_total", "Events that the subscriber accepted.", &b.delivered),
-		counter("kwai_events_failed_total", "Attempts at telling the subscriber an event that failed.", &b.failed),
-		counter("kwai_events_dropped_total", "Events that were given up, too old; for the mail they are kept as dead letters.", &b.dropped),
+		counter("kwai_events_failed_total", "Attempts at delivering an event that failed.", &b.failed),
+		counter("kwai_events_dropped_total", "Events that were given up as too old; those for mail are kept as dead letters.", &b.dropped),
 		&outbox{
 			bus:     b,
-			waiting: desc("kwai_outbox_waiting", "Events that wait to be told to the subscriber."),
+			waiting: desc("kwai_outbox_waiting", "Events that wait for the subscriber."),
 			dead:    desc("kwai_outbox_dead", "Events that were given up and are kept."),
 			oldest:  desc("kwai_outbox_oldest_seconds", "Age of the event that has waited longest, but for those refused for a reason of their own; 0 if none waits."),
 		},
@@ -44,8 +44,8 @@ func (o *outbox) Describe(ch chan<- *prometheus.Desc) {
 	ch <- o.oldest
 }
 
-// Collect has nothing to tell where the database doesn't answer in time, which
-// kwai_database_up tells.
+// Collect sends nothing if the database doesn't answer in time; kwai_database_up
+// shows that.
 func (o *outbox) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), database.ScrapeTimeout)
 	defer cancel()

@@ -19,7 +19,7 @@ import (
 	"kwai/internal/store"
 )
 
-// natsTimes are how long a NATS waits.
+// natsTimes are the time-outs and intervals of a NATS.
 type natsTimes struct {
 	answer  time.Duration // for one answer of NATS
 	connect time.Duration // to one server
@@ -34,8 +34,8 @@ var errAway = errors.New("there is no connection to NATS")
 // NATS is a subscriber that publishes events to a stream of NATS JetStream, as
 // CloudEvents. docs/events.md says what its readers can rely on.
 //
-// It connects in the background, for as long as it takes: a server with its
-// accounts must not depend on NATS. What it can't publish stays in the outbox.
+// It connects in the background, for as long as it takes: accounts must not depend
+// on NATS. What it can't publish stays in the outbox.
 type NATS struct {
 	setting *natsSetting
 	prefix  string // of subjects
@@ -51,12 +51,12 @@ type NATS struct {
 	first   chan error // how the first connection went, for Connect
 	started atomic.Bool
 	warned  atomic.Bool           // that the stream drops events
-	denied  atomic.Pointer[error] // what NATS last said of permissions
+	denied  atomic.Pointer[error] // NATS's latest error about permissions
 
 	checking sync.Mutex // one look at the stream at a time
 
 	mu      sync.Mutex
-	link    *connection // nil while there is no connection
+	conn    *connection // nil while there is no connection
 	away    error       // why there is none
 	refusal string      // that was logged
 }
@@ -82,7 +82,7 @@ type NATSOptions struct {
 //
 // or the same with tls://. The parameters are credentials=FILE, ca=FILE,
 // cert=FILE and key=FILE, handshake_first=true, stream=NAME, replicas=N and
-// max_bytes=N. Its errors hold nothing secret. It connects to nobody.
+// max_bytes=N. Its errors hold nothing secret. It doesn't connect yet.
 func NewNATS(setting string, o NATSOptions) (*NATS, error) {
 	parsed, err := parseNATS(setting)
 	if err != nil {
@@ -91,12 +91,12 @@ func NewNATS(setting string, o NATSOptions) (*NATS, error) {
 	n := &NATS{setting: parsed, prefix: strings.ToLower(parsed.stream), times: defaultNATSTimes, o: o, log: o.Log, wake: func() {}, first: make(chan error, 1)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	if n.setting.remote && !n.setting.tls {
-		n.log.Warn("events go to NATS without TLS: on their way they tell who logs in when", "servers", n.Servers())
+		n.log.Warn("events go to NATS without TLS: anybody on the way can read which user logs in when", "servers", n.Servers())
 	}
 	return n, nil
 }
 
-// Name is that of its deliveries.
+// Name is the name of its deliveries.
 func (n *NATS) Name() string { return "nats" }
 
 // Servers are the servers' URLs, without anything secret.
@@ -105,10 +105,10 @@ func (n *NATS) Servers() string { return strings.Join(n.setting.servers, ",") }
 // Stream is the name of the stream.
 func (n *NATS) Stream() string { return n.setting.stream }
 
-// Connect begins to connect and returns when NATS has answered or can't be
-// reached. In the second case it goes on by itself, and so it does after each
-// lost connection; wake is called whenever events can be published again. Its
-// error says what NATS refuses; then nothing goes on. Call Close at the end.
+// Connect begins to connect, and returns when NATS has answered or can't be
+// reached. If it can't be reached, and after each lost connection, Connect goes on
+// by itself; it calls wake whenever events can be published again. An error says
+// what NATS refuses; then nothing goes on. Call Close at the end.
 func (n *NATS) Connect(ctx context.Context, wake func()) error {
 	n.wake = wake
 	options := append(n.setting.login(),
@@ -142,7 +142,7 @@ func (n *NATS) Connect(ctx context.Context, wake func()) error {
 	return nil
 }
 
-// Close ends the connection. What is being published fails.
+// Close ends the connection. A publication under way fails.
 func (n *NATS) Close() {
 	n.stop()
 	n.work.Wait()
@@ -151,7 +151,7 @@ func (n *NATS) Close() {
 // Deliver publishes an event and returns when the stream has stored it. Its
 // error wraps ErrRefused if NATS says no.
 func (n *NATS) Deliver(ctx context.Context, e store.Event) error {
-	l, err := n.linked()
+	l, err := n.connected()
 	if l == nil {
 		return err
 	}
@@ -184,11 +184,11 @@ func (n *NATS) publish(ctx context.Context, l *connection, e store.Event) error 
 			return n.explain(err)
 		case again:
 			return errors.New("no stream answers: its servers may be choosing a leader")
-		} // else it may have been deleted
+		} // else the stream may have been deleted
 	}
 }
 
-// check has the stream looked at, once for each connection unless again is set.
+// check looks at the stream, once for each connection unless again is set.
 func (n *NATS) check(ctx context.Context, l *connection, again bool) error {
 	n.checking.Lock()
 	defer n.checking.Unlock()
@@ -200,13 +200,13 @@ func (n *NATS) check(ctx context.Context, l *connection, again bool) error {
 	return err
 }
 
-// logRefusal logs what NATS refuses, once until it is something else.
+// logRefusal logs what NATS refuses, once until that changes.
 func (n *NATS) logRefusal(err error) {
 	text := ""
 	if errors.Is(err, ErrRefused) {
 		text = err.Error()
 	} else if err != nil {
-		return // the bus says it, or the loss of the connection was said
+		return // the bus logs it, or the loss of the connection was logged
 	}
 	n.mu.Lock()
 	known := n.refusal == text
@@ -215,7 +215,7 @@ func (n *NATS) logRefusal(err error) {
 	switch {
 	case known:
 	case text != "":
-		n.log.Error("NATS refuses events; they wait until that is mended (--bus)", "error", err)
+		n.log.Error("NATS refuses events; they wait until that is corrected (--bus)", "error", err)
 	default:
 		n.log.Info("NATS takes events again")
 	}
@@ -223,16 +223,15 @@ func (n *NATS) logRefusal(err error) {
 
 // The connection.
 
-// keepConnected keeps a connection until Close. It is a loop of its own: it waits
-// after a connection has ended, and not from tick to tick. The library's own way
-// to connect again is not used: it reports only some of its failures, and holds a
-// lock while it tries, for which publishing and closing would wait.
+// keepConnected keeps a connection until Close. The library's own reconnecting is
+// not used: it reports only some of its failures, and holds a lock for which
+// publishing and closing would wait.
 func (n *NATS) keepConnected(options []nats.Option) {
 	for {
 		if conn, err := nats.Connect(n.Servers(), options...); err != nil {
 			err = n.explainConnection(err)
 			n.setConnection(nil, err)
-			n.failed(err)
+			n.connectFailed(err)
 		} else {
 			n.use(conn)
 		}
@@ -244,12 +243,12 @@ func (n *NATS) keepConnected(options []nats.Option) {
 	}
 }
 
-// use has events published over a connection until it ends.
+// use publishes events over a connection until it ends.
 func (n *NATS) use(conn *nats.Conn) {
 	defer conn.Close()
 	js, err := jetstream.New(conn)
 	if err != nil {
-		n.failed(err)
+		n.connectFailed(err)
 		return
 	}
 	l := &connection{js: js}
@@ -274,14 +273,14 @@ func (n *NATS) use(conn *nats.Conn) {
 	n.log.Warn("lost the connection to NATS: it is tried again, and events wait", "error", err)
 }
 
-// onConnect looks at the stream, which may be another one than before, and has
-// events published.
+// onConnect looks at the stream, which may be another one than before, and wakes
+// the bus.
 func (n *NATS) onConnect(l *connection, conn *nats.Conn) {
 	ctx, cancel := context.WithTimeout(l.ctx, n.times.answer)
 	defer cancel()
 	n.denied.Store(nil)
 	if err := n.check(ctx, l, false); err != nil {
-		n.failed(err)
+		n.connectFailed(err)
 		return
 	}
 	if !n.isFirst(nil) {
@@ -291,14 +290,14 @@ func (n *NATS) onConnect(l *connection, conn *nats.Conn) {
 	n.wake()
 }
 
-// failed notes why events can't be published now.
-func (n *NATS) failed(err error) {
+// connectFailed logs why events can't be published now.
+func (n *NATS) connectFailed(err error) {
 	if !n.isFirst(err) {
 		n.logRefusal(err)
 	}
 }
 
-// isFirst tells Connect how the first attempt went; false if it was told already.
+// isFirst gives Connect the outcome of the first attempt; it is false for later ones.
 func (n *NATS) isFirst(outcome error) bool {
 	if n.started.Swap(true) {
 		return false
@@ -307,26 +306,26 @@ func (n *NATS) isFirst(outcome error) bool {
 	return true
 }
 
-// setConnection notes the connection, or why there is none.
+// setConnection stores the connection, or why there is none.
 func (n *NATS) setConnection(l *connection, away error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.link, n.away = l, away
+	n.conn, n.away = l, away
 }
 
-// linked is the connection, or an error that says why there is none: whoever
-// looks for the cause finds it beside the event that waits.
-func (n *NATS) linked() (*connection, error) {
+// connected is the connection, or an error that says why there is none. The error
+// is stored with the event that waits, where an operator finds it.
+func (n *NATS) connected() (*connection, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.link != nil || n.away == nil {
-		return n.link, errAway
+	if n.conn != nil || n.away == nil {
+		return n.conn, errAway
 	}
 	return nil, fmt.Errorf("%w: %w", errAway, n.away)
 }
 
-// dialer connects within a time, the look-up of names included, and not after
-// Close.
+// dialer connects within a time, which includes the look-up of names, and not
+// after Close.
 type dialer struct {
 	ctx    context.Context
 	within time.Duration

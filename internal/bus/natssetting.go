@@ -19,7 +19,7 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// natsSetting is what a nats:// URL says.
+// natsSetting is a parsed nats:// URL.
 type natsSetting struct {
 	servers []string // without secrets
 	tls     bool
@@ -44,8 +44,8 @@ const (
 
 var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// Errors that say nothing of the URL: any part of it may be one of a password
-// that lacks its percent-encoding.
+// Errors that quote nothing of the URL: any part of it may belong to a password
+// without its percent-encoding.
 var (
 	errNATSURL = errors.New("it must be nats://[USER:PASSWORD@ or TOKEN@]HOST:PORT, or tls://…, with more hosts after commas; percent-encode what is special in a password or token")
 	errParam   = errors.New("it has a parameter that is not known, empty or given twice; there are credentials, ca, cert, key, handshake_first, stream, replicas and max_bytes; percent-encode what is special in a password or token")
@@ -70,7 +70,7 @@ func parseNATS(setting string) (*natsSetting, error) {
 	return s, s.checkFiles()
 }
 
-// addServer takes one of the hosts. The first may have what to log in with.
+// addServer takes one of the hosts. The first may have the user and password.
 func (s *natsSetting) addServer(scheme, host string, first bool) error {
 	u, err := url.Parse(scheme + "://" + host)
 	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.Fragment != "" || u.User != nil && !first {
@@ -96,7 +96,7 @@ func (s *natsSetting) addServer(scheme, host string, first bool) error {
 	}
 	name := u.Hostname()
 	if ascii, err := idna.Lookup.ToASCII(name); err == nil && !strings.EqualFold(ascii, name) {
-		name = ascii // which alone can be looked up
+		name = ascii // only this form can be looked up
 	}
 	s.servers = append(s.servers, scheme+"://"+net.JoinHostPort(name, port))
 	if !loopback.Is(u.Hostname()) {
@@ -161,15 +161,15 @@ func (s *natsSetting) setParameter(name, value string) (err error) {
 	return nil
 }
 
-// checkFiles reads the files that are named: a wrong one is better told at the
-// start than at the first connection.
+// checkFiles reads the named files: a wrong one is better reported at the start
+// than at the first connection.
 func (s *natsSetting) checkFiles() error {
 	if s.credentials != "" {
 		text, err := os.ReadFile(s.credentials)
 		if err != nil {
 			return fmt.Errorf("credentials: %w", err)
 		}
-		// What nkeys says of a file may be part of it.
+		// An error of nkeys may quote the file.
 		_, err = nkeys.ParseDecoratedJWT(text)
 		pair, err2 := nkeys.ParseDecoratedNKey(text)
 		if err != nil || err2 != nil {

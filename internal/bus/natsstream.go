@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// duplicates is how long a stream that is made knows the ids it has stored.
+	// duplicates is how long a stream made by kwai knows the ids that it has stored.
 	duplicates = 10 * time.Minute
-	// minDuplicates is what another stream must have at least. Whoever published
-	// last may have died before that was noted: the next one repeats it once the
-	// lease has ended.
+	// minDuplicates is what an existing stream must have at least. A server may
+	// die after it has published and before it has recorded that: the next one
+	// publishes again once the lease has ended.
 	minDuplicates = time.Minute
-	// roomForEvent is what an event takes beside its source, in bytes, with room to spare.
+	// roomForEvent is the size of an event without its source, in bytes, rounded up.
 	roomForEvent = 1 << 10
 )
 
-// ensureStream makes the stream if it is missing, and refuses one that can't
-// keep what it is given.
+// ensureStream makes the stream if it is missing, and refuses a stream that would
+// lose events.
 func (n *NATS) ensureStream(ctx context.Context, js jetstream.JetStream) error {
 	found, err := js.Stream(ctx, n.setting.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -52,10 +52,9 @@ func (n *NATS) ensureStream(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// newStream is the stream that is made where there is none. It refuses events
-// when it is full (which it is by the account's or the disk's limits, or those
-// that an operator gives it): then they wait in the database, where their
-// number is seen and their age bounded, and none is lost unseen.
+// newStream is the stream that kwai makes if there is none. A full one refuses
+// events; the account, the disk or an operator may limit it. Then events wait in the
+// database, where their number is seen and their age bounded. None is lost unseen.
 func (n *NATS) newStream() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        n.setting.stream,
@@ -71,8 +70,8 @@ func (n *NATS) newStream() jetstream.StreamConfig {
 	}
 }
 
-// unfit says why a stream can't be used, or "". How much and how long it keeps
-// is its operator's to say.
+// unfit says why a stream can't be used, or "". Its operator decides how much and
+// how long it keeps.
 func (n *NATS) unfit(c jetstream.StreamConfig) string {
 	takes := false
 	for _, filter := range c.Subjects {
@@ -102,14 +101,13 @@ func (n *NATS) unfit(c jetstream.StreamConfig) string {
 	return ""
 }
 
-// dropsOld says whether a stream makes room for new events by dropping old ones
-// before their age.
+// dropsOld reports whether a full stream drops old events to make room for new ones.
 func dropsOld(c jetstream.StreamConfig) bool {
 	return c.Discard == jetstream.DiscardOld && (c.MaxMsgs > 0 || c.MaxBytes > 0) ||
 		c.MaxMsgsPerSubject > 0 && !c.DiscardNewPerSubject
 }
 
-// covers says whether a filter takes every subject that a pattern does.
+// covers reports whether a filter takes every subject that a pattern takes.
 func covers(filter, pattern string) bool {
 	filters, patterns := strings.Split(filter, "."), strings.Split(pattern, ".")
 	for i, f := range filters {
@@ -134,8 +132,8 @@ const (
 	codeOtherStream jetstream.ErrorCode = 10060
 )
 
-// waysOut say what to do where NATS refuses to make a stream.
-var waysOut = map[jetstream.ErrorCode]string{
+// remedies say what to do if NATS refuses to make a stream.
+var remedies = map[jetstream.ErrorCode]string{
 	10113: "add max_bytes=N to the setting, or make the stream yourself", // account requires max bytes
 	10122: "lower max_bytes=N in the setting",                            // stream exceeds the account's max stream bytes
 	10047: "lower max_bytes=N in the setting, or give NATS or the account more storage",
@@ -143,11 +141,11 @@ var waysOut = map[jetstream.ErrorCode]string{
 	10074: "leave replicas=N out, or run NATS as a cluster",                                   // replicas > 1 not supported
 }
 
-// explain makes an error of NATS one that says what to do. It wraps ErrRefused
-// where NATS has understood and says no.
+// explain turns an error of NATS into one that says what to do. It wraps ErrRefused
+// if NATS has understood and says no.
 func (n *NATS) explain(err error) error {
 	if denied := n.denied.Load(); denied != nil && errors.Is(err, context.DeadlineExceeded) {
-		// NATS answers nothing to who may not ask.
+		// NATS doesn't answer a user without the permission.
 		return fmt.Errorf("%w: %w: give the user the permissions that docs/events.md lists", ErrRefused, *denied)
 	}
 	var api *jetstream.APIError
@@ -171,7 +169,7 @@ func (n *NATS) explain(err error) error {
 		return fmt.Errorf("NATS can't do it now: %s", api.Description)
 	}
 	err = fmt.Errorf("%w: NATS says of the stream %s: %s", ErrRefused, n.setting.stream, api.Description)
-	if way := waysOut[api.ErrorCode]; way != "" {
+	if way := remedies[api.ErrorCode]; way != "" {
 		err = fmt.Errorf("%w: %s", err, way)
 	}
 	return err
@@ -180,16 +178,16 @@ func (n *NATS) explain(err error) error {
 // explainConnection is explain for an attempt to connect.
 func (n *NATS) explainConnection(err error) error {
 	text := strings.ToLower(err.Error())
-	for _, said := range []string{"authorization violation", "authentication expired", "authentication revoked"} {
-		if strings.Contains(text, said) {
-			return fmt.Errorf("%w: NATS says %s: look at the user and password, the token or the credentials", ErrRefused, said)
+	for _, reason := range []string{"authorization violation", "authentication expired", "authentication revoked"} {
+		if strings.Contains(text, reason) {
+			return fmt.Errorf("%w: NATS says %s: look at the user and password, the token or the credentials", ErrRefused, reason)
 		}
 	}
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	remote, ok := errors.AsType[*net.OpError](err)
-	// Until our patience is over, or its own.
+	// Until our time-out, or its own.
 	silent := ok && remote.Op == "read" || errors.Is(err, io.EOF)
-	alert := ok && remote.Op == "remote error" || strings.Contains(text, "closed by remote after tls handshake") // as crypto/tls and nats.go say it
+	alert := ok && remote.Op == "remote error" || strings.Contains(text, "closed by remote after tls handshake") // as crypto/tls and nats.go write it
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case noTLS && n.setting.handshakeFirst:

@@ -9,29 +9,29 @@ import (
 )
 
 const (
-	// heartbeatEvery is how often a subscriber outside is noted to be told still.
+	// heartbeatEvery is how often a server records that it serves a subscriber outside.
 	heartbeatEvery = time.Minute
-	// leastUnseen is how long it may go without: a row of events at a slow
-	// subscriber takes more than five minutes.
+	// leastUnseen is how long there may be no such record: a batch of events to a
+	// slow subscriber takes more than five minutes.
 	leastUnseen = 10 * time.Minute
 )
 
-// NewOrdered makes a bus for a subscriber that is told every event, in order.
-// Events wait for it for the time given, then they are dropped. Register has
-// them written, Run delivers them.
+// NewOrdered makes a bus for a subscriber that gets every event, in order. Events
+// wait for keepFor, then they are dropped. After Register they are written; Run
+// delivers them.
 func NewOrdered(db *store.Store, subscriber Subscriber, keepFor time.Duration, log *slog.Logger) *Bus {
 	b := New(db, subscriber, log)
 	b.keepFor = keepFor
 	return b
 }
 
-// Register has every event that happens from now on told to the subscriber,
-// whichever server or command makes it: within a second everybody knows.
+// Register makes every server and command write its events for the subscriber.
+// Within a second all of them know.
 func (b *Bus) Register(ctx context.Context) error {
 	return b.store.Statement(ctx, func(tx *store.Tx) error { return tx.Subscribe(b.subscriber.Name()) })
 }
 
-// heartbeat notes now and then that somebody tells the subscriber still.
+// heartbeat records now and then that a server still serves the subscriber.
 func (b *Bus) heartbeat(ctx context.Context) error {
 	found, err := b.store.Read(ctx).Subscribers()
 	if err != nil {
@@ -45,27 +45,27 @@ func (b *Bus) heartbeat(ctx context.Context) error {
 	return b.Register(ctx)
 }
 
-// deliverInOrder delivers one after the other until one fails or running ends,
-// and says how many it delivered or dropped. They are noted together: to note
-// each would take as long as to deliver it.
+// deliverInOrder delivers one after the other until one fails or running ends. It
+// returns how many it delivered or dropped. They are recorded together: recording
+// each would take as long as delivering it.
 func (b *Bus) deliverInOrder(running, ctx context.Context, due []store.Delivery) (done int, failed error) {
 	for _, d := range due {
-		if !b.holds() || running.Err() != nil || ctx.Err() != nil {
+		if !b.hasLease() || running.Err() != nil || ctx.Err() != nil {
 			break
 		}
 		if b.store.Now().Sub(d.CreatedAt) >= b.keepFor {
 			b.dropped.Add(1)
-			b.logOf(d).Error("an event was dropped: it waited too long to be told outside", "attempts", d.Attempts, "error", d.LastError)
+			b.logOf(d).Error("an event was dropped: it waited too long to be published", "attempts", d.Attempts, "error", d.LastError)
 		} else if failed = b.try(ctx, d.Event); failed != nil {
 			break
 		}
 		done++
 	}
-	if failed != nil && ctx.Err() == nil { // else nothing is wrong with the event
+	if failed != nil && ctx.Err() == nil { // else the event itself is not the cause
 		b.delay(ctx, due[done], failed)
 	}
 	if done > 0 {
-		b.note(ctx, b.log, func(tx *store.Tx) error {
+		b.record(ctx, b.log, func(tx *store.Tx) error {
 			for _, d := range due[:done] {
 				if _, err := tx.Delivered(d.Subscriber, d.ID); err != nil {
 					return err
@@ -77,24 +77,24 @@ func (b *Bus) deliverInOrder(running, ctx context.Context, due []store.Delivery)
 	return done, failed
 }
 
-// delay has an event that failed tried again, before those behind it.
+// delay sets when a failed event is tried again, before the events behind it.
 func (b *Bus) delay(ctx context.Context, d store.Delivery, failed error) {
 	reason, due := reasonOf(failed), b.store.Now().Add(min(b.wait(d, failed), maxWaitOutside))
-	b.note(ctx, b.log, func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) })
-	// Others look once in lookEvery: one of them comes first, also where this
-	// server is woken all the time.
+	b.record(ctx, b.log, func(tx *store.Tx) error { return tx.DeliveryFailed(d.Subscriber, d.ID, reason, due) })
+	// Other servers look once in lookEvery. One of them gets its turn, even if
+	// this server is woken all the time.
 	b.mu.Lock()
-	b.restUntil = due.Add(lookEvery + lookEvery/2)
+	b.pausedUntil = due.Add(lookEvery + lookEvery/2)
 	b.mu.Unlock()
 	level := slog.LevelDebug
-	if d.Attempts&(d.Attempts+1) == 0 { // 1, 2, 4, 8…: an outage of an hour is told in eleven lines
+	if d.Attempts&(d.Attempts+1) == 0 { // 1, 2, 4, 8…: an outage of an hour takes eleven lines
 		level = slog.LevelWarn
 	}
-	b.logOf(d).Log(ctx, level, "an event could not be told outside; it is tried again, and those behind it wait", "attempts", d.Attempts+1, "error", failed)
+	b.logOf(d).Log(ctx, level, "an event could not be published; it is tried again, and the events behind it wait", "attempts", d.Attempts+1, "error", failed)
 }
 
-// DropAbandoned drops what waits for subscribers whom nobody tells any more, because no
-// server was seen to do so for the time given, 10 minutes at least.
+// DropAbandoned drops the events of subscribers that no server has served for
+// unseenFor, 10 minutes at least.
 func DropAbandoned(ctx context.Context, db *store.Store, unseenFor time.Duration, log *slog.Logger) error {
 	unseenFor = max(unseenFor, leastUnseen)
 	found, err := db.Read(ctx).Subscribers()
@@ -106,26 +106,26 @@ func DropAbandoned(ctx context.Context, db *store.Store, unseenFor time.Duration
 			continue
 		}
 		if !s.SeenAt.IsZero() {
-			log.Warn("events are not kept any more for a subscriber whom no server has told for long", "subscriber", s.Name, "seen", s.SeenAt)
+			log.Warn("events are no longer kept for a subscriber that no server has served for long", "subscriber", s.Name, "seen", s.SeenAt)
 		}
-		if err := forget(ctx, db, s, db.Now().Add(-unseenFor)); err != nil {
+		if err := unsubscribe(ctx, db, s, db.Now().Add(-unseenFor)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// forgetBatch is how many deliveries are dropped in one transaction.
-const forgetBatch = 100
+// unsubscribeBatch is how many deliveries are dropped in one transaction.
+const unsubscribeBatch = 100
 
-func forget(ctx context.Context, db *store.Store, s store.Subscriber, unseenSince time.Time) error {
+func unsubscribe(ctx context.Context, db *store.Store, s store.Subscriber, unseenSince time.Time) error {
 	for {
 		left := 0
 		err := db.InTx(ctx, func(tx *store.Tx) error {
 			if gone, err := tx.Unsubscribe(s.Name, unseenSince); err != nil || !gone {
 				return err
 			}
-			waiting, err := tx.NextDeliveries(s.Name, forgetBatch)
+			waiting, err := tx.NextDeliveries(s.Name, unsubscribeBatch)
 			left = len(waiting)
 			for _, d := range waiting {
 				if err == nil {
@@ -134,7 +134,7 @@ func forget(ctx context.Context, db *store.Store, s store.Subscriber, unseenSinc
 			}
 			return err
 		})
-		if err != nil || left < forgetBatch {
+		if err != nil || left < unsubscribeBatch {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// OpenRead opens a file for reading, and waits for nobody where it is a pipe.
+// OpenRead opens a file for reading. It doesn't wait if the file is a pipe.
 func OpenRead(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }

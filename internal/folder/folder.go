@@ -1,13 +1,19 @@
-// Package folder makes files and folders: durable, readable by their owner only, and
-// whole. Not every folder can have that. exFAT, NTFS, SMB and WSL's /mnt/c keep no
-// modes or have no hard links; some can't be synced; in a container files may belong
-// to somebody else. Where that is no reason to give up, it is a reason to warn:
+// Package folder deals with folders that can't do everything.
 //
-//   - [WriteFile] writes a file whole or not at all; [Make] and [Create] make one;
-//     [MakeFolder] makes folders.
-//   - [Sync] brings names to the disk, as far as the file system can.
-//   - [Look] finds out what a folder can't do; [CanClose] and [KeepsModes] whether a
-//     mode counts.
+//   - exFAT, NTFS, SMB and WSL's /mnt/c keep no modes or have no hard links.
+//   - Some folders can't be synced.
+//   - In a container, files may belong to another user.
+//
+// If kwai can go on without that, it does so with a warning: [Look] says what a folder
+// lacks, [CanClose] whether a secret's mode can be changed.
+//
+// [WriteFile] writes a file whole or not at all, power cuts included.
+// [Make], [Create] and [MakeFolder] make files and folders that only their owner can
+// read. What root makes belongs to the owner of the folder ([Adopt]), so that kwai's
+// user can use it. They follow no link, since the folder's owner could lead root
+// anywhere. [Sync] brings names to the disk.
+//
+// See docs/architecture.md#package-folder.
 package folder
 
 import (
@@ -18,8 +24,8 @@ import (
 	"syscall"
 )
 
-// Sync brings the names in a folder to the disk, where its file system can do
-// that; it is no error where it can't.
+// Sync brings the names in a folder to the disk. If its file system can't do that, it
+// is no error.
 func Sync(path string) error {
 	err := sync(path)
 	if cannot(err) {
@@ -36,7 +42,8 @@ func sync(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// cannot tells what a file system can't do from what it failed to do.
+// cannot reports whether err says that the file system can't do something, not that it
+// failed.
 func cannot(err error) bool {
 	for _, e := range []error{errors.ErrUnsupported, fs.ErrPermission, syscall.EINVAL, syscall.EBADF} {
 		if errors.Is(err, e) {
@@ -48,11 +55,11 @@ func cannot(err error) bool {
 
 // Lacks says what a folder can't do.
 type Lacks struct {
-	Modes bool // whatever is made in it can be read by others
-	Syncs bool // the name of a new file may be lost with the power
+	Modes bool // others can read new files in it
+	Syncs bool // the name of a new file may be lost in a power cut
 }
 
-// Look tries what a folder can do, by a file that is gone afterwards.
+// Look tries what a folder can do, with a file that it removes again.
 func Look(path string) (l Lacks, err error) {
 	f, err := os.CreateTemp(path, ".look-*") // mode 0600
 	if err != nil {
@@ -69,10 +76,10 @@ func Look(path string) (l Lacks, err error) {
 	return l, err
 }
 
-// CanClose says whether this process can keep a file that everyone can read from
-// them: not where the file is another user's, is mounted read-only, or has no mode
-// of its own. It takes the open file: by its path, another that has taken its name
-// would get the mode of this one.
+// CanClose reports whether this process could change the mode of a file that everyone
+// can read. It can't if the file is another user's, is mounted read-only, or has no mode
+// of its own. It takes the open file: by its path, another file that has taken its name
+// would get the mode.
 func CanClose(f *os.File, info fs.FileInfo) bool {
 	if err := f.Chmod(info.Mode()); err != nil {
 		return !cannot(err) && !errors.Is(err, syscall.EROFS)
@@ -80,8 +87,8 @@ func CanClose(f *os.File, info fs.FileInfo) bool {
 	return KeepsModes(f, info)
 }
 
-// KeepsModes says whether an open file's mode is what counts: not where it is mounted
-// read-only, or where no file has a mode of its own.
+// KeepsModes reports whether an open file's mode means anything: not if it is mounted
+// read-only, or if no file there has a mode of its own.
 func KeepsModes(f *os.File, info fs.FileInfo) bool {
 	if errors.Is(f.Chmod(info.Mode()), syscall.EROFS) {
 		return false
@@ -94,10 +101,10 @@ func KeepsModes(f *os.File, info fs.FileInfo) bool {
 	return err != nil || !lacks.Modes
 }
 
-// Create makes sure that there is a file which only its owner can read, if its
-// file system can have that. It follows no link: the folder's owner could lead root
-// anywhere. Nobody in this process may have the file open with SQLite: closing it
-// would drop SQLite's locks.
+// Create makes sure that there is a file which only its owner can read, if the file
+// system can do that. It follows no link: the folder's owner could lead root anywhere.
+// SQLite must not have the file open in this process: closing it would drop SQLite's
+// locks.
 func Create(path string) error {
 	err := Make(path, nil)
 	if !errors.Is(err, fs.ErrExist) {
@@ -114,9 +121,9 @@ func Create(path string) error {
 	return errors.Join(err, f.Close(), Sync(filepath.Dir(path)))
 }
 
-// Make makes a file with that text which only its owner can read, if its file
-// system can have that. Nothing may have its name, not even a link. What root makes
-// belongs to whom the folder belongs, who is to use it.
+// Make makes a file with that text which only its owner can read, if the file system
+// can do that. Nothing may have its name yet, not even a link. What root makes belongs
+// to the folder's owner, who will use it.
 func Make(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -148,8 +155,8 @@ func WriteFile(path string, text []byte) (err error) {
 	return Sync(filepath.Dir(path)) // the new name is durable only with its folder
 }
 
-// MakeFolder makes sure that there is a folder, and those above it, which only its
-// owner can enter. What root makes belongs to whom the folder above belongs.
+// MakeFolder makes sure that there is a folder which only its owner can enter, and the
+// folders above it. What root makes belongs to the owner of the folder above.
 func MakeFolder(path string) error {
 	path = filepath.Clean(path)
 	if info, err := os.Stat(path); err == nil && info.IsDir() {

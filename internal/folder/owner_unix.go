@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Adopt gives a file that root has just made to whom its folder belongs.
+// Adopt gives a file that root has just made to the owner of its folder.
 func Adopt(f *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -28,7 +28,7 @@ func Adopt(f *os.File) error {
 	return nil
 }
 
-// own says whether a file is this process's.
+// own reports whether a file belongs to this process's user.
 func own(info fs.FileInfo) bool {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(owner.Uid) == os.Geteuid()

@@ -12,10 +12,9 @@ import (
 	"github.com/wneessen/go-mail/smtp"
 )
 
-// client speaks SMTP (RFC 5321) on one connection. The libraries' clients read
-// the keywords of EHLO as they are spelt, so that to a server which writes
-// "starttls" mails and the password would go in the clear; and they forget why
-// EHLO was refused.
+// client speaks SMTP (RFC 5321) on one connection. The libraries' clients compare
+// the keywords of EHLO with their case: to a server that writes "starttls", mails and
+// the password would go in the clear. And they drop the reason why EHLO was refused.
 type client struct {
 	conn       net.Conn
 	text       *textproto.Conn
@@ -40,8 +39,7 @@ func (c *client) command(expected int, line ...string) (code int, message string
 	return c.text.ReadResponse(expected)
 }
 
-// hello learns what the server can do. Only one that doesn't know EHLO is
-// greeted as in older times.
+// hello asks what the server can do. A server that doesn't know EHLO gets HELO.
 func (c *client) hello(name string) error {
 	c.extensions = make(map[string]string)
 	_, message, err := c.command(250, "EHLO", name)
@@ -67,7 +65,7 @@ func (c *client) offers(keyword string) bool {
 	return ok
 }
 
-// startTLS greets anew: what was said before may have been another's.
+// startTLS greets anew: earlier answers may have come from an attacker.
 func (c *client) startTLS(config *tls.Config, name string) error {
 	if _, _, err := c.command(220, "STARTTLS"); err != nil {
 		return err
@@ -114,8 +112,8 @@ func (c *client) auth(a smtp.Auth, host string, mechanisms []string) error {
 	}
 }
 
-// send hands over a message and returns the server's answer to it. The step is
-// where it failed.
+// send sends a message and returns the server's answer to it. The step is where it
+// failed.
 func (c *client) send(l *envelope) (answer, step string, err error) {
 	from := []string{"MAIL", "FROM:" + l.from}
 	if c.offers("8BITMIME") {

@@ -22,9 +22,8 @@ type envelope struct {
 
 var messageID = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-// envelope composes m. It does so before anything is dialled, so that a message
-// that can't be sent costs no connection. beyondASCII is the encoding of texts
-// that need one.
+// envelope composes m, before anything is dialled: a message that can't be sent costs
+// no connection. beyondASCII is the encoding of texts that need one.
 func (id identity) envelope(m Message, beyondASCII gomail.Encoding) (*envelope, error) {
 	if len(m.ID) > 128 || !messageID.MatchString(m.ID) {
 		return nil, permanent("the message's id is not fit for a Message-ID: use letters, digits, dots, dashes and underscores")
@@ -71,8 +70,9 @@ func (id identity) envelope(m Message, beyondASCII gomail.Encoding) (*envelope, 
 	return &envelope{date: m.Date.UTC(), from: from.String(), to: to.String(), needsUTF8: needsUTF8, data: wire}, nil
 }
 
-// plain says whether a text can be sent as it is (RFC 5322, 2.1.1): encoded, a
-// link has "=3D" for "=" and may be broken in two, for whoever reads a mail's file.
+// plain reports whether a text can be sent as it is (RFC 5322, 2.1.1). In an encoded
+// text a link has "=3D" for "=" and may be broken in two, which hurts readers of a
+// mail's file.
 func plain(text string) bool {
 	for line := range strings.Lines(text) {
 		if len(line) > 998 {

@@ -13,9 +13,9 @@ import (
 	"kwai/internal/folder"
 )
 
-// Files writes each message as an .eml file into a folder: what kwai does as
-// long as it has no SMTP server. Any mail program opens them. They hold working
-// reset links and are readable by their owner only. Nothing removes them.
+// Files writes each message as an .eml file into a folder. kwai uses it if no mail
+// server is set. Any mail program opens the files. They hold working reset links and
+// are readable by their owner only. Nothing removes them.
 type Files struct {
 	identity
 	dir string

@@ -1,9 +1,9 @@
 // Package mail composes kwai's mails and sends them.
 //
-// A [Writer] makes a [Message] for each thing that a user is told: a recovery,
-// an invitation, a changed password, a session that was ended because it was
-// used twice, a login from a new network. A [Sender] takes it away: [SMTP] hands it to a mail server,
-// [Files] writes it into a folder for those who have none.
+// [Subscriber] gets events from package bus and sends the mail for each. A [Writer]
+// makes the [Message]: for a recovery, an invitation, a changed password, a replayed
+// refresh token, a login from a new network. A [Sender] sends it: [SMTP] to a mail
+// server; [Files] into a folder, for those who have no server.
 //
 //	w := &mail.Writer{PublicURL: "https://auth.example.org"}
 //	m, err := w.Recovery(event.ID, mail.Recipient{Email: user.Email}, uuid, expires, now)
@@ -15,22 +15,26 @@
 // What it promises:
 //
 //   - A reset link is a secret. It travels to a host that is not loopback only
-//     over TLS with a checked certificate, unless the setting says
-//     smtp+insecure. No error tells it, nor the SMTP password: what a server
-//     answers after it has seen the message is cut down to its status code.
+//     over TLS with a checked certificate, unless the setting says smtp+insecure.
+//     No error quotes it, nor the SMTP password: of a server's answer after it has
+//     seen the message, only the status code is kept.
 //   - Nothing that a user chose reaches a header except the recipient's address,
-//     and that only after a strict check. Display names of recipients are left
-//     out of To: they help nobody who reads his own mail, and are the one field
-//     in which a stranger's text would stand in a header.
-//   - Nothing that a stranger chose reads like a message or a link: of a name only
-//     what looks like one is shown, and of what a browser calls itself only names
-//     that stand in a list here.
-//   - Nothing of the machine is told: no host name in Message-ID or EHLO, no
-//     product name, no time zone.
-//   - Send returns nil once the server has taken the message, whatever happens
-//     to the connection afterwards. An error means that it was not taken, or
-//     that the answer was lost; so sending again may deliver twice, with the
-//     same Message-ID.
+//     and that only after a strict check. To has no display names: they help no
+//     reader, and would be the one header with somebody else's text.
+//   - Nothing that somebody else chose reads like a message or a link. A name is
+//     shown only if it looks like one. Of a User-Agent header only the names of
+//     known programs and systems are shown.
+//   - Mails give nothing of the machine away: no host name in Message-ID or EHLO,
+//     no product name, no time zone.
+//   - Send returns nil once the server has taken the message, whatever happens to
+//     the connection afterwards. An error means that it was not taken, or that the
+//     answer was lost; so sending again may deliver twice, with the same Message-ID.
+//
+// Files: subscriber.go the events; writer.go, origin.go and templates/ the texts;
+// envelope.go and address.go what goes over the wire; smtp.go, session.go and
+// client.go the SMTP client; files.go and parse.go mails in a folder.
+//
+// See docs/architecture.md#package-mail for how long mails wait.
 package mail
 
 import (
@@ -56,12 +60,12 @@ type Message struct {
 
 // Sender sends messages; safe for concurrent use.
 type Sender interface {
-	// Send returns nil when the message was taken over. See [Permanent] for
-	// the errors that a second try will most likely meet again.
+	// Send returns nil when the message was taken. See [Permanent] for errors
+	// that a second try will most likely repeat.
 	Send(ctx context.Context, m Message) error
 }
 
-// Options say who the mails come from.
+// Options name the sender of mails.
 type Options struct {
 	// From is "address" or "Name <address>". Its local part must be ASCII.
 	From string
@@ -71,23 +75,23 @@ type Options struct {
 }
 
 // Permanent reports whether err is a refusal of this recipient that a retry will
-// most likely meet again: a reply 5xx to RCPT TO or DATA that speaks of the
-// mailbox, an address that can't be mailed to, a message that can't be composed.
-// A refused login, sender, certificate or content is not: the settings or the
-// server are wrong, and mail waits until they are put right.
+// most likely repeat: a reply 5xx to RCPT TO or DATA that is about the mailbox, an
+// address that can't be mailed to, a message that can't be composed. A refused login,
+// sender, certificate or content is not permanent: the settings or the server are
+// wrong, and mail waits until they are corrected.
 func Permanent(err error) bool {
 	var f *failure
 	return errors.As(err, &f) && f.permanent
 }
 
-// fullMailbox reports whether err says that the recipient's mailbox, which is
-// there, takes nothing for now: it says nothing of other recipients.
+// fullMailbox reports whether err says that the recipient's mailbox exists and takes
+// nothing for now. That says nothing about other recipients.
 func fullMailbox(err error) bool {
 	f, is := errors.AsType[*failure](err)
 	return is && f.full
 }
 
-// reply is the code of the mail server's answer that err tells of; 0 if of none.
+// reply is the code of the mail server's answer in err; 0 if there was none.
 func reply(err error) int {
 	if f, is := errors.AsType[*failure](err); is {
 		return f.reply
@@ -100,12 +104,12 @@ type failure struct {
 	what      string
 	permanent bool
 	full      bool  // see fullMailbox
-	reply     int   // the SMTP code that it is about; 0: there was no answer
-	cause     error // kept only for a context's end, which holds no secrets
+	reply     int   // the SMTP code; 0: there was no answer
+	cause     error // set only for the end of a context, which holds no secrets
 }
 
 func (f *failure) Error() string { return "mail: " + f.what }
 func (f *failure) Unwrap() error { return f.cause }
 
-// permanent is a failure that no retry mends.
+// permanent is a failure that no retry can cure.
 func permanent(what string) error { return &failure{what: what, permanent: true} }

@@ -28,8 +28,8 @@ func (o Origin) content() content {
 	return c
 }
 
-// What is recognised in a User-Agent header, the first that fits: browsers
-// imitate one another, so those that are imitated come last.
+// What is recognised in a User-Agent header; the first match counts. Browsers imitate
+// one another, so the imitated ones come last.
 var (
 	programs = []known{
 		{"Edg", "Edge"}, {"EdgA", "Edge"}, {"EdgiOS", "Edge"}, {"OPR", "Opera"}, {"SamsungBrowser", "Samsung Internet"},
@@ -45,10 +45,9 @@ var (
 
 type known struct{ word, name string }
 
-// device names the program and the system that a User-Agent header speaks of, as
-// "Firefox on Windows"; "" where it knows neither. The header is a stranger's
-// text, and a notice about a thief would be a fine place for the thief's own
-// words: so nothing of it is shown but which of these names stand in it.
+// device names the program and the system in a User-Agent header, as "Firefox on
+// Windows"; "" if it knows neither. The client chose the header's text, and in a
+// notice about a thief the client is the thief. So only these names are shown.
 func device(userAgent string) string {
 	there := make(map[string]bool)
 	for _, word := range agentWord.FindAllString(userAgent, -1) {

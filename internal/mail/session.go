@@ -77,9 +77,8 @@ func (s *SMTP) startTLS(ctx context.Context, c *client) error {
 	return nil
 }
 
-// login authenticates if there is a user. Over TLS the mechanisms that every
-// server does well come first; in the clear (loopback, smtp+insecure) those
-// that don't show the password.
+// login authenticates if there is a user. Over TLS the most common mechanisms come
+// first; in the clear (loopback, smtp+insecure) the ones that don't show the password.
 func (s *SMTP) login(ctx context.Context, c *client) error {
 	if s.user == "" {
 		return nil
@@ -110,17 +109,16 @@ func (s *SMTP) login(ctx context.Context, c *client) error {
 
 var (
 	enhancedCode = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
-	// The codes that speak of the recipient (RFC 3463, 3.2); 7 and 8 speak of the sender.
+	// The codes about the recipient (RFC 3463, 3.2); 7 and 8 are about the sender.
 	ofMailbox = regexp.MustCompile(`^5\.1\.([0-69]|\d\d+)$`)
-	// Those of a mailbox that takes nothing for now: closed, full (RFC 3463, 3.3).
-	// Others of its kind speak of the sender, or say "later" for no such reason.
+	// The codes of a mailbox that takes nothing for now: closed, full (RFC 3463, 3.3).
+	// Other codes of that class are about the sender, or say "later" for another reason.
 	mailboxStatus = regexp.MustCompile(`^[45]\.2\.[12]$`)
 )
 
-// noMailbox says whether a refusal at a step speaks of the recipient's address,
-// and so will be met again. All others can end: a quota, a rule, a sender or a
-// setting that is put right. What is refused at RCPT TO without a code that says
-// why is the recipient.
+// noMailbox reports whether a refusal at a step is about the recipient's address, and
+// so will be repeated. Other refusals can end: a quota, a rule, a corrected sender or
+// setting. A refusal at RCPT TO without such a code is about the recipient.
 func noMailbox(step string, reply *textproto.Error) bool {
 	if reply.Code/100 != 5 || step != stepTo && step != stepData && step != stepContent {
 		return false
@@ -129,9 +127,9 @@ func noMailbox(step string, reply *textproto.Error) bool {
 	return code == "" && step == stepTo || ofMailbox.MatchString(code)
 }
 
-// failed describes what went wrong at a step. What a server says after it has
-// seen the password or the message may quote them (filters like to quote the
-// link they object to); of that only the codes are kept.
+// failed describes what went wrong at a step. A server that has seen the password or
+// the message may quote them (filters quote the link that they object to); of its
+// answer only the codes are kept then.
 func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	f := &failure{}
 	told := step == stepLogin || step == stepContent

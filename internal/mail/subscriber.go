@@ -14,8 +14,8 @@ import (
 	"kwai/internal/store"
 )
 
-// Subscriber mails users what happens to their accounts: it takes events from
-// the bus, has the rules say what is to be told, and sends it.
+// Subscriber mails users what happens to their accounts. It gets events from the
+// bus, asks the rules what to say, and sends it.
 type Subscriber struct {
 	Rules  *auth.Service
 	Writer *Writer
@@ -25,7 +25,7 @@ type Subscriber struct {
 	sent, failed, refused, full, overtaken atomic.Int64 // mails
 }
 
-// Metrics are what it tells those who watch the server.
+// Metrics count attempts at sending a mail.
 func (s *Subscriber) Metrics() []prometheus.Collector {
 	outcome := func(name string, n *atomic.Int64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -37,21 +37,21 @@ func (s *Subscriber) Metrics() []prometheus.Collector {
 		outcome("failed", &s.failed),       // it may go out later
 		outcome("refused", &s.refused),     // for good, by the mail server
 		outcome("full", &s.full),           // the mailbox, which takes nothing for now
-		outcome("overtaken", &s.overtaken), // there was nothing to tell any more
+		outcome("overtaken", &s.overtaken), // there was no longer anything to say
 	}
 }
 
 // Name is auth's name for this subscriber.
 func (s *Subscriber) Name() string { return auth.SubscriberMail }
 
-// Deliver sends the mail about an event, or accepts it without one where there
-// is nothing to tell any more.
+// Deliver sends the mail about an event. If there is no longer anything to say, it
+// accepts the event without a mail.
 func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 	log := s.Log.With("event", event.ID, "type", event.Type, "user", event.UserID)
 	m, ok, err := s.compose(ctx, event)
 	if err == nil && !ok {
 		s.overtaken.Add(1)
-		log.Info("no mail is sent: what it would tell was overtaken, or the user is revoked")
+		log.Info("no mail is sent: its cause was overtaken, or the user is revoked")
 		return nil
 	}
 	if err == nil {
@@ -67,12 +67,12 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 		return fmt.Errorf("%w: %w", bus.ErrRefused, err)
 	}
 	code := reply(err)
-	if code == 421 { // "service not available": whatever is sent next is refused, too
+	if code == 421 { // "service not available": the next mails are refused, too
 		s.failed.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrAllLater, err)
 	}
 	full := fullMailbox(err)
-	if code/100 == 4 || full { // nobody empties a mailbox within seconds
+	if code/100 == 4 || full { // no user empties a mailbox within seconds
 		err = fmt.Errorf("%w: %w", bus.ErrLater, err)
 	}
 	if full {
@@ -105,15 +105,15 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	if err != nil {
 		return m, false, err
 	}
-	// There is none for a mail that is sent again: it has a new id.
-	trace, err := s.Rules.Store.Read(ctx).AuditEntryByID(event.ID)
+	// A mail that is sent again has a new id, and so no entry.
+	entry, err := s.Rules.Store.Read(ctx).AuditEntryByID(event.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return m, false, err
 	}
-	o := Origin{When: event.CreatedAt, Address: trace.Address, UserAgent: trace.UserAgent}
+	o := Origin{When: event.CreatedAt, Address: entry.Address, UserAgent: entry.UserAgent}
 	switch event.Type {
 	case auth.EventPasswordChanged:
-		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), o, Change{actors[trace.Reason], event.SessionID != ""}, now)
+		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), o, Change{actors[entry.Reason], event.SessionID != ""}, now)
 	case auth.EventReplay:
 		m, err = s.Writer.SessionReplayed(event.ID, recipient(user), o, now)
 	case auth.EventNewNetwork:
@@ -124,7 +124,7 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	return m, true, err
 }
 
-// actors has whose doing the reasons tell of.
+// actors has who did it, by the reason in the audit log.
 var actors = map[string]Actor{auth.ByRecovery: ByLink, auth.ByCommand: ByOperator, auth.ByUser: ByUser}
 
 func recipient(u store.User) Recipient {

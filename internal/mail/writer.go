@@ -15,8 +15,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Writer composes the mails. The zero Service means the host of PublicURL: a
-// reader knows the site that he has an account at, not the program behind it.
+// Writer composes the mails. The zero Service means the host of PublicURL: readers
+// know the site where they have an account, not the program behind it.
 type Writer struct {
 	// PublicURL is where the pages /reset and /recover are, without query.
 	PublicURL string
@@ -26,15 +26,15 @@ type Writer struct {
 	Service string
 }
 
-// Recipient is whom a mail goes to. The names are used in the greeting, unless
-// they hold what no name holds: a stranger must not be able to have kwai mail
-// his advertisement or his link.
+// Recipient is the user that gets a mail. The names are used in the greeting, unless
+// they hold what no name holds: nobody must be able to make kwai mail an
+// advertisement or a link.
 type Recipient struct{ Email, FirstName, LastName string }
 
-// Recovery is the mail with the link to choose a new password. The unique id
-// stands in it alone, too, for those who can't open links. A recovery that has
-// expired at now, a uuid that is none and an address that can't be mailed to
-// are [Permanent] errors, here and below.
+// Recovery is the mail with the link to choose a new password. It also has the
+// unique id by itself, for readers who can't open links. An expired recovery, a
+// malformed uuid and an address that can't be mailed to are [Permanent] errors, here
+// and below.
 func (w *Writer) Recovery(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
 	return w.link("recovery", id, to, uuid, expires, now)
 }
@@ -51,17 +51,17 @@ type Change struct {
 	Kept bool // the session in which it was changed goes on
 }
 
-// Actor is whose doing a change was.
+// Actor is who made a change.
 type Actor int
 
-// The hands. The zero value is for where it isn't known.
+// The actors. The zero value is for an unknown one.
 const (
-	ByLink     Actor = iota + 1 // of whoever has the link from a mail
-	ByOperator                  // of whoever runs the server
-	ByUser                      // of whoever was logged in and knew the old password
+	ByLink     Actor = iota + 1 // somebody with the link from a mail
+	ByOperator                  // somebody who runs the server
+	ByUser                      // somebody who was logged in and knew the old password
 )
 
-// PasswordChanged tells that the password was set.
+// PasswordChanged says that the password was set.
 func (w *Writer) PasswordChanged(id string, to Recipient, o Origin, how Change, now time.Time) (Message, error) {
 	c := o.content()
 	c.Kept = how.Kept
@@ -76,18 +76,18 @@ func (w *Writer) PasswordChanged(id string, to Recipient, o Origin, how Change, 
 	return w.compose("password_changed", id, to, c, now)
 }
 
-// SessionReplayed tells that a session was ended, because a token of it that had
-// long been replaced was used again.
+// SessionReplayed says that a session was ended, because one of its refresh tokens
+// was used again long after it had been replaced.
 func (w *Writer) SessionReplayed(id string, to Recipient, o Origin, now time.Time) (Message, error) {
 	return w.compose("session_replayed", id, to, o.content(), now)
 }
 
-// NewNetwork tells of a login from a network that the account didn't know.
+// NewNetwork says that there was a login from a network that the account didn't know.
 func (w *Writer) NewNetwork(id string, to Recipient, o Origin, now time.Time) (Message, error) {
 	return w.compose("new_network", id, to, o.content(), now)
 }
 
-// Test is for whoever runs the server: it shows that mails arrive.
+// Test shows the operator that mails arrive.
 func (w *Writer) Test(id string, to Recipient, now time.Time) (Message, error) {
 	return w.compose("test", id, to, content{When: utc(now)}, now)
 }
@@ -179,7 +179,8 @@ func greetingName(to Recipient) string {
 
 func utc(t time.Time) string { return t.UTC().Format("15:04 UTC on Monday 2 January 2006") }
 
-// words says a duration, to the minute below two days and to the hour above.
+// words writes a duration in words, to the minute below two days and to the hour
+// above.
 func words(d time.Duration) string {
 	d = d.Round(time.Minute)
 	if d < time.Minute {

@@ -11,8 +11,8 @@ import (
 //go:embed blocklist.txt
 var blocklist string
 
-// blocked tells whether the folded password is on the list. It bisects bytes and
-// widens to the line around the one it hits.
+// blocked reports whether the folded password is on the list. It bisects bytes and
+// widens to the line around the byte it hits.
 func blocked(folded string) bool {
 	lo, hi := 0, len(blocklist) // both always at the start of a line
 	for lo < hi {

@@ -12,12 +12,11 @@ import (
 )
 
 // memoryShare is the part of the available memory that hashing may take, as a
-// divisor. A quarter, because without processes of their own a hash's memory becomes
-// garbage when it is done, and the collector lets as much garbage grow as there is
-// in use.
+// divisor. It is a quarter: without processes of their own, a finished hash's memory
+// is garbage, and the collector lets as much garbage grow as there is memory in use.
 const memoryShare = 4
 
-// WorkersFor is how many workers a pool has where Options says nothing.
+// WorkersFor is how many workers a pool has by default.
 func WorkersFor(p Params) int {
 	return defaultWorkers(runtime.GOMAXPROCS(0), availableMemory(), p)
 }
@@ -30,8 +29,8 @@ func defaultWorkers(cores int, memory uint64, p Params) int {
 }
 
 // availableMemory is the least of Go's own limit (GOMEMLIMIT), the control
-// group's limit and what the machine has to give, in bytes. What can't be found
-// out, as outside Linux, doesn't count.
+// group's limit and what the machine has available, in bytes. A limit that can't be
+// read, as outside Linux, doesn't count.
 func availableMemory() uint64 {
 	least := uint64(math.MaxUint64)
 	if limit := debug.SetMemoryLimit(-1); limit > 0 {
@@ -56,7 +55,7 @@ func availableMemory() uint64 {
 }
 
 // cpuQuota is the processor time that the control group may use, in cores;
-// infinite where there is no such limit.
+// infinite if there is no such limit.
 func cpuQuota() float64 {
 	least := math.Inf(1)
 	for dir, version := range controlGroups("cpu") {
@@ -74,7 +73,7 @@ func cpuQuota() float64 {
 }
 
 // hashingShare is how much of its time each worker may hash. Under a quota,
-// which priorities don't know of, hashing takes half of it: what uses it up stops
+// which priorities know nothing of, hashing takes half: using up the quota would stop
 // everything.
 func hashingShare(quota float64, cores, workers int) float64 {
 	if quota >= float64(cores) {
@@ -112,7 +111,7 @@ func controlGroups(controller string) iter.Seq2[string, int] {
 	}
 }
 
-// read is a file of the system's, "" where there is none.
+// read is the text of one of the system's files, "" if it isn't there.
 func read(dir, name string) string {
 	b, _ := os.ReadFile(path.Join(dir, name))
 	return strings.TrimSpace(string(b))

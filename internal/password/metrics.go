@@ -52,7 +52,7 @@ func newMetrics(workers int) *metrics {
 	return m
 }
 
-// Metrics are what the pool tells those who watch the server.
+// Metrics are those of the queue, the workers and the hashes.
 func (p *Pool) Metrics() []prometheus.Collector {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)

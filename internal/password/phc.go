@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Bounds of every hash that is made, stored or imported. They admit what common
-// libraries make by default and keep the dearest hash near a second of one core.
+// Bounds of every hash that is made, stored or imported. They admit the defaults of
+// common libraries, and keep the most expensive hash near a second of one core.
 const (
 	maxMemoryKiB = 256 * 1024
 	maxTime      = 64
@@ -37,9 +37,8 @@ type Params struct {
 // argon2id with a parallelism of 1.
 var Default = Params{MemoryKiB: 19 * 1024, Time: 2, Threads: 1}
 
-// Validate says which parameter is out of bounds, if one is. The lower bounds
-// are those of RFC 9106 and far too weak for real passwords: they let tests be
-// fast.
+// Validate reports the parameter that is out of bounds, if any. The lower bounds are
+// those of RFC 9106. They are far too weak for real passwords, but let tests be fast.
 func (p Params) Validate() error {
 	switch {
 	case p.Threads < 1 || p.Threads > maxThreads:
@@ -56,7 +55,7 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// encode gives the parameters as a PHC string has them.
+// encode writes the parameters as in a PHC string.
 func (p Params) encode() string {
 	return fmt.Sprintf("m=%d,t=%d,p=%d", p.MemoryKiB, p.Time, p.Threads)
 }
@@ -129,8 +128,8 @@ func (c cost) dummy() stored {
 	return stored{cost: c, salt: make([]byte, saltBytes), key: make([]byte, keyBytes)}
 }
 
-// task is the work of one verification. It depends on the cost and on what was
-// typed, never on why there is no match.
+// task is the work of one verification. It depends on the cost and on the typed
+// password, never on why there is no match.
 func (s stored) task(t typed) task {
 	work := task{Bcrypt: s.text, Password: []byte(t.raw)}
 	if s.bcrypt == 0 {
@@ -142,7 +141,7 @@ func (s stored) task(t typed) task {
 	return work
 }
 
-// matches tells from the task's result whether the password was the right one.
+// matches reports, by the task's result, whether the password was the right one.
 func (s stored) matches(t typed, r result) bool {
 	same := r.Matches
 	if s.bcrypt == 0 {
@@ -152,8 +151,8 @@ func (s stored) matches(t typed, r result) bool {
 }
 
 // Cost gives the canonical parameter set of a stored hash, such as
-// "argon2id m=19456,t=2,p=1" or "bcrypt 10". Hashes that take the same work have
-// the same. It fails where [CheckHash] does.
+// "argon2id m=19456,t=2,p=1" or "bcrypt 10". Hashes that take the same work have the
+// same cost. It fails if [CheckHash] does.
 func Cost(hash string) (string, error) {
 	s, err := parse(hash)
 	if err != nil {
@@ -162,12 +161,12 @@ func Cost(hash string) (string, error) {
 	return s.cost.String(), nil
 }
 
-// CheckHash tells whether a hash made elsewhere can be used here: argon2id in
+// CheckHash checks whether a hash made elsewhere can be used here: argon2id in
 // the PHC string format (v=19, no keyid, no data) or bcrypt ($2a$, $2b$, $2y$),
 // well-formed, with its costs within bounds (argon2id: 256 MiB of memory, 64
 // passes, 16 threads, 1 GiB as the product of memory and passes, a salt of 8 to
 // 64 bytes, a key of 16 to 64; bcrypt: costs of 4 to 14). The error says what is
-// wrong and doesn't repeat salt or key.
+// wrong and doesn't quote salt or key.
 func CheckHash(hash string) error {
 	_, err := parse(hash)
 	return err
@@ -234,8 +233,8 @@ func parseBcrypt(hash string) (s stored, err error) {
 	if s.bcrypt, err = parseBcryptCost(hash[4:6]); err != nil {
 		return s, err
 	}
-	// Some makers left stray bits in the salt's last character, which all
-	// readers ignore; in the key's last one they could never match.
+	// Some programs left stray bits in the salt's last character, which all
+	// readers ignore. In the key's last character they could never match.
 	salt, err := bcryptAlphabet.DecodeString(hash[7:29])
 	key, err2 := bcryptAlphabet.Strict().DecodeString(hash[29:])
 	if err != nil || err2 != nil || len(salt) != 16 || len(key) != 23 {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// PolicyError says that a password can't be chosen. Message is for the user: it
-// names the rule and what to do, never the password.
+// PolicyError means that a password can't be chosen. Message is for the user: it names
+// the rule and what to do, never the password.
 type PolicyError struct{ Message string }
 
 func (e *PolicyError) Error() string { return e.Message }
@@ -26,18 +26,18 @@ var (
 	errPersonal = &PolicyError{"The password is made only of your name or e-mail address, digits and punctuation: add something others don't know, or choose another one."}
 )
 
-// CheckPolicy tells whether a password may be chosen: nil, or a [*PolicyError].
+// CheckPolicy checks whether a password may be chosen: nil, or a [*PolicyError].
 // There are no rules about kinds of characters (NIST SP 800-63B). A password must
 //
 //   - have [MinLength] code points after NFC, and at most [MaxBytes] bytes;
-//   - be text without control characters, or no form would send it again;
+//   - be text without control characters, which no form could send again;
 //   - not be on the blocklist, whatever its case;
 //   - be more than the user's own words. personal is the user's address, first
-//     name and last name, in any order, and what else should not make up a
-//     password, such as the site's name. Their words are taken out, ignoring case
-//     and punctuation; if some were there, a letter has to be left. So neither
-//     "KanoJigoro1860!" nor "jigoro@example.com" will do for Jigoro Kano, but a
-//     longer sentence with his name in it will.
+//     name and last name, in any order, and other words that should not make up a
+//     password, such as the site's name. Their words are removed, ignoring case and
+//     punctuation; if there were any, a letter has to be left. So for Jigoro Kano
+//     neither "KanoJigoro1860!" nor "jigoro@example.com" will do, but a longer
+//     sentence with the name in it will.
 func CheckPolicy(password string, personal ...string) error {
 	t := normalise(password)
 	switch {
@@ -58,7 +58,7 @@ func CheckPolicy(password string, personal ...string) error {
 	return nil
 }
 
-// fold makes texts that differ in case or composition alone equal.
+// fold makes texts equal that differ only in case or composition.
 func fold(s string) string {
 	return norm.NFC.String(cases.Fold().String(norm.NFC.String(s)))
 }
@@ -67,16 +67,16 @@ func onlyPersonal(folded string, personal []string) bool {
 	plain := squeeze(folded)
 	left := plain
 	for _, w := range words(personal) {
-		// The space keeps what is left from forming new words.
+		// The space keeps the rest from forming new words.
 		left = strings.ReplaceAll(left, w, " ")
 	}
 	return left != plain && !strings.ContainsFunc(left, isLetter)
 }
 
-// words are, of each text, the whole and what stands before an @, both without
-// punctuation, and the runs of letters; the longest first: "kanoko" is to go
-// before "kano" leaves its "ko" behind. Shorter than two letters or four digits
-// they mean nothing.
+// words are, of each text, the whole and the part before an @, both without
+// punctuation, and the runs of letters. The longest come first: "kanoko" has to go
+// before "kano" leaves its "ko" behind. Fewer than two letters or four digits mean
+// nothing.
 func words(texts []string) []string {
 	var all []string
 	for _, s := range texts {
@@ -95,7 +95,7 @@ func words(texts []string) []string {
 	return slices.Compact(all)
 }
 
-// squeeze keeps letters and digits alone.
+// squeeze keeps only letters and digits.
 func squeeze(s string) string {
 	return strings.Map(func(r rune) rune {
 		if isLetter(r) || unicode.IsNumber(r) {
@@ -105,6 +105,6 @@ func squeeze(s string) string {
 	}, s)
 }
 
-// isLetter counts marks in: without its vowel signs, a name in Devanagari falls
-// to pieces.
+// isLetter includes marks: without its vowel signs, a name in Devanagari falls to
+// pieces.
 func isLetter(r rune) bool { return unicode.IsLetter(r) || unicode.IsMark(r) }

@@ -20,7 +20,7 @@ const (
 
 	defaultMaxWait  = 5 * time.Second
 	defaultMaxQueue = 1024
-	// refuseAfter is how long a refusal takes where the queue is full: quick ones
+	// refuseAfter is how long a refusal takes if the queue is full: quick refusals
 	// would let a flood spin.
 	refuseAfter = time.Second
 )
@@ -30,14 +30,14 @@ type Options struct {
 	Params   Params        // cost of new hashes; zero: Default
 	Workers  int           // hashes at a time; 0: one per core, fewer if memory is short
 	MaxWait  time.Duration // longest wait for a worker; 0: 5 s
-	MaxQueue int           // most that wait at a time; 0: 1024
-	// Processes gives each worker a process of its own, which hashes only while
-	// nobody else wants the core. The program must call RunWorker first.
+	MaxQueue int           // how many may wait; 0: 1024
+	// Processes gives each worker a process of its own, which gives way to all other
+	// programs. The program must call RunWorker first.
 	Processes bool
 	Log       *slog.Logger // nil: none
 }
 
-// Pool hashes with a fixed number of workers. Networks that wait take turns (see
+// Pool hashes with a fixed number of workers. Waiting networks take turns (see
 // [InTurn]). All methods may be called concurrently.
 type Pool struct {
 	params  Params
@@ -90,7 +90,7 @@ func NewPool(o Options) *Pool {
 	return p
 }
 
-// idleAfter is how long a worker without work keeps its process, and the memory.
+// idleAfter is how long a worker without work keeps its process and its memory.
 const idleAfter = time.Minute
 
 func (p *Pool) serve(i int, w *worker) {
@@ -117,7 +117,7 @@ func (p *Pool) serve(i int, w *worker) {
 				}
 			}
 			j = p.queue.take(i)
-			if rest == 0 { // now, so that who comes next finds the worker free
+			if rest == 0 { // now, so that the next job finds the worker free
 				close(done)
 			}
 			idle.Reset(idleAfter)
@@ -125,8 +125,8 @@ func (p *Pool) serve(i int, w *worker) {
 	}
 }
 
-// Close refuses what waits and what comes later with [ErrBusy], and returns when
-// the workers have finished what they were at. It may be called again.
+// Close refuses waiting and later passwords with [ErrBusy], and returns when the
+// workers have finished their jobs. It may be called again.
 func (p *Pool) Close() {
 	p.closing.Do(func() {
 		p.queue.close()
@@ -135,8 +135,8 @@ func (p *Pool) Close() {
 	p.workers.Wait()
 }
 
-// do waits for a worker and has it run work. On any error the caller must not
-// touch what work writes: it may still be running.
+// do waits for a worker that runs work. On any error the caller must not touch what
+// work writes: it may still be running.
 func (p *Pool) do(ctx context.Context, work func(*worker)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -190,8 +190,8 @@ func (p *Pool) called(served bool, begun time.Time) error {
 	return nil
 }
 
-// holdBack refuses, but not at once, and not sooner for a client that has gone:
-// one that hangs up after each request would be a flood that spins.
+// holdBack refuses after a while, also if the client has disconnected: a flood that
+// disconnects after each request would spin.
 func (p *Pool) holdBack() error {
 	timeout := time.NewTimer(refuseAfter)
 	defer timeout.Stop()
@@ -220,9 +220,9 @@ func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
 	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(r.Key)), nil
 }
 
-// Verify tells whether the hash was made from the password. A hash that
-// [CheckHash] would refuse is an error and no work: an account without a
-// password needs Pretend. The other errors are [ErrBusy] and ctx's.
+// Verify reports whether the hash was made from the password. A hash that [CheckHash]
+// would refuse is an error, without any work: for an account without a password, use
+// VerifyDummy. The other errors are [ErrBusy] and ctx's.
 func (p *Pool) Verify(ctx context.Context, hash, password string) (bool, error) {
 	s, err := parse(hash)
 	if err != nil {
@@ -231,10 +231,10 @@ func (p *Pool) Verify(ctx context.Context, hash, password string) (bool, error) 
 	return p.verify(ctx, s, password)
 }
 
-// VerifyDummy does, for an account that doesn't exist, the work of a Verify that
-// finds no match with a hash of the given cost, and waits in the same queue.
-// The cost is one that [Cost] or [Pool.Cost] gave; others are errors and no
-// work. The other errors are those of Verify.
+// VerifyDummy does the work of a Verify with a hash of the given cost and no match, and
+// waits in the same queue. It is for an account that doesn't exist. The cost comes
+// from [Cost] or [Pool.Cost]; any other is an error, without any work. The other
+// errors are those of Verify.
 func (p *Pool) VerifyDummy(ctx context.Context, cost string, password string) error {
 	c, err := parseCost(cost)
 	if err != nil {
@@ -267,10 +267,9 @@ func (p *Pool) compute(ctx context.Context, t task) (result, error) {
 	return r, failed
 }
 
-// Stale tells whether the hash should be made anew with a password that matches
-// it, which is possible at a login alone: it is not argon2id with the pool's
-// parameters. bcrypt looks at no more than 72 bytes, so a longer password may be
-// another one than its owner's.
+// Stale reports whether the hash should be made anew with a password that matches it,
+// because it is not argon2id with the pool's parameters. That is possible only at a
+// login. bcrypt reads only 72 bytes, so a longer password may not be the owner's.
 func (p *Pool) Stale(hash, password string) bool {
 	s, err := parse(hash)
 	if err == nil && s.bcrypt != 0 {

@@ -13,18 +13,19 @@ import (
 	"time"
 )
 
-// A worker's process is this program again, under another name. It reads tasks
-// from its standard input and writes results to its standard output, until the
-// input ends: it can't outlive the server.
+// A worker's process is this program again, under another name. It reads tasks from
+// its standard input and writes results to its standard output, until the input ends:
+// it can't outlive the server.
 //
-// It is a process for two reasons. Its priority: x/crypto computes in goroutines
-// of its own, so that no thread could be told to give way. And its heap: the 19
-// MiB of a hash are garbage when it is done. In the server the collector would
-// go through everything for each of them; here it finds nothing else, and the
-// next hash gets the same memory.
+// It is a process for two reasons:
+//
+//   - Its priority. x/crypto computes in goroutines of its own, so no thread could be
+//     made to give way.
+//   - Its heap. The 19 MiB of a finished hash are garbage. In the server the collector
+//     would go through everything for each of them; here it finds nothing else, and
+//     the next hash gets the same memory.
 
-// processName is what the process is called; its arguments are no secret, its
-// input is.
+// processName is the name of the process. Its arguments are no secret; its input is.
 const processName = "kwai: password worker"
 
 // RunWorker turns the process into a worker if it was started as one, and then
@@ -35,8 +36,8 @@ func RunWorker() {
 		return
 	}
 	nameProcess()
-	// What ends the server ends its process group: but first the requests under
-	// way are answered. Then the input ends.
+	// A signal to the server reaches its process group. Ignore it: first the
+	// requests under way are answered, then the input ends.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	if err := work(os.Stdin, os.Stdout); err != nil {
 		os.Exit(1)
@@ -44,8 +45,8 @@ func RunWorker() {
 	os.Exit(0)
 }
 
-// work has one goroutine: a second one would lose its core to the first for as
-// long as that waits for input.
+// work has one goroutine: a second one would lose its core to the first while that
+// waits for input.
 func work(in io.Reader, out io.Writer) error {
 	runtime.GOMAXPROCS(1) // a worker takes one core, whatever a hash's parallelism
 	debug.SetGCPercent(-1)
@@ -63,7 +64,7 @@ func work(in io.Reader, out io.Writer) error {
 		if err := to.Encode(r); err != nil {
 			return err
 		}
-		runtime.GC() // now, and not while the next hash is awaited
+		runtime.GC() // now, and not while a client waits for the next hash
 	}
 }
 
@@ -73,10 +74,10 @@ type process struct {
 	in      io.WriteCloser
 	to      *json.Encoder
 	by      *json.Decoder
-	timeout time.Duration // one that takes longer is stuck
+	timeout time.Duration // a hash that takes longer is stuck
 }
 
-// startProcess starts one that gives way by that much (see startNice).
+// startProcess starts a process with a nice value higher by that much (see startNice).
 func startProcess(nice int) (*process, error) {
 	program, err := executable()
 	if err != nil {
@@ -100,7 +101,7 @@ func startProcess(nice int) (*process, error) {
 	return &process{cmd, in, json.NewEncoder(in), json.NewDecoder(out), hashTimeout}, nil
 }
 
-// hashTimeout is more than the dearest hash takes at the lowest priority.
+// hashTimeout is longer than the most expensive hash takes at the lowest priority.
 const hashTimeout = time.Minute
 
 func (p *process) compute(t task) (r result, err error) {
@@ -111,11 +112,11 @@ func (p *process) compute(t task) (r result, err error) {
 	return r, p.by.Decode(&r)
 }
 
-// stop lets the process end by itself, which it does when it isn't at work.
+// stop lets the process end by itself, which it does when it has no work.
 func (p *process) stop() {
 	defer p.killAfter(p.timeout / 10).Stop()
 	_ = p.in.Close()
-	_ = p.cmd.Wait() // how it ended tells nothing new
+	_ = p.cmd.Wait() // how it ended doesn't matter
 }
 
 func (p *process) killAfter(d time.Duration) *time.Timer {

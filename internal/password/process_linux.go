@@ -30,8 +30,8 @@ func startNice(cmd *exec.Cmd, nice int) (err error) {
 		// On Linux a thread has a nice value of its own, which a process takes
 		// over from the thread that starts it.
 		if now, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil {
-			// The system call tells 20 minus the nice value. Where it can't be
-			// set, what is left is a worker that gives way less.
+			// The system call returns 20 minus the nice value. If it can't be set,
+			// the worker gives way less.
 			_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, min(20-now+nice, 19))
 		}
 		err = cmd.Start()
@@ -47,7 +47,7 @@ func onLastThread(f func()) {
 		defer close(done)
 		runtime.LockOSThread() // for good: the thread ends with its goroutine
 		if syscall.Gettid() == syscall.Getpid() {
-			// But for the main thread, which is kept from taking this one.
+			// The main thread doesn't end: keep it from taking this goroutine.
 			onLastThread(f)
 			runtime.UnlockOSThread()
 			return

@@ -8,14 +8,14 @@ import (
 	"sync"
 )
 
-// turn says who waits for a worker.
+// turn is the network and the account of a waiting job.
 type turn struct{ network, account string }
 
 type turnKey struct{}
 
-// InTurn says for whom passwords are hashed with the context: which network asks,
-// and for which account, as throttling names them. Without it all are of one
-// network and of one account.
+// InTurn sets the network that asks and the account that it asks for, as throttling
+// names them, for passwords that are hashed with the context. Without it all are of
+// one network and one account.
 func InTurn(ctx context.Context, network, account string) context.Context {
 	return context.WithValue(ctx, turnKey{}, turn{network, account})
 }
@@ -29,17 +29,17 @@ func turnOf(ctx context.Context) turn {
 type job struct {
 	turn
 	work   func(*worker)
-	called chan bool     // true: a worker has it; false: it lost its place
+	called chan bool     // true: a worker has it; false: it was dropped
 	done   chan struct{} // closed when the work is done
 }
 
-// queue holds the jobs that wait for a worker. Networks take turns, so that a
-// flood from one of them takes little from the others; jobs of one network are
-// served in the order in which they came.
+// queue holds the jobs that wait for a worker. Networks take turns, so that a flood
+// from one of them takes little from the others. Jobs of one network are served in the
+// order in which they came.
 //
-// It is a fair queue by start times (Goyal, Vin and Cheng, 1996), in a time of its
-// own: each job costs its network what cost says, and the next is one of the
-// network that has used up the least. No worker rests while a job waits.
+// It is a fair queue by start times (Goyal, Vin and Cheng, 1996), with a clock of its
+// own: each job costs its network what cost says, and the network that has used up
+// least is next. No worker rests while a job waits.
 type queue struct {
 	most int // jobs that may wait
 
@@ -52,26 +52,26 @@ type queue struct {
 	closed  bool
 }
 
-// line is what a network has waiting, and what it has used up.
+// line has a network's waiting jobs, and what the network has used up.
 type line struct {
 	jobs     []*job
 	accounts map[string]int // how many wait for each
 	next     float64        // when it has its next turn
 }
 
-// crowd is how many accounts of a network count at most.
+// crowd is the largest number of a network's accounts that counts.
 const crowd = 16
 
-// cost makes a network's share grow with the accounts that wait for a password
-// there, up to a crowd. Where more wait, or several for one account, it shrinks: a
-// flood has many connections, or few accounts.
+// cost makes a network's share grow with the number of accounts that wait there, up to
+// a crowd. If more wait, or several for one account, the share shrinks: a flood has
+// many connections, or few accounts.
 func (l *line) cost() float64 {
 	accounts := float64(min(len(l.accounts), crowd))
 	each := float64(len(l.jobs)) / accounts
 	return each * each / accounts
 }
 
-// maxLines bounds the networks that are remembered without anything waiting.
+// maxLines bounds the networks that are kept although nothing of them waits.
 const maxLines = 2048
 
 func newQueue(workers, most int) *queue {
@@ -82,10 +82,10 @@ func newQueue(workers, most int) *queue {
 	return q
 }
 
-// add hands the job to the first worker that is free, or has it wait: later ones
-// may be given less of the processor, which the machine's other programs would
-// take from a login that is alone. A queue that is full drops the latest job of the
-// longest line. It is false if the queue is closed.
+// add gives the job to the first free worker, or queues it. The first worker has the
+// highest priority: with a lower one, the machine's other programs would slow down a
+// login that comes alone. A full queue drops the latest job of the longest line. add
+// returns false if the queue is closed.
 func (q *queue) add(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -120,7 +120,7 @@ func (q *queue) add(j *job) bool {
 	return true
 }
 
-// take returns to a worker the job whose turn it is; nil counts it as free.
+// take returns the next job to a worker; with nil the worker counts as free.
 func (q *queue) take(worker int) *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -144,7 +144,7 @@ func (q *queue) pop() *job {
 	return q.call(first, 0, true)
 }
 
-// call takes a job out of its line and tells it why.
+// call takes a job out of its line and says why.
 func (q *queue) call(l *line, i int, served bool) *job {
 	j := l.jobs[i]
 	l.jobs = slices.Delete(l.jobs, i, i+1)
@@ -156,7 +156,7 @@ func (q *queue) call(l *line, i int, served bool) *job {
 	return j
 }
 
-// leave gives up a job's place; false if it has none any more.
+// leave takes a job out of the queue; false if it is no longer there.
 func (q *queue) leave(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -177,7 +177,7 @@ func (q *queue) length() int {
 	return q.waiting
 }
 
-// close has the workers end once they have done what they were given.
+// close lets the workers end once they have done their jobs.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

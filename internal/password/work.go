@@ -8,8 +8,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// task is the dear part of one verification or of a new hash: what a worker
-// does, in this process or in one of its own.
+// task is the expensive part of one verification or of a new hash. A worker does it,
+// in this process or in one of its own.
 type task struct {
 	// Either argon2id…
 	Params Params
@@ -48,8 +48,8 @@ func (t task) compute() result {
 	return result{Matches: compare(t.Password) || t.Or != nil && compare(t.Or)}
 }
 
-// Workers give way to everything else (a nice value of 19). The first one less:
-// it is the one that logins are left with while something else wants all cores.
+// Workers give way to everything else (a nice value of 19). The first gives way less:
+// logins depend on it while something else wants all cores.
 const (
 	firstNice = 5
 	lowNice   = 19
@@ -61,19 +61,19 @@ type worker struct {
 	nice      int
 	log       *slog.Logger
 	process   *process // nil until the first task, and while none can be started
-	told      bool     // that none can be
+	warned    bool     // that none can be started
 
 	share float64       // of its time in which it may hash
 	took  time.Duration // by the last hash
 }
 
-// rest is how long a worker must pause after a hash to keep to its share.
+// rest is how long a worker must pause after a hash to keep within its share.
 func (w *worker) rest() time.Duration {
 	defer func() { w.took = 0 }()
 	return time.Duration(float64(w.took) * (1/w.share - 1))
 }
 
-// compute fails with ErrBusy where the worker's process is lost twice.
+// compute fails with ErrBusy if the worker's process is lost twice.
 func (w *worker) compute(t task) (result, error) {
 	for range 2 {
 		if !w.start() {
@@ -94,17 +94,17 @@ func (w *worker) compute(t task) (result, error) {
 	return result{}, ErrBusy
 }
 
-// start makes sure that the worker has a process, if it is to have one. A system
-// that forbids to start any is no reason to let nobody in.
+// start makes sure that the worker has a process, if it should have one. If the system
+// forbids to start any, the server hashes itself: users must get in.
 func (w *worker) start() bool {
 	if w.process != nil || !w.processes {
 		return w.process != nil
 	}
 	var err error
-	if w.process, err = startProcess(w.nice); err != nil && !w.told {
+	if w.process, err = startProcess(w.nice); err != nil && !w.warned {
 		w.log.Warn("no process can be started to hash passwords in: the server does it itself, and a flood of logins slows everything down", "error", err)
 	}
-	w.told = err != nil
+	w.warned = err != nil
 	return err == nil
 }
 

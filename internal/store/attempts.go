@@ -91,10 +91,10 @@ const (
 	waitOver = `(attempts.expires_at <= $1 OR (attempts.until <= $1 OR attempts.until > $7) AND attempts.failures < $3)`
 )
 
-// CountStranger counts an attempt of a network that the account doesn't know as a
+// CountUnknown counts an attempt of a network that the account doesn't know as a
 // failure, and returns until when the next one must wait; false if this one must.
 // The count is forgotten once none was counted for that long.
-func (tx *Tx) CountStranger(account string, w Waits, forget time.Duration) (until time.Time, ok bool, err error) {
+func (tx *Tx) CountUnknown(account string, w Waits, forget time.Duration) (until time.Time, ok bool, err error) {
 	first := int64(0)
 	if w.Free <= 1 {
 		first = micros(tx.Now.Add(w.First))
@@ -185,9 +185,9 @@ func (tx *Tx) KnowNetwork(account, network string, fresh bool, underWay int, unt
 	return err
 }
 
-// ForgetStrangers forgets the failures of networks that the account doesn't know,
+// ForgetUnknown forgets the failures of networks that the account doesn't know,
 // but for the attempts under way.
-func (tx *Tx) ForgetStrangers(account string, underWay int) error {
+func (tx *Tx) ForgetUnknown(account string, underWay int) error {
 	var err error
 	if underWay > 0 {
 		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, account, underWay)
@@ -199,7 +199,7 @@ func (tx *Tx) ForgetStrangers(account string, underWay int) error {
 
 // ForgetFailures forgets all of an account's failures, but not its networks.
 func (tx *Tx) ForgetFailures(account string) error {
-	if err := tx.ForgetStrangers(account, 0); err != nil {
+	if err := tx.ForgetUnknown(account, 0); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)

@@ -29,7 +29,7 @@ var (
 type counter func(tx *store.Tx) (bool, error)
 
 func stranger(tx *store.Tx) (bool, error) {
-	_, ok, err := tx.CountStranger(account, waits, ninety)
+	_, ok, err := tx.CountUnknown(account, waits, ninety)
 	return ok, err
 }
 
@@ -114,7 +114,7 @@ func TestWaitsOfOddSettings(t *testing.T) {
 		} {
 			now := epoch
 			count := func(tx *store.Tx) (bool, error) {
-				_, ok, err := tx.CountStranger(fmt.Sprint("odd", i), w.waits, ninety)
+				_, ok, err := tx.CountUnknown(fmt.Sprint("odd", i), w.waits, ninety)
 				return ok, err
 			}
 			for n, wait := range w.after {

@@ -1,25 +1,33 @@
-// Package token makes and reads everything that kwai's server hands out as a
-// proof: access tokens, refresh tokens and the unique ids of recoveries; and
-// it keeps the keys behind them.
+// Package token makes and reads what kwai's server gives out as a proof: access
+// tokens, refresh tokens and the unique ids of recoveries. It also keeps the keys
+// behind them.
 //
-// The keys form two layers. Server keys sign and authenticate; they live in
-// the database, each a Key sealed under a master key. Master keys live outside
-// of the database (ParseMaster). So a stolen database makes no token, and
-// changing a master key means sealing a few rows again.
+// The keys form two layers:
+//
+//   - Server keys sign and authenticate. They are in the database, each a [Key] sealed
+//     under a master key.
+//   - Master keys are outside of the database ([ParseMaster]).
+//
+// So a stolen database makes no token, and changing a master key means sealing a few
+// rows again.
 //
 //	master, err := token.ParseMaster(text)
-//	key, err := master.NewKey(token.Sign, now)   // and one for token.MAC: store both
-//	ring, err := master.OpenKeyring(token.Standings(keys, now, lives), nil)
+//	key, err := master.NewKey(token.Sign, now)   // and one for token.MAC and token.Decoy: store them
+//	ring, err := master.OpenKeyring(token.KeyStatuses(keys, now, lifetimes), nil)
 //
-// A Keyring does the work of a request. It is immutable: when keys were added or
-// taken out, or the time has changed what they are for (Standings), open another
-// one and swap. The active key of each purpose is used for what is new; for what
-// comes back also those that will be active, and those that were until the last
-// that was made with them has expired. So a new key logs nobody out, as long as
-// all replicas hold it before it becomes active.
+// A [Keyring] does the work of a request. It is immutable: when keys were added or
+// removed, or when time has changed their status ([KeyStatuses]), open another one and
+// swap. The active key of each purpose makes what is new. Accepted is also what the
+// next key made, and what a retired key made, until all of it has expired. So a new key
+// logs nobody out, if all replicas have it before it becomes active.
 //
-// Access tokens are checked by package kwai/verify, with the keys of JWKS.
-// Nothing in this package does I/O, and no error holds any part of a token.
+// Package kwai/verify checks access tokens, with the keys of [Keyring.JWKS]. Nothing in
+// this package does I/O, and no error holds any part of a token.
+//
+// Files: access.go, refresh.go and recovery.go the three proofs; keyring.go and
+// keystatus.go the server keys; mac.go keys that are derived; master.go the sealing.
+//
+// See docs/architecture.md#package-token for why it is so.
 package token
 
 import (
@@ -56,8 +64,8 @@ var Purposes = []struct {
 	Rotates bool
 }{{Sign, true}, {MAC, true}, {Decoy, false}}
 
-// Known says whether this program knows the purpose: a later one may have stored
-// keys of others.
+// Known reports whether this program knows the purpose: a later version may have
+// stored keys of other purposes.
 func (p Purpose) Known() bool {
 	for _, known := range Purposes {
 		if known.Purpose == p {
@@ -67,7 +75,7 @@ func (p Purpose) Known() bool {
 	return false
 }
 
-// Rotates says whether keys of the purpose are replaced by a schedule.
+// Rotates reports whether keys of the purpose are replaced by a schedule.
 func (p Purpose) Rotates() bool {
 	for _, known := range Purposes {
 		if known.Purpose == p {
@@ -77,29 +85,28 @@ func (p Purpose) Rotates() bool {
 	return false
 }
 
-// Key is a server key as it is stored. None of it is secret from someone who
-// lacks the master key.
+// Key is a server key as it is stored. It reveals nothing without the master key.
 type Key struct {
 	ID        string // of a Sign key the "kid", 22 characters of base64url; of the others 8 hexadecimal digits
 	Purpose   Purpose
 	Sealed    []byte
 	CreatedAt time.Time
-	ActiveAt  time.Time // from when on it is used for what is new
+	ActiveAt  time.Time // since when it is used for what is new
 }
 
-// context is what a key is sealed for: a row can't be passed off as another.
+// context binds the seal to the key: a row can't be passed off as another.
 func (k *Key) context() string { return "kwai server key/" + string(k.Purpose) + "/" + k.ID }
 
 // NewKey makes a server key and seals it. A MAC key's id is short, since every
-// refresh token carries it: store keys under unique ids, and make another one
-// should the id be taken.
+// refresh token carries it. Store keys under unique ids, and make another key if the
+// id is taken.
 func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	var id, plain []byte
 	key := Key{Purpose: p, CreatedAt: now, ActiveAt: now}
 	switch p {
 	case Sign:
 		id = make([]byte, 16)
-		for key.ID == "" || key.ID[0] == '-' { // which a command would take for a flag
+		for key.ID == "" || key.ID[0] == '-' { // a command would take it for a flag
 			rand.Read(id)
 			key.ID = base64.RawURLEncoding.EncodeToString(id)
 		}
@@ -124,8 +131,8 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	return key, err
 }
 
-// Under says which of the master keys opens a key: 0 for the first, the one that
-// seals; false where none does.
+// Under returns which of the master keys opens a key: 0 is the first, which seals. It
+// returns false if none does.
 func (m *Master) Under(key Key) (number int, ok bool) {
 	_, number, err := m.open(key.Sealed, key.context())
 	return number, err == nil
@@ -140,7 +147,7 @@ func (m *Master) Reseal(key Key) (Key, error) {
 	return key, err
 }
 
-// Check says why the keys can't all be used: the error names the first that
+// Check reports whether all keys can be used. Its error names the first key that
 // fails, and matches ErrNoMaster if no master key opens it.
 func (m *Master) Check(keys []Key) error {
 	for _, key := range keys {
@@ -171,9 +178,9 @@ type opened struct {
 }
 
 // OpenKeyring opens keys, of which there must be at least one of each purpose.
-// Those that another keyring holds (before; it may be nil) are taken from there:
-// that they have been sealed anew since changes nothing. The error names the key
-// that fails, and matches ErrNoMaster if no master key opens it.
+// Keys that the keyring before holds (it may be nil) are taken from there, even if they
+// have been sealed anew since. The error names the key that fails, and matches
+// ErrNoMaster if no master key opens it.
 func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error) {
 	ring := &Keyring{keys: make(map[string]*opened), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey)}
 	for _, key := range keys {
@@ -265,13 +272,13 @@ func (k *Keyring) addMAC(mac *macKey, key KeyStatus) {
 	k.macs[id] = mac
 }
 
-// Expired says whether an access token names a key that was one of the server's
-// and is expired: there is no use in looking for that key elsewhere.
+// Expired reports whether an access token names an expired key of the server: there is
+// no use in looking for that key elsewhere.
 func (k *Keyring) Expired(access string) bool {
 	return k.expired[access[:strings.IndexByte(access, '.')+1]]
 }
 
-// Covers says whether everything that other accepts is accepted here, too.
+// Covers reports whether everything that other accepts is accepted here, too.
 func (k *Keyring) Covers(other *Keyring) bool {
 	for id, mac := range other.macs {
 		if mac != nil && k.macs[id] == nil {

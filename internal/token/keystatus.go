@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Lifetimes say how long what a key has made may be good after another one took its
-// place.
+// Lifetimes are how long tokens of a key may be good after another key took its place.
 type Lifetimes struct {
 	Sign time.Duration // access tokens
 	MAC  time.Duration // refresh tokens and recoveries
@@ -20,30 +19,30 @@ func (l Lifetimes) of(p Purpose) time.Duration {
 	return l.Sign
 }
 
-// State is what a key is used for at some time.
+// State says what a key is used for at a time.
 type State string
 
 // A key goes through its states in this order, by the time alone.
 const (
 	Next    State = "next"    // published and accepted, not used for anything new yet
 	Active  State = "active"  // used for what is new; one of each purpose
-	Retired State = "retired" // accepted until the last that was made with it has expired
-	Expired State = "expired" // accepted no more
+	Retired State = "retired" // accepted until everything that it made has expired
+	Expired State = "expired" // no longer accepted
 )
 
-// KeyStatus is a key and what it is used for.
+// KeyStatus is a key with its state.
 type KeyStatus struct {
 	Key
 	State State
-	// Until is when it expires; zero as long as no later key is there.
+	// Until is when it expires; zero if there is no later key.
 	Until time.Time
 }
 
-// KeyStatuses says what each key is used for at a time, the latest first. It
-// depends on nothing else, so that all who read the same keys agree, and a clock
-// that is put right puts the keys right. Of each purpose the key that became
-// active last is active; where the clock stands before all of them, the first
-// is. Keys of other purposes are left out: a later version may have stored them.
+// KeyStatuses returns the state of each key at a time, the latest key first. It depends
+// on nothing else, so all who read the same keys agree, and a corrected clock corrects
+// the keys. Of each purpose, the key that became active last is active; if the time is
+// before all of them, the first key is. Keys of unknown purposes are left out: a later
+// version may have stored them.
 func KeyStatuses(keys []Key, now time.Time, l Lifetimes) []KeyStatus {
 	var all []KeyStatus
 	for _, p := range Purposes {

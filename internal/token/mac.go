@@ -12,8 +12,8 @@ import (
 
 const macIDSize = 4 // bytes of a MAC key's id inside a refresh token
 
-// macKey is an opened server key for MACs: one derived key per use, so that a
-// value made for one is worth nothing to another.
+// macKey is an opened server key for MACs. Each use has a derived key of its own, so
+// that a value made for one use is worth nothing for another.
 type macKey struct {
 	id       [macIDSize]byte
 	refresh  *sync.Pool // each of *hasher
@@ -34,7 +34,7 @@ func newMACKey(id string, plain []byte) (*macKey, error) {
 }
 
 // deriveMAC derives the key of one use (HKDF-SHA256, RFC 5869). The labels are
-// part of the formats: changing one voids all that was made under it.
+// part of the formats: changing a label voids everything made under it.
 func deriveMAC(plain []byte, label string) (*sync.Pool, error) {
 	if len(plain) != sha256.Size {
 		return nil, errors.New("what is sealed is not a key of 32 bytes")

@@ -11,8 +11,8 @@ import (
 	"io"
 )
 
-// ErrNoMaster means that none of the master keys opens what was sealed: it was
-// sealed under another one, for another context, or changed since.
+// ErrNoMaster means that none of the master keys opens a sealed text: it was sealed
+// under another key, for another context, or was changed since.
 var ErrNoMaster = errors.New("no master key opens it")
 
 const (
@@ -35,8 +35,8 @@ func NewMasterKey() string {
 }
 
 // ParseMaster reads master keys: one a line, as the base64 (standard alphabet,
-// with padding) of 32 bytes. Blank lines and those that start with # don't
-// count. Its errors tell the line and what is wrong, and nothing of the text.
+// with padding) of 32 bytes. Blank lines and lines that start with # don't
+// count. Its errors have the line's number and what is wrong, and nothing of the text.
 func ParseMaster(text []byte) (*Master, error) {
 	m := &Master{}
 	number := 0
@@ -73,8 +73,8 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// Seal encrypts plain under the first master key. What it returns opens only
-// with the same context, which names what is sealed and isn't secret. Random
+// Seal encrypts plain under the first master key. The result opens only with the same
+// context, which names the content and isn't secret. Random
 // nonces bound a key to 2^32 seals (NIST SP 800-38D, section 8.3).
 func (m *Master) Seal(plain []byte, context string) ([]byte, error) {
 	if m == nil || len(m.aeads) == 0 {
@@ -83,13 +83,13 @@ func (m *Master) Seal(plain []byte, context string) ([]byte, error) {
 	return m.aeads[0].Seal([]byte{sealVersion1}, nil, plain, additional(context)), nil //nolint:gosec // the AEAD draws the nonce; this is what it appends to
 }
 
-// Open returns what was sealed for the context, or ErrNoMaster.
+// Open returns the text that was sealed for the context, or ErrNoMaster.
 func (m *Master) Open(sealed []byte, context string) ([]byte, error) {
 	plain, _, err := m.open(sealed, context)
 	return plain, err
 }
 
-// open also says by which key.
+// open also returns which key opened it.
 func (m *Master) open(sealed []byte, context string) (plain []byte, number int, err error) {
 	if m == nil || len(sealed) == 0 || sealed[0] != sealVersion1 {
 		return nil, 0, ErrNoMaster
@@ -102,8 +102,8 @@ func (m *Master) open(sealed []byte, context string) (plain []byte, number int, 
 	return nil, 0, ErrNoMaster
 }
 
-// additional is what a seal binds beside the plaintext: the version too, so
-// that a later format can't be passed off as this one.
+// additional is what a seal binds beside the plaintext. It has the version, so that a
+// later format can't be passed off as this one.
 func additional(context string) []byte {
 	return append([]byte{sealVersion1}, context...)
 }

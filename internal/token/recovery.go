@@ -11,8 +11,8 @@ import (
 )
 
 // RecoveryKey returns the id of the key under which new recovery ids are
-// derived. Store it with the request: RecoveryID then yields the same id again
-// although another key became active in between.
+// derived. Store it with the request: RecoveryID then returns the same id again, even
+// if another key became active in between.
 func (k *Keyring) RecoveryKey() string { return hex.EncodeToString(k.active.id[:]) }
 
 // RecoveryID returns the unique id that is mailed for a request: a UUID of
@@ -32,8 +32,8 @@ func (k *Keyring) RecoveryID(keyID, requestID string) (string, error) {
 	return u.String(), nil
 }
 
-// ValidRecoveryID tells whether id has the one form that RecoveryID gives:
-// a UUID of version 4, 36 characters, lower case. Nothing else is looked up.
+// ValidRecoveryID reports whether id has the one form of RecoveryID: a UUID of version
+// 4, 36 characters, lower case. Nothing else is looked up.
 func ValidRecoveryID(id string) bool {
 	if len(id) != 36 {
 		return false
@@ -61,10 +61,10 @@ func HashRecoveryID(id string) []byte {
 	return sum[:]
 }
 
-// DecoyFraction maps an address to a number in [0, 1), evenly over addresses,
-// always the same for one address and unknown to whoever lacks the decoy key. It
-// chooses the cost of the hash that an unknown address is made to pay. The key
-// does not rotate: a change would give unknown addresses away.
+// DecoyFraction maps an address to a number in [0, 1), evenly over addresses. It is
+// always the same for one address, and can't be known without the decoy key. It chooses
+// the cost of the hash for an unknown address. The key does not rotate: a change would
+// give unknown addresses away.
 func (k *Keyring) DecoyFraction(address string) float64 {
 	sum := sumString(k.decoy, address)
 	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53)

@@ -20,9 +20,8 @@ import (
 //	29 16  HMAC-SHA256 of the 29 bytes before, its first half
 //
 // 45 is a multiple of 3, so 60 characters spell it without a bit to spare, and
-// no second text spells the same token. Half of a MAC leaves a forger one
-// chance in 2^128 for each token he sends (RFC 2104, section 5, asks for no
-// less than half).
+// no second text spells the same token. Half of a MAC leaves a forger one chance in
+// 2^128 for each try (RFC 2104, section 5, asks for at least half).
 const (
 	refreshVersion = 1
 	refreshBody    = 1 + macIDSize + 16 + 8

@@ -15,7 +15,7 @@ import (
 	"kwai/internal/auth"
 )
 
-// Whom a request comes from.
+// Where a request comes from.
 //
 // The connection's other end can't be forged, headers can: anybody may send
 // them. So a header counts only where the peer is a proxy that was named as
@@ -77,7 +77,12 @@ func (p Proxies) trust(a netip.Addr) bool {
 // warned remembers what has been warned of, which is done once.
 type warned struct{ unnamed, otherPeer, otherHeader atomic.Bool }
 
-// client is whom a request comes from.
+type clientKey struct{}
+
+// clientOf is the client of a request that has passed through logged.
+func clientOf(r *http.Request) auth.Client { return r.Context().Value(clientKey{}).(auth.Client) }
+
+// client finds out who sent a request.
 func (s *Server) client(r *http.Request) auth.Client {
 	c := auth.Client{UserAgent: userAgent(r.Header)}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -91,7 +96,7 @@ func (s *Server) client(r *http.Request) auth.Client {
 	case !isPrivate(c.Address) || !hasForwarding(r.Header):
 		c.Network = true
 	case len(s.Proxies) > 0:
-		// It was said who is a proxy: this may be a client that lies.
+		// The proxies are named, and this is none: it may be a client that lies.
 		c.Network = true
 		if s.warned.otherPeer.CompareAndSwap(false, true) {
 			s.Log.Warn("a peer that is not among --trusted-proxies says where requests come from: if it is a proxy, name it, or all its clients count as one", "peer", c.Address.String())

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"time"
 
-	"kwai/internal/auth"
 	"kwai/internal/mail"
 )
 
@@ -75,7 +74,7 @@ func (s *Server) devUUID(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
 	for {
-		waits, err := s.mailWaits(ctx)
+		waits, err := s.Rules.MailWaits(ctx)
 		if err != nil {
 			return err
 		}
@@ -105,15 +104,4 @@ func (s *Server) devUUID(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNotFound) // without a text: it would be taken for an id
 	return nil
-}
-
-// mailWaits reports whether a mail is still to be written.
-func (s *Server) mailWaits(ctx context.Context) (bool, error) {
-	db := s.Rules.Store
-	requested, err := db.Read(ctx).RecoveryRequested()
-	if err != nil || requested {
-		return true, err
-	}
-	due, err := db.Read(ctx).DueDeliveries(auth.SubscriberMail, db.Now(), 1)
-	return len(due) > 0, err
 }

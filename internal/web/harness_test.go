@@ -158,7 +158,7 @@ func start(tb testing.TB, url string, options ...func(*setup)) *site {
 	db, err := store.Open(tb.Context(), database.Options{URL: url, Serve: true, Now: s.clock.now, Log: log})
 	s.ok(err)
 	tb.Cleanup(func() { s.ok(db.Close()) })
-	keys, err := auth.EnsureKeys(tb.Context(), db, s.master, o.rules, log)
+	keys, err := auth.EnsureKeys(tb.Context(), db, s.master, auth.KeySettings{JWKSMaxAge: auth.KeyDefaults.JWKSMaxAge, Lifetimes: o.rules.KeyLifetimes()}, log)
 	s.ok(err)
 	hashing := password.Params{MemoryKiB: 8, Time: 1, Threads: 1} // which costs next to nothing
 	passwords := password.NewPool(password.Options{Params: hashing, Workers: 1, MaxWait: time.Hour, Log: log})

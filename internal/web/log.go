@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -65,8 +66,7 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 			s.log(r, client, m.route, a, took)
 		}()
 		client = s.client(r)
-		r = r.WithContext(auth.WithClient(r.Context(), client))
-		next(a, r)
+		next(a, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
 	})
 }
 

@@ -27,7 +27,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return f.oauth(err)
 	}
-	tokens, err := s.Rules.Login(r.Context(), username, password)
+	tokens, err := s.Rules.Login(r.Context(), clientOf(r), username, password)
 	if err != nil {
 		return f.oauth(err)
 	}

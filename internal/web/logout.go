@@ -24,7 +24,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Logout(r.Context(), user.Profile, refresh); err != nil {
+	if err := s.Rules.Logout(r.Context(), clientOf(r), user, refresh); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
@@ -40,7 +40,7 @@ func (s *Server) logoutExpired(w http.ResponseWriter, r *http.Request, user auth
 	if err != nil || f.optional("refresh_token") == "" {
 		return auth.ErrNotLoggedIn
 	}
-	if err := s.Rules.LogoutExpired(r.Context(), user, f.optional("refresh_token")); err != nil {
+	if err := s.Rules.LogoutExpired(r.Context(), clientOf(r), user, f.optional("refresh_token")); err != nil {
 		return err
 	}
 	note(w, "user", user.ID)

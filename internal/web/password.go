@@ -16,7 +16,7 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.ChangePassword(r.Context(), caller, current, chosen); err != nil {
+	if err := s.Rules.ChangePassword(r.Context(), clientOf(r), caller, current, chosen); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)

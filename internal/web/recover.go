@@ -16,7 +16,7 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Recover(r.Context(), email); err != nil {
+	if err := s.Rules.Recover(r.Context(), clientOf(r), email); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
@@ -41,7 +41,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
 		return nil //nolint:nilerr // it has been answered
 	}
-	if err := s.Rules.Recover(r.Context(), page.Email); err != nil {
+	if err := s.Rules.Recover(r.Context(), clientOf(r), page.Email); err != nil {
 		if auth.CodeOf(err) != auth.Unavailable {
 			return err
 		}

@@ -15,12 +15,12 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 // counts as arrived now that the form has been read: when it began is up to the
 // client.
 func (s *Server) renewBy(w http.ResponseWriter, r *http.Request, f *form) error {
-	arrived := s.Rules.Store.Now()
+	arrived := s.Rules.Now()
 	refresh := f.required("refresh_token")
 	if err := f.err(); err != nil {
 		return err
 	}
-	tokens, err := s.Rules.Renew(r.Context(), refresh, arrived)
+	tokens, err := s.Rules.Renew(r.Context(), clientOf(r), refresh, arrived)
 	if err != nil {
 		return err
 	}

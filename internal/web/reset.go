@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"kwai/internal/auth"
-	"kwai/internal/password"
-	"kwai/internal/token"
 )
 
 // reset answers POST /api/v1/auth/reset.
@@ -21,7 +19,7 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Reset(r.Context(), id, password); err != nil {
+	if err := s.Rules.Reset(r.Context(), clientOf(r), id, password); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
@@ -30,7 +28,7 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 // resetPage shows the form that takes a new password. Opening it changes
 // nothing: mail scanners open links, too.
 func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
-	page := resetPage{UUID: typedID(r.URL.Query().Get("uuid")), MinLength: password.MinLength}
+	page := resetPage{UUID: typedID(r.URL.Query().Get("uuid")), MinLength: auth.MinPassword}
 	if page.UUID != "" {
 		page.FromLink = true
 		if _, err := s.Rules.RecoveryUser(r.Context(), page.UUID); err != nil {
@@ -47,7 +45,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := resetPage{UUID: typedID(strings.TrimSpace(f.optional("uuid"))), MinLength: password.MinLength}
+	page := resetPage{UUID: typedID(strings.TrimSpace(f.optional("uuid"))), MinLength: auth.MinPassword}
 	chosen := f.optional("password")
 	_, err = s.Rules.RecoveryUser(r.Context(), page.UUID)
 	page.FromLink = err == nil // it need not be typed again
@@ -56,7 +54,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	case chosen == "":
 		err = auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password."})
 	default:
-		err = s.Rules.Reset(r.Context(), page.UUID, chosen)
+		err = s.Rules.Reset(r.Context(), clientOf(r), page.UUID, chosen)
 	}
 	if err != nil {
 		return s.refuseReset(w, r, page, err)
@@ -80,11 +78,11 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 		renderPage(w, p.Status, "revoked", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryOver):
 		renderPage(w, p.Status, "used", s.SiteURL)
-	case errors.Is(err, auth.ErrRecovery) && token.ValidRecoveryID(page.UUID):
-		renderPage(w, p.Status, "invalid", s.SiteURL)
-	case errors.Is(err, auth.ErrRecovery):
+	case errors.Is(err, auth.ErrRecoveryID):
 		page.UUIDError = "This is not a unique id from one of our mails. Copy it from the mail."
 		renderPage(w, p.Status, "reset", page)
+	case errors.Is(err, auth.ErrRecovery):
+		renderPage(w, p.Status, "invalid", s.SiteURL)
 	case p.Status == http.StatusUnprocessableEntity:
 		for _, f := range p.Errors {
 			page.PasswordError = f.Message

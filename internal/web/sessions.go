@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"time"
 
-	"kwai/internal/store"
+	"kwai/internal/auth"
 )
 
 type sessionSchema struct {
@@ -28,18 +28,18 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer := make([]sessionSchema, len(found))
 	for i, f := range found {
-		answer[i] = sessionOf(f, f.ID == caller.SessionID)
+		answer[i] = sessionOf(f)
 	}
 	w.Header()["Cache-Control"] = noStore
 	return writeJSON(w, answer)
 }
 
-func sessionOf(s store.OpenedSession, current bool) sessionSchema {
+func sessionOf(s auth.OwnSession) sessionSchema {
 	return sessionSchema{
 		ID:        s.ID,
 		CreatedAt: s.CreatedAt.Format(time.RFC3339),
 		LastUsed:  s.RenewedAt.Format(time.RFC3339),
-		Current:   current,
+		Current:   s.Current,
 		Address:   optional(s.Address),
 		UserAgent: optional(s.UserAgent),
 	}
@@ -59,7 +59,7 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Rules.EndSession(r.Context(), caller, r.PathValue("id")); err != nil {
+	if err := s.Rules.EndSession(r.Context(), clientOf(r), caller, r.PathValue("id")); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)
@@ -71,7 +71,7 @@ func (s *Server) endOtherSessions(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	if err := s.Rules.EndOtherSessions(r.Context(), caller); err != nil {
+	if err := s.Rules.EndOtherSessions(r.Context(), clientOf(r), caller); err != nil {
 		return err
 	}
 	return writeJSON(w, empty)

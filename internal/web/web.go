@@ -139,6 +139,9 @@ func (s *Server) routes() []route {
 	return routes
 }
 
+// noRoute is the route, in the log and the metrics, of requests that none answers.
+const noRoute = "none"
+
 // Handler serves all routes.
 func (s *Server) Handler() (http.Handler, error) {
 	sameOrigin := http.NewCrossOriginProtection()
@@ -167,7 +170,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	for path, byMethod := range methods {
 		mux.Handle(path, s.serve(path, byMethod))
 	}
-	nothing := s.serve("none", nil)
+	nothing := s.serve(noRoute, nil)
 	mux.Handle("/", nothing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer drain(w, r)
@@ -215,7 +218,7 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		s.nothing = m
 	}
 	return s.logged(m, func(w http.ResponseWriter, req *http.Request) {
-		api := path == "none" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
+		api := path == noRoute || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
 		if api && s.cors(w, req, allowed) {
 			return
 		}
@@ -294,7 +297,7 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Settings.JWKSMaxAge.Seconds())))
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Keys.Settings.JWKSMaxAge.Seconds())))
 	return writeJSON(w, keySet{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
 }
 
@@ -326,11 +329,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return &unready{errDraining}
 	}
-	err := s.Rules.Store.Ready(r.Context())
-	if err == nil {
-		err = s.Rules.Keys.Ready(r.Context())
-	}
-	if err != nil {
+	if err := s.Rules.Ready(r.Context()); err != nil {
 		return &unready{err}
 	}
 	return writeJSON(w, status{"ready"})

@@ -35,8 +35,8 @@ func NewConn(address string) *Conn { return NewConnContext(context.Background(),
 // Body is that of the last answer; valid until the next exchange.
 func (c *Conn) Body() []byte { return c.body }
 
-// patience bounds one exchange.
-const patience = 30 * time.Second
+// exchangeTimeout bounds one exchange.
+const exchangeTimeout = 30 * time.Second
 
 // Close closes it; the next request would open it anew.
 func (c *Conn) Close() {
@@ -94,7 +94,7 @@ func (c *Conn) Send(request []byte) (status int, err error) {
 		}
 		c.c, c.r = fresh, bufio.NewReader(fresh)
 	}
-	if err := c.c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.c.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 		return 0, err
 	}
 	if _, err := c.c.Write(request); err != nil {

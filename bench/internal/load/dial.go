@@ -14,7 +14,7 @@ func NewConnContext(ctx context.Context, address string) *Conn {
 // Dial opens a TCP connection, for clients that aren't of the kind that [Conn]
 // is. It is closed when ctx ends, or by the caller before that.
 func Dial(ctx context.Context, address string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", address)
+	c, err := (&net.Dialer{Timeout: exchangeTimeout}).DialContext(ctx, "tcp", address)
 	if err != nil || ctx.Done() == nil {
 		return c, err
 	}

@@ -21,15 +21,16 @@ const (
 	answerTimeout = 35 * time.Second
 )
 
-// Balancer is an HTTP handler that passes requests on to servers of kwai, in
-// turn to those that are ready: that answer 200 to /readyz. One that refuses
-// the connection is left out until it is ready again, and the request goes to
-// the next: nothing of it had been sent. A request whose connection broke later
-// gets 502, for it may have been carried out. Where no server is ready, the
-// answer is 503.
+// Balancer is an HTTP handler that passes requests on to servers of kwai, in turn to all
+// that are ready: that answer 200 to /readyz.
 //
-// Servers find the client's address in X-Forwarded-For, and nothing else there:
-// what the client says in it is dropped.
+//   - If a server refuses the connection, it is left out until it is ready again, and
+//     the request goes to the next: nothing of it had been sent.
+//   - A request whose connection broke later gets 502: it may have been carried out.
+//   - If no server is ready, the answer is 503.
+//
+// X-Forwarded-For has the client's address and nothing else: the client's own header is
+// dropped.
 type Balancer struct {
 	// CheckTimeout is how long a server may take to say that it is ready: a
 	// second, unless it is set before the first check.
@@ -46,16 +47,16 @@ type target struct {
 	ready   atomic.Bool
 }
 
-// NewBalancer returns a balancer over servers at these addresses, host:port. It
-// knows of none that it is ready: see Watch and Check.
+// NewBalancer returns a balancer over servers at these addresses, host:port. At first
+// none counts as ready: see Watch and Check.
 func NewBalancer(addresses ...string) *Balancer {
 	b := &Balancer{CheckTimeout: time.Second, transport: &http.Transport{
 		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		// A connection that is kept may be closing when it is used again; then
-		// nobody can tell whether the request arrived. A new one is refused.
+		// A kept connection may be closing when it is used again; then it is unknown
+		// whether the request arrived. A new one is refused.
 		DisableKeepAlives:     true,
 		ResponseHeaderTimeout: answerTimeout,
-		DisableCompression:    true, // as the client asked, no other way
+		DisableCompression:    true, // the client decides about compression
 	}}
 	for _, a := range addresses {
 		b.targets = append(b.targets, &target{address: a})
@@ -67,7 +68,7 @@ func NewBalancer(addresses ...string) *Balancer {
 		},
 		Transport:    roundTripper(b.send),
 		ErrorHandler: refuse,
-		ErrorLog:     log.New(io.Discard, "", 0), // of clients that went away
+		ErrorLog:     log.New(io.Discard, "", 0), // about clients that have disconnected
 	}
 	return b
 }
@@ -139,7 +140,7 @@ func (b *Balancer) send(r *http.Request) (*http.Response, error) {
 	return nil, errNoneReady
 }
 
-// refuse answers in kwai's stead, in its form.
+// refuse answers in place of kwai, in its form.
 func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	status, detail := http.StatusBadGateway, "The server did not answer."
 	if errors.Is(err, errNoneReady) {

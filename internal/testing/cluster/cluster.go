@@ -1,8 +1,7 @@
 // Package cluster runs kwai as a cluster on one machine: PostgreSQL, NATS with
-// JetStream, replicas as processes of their own, and a load balancer. It is for
-// tests, measurements and newcomers (scripts/cluster), not for real users: all
-// of it is on loopback, without TLS, and gone with all it held when it is
-// stopped.
+// JetStream, replicas as processes of their own, and a load balancer. It is for tests,
+// measurements and newcomers (scripts/cluster), not for real users. All of it is on
+// loopback, without TLS, and stopping it removes all its data.
 //
 //	program, err := cluster.Build(ctx, folder)
 //	c, err := cluster.Start(ctx, cluster.Options{Program: program, Folder: folder, Replicas: 3})
@@ -12,8 +11,7 @@
 //	go balancer.Watch(ctx)
 //	http.Serve(listener, balancer)
 //
-// Replicas take the word of 127.0.0.1, where the balancer is, on where requests
-// come from.
+// Replicas trust 127.0.0.1, where the balancer is, about where requests come from.
 //
 // Each part can be ended and started again while the others go on:
 //

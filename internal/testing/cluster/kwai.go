@@ -47,9 +47,9 @@ func (k Kwai) DatabaseURL() string {
 }
 
 // Start starts a server, as [StartServer] does. Its settings are the defaults,
-// without throttles and with warnings in its log only, but for what the flags
-// say. Tokens stay valid when it is started again, on another address too. On
-// PostgreSQL more than one may run.
+// without throttles and with only warnings in its log; the flags may change that.
+// Tokens stay valid when it is started again, also on another address. On PostgreSQL
+// more than one may run.
 func (k Kwai) Start(ctx context.Context, flags ...string) (*Server, error) {
 	return k.start(ctx, nil, flags...)
 }
@@ -67,8 +67,8 @@ func (k Kwai) start(ctx context.Context, log io.Writer, flags ...string) (*Serve
 	return s, nil
 }
 
-// Serve is what Start has [StartServer] run, on an address where nobody listens:
-// for who wants its log, say, or has it run under another program.
+// Serve is the command that Start runs by [StartServer], on a free address. Use it to get
+// the log, for example, or to run it under another program.
 func (k Kwai) Serve(ctx context.Context, flags ...string) (Command, error) {
 	key, err := k.MasterKey(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func (k Kwai) CreateUser(ctx context.Context, email, first, last, password strin
 	return strings.TrimSpace(out), err
 }
 
-// Cmd is what Command runs, for who wants more of it than what it prints.
+// Cmd is what Command runs, for callers that need more than its output.
 func (k Kwai) Cmd(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, k.Program, args...) //nolint:gosec // kwai as just built
 	cmd.Env = k.env()
@@ -126,9 +126,8 @@ func (k Kwai) command(ctx context.Context, stdin string, args ...string) (out st
 	return string(text), nil
 }
 
-// env is the environment without settings that the user has for another kwai.
-// The URLs stand in it since they hold passwords, which a command line would
-// show to everyone.
+// env is the environment, without the user's settings for another kwai. It has the URLs,
+// since they hold passwords, which a command line would show to everyone.
 func (k Kwai) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KWAI_") })
 	env = append(env, "KWAI_DATA="+k.Folder, "KWAI_DATABASE="+k.DatabaseURL())
@@ -138,9 +137,8 @@ func (k Kwai) env() []string {
 	return env
 }
 
-// MasterKey is the path of the key that seals the server's keys, made at the first
-// call. On SQLite kwai makes one itself, on PostgreSQL it wants to be given one: so
-// it always is.
+// MasterKey is the path of the key that seals the server's keys. The first call makes it.
+// On PostgreSQL kwai requires one; on SQLite it is given one, too.
 func (k Kwai) MasterKey(ctx context.Context) (path string, err error) {
 	path = filepath.Join(k.Folder, "master.key")
 	if _, err := os.Stat(path); err == nil {

@@ -58,7 +58,7 @@ func (n *NATS) Start() error {
 	}
 	n.server = s
 	s.Start()
-	if s.Addr() == nil { // it has no other way to say that it failed
+	if s.Addr() == nil { // it reports a failure in no other way
 		n.Stop()
 		return errors.New("start NATS: it can't listen, or has no JetStream")
 	}

@@ -2,8 +2,8 @@ package cluster
 
 import "syscall"
 
-// procAttr has the child end when we do, and keeps a terminal's Ctrl-C from it:
-// we end our servers in their order.
+// procAttr makes the child end when this process ends, and keeps a terminal's Ctrl-C
+// from it: this process stops its servers in order.
 func procAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

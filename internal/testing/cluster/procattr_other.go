@@ -4,6 +4,6 @@ package cluster
 
 import "syscall"
 
-// procAttr changes nothing here: a terminal's Ctrl-C reaches the servers too, and
-// those that a killed program left behind are ended by hand.
+// procAttr changes nothing here: a terminal's Ctrl-C reaches the servers, too. If this
+// program is killed, end its servers by hand.
 func procAttr() *syscall.SysProcAttr { return nil }

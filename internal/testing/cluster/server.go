@@ -22,7 +22,7 @@ type Command struct {
 	Env     []string
 	Address string    // host:port on which it will serve
 	Ready   string    // the path to which it answers 200 once it does
-	Log     io.Writer // also gets what it writes to standard error; nil: nobody does
+	Log     io.Writer // also gets its standard error, unless nil
 }
 
 // Server is a program that serves on loopback, in a process of its own. Its
@@ -42,10 +42,10 @@ type Server struct {
 }
 
 // StartServer starts a program and waits until it is ready, for as long as ctx
-// lives: on a busy machine that may take long. The program is told to end when
-// ctx ends; the caller calls Stop all the same. If the caller's process is
-// killed, Linux ends the program with it. Where it can't be started, or ends
-// before it is ready, the error holds the end of its log.
+// lives: on a busy machine that may take long. The program gets a signal to end when
+// ctx ends; the caller calls Stop all the same. If the caller's process is killed, Linux
+// ends the program with it. If it can't be started, or ends before it is ready, the
+// error holds the end of its log.
 func StartServer(ctx context.Context, command Command) (*Server, error) {
 	s := &Server{Address: command.Address, command: command}
 	begin := time.Now()
@@ -57,7 +57,7 @@ func StartServer(ctx context.Context, command Command) (*Server, error) {
 }
 
 func (s *Server) run(ctx context.Context) error {
-	// Not to be killed when ctx ends: that is no good order.
+	// Not killed when ctx ends, but stopped in good order.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.command.Program, s.command.Args...) //nolint:gosec // kwai as just built, or this program itself
 	cmd.Env = s.command.Env
 	cmd.Stderr = &s.log
@@ -78,7 +78,7 @@ func (s *Server) run(ctx context.Context) error {
 			return
 		}
 		forget := context.AfterFunc(ctx, func() { interrupt(cmd.Process) })
-		_ = cmd.Wait() // it is told to end
+		_ = cmd.Wait() // it gets a signal to end
 		forget()
 		close(done)
 	}()
@@ -122,7 +122,7 @@ func (s *Server) await(ctx context.Context, done <-chan struct{}) error {
 	}
 }
 
-// answers says whether a GET is answered by 200.
+// answers reports whether a GET is answered by 200.
 func answers(ctx context.Context, client *http.Client, url string) bool {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -137,13 +137,12 @@ func answers(ctx context.Context, client *http.Client, url string) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// Stop ends the server in good order, also one that is paused, and returns when
-// it has gone: kwai sees to that itself (20 s for requests, 10 s for mail). It
-// may be called again.
+// Stop ends the server in good order, also a paused one, and returns when it has gone.
+// kwai itself bounds that (20 s for requests, 10 s for mail). Stop may be called again.
 func (s *Server) Stop() {
 	process, done := s.current()
 	interrupt(process)
-	_ = s.Continue() // or it wouldn't notice
+	_ = s.Continue() // or it wouldn't notice the signal
 	<-done
 }
 
@@ -168,8 +167,7 @@ func (s *Server) Done() <-chan struct{} {
 	return done
 }
 
-// ExitCode is what the program has ended with, once Done is closed; -1 where a
-// signal ended it.
+// ExitCode is the program's exit code, once Done is closed; -1 if a signal ended it.
 func (s *Server) ExitCode() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,9 +219,9 @@ func (t *tail) String() string {
 	return string(t.text)
 }
 
-// FreeAddress is an address of loopback on which nobody listens. Its port is
-// below those that Linux gives to outgoing connections (32768 on): one of these
-// could take it while a server is down that will be started again.
+// FreeAddress is a free address of loopback. Its port is below the range that Linux uses
+// for outgoing connections (from 32768 on): one of these could take it while a server is
+// down that will be started again.
 func FreeAddress(ctx context.Context) (string, error) {
 	for range 100 {
 		address := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(22_000)) //nolint:gosec // a port is no secret

@@ -1,5 +1,6 @@
-// Package mailtest is a real SMTP server for tests: it listens on a loopback
-// port, keeps what it is given, and fails in the ways that mail servers fail.
+// Package mailtest is a real SMTP server for tests. It listens on a loopback port,
+// keeps the mails that it gets, and fails in the ways in which mail servers fail
+// ([Server.RefuseAt], [HangUp], [Server.Stop]).
 //
 //	s := mailtest.Serve(t)
 //	// … start kwai with --smtp s.URL(), ask for a recovery …
@@ -52,7 +53,7 @@ func StartTLS(config *tls.Config) Option { return func(s *Server) { s.startTLS =
 func ImplicitTLS(config *tls.Config) Option { return func(s *Server) { s.implicitTLS = config } }
 
 // Login makes the server demand this user and password, by AUTH PLAIN, and
-// offer that without TLS too: to refuse is the client's task.
+// offer that without TLS, too: the client must refuse that.
 func Login(user, password string) Option {
 	return func(s *Server) { s.user, s.password = user, password }
 }
@@ -110,8 +111,8 @@ func (s *Server) URL() string {
 	return "smtp://" + s.Addr()
 }
 
-// Listen listens on a server's address after a Stop. A connection of another test
-// may have been given the port meanwhile: it waits until that has ended.
+// Listen listens on a server's address after a Stop. If a connection of another test has
+// got the port meanwhile, it waits until that has ended.
 func Listen(tb testing.TB, address string) net.Listener {
 	tb.Helper()
 	for {
@@ -126,8 +127,8 @@ func Listen(tb testing.TB, address string) net.Listener {
 	}
 }
 
-// Restart starts the server again on the same port after a Stop. What it was
-// told to refuse, and the mails it has, stay.
+// Restart starts the server again on the same port after a Stop. Its refusals and its
+// mails stay.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.mu.Lock()
@@ -157,7 +158,7 @@ func (s *Server) Restart() {
 	}()
 }
 
-// Stop ends the server and its connections; who dials then is refused.
+// Stop ends the server and its connections; new connections are refused.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	server, listener, stopped := s.running, s.listener, s.stopped
@@ -222,7 +223,7 @@ func (s *Server) keep(m Mail) {
 	s.arrived = make(chan struct{})
 }
 
-// answer is what the server was told to answer at a step.
+// answer is what the server is to answer at a step.
 func (s *Server) answer(step Step, c *smtp.Conn) error {
 	s.mu.Lock()
 	r := s.refuse[step]

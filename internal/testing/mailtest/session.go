@@ -18,7 +18,7 @@ type Mail struct {
 	From, To string
 	// Helo is the name that the client gave itself.
 	Helo string
-	// TLS tells whether the mail came over TLS, UTF8 whether the client asked
+	// TLS is set if the mail came over TLS, UTF8 if the client asked
 	// for SMTPUTF8.
 	TLS, UTF8 bool
 	// Raw is the message as it came over the wire, without dot-stuffing.
@@ -59,7 +59,7 @@ func (s *session) AuthMechanisms() []string {
 func (s *session) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, password string) error {
 		if user != s.server.user || password != s.server.password {
-			// Unkind servers repeat what they were given.
+			// Some servers quote the client's text.
 			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: "no user " + user + " with password " + password}
 		}
 		s.loggedIn = true

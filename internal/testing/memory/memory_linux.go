@@ -1,6 +1,6 @@
-// Package memory keeps the temporary files of tests in memory, where the
-// machine has room for them: a database is copied in a tenth of the time that a
-// disk takes, and a commit waits for no disk. It is for TestMain:
+// Package memory keeps the temporary files of tests in memory, if the machine has room
+// for them. A database is then copied in a tenth of the time, and a commit waits for no
+// disk. It is for TestMain:
 //
 //	defer memory.TempDir()()
 package memory
@@ -20,9 +20,9 @@ const (
 )
 
 // TempDir points TMPDIR, of this process and those it starts, to a new folder in
-// memory, and returns what removes it. Where there is too little room, or TMPDIR
-// is in memory already, it changes nothing. The folder of a process that was
-// killed goes when the next one starts.
+// memory, and returns a function that removes it. If there is too little room, or TMPDIR
+// is in memory already, it changes nothing. The folder of a killed process is removed
+// when the next process starts.
 func TempDir() (remove func()) {
 	nothing := func() {}
 	var free, now unix.Statfs_t
@@ -52,8 +52,8 @@ func TempDir() (remove func()) {
 	}
 }
 
-// folder makes a folder that is locked for as long as this process lives. It has
-// its name once it is locked, so that no sweep takes it before.
+// folder makes a folder that is locked for as long as this process lives. It gets its
+// name when it is locked, so that no sweep removes it before.
 func folder(parent string) (dir string, unlock func(), err error) {
 	made, err := os.MkdirTemp(parent, "."+prefix)
 	if err != nil {
@@ -73,7 +73,7 @@ func folder(parent string) (dir string, unlock func(), err error) {
 	return dir, unlock, err
 }
 
-// sweep removes the folders whose processes have ended, as far as it may.
+// sweep removes the folders whose processes have ended, if it may.
 func sweep(parent string) {
 	dirs, _ := filepath.Glob(filepath.Join(parent, prefix+"*")) // errs on a bad pattern only
 	for _, dir := range dirs {

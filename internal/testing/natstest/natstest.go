@@ -1,5 +1,9 @@
-// Package natstest gives tests a real NATS server with JetStream, in this
-// process, on loopback.
+// Package natstest gives tests a real NATS server with JetStream, in this process, on
+// loopback:
+//
+//	s := natstest.Serve(t)
+//	// … start kwai with --bus s.URL() …
+//	messages := natstest.Messages(t, s.JetStream(), "KWAI", 1)
 package natstest
 
 import (
@@ -19,8 +23,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Server is a NATS server that can be ended and started again: at the same
-// address, with what it has stored.
+// Server is a NATS server that can be stopped and started again, with the same address
+// and streams.
 type Server struct {
 	Options *server.Options
 
@@ -54,11 +58,11 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	return s
 }
 
-// timeout is longer than any test: a busy machine is no reason to give up.
+// timeout is longer than any test: a busy machine may be slow.
 const timeout = time.Hour
 
-// Start starts it, again after Stop. Where another test's server has taken its
-// port meanwhile, it waits until that has gone.
+// Start starts the server, also after Stop. If another test's server has taken its port
+// meanwhile, it waits until that has gone.
 func (s *Server) Start() {
 	s.tb.Helper()
 	for s.start() != nil {
@@ -91,8 +95,7 @@ func (s *Server) start() error {
 	}
 }
 
-// failures is a log of what keeps a server from starting, which it tells in no
-// other way.
+// failures is a log of what keeps a server from starting; it reports that nowhere else.
 type failures struct {
 	mu   sync.Mutex
 	said []string
@@ -116,7 +119,7 @@ func (*failures) Noticef(string, ...any) {}
 func (*failures) Debugf(string, ...any)  {}
 func (*failures) Tracef(string, ...any)  {}
 
-// Stop ends it.
+// Stop ends the server.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +130,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Connections counts those that were made since the start, refused ones too.
+// Connections counts connections since the start, with refused ones.
 func (s *Server) Connections() uint64 {
 	s.tb.Helper()
 	s.mu.Lock()
@@ -142,7 +145,7 @@ func (s *Server) Connections() uint64 {
 // Address is HOST:PORT.
 func (s *Server) Address() string { return fmt.Sprintf("%s:%d", s.Options.Host, s.Options.Port) }
 
-// URL is that of a server that asks for nothing.
+// URL is the server's URL, without a login.
 func (s *Server) URL() string { return "nats://" + s.Address() }
 
 // JetStream is a client of the server until the end of the test.
@@ -165,11 +168,11 @@ func (s *Server) JetStream(options ...nats.Option) jetstream.JetStream {
 	return js
 }
 
-// Messages are the first n messages of a stream, in its order, waited for.
+// Messages waits for the first n messages of a stream, and returns them in its order.
 func Messages(tb testing.TB, js jetstream.JetStream, stream string, n int) []jetstream.Msg {
 	tb.Helper()
-	// Begun anew after any error, for NATS may be away for a time, and with
-	// twice the time, for the machine may be busy.
+	// Begun anew after any error, since NATS may be away for a time, and with twice
+	// the time, since the machine may be busy.
 	for wait := time.Second; ; wait *= 2 {
 		messages, err := firstMessages(tb.Context(), js, stream, n, wait)
 		if err == nil && len(messages) == n {

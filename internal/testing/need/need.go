@@ -1,20 +1,22 @@
-// Package need says what a test needs beyond Go, and skips it where that is
-// missing: time, root's rights, a program.
+// Package need declares what a test needs beyond Go: time, root's rights, a program.
+// If that is missing, the test is skipped or fails.
 //
 //	func TestCrash(t *testing.T) {
 //		need.Time(t)                       // not in the everyday run
 //		need.Root(t, "to mount a small disk")
 //		browser := need.Program(t, "chromium")
 //
-// There is one switch for all tests, the environment variable KWAI_TEST. Unset,
-// "go test ./..." is the everyday run: under 90 seconds on two cores, with what
-// matters of each package in it, and a test skips what it lacks. With
-// KWAI_TEST=all every test runs, some of them longer, and what is missing fails
-// the test. A missing root is the exception: it skips always, and .ci/run lists
-// what was skipped for it.
+// There is one switch for all tests, the environment variable KWAI_TEST.
 //
-// No test has an upper bound on real time. One that waits for something waits
-// until it is there; go test's own -timeout ends what hangs, with all stacks.
+//   - Unset, "go test ./..." is the everyday run: under 90 seconds on two cores, with
+//     the most important tests of each package. A test is skipped if something is
+//     missing.
+//   - With KWAI_TEST=all every test runs, some of them longer. A test fails if something
+//     is missing, but for root: without root it is always skipped, and .ci/run lists
+//     these tests.
+//
+// No test has an upper bound on real time. It waits until what it waits for is there;
+// go test's own -timeout ends what hangs, with all stacks.
 package need
 
 import (
@@ -26,7 +28,7 @@ import (
 	"testing"
 )
 
-// All says whether every test was asked for (KWAI_TEST=all).
+// All reports whether every test was asked for (KWAI_TEST=all).
 func All() bool { return os.Getenv("KWAI_TEST") == "all" }
 
 // Time skips a test that takes long, unless every test was asked for.
@@ -64,8 +66,8 @@ func Program(tb testing.TB, name string) (path string) {
 	return path
 }
 
-// Missing ends a test for which this machine lacks something: it skips it, or
-// fails it if every test was asked for.
+// Missing ends a test for which something is missing here: the test is skipped, or
+// fails if every test was asked for.
 func Missing(tb testing.TB, why error) {
 	tb.Helper()
 	if All() {
@@ -76,7 +78,7 @@ func Missing(tb testing.TB, why error) {
 
 // ShareCores lets a package's parallel tests run many at once. It is for
 // packages whose tests wait more than they compute, and for TestMain: the flag
-// -parallel of the command line still beats it.
+// -parallel of the command line still counts more.
 func ShareCores() {
 	if err := flag.Set("test.parallel", strconv.Itoa(8*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err) // the package testing has no such flag

@@ -1,6 +1,5 @@
-// Package pgcluster runs private PostgreSQL servers, for tests and measurements:
-// each has a folder, a port and a password of its own, and is gone with all it
-// held when it is stopped.
+// Package pgcluster runs private PostgreSQL servers, for tests and measurements. Each has
+// a folder, a port and a password of its own. Stopping it removes all its data.
 //
 //	c, err := pgcluster.Start(pgcluster.Options{})
 //	if errors.Is(err, pgcluster.ErrNoPrograms) … // PostgreSQL isn't installed
@@ -10,18 +9,18 @@
 //
 // It needs the server's programs (initdb, postgres), as Debian's package
 // postgresql installs them. They are looked for on PATH, then in
-// /usr/lib/postgresql/*/bin, the newest first, then where pg_config says; so
-// PATH chooses the version. As root it runs them as user postgres or nobody,
-// for they refuse root; that user must be able to reach the temporary folder.
+// /usr/lib/postgresql/*/bin, the newest first, then where pg_config says; so PATH
+// chooses the version. They refuse root, so for root they run as user postgres or
+// nobody, which must be able to reach the temporary folder.
 //
 // What it promises:
-//   - A server's settings are PostgreSQL's own defaults, durable commits among
-//     them, but for those that its Options name and where its files and sockets are.
+//   - A server has PostgreSQL's own default settings, with durable commits, but for
+//     Options and the places of its files and sockets.
 //   - If the process that started a server is killed, Linux ends the server with
 //     it; its folder, some 40 MB, then stays behind.
-//   - Only the holder of a URL can log in over TCP, and only the user it runs
-//     as (and root) over the Unix socket: a superuser whom anybody on the
-//     machine could become would be a way into the developer's account.
+//   - Only the holder of a URL can log in over TCP, and only the server's own user (and
+//     root) over the Unix socket. A superuser open to anybody on the machine would be a
+//     way into the developer's account.
 package pgcluster
 
 import (
@@ -46,10 +45,10 @@ import (
 
 const superuser = "kwai"
 
-// Options are the ways in which clusters differ. The zero value will do.
+// Options are how clusters differ. The zero value is good.
 type Options struct {
-	// Settings are of the form name=value, as in postgresql.conf; where they
-	// say nothing, PostgreSQL's defaults hold.
+	// Settings are of the form name=value, as in postgresql.conf. All others have
+	// PostgreSQL's defaults.
 	Settings []string
 }
 
@@ -87,8 +86,8 @@ func Start(options Options) (*Cluster, error) {
 
 // Standby makes and starts a copy of the cluster that follows it and can only
 // be read, until it is promoted by "SELECT pg_promote()". It has the same users
-// and databases, and must be stopped as any other. The cluster's settings must
-// be such that it can be followed, as PostgreSQL's defaults are.
+// and databases, and must be stopped, too. The cluster's settings must allow
+// standbys, as PostgreSQL's defaults do.
 func (c *Cluster) Standby() (*Cluster, error) {
 	s := &Cluster{programs: c.programs, options: c.options, password: c.password}
 	err := s.start(func() error {
@@ -101,7 +100,7 @@ func (c *Cluster) Standby() (*Cluster, error) {
 	return s, nil
 }
 
-// start makes the cluster's folder, has its data made, and starts the server.
+// start makes the cluster's folder and its data, and starts the server.
 func (c *Cluster) start(makeData func() error) error {
 	if err := c.makeFolder(); err != nil {
 		return err
@@ -125,8 +124,8 @@ func (c *Cluster) start(makeData func() error) error {
 	return errPortTaken
 }
 
-// URL returns how to reach the database over TCP: the way that every client
-// understands. The database need not exist.
+// URL returns the database's URL over TCP, which every client understands. The database
+// need not exist.
 func (c *Cluster) URL(database string) string {
 	return (&url.URL{
 		Scheme:   "postgres",
@@ -285,9 +284,9 @@ func (c *Cluster) Exec(ctx context.Context, sql string) (err error) {
 
 var errPortTaken = errors.New("the port is used by another program")
 
-// freePort finds a port below the range from which Linux takes the ports of
-// outgoing connections (32768 on): else a client that tries again and again
-// while the server is down could be given that port, and hold it.
+// freePort finds a port below the range that Linux uses for outgoing connections (from
+// 32768 on). Else a client that tries again while the server is down could get that
+// port, and keep it.
 func freePort() (int, error) {
 	var lc net.ListenConfig
 	for range 100 {

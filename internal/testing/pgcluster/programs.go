@@ -23,8 +23,7 @@ type programs struct {
 
 type account struct{ uid, gid uint32 }
 
-// ErrNoPrograms says that PostgreSQL isn't installed, or not where it is looked
-// for.
+// ErrNoPrograms means that PostgreSQL isn't installed, or not where this package looks.
 var ErrNoPrograms = errors.New("no PostgreSQL server programs")
 
 // Available returns nil if this machine can run PostgreSQL, or an error that
@@ -75,7 +74,7 @@ func programDirs() []string {
 	return dirs
 }
 
-// version is 15 for /usr/lib/postgresql/15/bin, and 0 for what is no number.
+// version is 15 for /usr/lib/postgresql/15/bin, and 0 if there is no number.
 func version(dir string) float64 {
 	v, _ := strconv.ParseFloat(filepath.Base(filepath.Dir(dir)), 64)
 	return v

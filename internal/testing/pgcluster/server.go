@@ -48,8 +48,8 @@ func (s *server) end(signal os.Signal) error {
 	return nil
 }
 
-// serverLog keeps the end of what the server writes, and watches for the line
-// that says it is ready, be it for reading only.
+// serverLog keeps the end of the server's output, and looks for the line that says it
+// is ready, maybe only for reading.
 type serverLog struct {
 	ready chan struct{}
 

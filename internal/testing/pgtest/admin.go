@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// admin makes and drops databases, one at a time, for PostgreSQL refuses two
-// copies of one template at once, and on one connection: to make another each
-// time would cost a third more.
+// admin makes and drops databases. It does so one at a time, since PostgreSQL refuses two
+// copies of one template at once. It uses one connection: a new one each time would cost
+// a third more.
 type admin struct {
 	url string
 
@@ -22,8 +22,8 @@ type admin struct {
 	count    int       // of databases that were made
 }
 
-// create makes a database as a copy of another and returns its name, one that
-// needs no quotes.
+// create makes a database as a copy of another and returns its name, which needs no
+// quotes.
 func (a *admin) create(template string) (name string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -53,8 +53,8 @@ func (a *admin) close() error {
 	return a.conn.Close(context.Background())
 }
 
-// connect makes the connection unless it is there. The caller holds a.mu, as
-// that of run does.
+// connect makes the connection if there is none. The caller holds a.mu; so does the
+// caller of run.
 func (a *admin) connect() (err error) {
 	ctx := context.Background() // the connection outlives each test
 	if a.conn != nil && !a.conn.IsClosed() {

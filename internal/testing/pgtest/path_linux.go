@@ -15,8 +15,8 @@ import (
 	"kwai/internal/testing/need"
 )
 
-// Path is a way to a PostgreSQL server that can be cut, so that packets vanish as
-// on a network that is gone, and that can lose answers.
+// Path leads to a PostgreSQL server. It can be cut, so that packets vanish as on a dead
+// network, and it can lose answers.
 type Path struct {
 	tb       testing.TB
 	to       string
@@ -30,7 +30,7 @@ type Path struct {
 	commits, others atomic.Int64
 }
 
-// NewPath makes a way to the server that the URL names.
+// NewPath makes a path to the server of the URL.
 func NewPath(tb testing.TB, serverURL string) *Path {
 	tb.Helper()
 	u, err := url.Parse(serverURL)
@@ -60,7 +60,7 @@ func NewPath(tb testing.TB, serverURL string) *Path {
 	return p
 }
 
-// URL is the server's URL by this way.
+// URL is the server's URL over this path.
 func (p *Path) URL(serverURL string) string {
 	u, err := url.Parse(serverURL)
 	if err != nil {
@@ -70,8 +70,8 @@ func (p *Path) URL(serverURL string) string {
 	return u.String()
 }
 
-// Cut drops whatever comes from the client's side from now on, new connections
-// included, unacknowledged. Mend ends that.
+// Cut drops all packets from the client's side, new connections included, without an
+// acknowledgement. Mend ends that.
 func (p *Path) Cut() { p.filter(true) }
 
 // Mend lets packets through again.
@@ -169,7 +169,7 @@ func (p *Path) check(err error) {
 	}
 }
 
-// drop has the kernel drop every packet to a socket (BPF's "return 0"), or none.
+// drop makes the kernel drop every packet to a socket (BPF's "return 0"), or none.
 func drop(socket syscall.Conn, all bool) error {
 	raw, err := socket.SyscallConn()
 	if err != nil {

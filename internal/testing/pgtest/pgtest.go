@@ -1,8 +1,8 @@
-// Package pgtest gives tests real PostgreSQL databases, without a server set
-// up beforehand: it runs a private cluster of its own for each test process.
+// Package pgtest gives tests real PostgreSQL databases. No server has to be set up: each
+// test process runs a private cluster of its own.
 //
-// The cluster is package pgcluster's, which says what it needs: PostgreSQL's
-// programs on PATH, or where Debian's package postgresql installs them.
+// Package pgcluster makes the cluster. It needs PostgreSQL's programs on PATH, or where
+// Debian's package postgresql installs them.
 //
 // A package that uses it hands its tests to [Main]:
 //
@@ -14,32 +14,30 @@
 //		t.Parallel()
 //		url := pgtest.Database(t)
 //
-// or, where making the tables takes longer than copying them, for a copy of
-// one that was prepared once:
+// or for a copy of a database that was prepared once, if making the tables takes longer
+// than copying them:
 //
 //	pgtest.Template(t, "migrated", migrate)
 //	url := pgtest.FromTemplate(t, "migrated")
 //
 // What it promises:
-//   - The cluster starts at the first use and is gone, with its folder, when
-//     Main returns. If the test process is killed or times out, Linux ends the
-//     cluster with it; its folder, some 40 MB, then stays behind.
+//   - The cluster starts at the first use. Main removes it, with its folder, before it
+//     returns. If the test process is killed or times out, Linux ends the cluster with
+//     it; its folder, some 40 MB, then stays behind.
 //   - Each database is new, the test's own, and dropped at the test's end. All
 //     functions may be called by parallel tests.
 //
-// It is made for speed, not for keeping: fsync and autovacuum are off, and what
-// Main runs has its temporary files in memory, if there is room (package memory).
-// A test about durability, or one that stops the server, starts its own with [Start].
+// It is made for speed, not for durability: fsync and autovacuum are off, and the tests
+// have their temporary files in memory, if there is room (package memory). A test about
+// durability, or a test that stops the server, starts a cluster of its own with [Start].
 //
 // # Without the server's programs
 //
-// Tests are skipped, so that "go test ./..." works on any machine, and a line
-// on standard error says so once per process. The go command hides all that a
-// passing package prints when it is given a list of packages, and there is no
-// way round that: the line and the skips show with "go test -v", and with a
-// plain "go test" in the package's own folder. Where PostgreSQL must not be
-// missed, set KWAI_TEST=all: then these tests fail instead. Results
-// are cached: after installing PostgreSQL, run once with -count=1.
+// Tests are skipped, so that "go test ./..." works on any machine. A line on standard
+// error says so once per process. With a list of packages, the go command hides the
+// output of passing packages. So the line and the skips show only with "go test -v", and
+// with a plain "go test" in the package's own folder. With KWAI_TEST=all these tests
+// fail instead. Results are cached: after installing PostgreSQL, run once with -count=1.
 package pgtest
 
 import (
@@ -136,7 +134,7 @@ func refuse(tb testing.TB, why error) {
 
 // Database makes an empty database and returns its URL, of the form
 // postgres://user:password@127.0.0.1:port/name?sslmode=disable. The database is
-// dropped at the end of the test, whoever is still connected to it.
+// dropped at the end of the test, even if there are still connections to it.
 func Database(tb testing.TB) (url string) {
 	tb.Helper()
 	// template0, since nothing can be connected to it, nor can have changed it.
@@ -144,9 +142,9 @@ func Database(tb testing.TB) (url string) {
 	return database(tb, "template0")
 }
 
-// Template makes a database for [FromTemplate] to copy, and has prepare fill
-// it. Only the first call for a name does so; others wait for it, and fail if
-// it failed. Connections that prepare leaves open are closed by the server.
+// Template makes a database for [FromTemplate] to copy, and calls prepare to fill it.
+// Only the first call for a name does so; others wait for it, and fail if it failed. The
+// server closes connections that prepare leaves open.
 func Template(tb testing.TB, name string, prepare func(url string) error) {
 	tb.Helper()
 	start(tb)
@@ -217,8 +215,8 @@ func database(tb testing.TB, template string) (url string) {
 	return shared.cluster.URL(name)
 }
 
-// template makes a database, has it prepared, and closes it to connections, for
-// one that is being used cannot be copied.
+// template makes a database, prepares it, and closes it to connections: PostgreSQL
+// can't copy a database in use.
 func template(prepare func(url string) error) (name string, err error) {
 	if name, err = shared.admin.create("template0"); err != nil {
 		return "", err

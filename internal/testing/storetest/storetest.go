@@ -1,5 +1,5 @@
-// Package storetest gives tests each database that kwai runs on: what a test
-// claims, it claims of all of them.
+// Package storetest gives tests each database that kwai runs on, so that a test holds
+// for all of them.
 //
 //	func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 //
@@ -7,8 +7,8 @@
 //		storetest.Each(t, func(t *testing.T, url string) { … })
 //	}
 //
-// PostgreSQL is a private cluster; where its programs are missing, its tests
-// are skipped, or fail if KWAI_TEST=all (package need).
+// PostgreSQL is a private cluster (package pgtest). If its programs are missing, its
+// tests are skipped, or fail with KWAI_TEST=all (package need).
 package storetest
 
 import (
@@ -54,8 +54,8 @@ func SQLite(tb testing.TB) string {
 	return "sqlite://" + path
 }
 
-// migrated returns the file of a new SQLite database, which is made once. Nobody
-// has it open when it is read, for that would drop SQLite's locks.
+// migrated returns the file of a new SQLite database, which is made once. It must be
+// closed before it is read: reading it would drop SQLite's locks.
 var migrated = sync.OnceValues(func() (content []byte, err error) {
 	dir, err := os.MkdirTemp("", "kwai-storetest-")
 	if err != nil {

@@ -14,19 +14,19 @@ import (
 
 // What is under way when another login succeeds goes on counting: a success at the
 // same account makes no guess free.
-func TestASuccessForgetsNoneUnderWay(t *testing.T) {
+func TestASuccessClearsNoAttemptUnderWay(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner, who is known at home then", home, ann, oldPassword, "in")
 		for _, address := range []string{home, cafe} {
 			var ends []func(bool) error
 			for range 5 {
-				ends = append(ends, must(s.Begin(from(t.Context(), address), ann))(t))
+				ends = append(ends, must(s.Begin(t.Context(), from(address), ann))(t))
 			}
 			ok(t, ends[0](true))
 			for _, end := range ends[1:] {
 				ok(t, end(false))
 			}
-			// From the cafe it was the first login: the others count as strangers'.
+			// From the cafe it was the first login: the others count as unknown networks.
 			next := address
 			if address == cafe {
 				next = "203.0.113.1"
@@ -57,9 +57,8 @@ func TestRightPasswordsAtOnce(t *testing.T) {
 		var most, in atomic.Int64
 		var all sync.WaitGroup
 		for i := range connections {
-			ctx := from(t.Context(), fmt.Sprintf("192.0.2.%d", i))
 			all.Go(func() {
-				_, err := s.Login(ctx, ann, oldPassword)
+				_, err := s.Login(t.Context(), from(fmt.Sprintf("192.0.2.%d", i)), ann, oldPassword)
 				if err == nil {
 					in.Add(1)
 				} else if auth.CodeOf(err) != auth.Throttled {
@@ -85,7 +84,7 @@ func TestRightPasswordsAtOnce(t *testing.T) {
 }
 
 // Who gets no place within a second is refused.
-func TestPlacesAreWaitedForASecond(t *testing.T) {
+func TestAttemptsWaitASecondForASlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64

@@ -8,8 +8,8 @@ import (
 	"kwai/internal/token"
 )
 
-// UseMaster has other master keys be used from then on, if they open all of the
-// server's keys; what isn't sealed under the first of them is sealed anew soon.
+// UseMaster replaces the master keys by others, if they open all of the server's keys.
+// What isn't sealed under the first of them is resealed soon.
 // The error is token.ErrNoMaster, or the store's.
 func (k *Keys) UseMaster(ctx context.Context, master *token.Master) error {
 	rows, err := k.db.Read(ctx).Keys()

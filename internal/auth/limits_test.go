@@ -41,7 +41,7 @@ func limited(t *testing.T, set func(*auth.Limits), f func(t *testing.T, s *serve
 // try logs in and says how that ended: "in", "wrong", or the wait.
 func (s *server) try(t *testing.T, address, email, password string) string {
 	t.Helper()
-	_, err := s.Login(from(t.Context(), address), email, password)
+	_, err := s.Login(t.Context(), from(address), email, password)
 	return outcome(t, err)
 }
 
@@ -67,7 +67,7 @@ func (s *server) wantTry(t *testing.T, what, address, email, password, want stri
 	}
 }
 
-// lock has strangers fail as often as they may, each as soon as it may.
+// lock makes unknown networks fail as often as they may, as soon as they may.
 func (s *server) lock(t *testing.T, c *clock, email string) {
 	t.Helper()
 	for n := 0; n < s.Settings.Limits.Most; {
@@ -138,9 +138,8 @@ func TestGuessesAtOnceDontPassEachOtherBy(t *testing.T) {
 			var looked atomic.Int64
 			var all sync.WaitGroup
 			for i := range 60 {
-				ctx := from(t.Context(), address(i))
 				all.Go(func() {
-					if _, err := replicas[i%len(replicas)].Login(ctx, ann, wrong); errors.Is(err, auth.ErrCredentials) {
+					if _, err := replicas[i%len(replicas)].Login(t.Context(), from(address(i)), ann, wrong); errors.Is(err, auth.ErrCredentials) {
 						looked.Add(1)
 					} else if auth.CodeOf(err) != auth.Throttled {
 						t.Error(err)
@@ -158,7 +157,7 @@ func TestGuessesAtOnceDontPassEachOtherBy(t *testing.T) {
 	})
 }
 
-func TestStrangersDontHoldBackAKnownNetwork(t *testing.T) {
+func TestUnknownNetworksDontDelayAKnownOne(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
 		s.lock(t, c, ann)
@@ -192,7 +191,7 @@ func TestATravellerGetsInByAReset(t *testing.T) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
 		s.lock(t, c, ann)
 		s.wantTry(t, "elsewhere", cafe, ann, oldPassword, "1h0m0s")
-		ok(t, s.Reset(from(t.Context(), cafe), s.recover(t, ann), newPassword))
+		ok(t, s.Reset(t.Context(), from(cafe), s.recover(t, ann), newPassword))
 		s.lock(t, c, ann)
 		s.wantTry(t, "where it was reset", cafe, ann, newPassword, "in")
 		s.wantTry(t, "at home", home, ann, newPassword, "in")
@@ -215,7 +214,7 @@ func TestAnAddressThatGrowsByFolding(t *testing.T) {
 		for range 2 {
 			s.wantTry(t, "a neighbour", cafe, nobody, wrong, "wrong")
 		}
-		ok(t, s.Reset(from(t.Context(), cafe), s.recover(t, long), newPassword))
+		ok(t, s.Reset(t.Context(), from(cafe), s.recover(t, long), newPassword))
 		s.wantTry(t, "the neighbour, whose network has used up its allowance", cafe, nobody, wrong, "18s")
 		s.wantTry(t, "where it was reset", cafe, long, newPassword, "in")
 	})
@@ -229,16 +228,16 @@ func TestNetworksAndFailuresAreForgotten(t *testing.T) {
 		s.wantTry(t, "at home, which makes it known for longer", home, ann, oldPassword, "in")
 		last := c.now()
 		c.set(last.Add(life - 2*time.Hour))
-		s.wantTry(t, "a stranger, long after", cafe, ann, wrong, "1h0m0s")
+		s.wantTry(t, "unknown network, long after", cafe, ann, wrong, "1h0m0s")
 		c.set(last.Add(life))
 		if held := must(s.Throttling(t.Context(), must(s.User(t.Context(), ann))(t)))(t); held != (auth.Throttling{}) {
 			t.Errorf("90 days after the last failure there is still %+v", held)
 		}
 		s.wantTry(t, "90 days after the last failure", cafe, ann, wrong, "wrong")
 		for range 4 {
-			s.wantTry(t, "at home, which counts as a stranger now", home, ann, wrong, "wrong")
+			s.wantTry(t, "at home, which is unknown now", home, ann, wrong, "wrong")
 		}
-		s.wantTry(t, "at home, held back by a stranger's", home, ann, oldPassword, "1s")
+		s.wantTry(t, "at home, delayed by an unknown network", home, ann, oldPassword, "1s")
 	})
 }
 
@@ -300,12 +299,12 @@ func TestNetworks(t *testing.T) {
 			s.wantTry(t, n.other+" after "+n.one, n.other, fmt.Sprint("other", i, "@example.org"), wrong, n.want)
 		}
 		// Where it isn't known whose an address is, none is counted nor known.
-		ctx := auth.WithClient(t.Context(), auth.Client{Address: netip.MustParseAddr("10.0.0.1")})
+		client := auth.Client{Address: netip.MustParseAddr("10.0.0.1")}
 		for i := range 4 {
-			_, err := s.Login(ctx, fmt.Sprint("none", i, "@example.org"), wrong)
+			_, err := s.Login(t.Context(), client, fmt.Sprint("none", i, "@example.org"), wrong)
 			wantErr(t, "no network", err, auth.ErrCredentials)
 		}
-		must(s.Login(ctx, ann, oldPassword))(t)
+		must(s.Login(t.Context(), client, ann, oldPassword))(t)
 		if n := s.count(t, `SELECT COUNT(*) FROM attempts WHERE network LIKE '10.%'`); n != 0 {
 			t.Errorf("%d rows of a network that isn't known", n)
 		}
@@ -324,22 +323,22 @@ func TestWhatIsNoAddressLeavesNothing(t *testing.T) {
 	})
 }
 
-// An attempt that comes to no verdict is none, and leaves no row of an account.
+// An inconclusive attempt counts for nothing, and leaves no row of an account.
 func TestAnAttemptWithoutAVerdictIsNone(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
 		s.Passwords.Close()
-		gone, leave := context.WithCancel(from(t.Context(), cafe))
+		gone, leave := context.WithCancel(t.Context())
 		leave()
 		for _, email := range []string{ann, nobody} {
 			for range 20 {
 				for _, address := range []string{home, cafe} {
-					_, err := s.Login(from(t.Context(), address), email, wrong)
+					_, err := s.Login(t.Context(), from(address), email, wrong)
 					if auth.CodeOf(err) != auth.Unavailable {
 						t.Fatalf("too busy: %v", err)
 					}
 				}
-				_, err := s.Login(gone, email, wrong)
+				_, err := s.Login(gone, from(cafe), email, wrong)
 				wantErr(t, "a client that has gone", err, context.Canceled)
 			}
 		}
@@ -384,12 +383,12 @@ func TestLimitsOff(t *testing.T) {
 	})
 }
 
-// Of recoveries that are asked for too often some are dropped, and nobody is told.
+// Of recoveries that are asked for too often some are dropped; the answer is the same.
 func TestRecoveryMailsAreBounded(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		mails := func(every time.Duration, asked int) (n int) {
 			for range asked {
-				ok(t, s.Recover(from(t.Context(), cafe), ann))
+				ok(t, s.Recover(t.Context(), from(cafe), ann))
 				must(s.TakeRecoveries(t.Context()))(t)
 				n += len(s.deliver(t))
 				c.advance(every)
@@ -424,7 +423,7 @@ func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
 		ask := func(what string) {
 			mails := 0
 			for range 20 {
-				ok(t, s.Recover(from(t.Context(), cafe), ann))
+				ok(t, s.Recover(t.Context(), from(cafe), ann))
 				must(s.TakeRecoveries(t.Context()))(t)
 				mails += len(s.deliver(t))
 				c.advance(61 * time.Second)
@@ -435,12 +434,12 @@ func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
 		}
 		thief := s.caller(t, s.login(t, ann, oldPassword))
 		ask("the thief")
-		ok(t, s.ChangePassword(from(t.Context(), cafe), thief, oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), from(cafe), thief, oldPassword, newPassword))
 		id := s.recover(t, ann)
 		c.advance(time.Second)
-		ok(t, s.Reset(from(t.Context(), home), id, oldPassword))
+		ok(t, s.Reset(t.Context(), from(home), id, oldPassword))
 		s.deliver(t)
-		ask("a stranger after that")
+		ask("unknown network after that")
 	})
 }
 
@@ -449,7 +448,7 @@ func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
 func TestLinksThatEndedHoldUpNone(t *testing.T) {
 	limited(t, func(l *auth.Limits) { l.MailHour = 1 }, func(t *testing.T, s *server, c *clock) {
 		request := func() {
-			ok(t, s.Recover(from(t.Context(), cafe), ann))
+			ok(t, s.Recover(t.Context(), from(cafe), ann))
 			must(s.TakeRecoveries(t.Context()))(t)
 		}
 		held := func(what string) {
@@ -464,12 +463,12 @@ func TestLinksThatEndedHoldUpNone(t *testing.T) {
 			name string
 			end  func()
 		}{
-			{"a key was revoked", func() { must(s.RevokeKey(t.Context(), s.keys(t, token.MAC)[0].ID))(t); follow(t, s) }},
+			{"a key was revoked", func() { must(s.Keys.Revoke(t.Context(), s.keys(t, token.MAC)[0].ID))(t); follow(t, s) }},
 			{"a key was revoked while the mail server was away", func() {
 				c.advance(s.Settings.RecoveryLife)
 				request()
 				never := s.made(t, s.outbox(t)[0].Event)
-				must(s.RevokeKey(t.Context(), s.keys(t, token.MAC)[0].ID))(t)
+				must(s.Keys.Revoke(t.Context(), s.keys(t, token.MAC)[0].ID))(t)
 				follow(t, s)
 				request() // it is as good
 				mails := s.deliver(t)
@@ -477,7 +476,7 @@ func TestLinksThatEndedHoldUpNone(t *testing.T) {
 					t.Fatalf("mails %v, want one with a link under another key", mails)
 				}
 				s.wantReset(t, "a revoked key's id", never, auth.ErrRecovery)
-				ok(t, s.Reset(t.Context(), idIn(t, mails[0]), newPassword))
+				ok(t, s.Reset(t.Context(), auth.Client{}, idIn(t, mails[0]), newPassword))
 				s.deliver(t)
 			}},
 			{"a backup was restored", func() {
@@ -527,13 +526,13 @@ func TestLinksThatEndedHoldUpNone(t *testing.T) {
 	})
 }
 
-// Whoever asks for a recovery of an account that was just made gives it another
+// A request for a recovery of an account that was just made gives it another
 // link, not one that ends earlier.
 func TestNobodyShortensAnInvitation(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits.Off = false
 		must(s.CreateUser(t.Context(), auth.NewUser{Email: ann}))(t)
-		ok(t, s.Recover(t.Context(), ann)) // before the invitation is mailed
+		ok(t, s.Recover(t.Context(), auth.Client{}, ann)) // before the invitation is mailed
 		must(s.TakeRecoveries(t.Context()))(t)
 		s.deliver(t)
 		c.advance(time.Hour)
@@ -546,11 +545,43 @@ func TestNobodyShortensAnInvitation(t *testing.T) {
 		must(s.CreateUser(t.Context(), auth.NewUser{Email: bob}))(t)
 		s.deliver(t)
 		c.advance(time.Second)
-		ok(t, s.Recover(t.Context(), bob))
+		ok(t, s.Recover(t.Context(), auth.Client{}, bob))
 		must(s.TakeRecoveries(t.Context()))(t)
 		ok(t, s.ResendMail(t.Context(), s.outbox(t)[0].ID))
 		mails := s.deliver(t)
 		c.advance(s.Settings.InvitationLife - time.Microsecond)
 		s.wantReset(t, "just before the end of one sent again", idIn(t, mails[0]), nil)
+	})
+}
+
+// A clock that is in 1970 when a machine boots, and put right later, has nothing
+// forgotten, and nobody gets a mail about what isn't new.
+func TestAClockIn1970ForgetsNothing(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.wantTry(t, "the owner", home, ann, oldPassword, "in")
+		for range 4 {
+			s.wantTry(t, "unknown network", cafe, ann, wrong, "wrong")
+		}
+		right := c.now()
+		c.set(time.Unix(60, 0))
+		s.wantTry(t, "the owner, in 1970", home, ann, oldPassword, "in")
+		s.wantTry(t, "unknown network, in 1970", cafe, ann, wrong, "wrong")
+		c.set(right.Add(time.Minute))
+		s.wantTry(t, "unknown network, the sixth time", cafe, ann, wrong, "wrong")
+		s.wantTry(t, "unknown network, held back", cafe, ann, wrong, "2s")
+		s.wantTry(t, "the owner, later", home, ann, oldPassword, "in")
+		if user := must(s.User(t.Context(), ann))(t); !user.LastLoginAt.Equal(c.now()) {
+			t.Errorf("the last login was at %v", user.LastLoginAt)
+		}
+		// Nor does the first login after it come from a new network where none is
+		// known, as behind a proxy until it is named.
+		must(s.database(t).ExecContext(t.Context(), `DELETE FROM attempts`))(t)
+		c.set(time.Unix(60, 0))
+		must(s.Login(t.Context(), auth.Client{}, ann, oldPassword))(t)
+		c.set(right.Add(time.Hour))
+		s.wantTry(t, "the owner, whose network was not known", home, ann, oldPassword, "in")
+		if mails := s.deliver(t); len(mails) > 0 {
+			t.Errorf("%d mails, the first: %s", len(mails), mails[0].Subject)
+		}
 	})
 }
