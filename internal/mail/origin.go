@@ -14,18 +14,16 @@ type Origin struct {
 	UserAgent string // as the client wrote it; may be empty
 }
 
-func (o Origin) content() content {
-	c := content{When: utc(o.When)}
+// from is a sentence about where it came from, or empty.
+func (m *draft) from(o Origin) string {
 	a, err := netip.ParseAddr(o.Address)
 	if err != nil || a.Zone() != "" {
-		return c
+		return ""
 	}
-	c.From = "The request came from the address " + a.String()
-	if name := device(o.UserAgent); name != "" {
-		c.From += ", from what calls itself " + name
+	if name := m.device(o.UserAgent); name != "" {
+		return m.lang.Text("mail.from_device", "address", a.String(), "device", name)
 	}
-	c.From += "."
-	return c
+	return m.lang.Text("mail.from", "address", a.String())
 }
 
 // What is recognised in a User-Agent header; the first match counts. Browsers imitate
@@ -37,8 +35,8 @@ var (
 		{"Safari", "Safari"}, {"curl", "curl"},
 	}
 	systems = []known{
-		{"iPhone", "an iPhone"}, {"iPad", "an iPad"}, {"Android", "Android"}, {"CrOS", "ChromeOS"}, {"Windows", "Windows"},
-		{"Macintosh", "a Mac"}, {"Linux", "Linux"},
+		{"iPhone", "mail.iphone"}, {"iPad", "mail.ipad"}, {"Android", "Android"}, {"CrOS", "ChromeOS"}, {"Windows", "Windows"},
+		{"Macintosh", "mail.mac"}, {"Linux", "Linux"},
 	}
 	agentWord = regexp.MustCompile(`[A-Za-z]+`)
 )
@@ -48,7 +46,7 @@ type known struct{ word, name string }
 // device names the program and the system in a User-Agent header, as "Firefox on
 // Windows"; "" if it knows neither. The client chose the header's text, and in a
 // notice about a thief the client is the thief. So only these names are shown.
-func device(userAgent string) string {
+func (m *draft) device(userAgent string) string {
 	there := make(map[string]bool)
 	for _, word := range agentWord.FindAllString(userAgent, -1) {
 		there[word] = true
@@ -57,10 +55,17 @@ func device(userAgent string) string {
 	for _, list := range [][]known{programs, systems} {
 		for _, k := range list {
 			if there[k.word] {
-				names = append(names, k.name)
+				name := k.name
+				if m.lang.Has(name) {
+					name = m.lang.Text(name)
+				}
+				names = append(names, name)
 				break
 			}
 		}
 	}
-	return strings.Join(names, " on ")
+	if len(names) == 2 {
+		return m.lang.Text("mail.device", "program", names[0], "system", names[1])
+	}
+	return strings.Join(names, "")
 }

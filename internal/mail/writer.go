@@ -2,21 +2,24 @@ package mail
 
 import (
 	"bytes"
-	"embed"
-	"errors"
+	"cmp"
+	_ "embed"
 	"fmt"
-	htmltemplate "html/template"
+	"html/template"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
-	texttemplate "text/template"
 	"time"
 
 	"github.com/google/uuid"
+
+	"kwai/internal/i18n"
 )
 
-// Writer composes the mails. The zero Service means the host of PublicURL: readers
-// know the site where they have an account, not the program behind it.
+// Writer composes the mails, in the recipient's language. The zero Service means the
+// host of PublicURL: a reader knows the site that has the account, not the program
+// behind it.
 type Writer struct {
 	// PublicURL is where the pages /reset and /recover are, without query.
 	PublicURL string
@@ -24,25 +27,30 @@ type Writer struct {
 	SiteURL string
 	// Service is the name shown, in subjects too.
 	Service string
+	// Language is for recipients who have none; nil: English.
+	Language *i18n.Language
 }
 
-// Recipient is the user that gets a mail. The names are used in the greeting, unless
-// they hold what no name holds: nobody must be able to make kwai mail an
+// Recipient is the user a mail goes to. The names are used in the greeting, unless
+// they hold what no name holds: nobody must be able to have kwai mail an
 // advertisement or a link.
-type Recipient struct{ Email, FirstName, LastName string }
+type Recipient struct {
+	Email, FirstName, LastName string
+	Language                   *i18n.Language // nil: the Writer's
+}
 
-// Recovery is the mail with the link to choose a new password. It also has the
-// unique id by itself, for readers who can't open links. An expired recovery, a
-// malformed uuid and an address that can't be mailed to are [Permanent] errors, here
-// and below.
+// Recovery is the mail with the link to choose a new password. The unique id
+// stands in it alone, too, for those who can't open links. A recovery that has
+// expired at now, a uuid that is none and an address that can't be mailed to
+// are [Permanent] errors, here and below.
 func (w *Writer) Recovery(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
-	return w.link("recovery", id, to, uuid, expires, now)
+	return w.choose("recovery", id, to, uuid, expires, now)
 }
 
 // Invitation is the mail for an account that was made without a password: the
 // link to choose one.
 func (w *Writer) Invitation(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
-	return w.link("invitation", id, to, uuid, expires, now)
+	return w.choose("invitation", id, to, uuid, expires, now)
 }
 
 // Change is how a password was changed.
@@ -54,65 +62,109 @@ type Change struct {
 // Actor is who made a change.
 type Actor int
 
-// The actors. The zero value is for an unknown one.
+// The actors. The zero value is for where it isn't known.
 const (
-	ByLink     Actor = iota + 1 // somebody with the link from a mail
+	ByLink     Actor = iota + 1 // somebody who has the link from a mail
 	ByOperator                  // somebody who runs the server
 	ByUser                      // somebody who was logged in and knew the old password
 )
 
-// PasswordChanged says that the password was set.
+// PasswordChanged reports that the password was set.
 func (w *Writer) PasswordChanged(id string, to Recipient, o Origin, how Change, now time.Time) (Message, error) {
-	c := o.content()
-	c.Kept = how.Kept
-	switch how.By {
-	case ByLink:
-		c.By = "by the link in a mail"
-	case ByOperator:
-		c.By, c.From = "by the operator", ""
-	case ByUser:
-		c.By = "in a session, by someone who knew the old password"
-	}
-	return w.compose("password_changed", id, to, c, now)
+	return w.compose("password_changed", id, to, now, func(m *draft) {
+		what := map[Actor]string{0: "what", ByLink: "by_link", ByOperator: "by_operator", ByUser: "by_user"}[how.By]
+		ended := "all"
+		if how.Kept {
+			ended = "others"
+		}
+		if how.By == ByOperator {
+			o.Address = "" // a command has none
+		}
+		m.paragraph(m.text(what, "when", m.lang.Time(o.When)), m.from(o), m.text(ended))
+		m.paragraph(m.lang.Text("mail.you"))
+		m.paragraph(m.text("else"))
+		m.link(m.lang.Text("mail.ask"), m.page("recover"))
+	})
 }
 
-// SessionReplayed says that a session was ended, because one of its refresh tokens
-// was used again long after it had been replaced.
+// SessionReplayed reports that a session was ended, because a token of it that had
+// long been replaced was used again.
 func (w *Writer) SessionReplayed(id string, to Recipient, o Origin, now time.Time) (Message, error) {
-	return w.compose("session_replayed", id, to, o.content(), now)
+	return w.compose("session_replayed", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "when", m.lang.Time(o.When)), m.from(o))
+		m.paragraph(m.text("do"))
+		m.link(m.lang.Text("mail.ask"), m.page("recover"))
+	})
 }
 
-// NewNetwork says that there was a login from a network that the account didn't know.
+// NewNetwork reports a login from a network that the account didn't know.
 func (w *Writer) NewNetwork(id string, to Recipient, o Origin, now time.Time) (Message, error) {
-	return w.compose("new_network", id, to, o.content(), now)
+	return w.compose("new_network", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "when", m.lang.Time(o.When)), m.from(o))
+		m.paragraph(m.lang.Text("mail.you"))
+		m.paragraph(m.text("else"))
+		m.link(m.lang.Text("mail.ask"), m.page("recover"))
+	})
 }
 
-// Test shows the operator that mails arrive.
+// Test is for the operator: it shows that mails arrive.
 func (w *Writer) Test(id string, to Recipient, now time.Time) (Message, error) {
-	return w.compose("test", id, to, content{When: utc(now)}, now)
+	return w.compose("test", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "when", m.lang.Time(now)))
+	})
 }
 
-func (w *Writer) link(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
+func (w *Writer) choose(kind, id string, to Recipient, code string, expires, now time.Time) (Message, error) {
 	if uuid.Validate(code) != nil { // its error quotes the id
 		return Message{}, permanent("the unique id is not a UUID")
 	}
 	if !expires.After(now) {
 		return Message{}, permanent("the unique id has expired")
 	}
-	return w.compose(kind, id, to, content{Code: code, Valid: words(expires.Sub(now)), Until: utc(expires)}, now)
+	return w.compose(kind, id, to, now, func(m *draft) {
+		m.paragraph(m.text("what"))
+		m.add(block{Text: m.lang.Text("mail.choose"), Link: m.page("reset") + "?uuid=" + code, Button: true})
+		m.link(m.lang.Text("mail.open"), m.page("reset"))
+		m.paragraph(m.lang.Text("mail.type"))
+		m.add(block{Code: code})
+		m.link(m.lang.Text("mail.valid", "valid", m.lang.Duration(expires.Sub(now)), "until", m.lang.Time(expires)), m.page("recover"))
+		m.paragraph(m.text("else"))
+	})
 }
 
-// content is what the templates show.
-type content struct {
-	Name, Email, Service     string
-	Home, Recover, Reset     string // addresses of pages; Home may be empty
-	Code, Link, Valid, Until string // of a recovery or invitation
-	When, From               string // of a notice; From is a sentence, or empty
-	By                       string // of a changed password; may be empty
-	Kept                     bool   // of a changed password
+// draft is a mail that is being written.
+type draft struct {
+	kind    string
+	service string
+	lang    *i18n.Language
+	base    *url.URL // of the pages
+	blocks  []block
 }
 
-func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time) (Message, error) {
+// block is a paragraph, a link with the text before it or, as a button, on it, or a
+// code that stands alone.
+type block struct {
+	Text, Link, Code string
+	Button           bool
+}
+
+func (m *draft) add(b block) { m.blocks = append(m.blocks, b) }
+
+// paragraph adds sentences, of which those that are empty are left out.
+func (m *draft) paragraph(sentences ...string) {
+	m.add(block{Text: strings.TrimSpace(strings.Join(sentences, " "))})
+}
+
+func (m *draft) link(text, to string) { m.add(block{Text: text, Link: to}) }
+
+// text is one of this mail's own.
+func (m *draft) text(key string, pairs ...any) string {
+	return m.lang.Text("mail."+m.kind+"."+key, append(pairs, "service", m.service)...)
+}
+
+func (m *draft) page(name string) string { return m.base.JoinPath(name).String() }
+
+func (w *Writer) compose(kind, id string, to Recipient, now time.Time, write func(*draft)) (Message, error) {
 	if _, _, err := wireAddress(to.Email); err != nil {
 		return Message{}, permanent("the recipient's address can't be used: " + err.Error())
 	}
@@ -120,45 +172,42 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return Message{}, &failure{what: "the public URL must look like https://auth.example.org"}
 	}
-	c.Email, c.Name = to.Email, greetingName(to)
-	c.Service = line(w.Service, 100)
-	if c.Service == "" {
-		c.Service = u.Hostname()
+	m := &draft{kind: kind, service: cmp.Or(line(w.Service, 100), u.Hostname()), lang: cmp.Or(to.Language, w.Language, i18n.English), base: u}
+	write(m)
+	subject := m.text("subject")
+	greeting := m.lang.Text("mail.hello")
+	if name := greetingName(to); name != "" {
+		greeting = m.lang.Text("mail.greeting", "name", name)
 	}
-	c.Home, c.Recover, c.Reset = w.SiteURL, u.JoinPath("recover").String(), u.JoinPath("reset").String()
-	c.Link = c.Reset + "?uuid=" + c.Code
+	end := m.lang.Text("mail.end", "service", m.service, "email", to.Email)
 
-	var subject, text, html bytes.Buffer
-	err = errors.Join(
-		texts[kind].ExecuteTemplate(&subject, "subject", c),
-		texts[kind].ExecuteTemplate(&text, kind+".txt", c),
-		htmls[kind].ExecuteTemplate(&html, "layout.html", struct {
-			content
-			Title string
-		}{c, subject.String()}),
-	)
+	text := []string{greeting}
+	for _, b := range m.blocks {
+		if b.Button {
+			b.Text = ""
+		}
+		text = append(text, b.Text, b.Link, b.Code)
+	}
+	text = slices.DeleteFunc(append(text, end, w.SiteURL), func(paragraph string) bool { return paragraph == "" })
+
+	var html bytes.Buffer
+	err = layout.Execute(&html, map[string]any{
+		"Lang": m.lang.Code, "Title": subject, "Greeting": greeting, "Blocks": m.blocks, "End": end, "Home": w.SiteURL,
+	})
 	if err != nil {
 		return Message{}, permanent(fmt.Sprintf("the mail %s can't be composed (%T)", kind, err)) // the text might quote it
 	}
 	return Message{
 		ID: id, To: to.Email, Date: now,
-		Subject: subject.String(), Text: fill(text.String(), 72), HTML: fillLines(html.String(), 76),
+		Subject: subject, Text: fill(strings.Join(text, "\n\n"), 72), HTML: fillLines(html.String(), 76),
 	}, nil
 }
 
-//go:embed templates
-var templates embed.FS
+//go:embed layout.html
+var layoutText string
 
-// texts and htmls are parsed at start, so that a broken template stops the
-// program and not a mail. Each .txt defines its subject, each .html its body.
-var texts, htmls = func() (map[string]*texttemplate.Template, map[string]*htmltemplate.Template) {
-	t, h := map[string]*texttemplate.Template{}, map[string]*htmltemplate.Template{}
-	for _, kind := range []string{"recovery", "invitation", "password_changed", "session_replayed", "new_network", "test"} {
-		t[kind] = texttemplate.Must(texttemplate.ParseFS(templates, "templates/layout.txt", "templates/"+kind+".txt"))
-		h[kind] = htmltemplate.Must(htmltemplate.ParseFS(templates, "templates/layout.html", "templates/"+kind+".html"))
-	}
-	return t, h
-}()
+// layout is parsed at start, so that a broken one stops the program and not a mail.
+var layout = template.Must(template.New("layout").Parse(layoutText))
 
 // A name is letters with the signs that stand in names; a full stop right
 // before a letter makes mail programs see a link.
@@ -175,32 +224,6 @@ func greetingName(to Recipient) string {
 		return ""
 	}
 	return name
-}
-
-func utc(t time.Time) string { return t.UTC().Format("15:04 UTC on Monday 2 January 2006") }
-
-// words writes a duration in words, to the minute below two days and to the hour
-// above.
-func words(d time.Duration) string {
-	d = d.Round(time.Minute)
-	if d < time.Minute {
-		return "less than a minute"
-	}
-	large, small, unit := int(d/time.Hour), int(d%time.Hour/time.Minute), [2]string{"hour", "minute"}
-	if d >= 48*time.Hour {
-		d = d.Round(time.Hour)
-		large, small, unit = int(d/(24*time.Hour)), int(d%(24*time.Hour)/time.Hour), [2]string{"day", "hour"}
-	}
-	var parts []string
-	for i, n := range []int{large, small} {
-		switch {
-		case n == 1:
-			parts = append(parts, "1 "+unit[i])
-		case n > 1:
-			parts = append(parts, fmt.Sprintf("%d %ss", n, unit[i]))
-		}
-	}
-	return strings.Join(parts, " and ")
 }
 
 // fill breaks the paragraphs of text, which blank lines divide, into lines of

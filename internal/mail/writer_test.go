@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"kwai/internal/i18n"
 	"kwai/internal/mail"
 )
 
@@ -115,8 +116,11 @@ func TestMails(t *testing.T) {
 				both = append(both, tc.home+"/reset?uuid="+code, ">"+code+"<", tc.home+"/reset<")
 			}
 			text, html := strings.Join(strings.Fields(m.Text), " "), strings.Join(strings.Fields(m.HTML), " ")
-			for _, want := range slices.Concat(both, []string{htmlEscape.Replace(tc.service)}) {
-				if !strings.Contains(html, want) {
+			if want := htmlEscape.Replace(tc.service); !strings.Contains(html, want) {
+				t.Errorf("HTML lacks %q", want)
+			}
+			for _, want := range both {
+				if !strings.Contains(apostrophes.Replace(html), want) {
 					t.Errorf("HTML lacks %q", want)
 				}
 			}
@@ -148,7 +152,10 @@ func TestMails(t *testing.T) {
 	}
 }
 
-var htmlEscape = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+var (
+	htmlEscape  = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+	apostrophes = strings.NewReplacer("&#39;", "'")
+)
 
 // A stranger's name must not carry a message of his own.
 func TestGreeting(t *testing.T) {
@@ -209,7 +216,7 @@ func TestNoticesShowNothingOfAStrangersOwn(t *testing.T) {
 		if tc.want != "" {
 			want += " " + tc.want
 		}
-		for part, text := range map[string]string{"text": strings.Join(strings.Fields(m.Text), " ") + "\n", "HTML": strings.Join(strings.Fields(m.HTML), " ")} {
+		for part, text := range map[string]string{"text": strings.Join(strings.Fields(m.Text), " ") + "\n", "HTML": apostrophes.Replace(strings.Join(strings.Fields(m.HTML), " "))} {
 			if _, after, found := strings.Cut(text, want); !found || !strings.HasPrefix(after, " If it was you") && !strings.HasPrefix(after, "</p>") {
 				t.Errorf("from %q, %q: the %s lacks %q alone:\n%s", tc.address, tc.agent, part, want, text)
 			}
@@ -289,5 +296,51 @@ func TestMailsLeadToTheSite(t *testing.T) {
 				t.Errorf("with the site %q there is a link to %s", set, found)
 			}
 		}
+	}
+}
+
+// Each mail is written in each language, whole, and says that it is.
+func TestMailsInEveryLanguage(t *testing.T) {
+	t.Parallel()
+	w := mail.Writer{PublicURL: "https://auth.example.org", Service: "Judo"}
+	for _, l := range i18n.Languages() {
+		to := user
+		to.Language = l
+		for name, write := range map[string]func() (mail.Message, error){
+			"recovery":   func() (mail.Message, error) { return w.Recovery("a", to, code, now.Add(49*time.Hour), now) },
+			"invitation": func() (mail.Message, error) { return w.Invitation("a", to, code, now.Add(time.Minute), now) },
+			"password changed": func() (mail.Message, error) {
+				return w.PasswordChanged("a", to, there, mail.Change{By: mail.ByLink}, now)
+			},
+			"by nobody": func() (mail.Message, error) { return w.PasswordChanged("a", to, there, mail.Change{}, now) },
+			"by the operator": func() (mail.Message, error) {
+				return w.PasswordChanged("a", to, there, mail.Change{By: mail.ByOperator}, now)
+			},
+			"by the user": func() (mail.Message, error) {
+				return w.PasswordChanged("a", to, there, mail.Change{By: mail.ByUser, Kept: true}, now)
+			},
+			"replayed":    func() (mail.Message, error) { return w.SessionReplayed("a", to, there, now) },
+			"new network": func() (mail.Message, error) { return w.NewNetwork("a", to, there, now) },
+			"test":        func() (mail.Message, error) { return w.Test("a", to, now) },
+		} {
+			m, err := write()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.ContainsAny(m.Subject+m.Text, "{}") || strings.ContainsAny(m.HTML, "{}") {
+				t.Errorf("%s %s: a name is left:\n%s", l.Code, name, m.Text)
+			}
+			if !strings.Contains(m.Subject, "Judo") || !strings.Contains(m.Text, "Janssens") || !strings.HasPrefix(m.Text, l.Text("mail.greeting", "name", "Jan Janssens")) {
+				t.Errorf("%s %s: %s\n%s", l.Code, name, m.Subject, m.Text)
+			}
+			if !strings.Contains(m.HTML, `<html lang="`+l.Code+`">`) {
+				t.Errorf("%s %s: HTML names another language", l.Code, name)
+			}
+		}
+	}
+	// The Writer's language is for those who have none.
+	w.Language = i18n.Lookup("nl")
+	if m, err := w.Test("a", user, now); err != nil || !strings.HasPrefix(m.Text, "Hallo Jan Janssens,") {
+		t.Errorf("%v:\n%s", err, m.Text)
 	}
 }
