@@ -38,6 +38,8 @@ type Error struct {
 type Field struct {
 	Name    string `json:"field"`
 	Message string `json:"message"`
+	// Code names the message, for pages in other languages; "": it has none.
+	Code string `json:"-"`
 }
 
 func (e *Error) Error() string { return e.Detail }
@@ -63,7 +65,7 @@ var (
 	ErrExpired      = &Error{Code: Unauthenticated, Detail: ErrNotLoggedIn.Detail, Of: ErrNotLoggedIn}
 	ErrRefresh      = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
 	errReplay       = &Error{Code: Unauthenticated, Detail: ErrRefresh.Detail, Of: ErrRefresh}
-	ErrPassword     = InvalidFields(Field{"password", "This is not your password."})
+	ErrPassword     = InvalidFields(Field{Name: "password", Message: "This is not your password."})
 	ErrNotOwn       = refuse(NotFound, "You have no such session.")
 	ErrNoSession    = refuse(NotFound, "The refresh token was not found.")
 	ErrNotLive      = refuse(NotFound, "There is no live session with that id.")

@@ -47,7 +47,7 @@ func (s *Service) CheckImport(i Import) (c Importable, err error) {
 	if i.ID != "" {
 		id, err := uuid.Parse(i.ID)
 		if err != nil || len(i.ID) != len(c.ID) || id.Version() != 4 || id.Variant() != uuid.RFC4122 {
-			return c, InvalidFields(Field{"id", "It must be a UUID of version 4."})
+			return c, InvalidFields(Field{Name: "id", Message: "It must be a UUID of version 4."})
 		}
 		c.ID, c.ownID = id.String(), true
 	}
@@ -72,9 +72,9 @@ func (s *Service) pastTime(field string, t time.Time) (time.Time, error) {
 	case t.IsZero():
 		return t, nil
 	case t.Unix() <= 0:
-		return t, InvalidFields(Field{field, "It must be after 1970; leave it out where there is none."})
+		return t, InvalidFields(Field{Name: field, Message: "It must be after 1970; leave it out where there is none."})
 	case t.After(s.Store.Now().Add(time.Minute)):
-		return t, InvalidFields(Field{field, "It is still to come."})
+		return t, InvalidFields(Field{Name: field, Message: "It is still to come."})
 	}
 	return t.UTC().Truncate(time.Microsecond), nil
 }

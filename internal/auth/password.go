@@ -157,7 +157,7 @@ const MinPassword = password.MinLength
 func checkPassword(field, pw string, u store.User) error {
 	err := password.CheckPolicy(pw, u.Email, u.FirstName, u.LastName)
 	if policy, ok := errors.AsType[*password.PolicyError](err); ok {
-		return InvalidFields(Field{field, policy.Message})
+		return InvalidFields(Field{field, policy.Message, "password." + policy.Code})
 	}
 	return err
 }
@@ -174,7 +174,7 @@ func passwordOf(hash string) (store.Password, error) {
 // importedHash checks a hash that was made elsewhere.
 func importedHash(hash string) (store.Password, error) {
 	if err := password.CheckHash(hash); err != nil {
-		return store.Password{}, InvalidFields(Field{"hash", err.Error()})
+		return store.Password{}, InvalidFields(Field{Name: "hash", Message: err.Error()})
 	}
 	return passwordOf(hash)
 }

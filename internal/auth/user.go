@@ -82,7 +82,7 @@ func newUser(email, firstName, lastName string) (user store.User, err error) {
 	user.ID, user.Email = uuid.NewString(), strings.TrimSpace(email)
 	user.FirstName, user.LastName = strings.TrimSpace(firstName), strings.TrimSpace(lastName)
 	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
-		return user, InvalidFields(Field{"email", "This is not an e-mail address."})
+		return user, InvalidFields(Field{Name: "email", Message: "This is not an e-mail address."})
 	}
 	if err := checkName("first_name", user.FirstName); err != nil {
 		return user, err
@@ -97,11 +97,11 @@ const maxName = 100
 // is shown: controls, line breaks, marks that change the direction of writing.
 func checkName(field, name string) error {
 	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName {
-		return InvalidFields(Field{field, "It must be text of at most 100 characters."})
+		return InvalidFields(Field{Name: field, Message: "It must be text of at most 100 characters."})
 	}
 	for _, r := range name {
 		if !unicode.IsGraphic(r) {
-			return InvalidFields(Field{field, "It must not hold control or invisible characters."})
+			return InvalidFields(Field{Name: field, Message: "It must not hold control or invisible characters."})
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@
 package i18n
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -85,6 +86,11 @@ func Lookup(code string) *Language {
 	return nil
 }
 
+type preference struct {
+	tag    language.Tag
+	weight float32
+}
+
 // maxPreferences bounds the header that is read, in bytes: parsing a longer one
 // costs more than it can be worth.
 const maxPreferences = 200
@@ -100,12 +106,19 @@ func Match(fallback *Language, preferences ...string) *Language {
 			p = p[:maxPreferences]
 			p = p[:max(strings.LastIndexByte(p, ','), 0)]
 		}
-		tags, _, err := language.ParseAcceptLanguage(p)
-		if err != nil || len(tags) == 0 {
-			continue
+		// One by one: a language that nobody knows must not hide the others.
+		var wanted []preference
+		for item := range strings.SplitSeq(p, ",") {
+			tags, weights, err := language.ParseAcceptLanguage(item)
+			if err == nil && len(tags) == 1 {
+				wanted = append(wanted, preference{tags[0], weights[0]})
+			}
 		}
-		if _, i, confidence := matcher.Match(tags...); confidence >= language.Low {
-			return languages[i]
+		slices.SortStableFunc(wanted, func(a, b preference) int { return cmp.Compare(b.weight, a.weight) })
+		for _, w := range wanted {
+			if _, i, confidence := matcher.Match(w.tag); confidence >= language.Low {
+				return languages[i]
+			}
 		}
 	}
 	return fallback

@@ -14,16 +14,19 @@ import (
 
 // PolicyError means that a password can't be chosen. Message is for the user: it names
 // the rule and what to do, never the password.
-type PolicyError struct{ Message string }
+type PolicyError struct {
+	Code    string // names the rule: too_short, too_long, untyped, common or personal
+	Message string
+}
 
 func (e *PolicyError) Error() string { return e.Message }
 
 var (
-	errTooShort = &PolicyError{fmt.Sprintf("The password is too short: use at least %d characters.", MinLength)}
-	errTooLong  = &PolicyError{fmt.Sprintf("The password is too long: use at most %d bytes (letters other than a to z take several).", MaxBytes)}
-	errUntyped  = &PolicyError{"The password contains characters that can't be typed, such as a line break: leave them out."}
-	errCommon   = &PolicyError{"The password is one of the most used ones and would soon be guessed: choose another one."}
-	errPersonal = &PolicyError{"The password is made only of your name or e-mail address, digits and punctuation: add something others don't know, or choose another one."}
+	errTooShort = &PolicyError{"too_short", fmt.Sprintf("The password is too short: use at least %d characters.", MinLength)}
+	errTooLong  = &PolicyError{"too_long", fmt.Sprintf("The password is too long: use at most %d bytes (letters other than a to z take several).", MaxBytes)}
+	errUntyped  = &PolicyError{"untyped", "The password contains characters that can't be typed, such as a line break: leave them out."}
+	errCommon   = &PolicyError{"common", "The password is one of the most used ones and would soon be guessed: choose another one."}
+	errPersonal = &PolicyError{"personal", "The password is made only of your name or e-mail address, digits and punctuation: add something others don't know, or choose another one."}
 )
 
 // CheckPolicy checks whether a password may be chosen: nil, or a [*PolicyError].

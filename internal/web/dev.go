@@ -13,7 +13,7 @@ import (
 )
 
 // devMails lists the mail that was written instead of sent.
-func (s *Server) devMails(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) devMails(w http.ResponseWriter, r *http.Request) error {
 	names, err := s.DevMail.Names()
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (s *Server) devMails(w http.ResponseWriter, _ *http.Request) error {
 			items = append(items, item{name, m})
 		}
 	}
-	renderPage(w, http.StatusOK, "devmails", items)
+	renderPage(w, s.language(r), http.StatusOK, "devmails", items)
 	return nil
 }
 
@@ -41,7 +41,7 @@ func (s *Server) devMail(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	renderPage(w, http.StatusOK, "devmail", devMailPage{m, linkParts(m.Text)})
+	renderPage(w, s.language(r), http.StatusOK, "devmail", devMailPage{m, linkParts(m.Text)})
 	return nil
 }
 

@@ -118,5 +118,12 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
 	p := s.explain(w, r, err)
 	p.headers(w.Header(), err)
-	renderPage(w, p.Status, "error", messagePage{Title: p.Title, Text: p.Detail})
+	l, key := s.language(r), "error."+strconv.Itoa(p.Status)
+	if !l.Has(key + ".title") {
+		key = "error.400"
+		if p.Status >= http.StatusInternalServerError {
+			key = "error.500"
+		}
+	}
+	renderPage(w, l, p.Status, "error", messagePage{Title: l.Text(key + ".title"), Text: l.Text(key + ".text")})
 }

@@ -2,12 +2,16 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"kwai/internal/i18n"
 )
 
 //go:embed pages
@@ -32,27 +36,36 @@ type resetPage struct {
 	MinLength                int    // of a password, in characters
 }
 
-// messagePage is the data of "error", for what has no page of its own. Link is where
-// to go on and LinkText its name; both may be empty.
-type messagePage struct {
-	Title, Text    string
-	Link, LinkText string
-}
+// messagePage is the data of "error", for what has no page of its own.
+type messagePage struct{ Title, Text string }
 
-// pages has the templates by name. "sent", "done", "used" (the link has done its
-// work), "invalid" (the link is no longer valid) and "revoked" take the site to
-// go on to, "" for none.
+// pages has the templates by language and name. "sent", "done", "used" (the link has
+// done its work), "invalid" (the link is no longer valid) and "revoked" take the site
+// to go on to, "" for none.
 var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "devmails", "devmail")
 
-func parsePages(names ...string) map[string]*template.Template {
-	// The version makes the style sheet cacheable for good.
-	style := func() string { return "style.css?v=" + styleVersion }
-	pages := make(map[string]*template.Template, len(names))
-	for _, name := range names {
-		layout := template.New("layout.html").Funcs(template.FuncMap{"style": style})
-		pages[name] = template.Must(layout.ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html"))
+func parsePages(names ...string) map[*i18n.Language]map[string]*template.Template {
+	pages := make(map[*i18n.Language]map[string]*template.Template)
+	for _, l := range i18n.Languages() {
+		functions := template.FuncMap{
+			// The version makes the style sheet cacheable for good.
+			"style": func() string { return "style.css?v=" + styleVersion },
+			"lang":  func() string { return l.Code },
+			"t":     l.Text,
+		}
+		pages[l] = make(map[string]*template.Template, len(names))
+		for _, name := range names {
+			layout := template.New("layout.html").Funcs(functions)
+			pages[l][name] = template.Must(layout.ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html"))
+		}
 	}
 	return pages
+}
+
+// language is the language of a page: what the link to it asks for (OpenID Connect's
+// ui_locales), else what the browser does, else the server's.
+func (s *Server) language(r *http.Request) *i18n.Language {
+	return i18n.Match(cmp.Or(s.Language, i18n.English), strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","), r.Header.Get("Accept-Language"))
 }
 
 var (
@@ -80,14 +93,15 @@ const pagePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-ac
 // renderPage answers with the page of that name. The page is made before the
 // first byte is sent, so a fault in it can't leave half of one. Such a fault is
 // a bug, not an answer (the tests make every page): renderPage panics.
-func renderPage(w http.ResponseWriter, status int, name string, data any) {
+func renderPage(w http.ResponseWriter, l *i18n.Language, status int, name string, data any) {
 	var page bytes.Buffer
-	if err := pages[name].Execute(&page, data); err != nil {
+	if err := pages[l][name].Execute(&page, data); err != nil {
 		panic(err)
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
+	h.Set("Content-Language", l.Code)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")

@@ -23,8 +23,8 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) error {
 }
 
 // recoverPage shows the form that asks for a mail.
-func (s *Server) recoverPage(w http.ResponseWriter, _ *http.Request) error {
-	renderPage(w, http.StatusOK, "recover", recoverPage{})
+func (s *Server) recoverPage(w http.ResponseWriter, r *http.Request) error {
+	renderPage(w, s.language(r), http.StatusOK, "recover", recoverPage{})
 	return nil
 }
 
@@ -37,8 +37,8 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 	page := recoverPage{Email: f.optional("email")}
 	if _, err := auth.FoldEmail(page.Email); err != nil {
 		// This depends on the text alone, not on accounts.
-		page.Error = "Type an e-mail address, such as name@example.org."
-		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
+		page.Error = s.language(r).Text("recover.malformed")
+		renderPage(w, s.language(r), http.StatusUnprocessableEntity, "recover", page)
 		return nil //nolint:nilerr // it has been answered
 	}
 	if err := s.Rules.Recover(r.Context(), clientOf(r), page.Email); err != nil {
@@ -47,8 +47,8 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		}
 		p := s.explain(w, r, err)
 		p.headers(w.Header(), err)
-		page.Notice = p.Detail
-		renderPage(w, p.Status, "recover", page)
+		page.Notice = s.language(r).Text("error.busy")
+		renderPage(w, s.language(r), p.Status, "recover", page)
 		return nil
 	}
 	seeOther(w, "sent")
@@ -56,7 +56,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 }
 
 // sentPage is shown after the form, whether there is an account or not.
-func (s *Server) sentPage(w http.ResponseWriter, _ *http.Request) error {
-	renderPage(w, http.StatusOK, "sent", s.SiteURL)
+func (s *Server) sentPage(w http.ResponseWriter, r *http.Request) error {
+	renderPage(w, s.language(r), http.StatusOK, "sent", s.SiteURL)
 	return nil
 }

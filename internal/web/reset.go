@@ -35,7 +35,7 @@ func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
 			return s.refuseReset(w, r, page, err)
 		}
 	}
-	renderPage(w, http.StatusOK, "reset", page)
+	renderPage(w, s.language(r), http.StatusOK, "reset", page)
 	return nil
 }
 
@@ -52,7 +52,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err != nil:
 	case chosen == "":
-		err = auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password."})
+		err = auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password.", Code: "password.missing"})
 	default:
 		err = s.Rules.Reset(r.Context(), clientOf(r), page.UUID, chosen)
 	}
@@ -64,33 +64,33 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 }
 
 // donePage is shown after a reset.
-func (s *Server) donePage(w http.ResponseWriter, _ *http.Request) error {
-	renderPage(w, http.StatusOK, "done", s.SiteURL)
+func (s *Server) donePage(w http.ResponseWriter, r *http.Request) error {
+	renderPage(w, s.language(r), http.StatusOK, "done", s.SiteURL)
 	return nil
 }
 
 // refuseReset shows on a page why a reset was refused.
 func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetPage, err error) error {
-	p := s.explain(w, r, err)
+	l, p := s.language(r), s.explain(w, r, err)
 	p.headers(w.Header(), err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		renderPage(w, p.Status, "revoked", s.SiteURL)
+		renderPage(w, l, p.Status, "revoked", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryOver):
-		renderPage(w, p.Status, "used", s.SiteURL)
+		renderPage(w, l, p.Status, "used", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryID):
-		page.UUIDError = "This is not a unique id from one of our mails. Copy it from the mail."
-		renderPage(w, p.Status, "reset", page)
+		page.UUIDError = l.Text("reset.uuid_wrong")
+		renderPage(w, l, p.Status, "reset", page)
 	case errors.Is(err, auth.ErrRecovery):
-		renderPage(w, p.Status, "invalid", s.SiteURL)
+		renderPage(w, l, p.Status, "invalid", s.SiteURL)
 	case p.Status == http.StatusUnprocessableEntity:
 		for _, f := range p.Errors {
-			page.PasswordError = f.Message
+			page.PasswordError = l.Text(f.Code, "least", auth.MinPassword)
 		}
-		renderPage(w, p.Status, "reset", page)
+		renderPage(w, l, p.Status, "reset", page)
 	case p.Status == http.StatusServiceUnavailable:
-		page.Notice = p.Detail
-		renderPage(w, p.Status, "reset", page)
+		page.Notice = l.Text("error.busy")
+		renderPage(w, l, p.Status, "reset", page)
 	default:
 		return err
 	}

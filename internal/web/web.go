@@ -56,6 +56,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"kwai/internal/auth"
+	"kwai/internal/i18n"
 	"kwai/internal/mail"
 )
 
@@ -63,6 +64,8 @@ import (
 type Server struct {
 	Rules     *auth.Service
 	PublicURL *url.URL
+	// Language is that of pages for browsers that ask for none there is; nil: English.
+	Language *i18n.Language
 	// SiteURL is where people go on from the pages, and from /; "": nowhere.
 	SiteURL string
 	// CORSOrigins may call the API from a browser, with credentials. Pages of
