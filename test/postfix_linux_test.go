@@ -211,7 +211,7 @@ func daemon(t *testing.T, command ...string) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // it is told to end
+			_ = cmd.Wait() // it gets a signal to end
 		}
 	}()
 	if err := <-started; err != nil {
