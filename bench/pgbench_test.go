@@ -38,7 +38,7 @@ func TestRenewalIsTheStores(t *testing.T) {
 	statement, _, _ := strings.Cut(renewal, renewalReturns)
 	for _, text := range []string{statement, renewalReturns} {
 		if !texts[text] {
-			t.Errorf("the store doesn't have the text any more:\n%s", text)
+			t.Errorf("the store no longer has the text:\n%s", text)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func TestInBrowser(t *testing.T) {
 	}{
 		{"a forgotten password is replaced", loopbackName, recoverByMouse},
 		{"a forgotten password is replaced by keyboard alone, over plain HTTP", publicName, recoverByKeyboard},
-		{"a revoked user is told why there is no new password", publicName, meetRevocation},
+		{"a revoked user sees why there is no new password", publicName, meetRevocation},
 		{"forms of another site are refused", loopbackName, postFromElsewhere},
 		{"forms of another site are refused over plain HTTP", publicName, postFromElsewhere},
 	} {
@@ -49,7 +49,7 @@ func TestInBrowser(t *testing.T) {
 	}
 }
 
-// What the pages show, as assistive technology is told it.
+// What the pages show to assistive technology.
 const (
 	emailField   = `textbox "E-mail address"`
 	sendButton   = `button "Send the link"`

@@ -158,7 +158,7 @@ func written(history []porcupine.Operation) string {
 }
 
 // A checker that finds nothing is worth what it would find.
-func TestConsistencyIsToldFromInconsistency(t *testing.T) {
+func TestTheCheckerFindsInconsistency(t *testing.T) {
 	t.Parallel()
 	// An operation from one time to another.
 	do := func(from, to int64, q question, r reply) porcupine.Operation {

@@ -24,7 +24,7 @@ import (
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
-	"kwai/internal/testing/pages"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 )
 
@@ -113,7 +113,7 @@ func startCommand(tb testing.TB, k cluster.Kwai, command cluster.Command) *site 
 		if strings.Contains(s.log.String(), "DATA RACE") {
 			tb.Errorf("kwai serve: %s", s.log)
 		}
-		pages.Log(tb, s.log.String())
+		docpages.Log(tb, s.log.String())
 	})
 	return s
 }

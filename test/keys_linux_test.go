@@ -273,8 +273,8 @@ type checker struct {
 	known []string // ids of the keys that it fetched last
 }
 
-// RoundTrip brings what a program asks the issuer to one of the replicas, and
-// notes which keys it is told.
+// RoundTrip passes a program's request to one of the replicas, and records which keys
+// the answer has.
 func (p *checker) RoundTrip(r *http.Request) (*http.Response, error) {
 	a, err := request(r.Context(), p.via, p.f.any()+r.URL.Path, "", "")
 	if err != nil {
@@ -292,7 +292,7 @@ func (p *checker) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: a.Status, Header: a.Header, Body: io.NopCloser(bytes.NewReader(a.Body)), Request: r}, nil
 }
 
-// known says whether all programs have been told of a key.
+// known reports whether all programs have got a key.
 func (f *rotation) known(kid string) bool {
 	return !slices.ContainsFunc(f.programs, func(p *checker) bool {
 		p.mu.Lock()

@@ -32,8 +32,8 @@ func (s *site) masterKey() string {
 	return path
 }
 
-// TestMoveKeepsEverythingGoing: whoever had to do with the server on SQLite can't
-// tell that it runs on PostgreSQL now.
+// TestMoveKeepsEverythingGoing: users of the server on SQLite don't notice that it runs
+// on PostgreSQL now.
 func TestMoveKeepsEverythingGoing(t *testing.T) {
 	t.Parallel()
 	pgtest.Require(t)

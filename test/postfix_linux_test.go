@@ -211,7 +211,7 @@ func daemon(t *testing.T, command ...string) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // it is told to end
+			_ = cmd.Wait() // it gets a signal to end
 		}
 	}()
 	if err := <-started; err != nil {
@@ -353,7 +353,7 @@ func TestPostfix(t *testing.T) {
 			out, code := s.mailTest("", "bob@example.org", flags...)
 			wantsText(t, "kwai mail test", out, code, 1, "the greeting: refused with 421 4.7.0", "too many connections")
 			s.post("recover", "", "email", "ann@example.org").wants(t, 200, "recovery")
-			s.waitLog(1, "nothing is delivered for a while")
+			s.waitLog(1, "deliveries pause")
 			other.Close()
 			p.waitRecovery(t, s, n)
 		},

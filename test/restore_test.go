@@ -192,8 +192,8 @@ func hasLate(t *testing.T, data string) bool {
 	return len(users) == 2
 }
 
-// What gets a name is on the disk before, and so is the name before anybody is
-// told; the old database is without its log before the new one has its name.
+// A file is on the disk before it gets its name, and the name before the command says
+// so. The old database is without its log before the new one has its name.
 func TestBackupAndRestoreAreDurable(t *testing.T) {
 	t.Parallel()
 	strace := requireStrace(t)

@@ -105,8 +105,8 @@ func (b *tab) says(text string) {
 	b.wait(fmt.Sprintf(`document.getElementById("out").textContent == %q`, text))
 }
 
-// saysTimes waits until the page has said that so many times, since it was told
-// to write down what it says.
+// saysTimes waits until the page has shown that text so many times, since it began to
+// record its texts.
 func (b *tab) saysTimes(n int, text string) {
 	b.t.Helper()
 	b.wait(fmt.Sprintf(`said.filter(text => text == %q).length == %d`, text, n))

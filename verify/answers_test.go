@@ -234,7 +234,7 @@ func TestKeyIDsThatTwoKeysHave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := newKey("same"), newKey("same"), newKey("c")
 		v := newServer(t, publish(a, b, a, c, c)).verifier()
-		wants(t, v, c.token(t), "valid", 0) // one key told twice is one key
+		wants(t, v, c.token(t), "valid", 0) // one key listed twice is one key
 		wants(t, v, a.token(t), "unknown key", 0)
 		wants(t, v, b.token(t), "unknown key", 0)
 	})

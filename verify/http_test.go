@@ -136,7 +136,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 		}
 	}
 	if len(answers) != 1 {
-		t.Errorf("bad tokens are told apart by %v", maps.Collect(maps.All(answers)))
+		t.Errorf("bad tokens get different answers: %v", maps.Collect(maps.All(answers)))
 	}
 }
 
@@ -251,7 +251,7 @@ func TestAServerAtAnotherAddress(t *testing.T) {
 
 // Ready isn't nil where the server signs for another issuer, and is again once that
 // is put right at the server.
-func TestReadyTellsOfAnotherIssuer(t *testing.T) {
+func TestReadyRefusesAnotherIssuer(t *testing.T) {
 	t.Parallel()
 	k := newKey("a")
 	for _, configured := range []string{"http://127.0.0.1:8080", issuer + "/", "https://AUTH.example.org"} {
@@ -296,8 +296,8 @@ func TestPlainHTTPWhereItIsAllowed(t *testing.T) {
 	})
 }
 
-// An issuer as it is shown, not as tokens have it, is told of at the start.
-func TestReadyTellsOfAnIssuerThatIsNotInPunycode(t *testing.T) {
+// An issuer as it is displayed, not as tokens have it, is refused at the start.
+func TestReadyRefusesAnIssuerThatIsNotInPunycode(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := newKey("a")

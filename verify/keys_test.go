@@ -228,7 +228,7 @@ func TestASlowServerHoldsUpNobodyWhoseKeyIsKnown(t *testing.T) {
 		defer cancel()
 		_, err := v.VerifyContext(ctx, other.token(t))
 		if waited := time.Since(began); !errors.Is(err, verify.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || waited != 100*time.Millisecond {
-			t.Errorf("got %v after %v, want that it can't be told after 100ms", err, waited)
+			t.Errorf("got %v after %v, want that it can't be checked after 100ms", err, waited)
 		}
 	})
 }

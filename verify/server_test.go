@@ -169,7 +169,7 @@ func publishAs(issuer string, keys ...key) http.HandlerFunc {
 	}
 }
 
-// slowly is so slow that whoever doesn't wait for it goes on without it.
+// slowly is so slow that a caller with a time-out goes on without it.
 func slowly(answer http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(time.Millisecond)

@@ -22,7 +22,7 @@ func made(e endpoint, each, passes int, time func(u *subject, pass int) float64)
 				s.samples = append(s.samples, x)
 			}
 			if k == unknown || k == invited {
-				u.made = -1 // nobody has told
+				u.made = -1 // unknown
 			}
 		}
 	}
@@ -53,7 +53,7 @@ func TestFindClasses(t *testing.T) {
 		want[x.subject] = classOf(i / 2 % 100)
 	}
 	if n := findClasses(s); n != 0 {
-		t.Errorf("%d accounts are said to be in another class than theirs", n)
+		t.Errorf("%d accounts are put into a wrong class", n)
 	}
 	for u, class := range want {
 		if u.found != class {

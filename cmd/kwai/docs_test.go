@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,7 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kwai/internal/testing/mailtest"
-	"kwai/internal/testing/pages"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 )
 
@@ -49,7 +50,7 @@ func TestPromisesNameTheirTests(t *testing.T) {
 	t.Parallel()
 	tests := make(map[string][]string) // by folder
 	named := 0
-	for line := range strings.Lines(pages.Read(t, "docs/promises.md")) {
+	for line := range strings.Lines(docpages.Read(t, "docs/promises.md")) {
 		var waiting []string // for their package
 		for _, m := range regexp.MustCompile("`(Test\\w+)`|\\(([a-z][a-z/]*)\\)").FindAllStringSubmatch(line, -1) {
 			test, dir := m[1], m[2]
@@ -96,7 +97,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	}
 	defaults["hash-workers"] = "" // 0 stands for what the page describes
 	rows := make(map[string]bool)
-	section := pages.Section(pages.Read(t, "docs/operating.md"), "Settings")
+	section := docpages.Section(docpages.Read(t, "docs/operating.md"), "Settings")
 	for _, row := range regexp.MustCompile("(?m)^\\| (`--.*?) \\| (.*?) \\|").FindAllStringSubmatch(section, -1) {
 		for _, m := range regexp.MustCompile("`--([a-z-]+)`").FindAllStringSubmatch(row[1], -1) {
 			value, ok := defaults[m[1]]
@@ -118,7 +119,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 // read. The harness compares what servers log.
 func TestEveryLogLineIsDocumented(t *testing.T) {
 	t.Parallel()
-	explained, logged := pages.Messages(t), make(map[string]bool)
+	explained, logged := docpages.Messages(t), make(map[string]bool)
 	for _, root := range []string{"../../cmd/kwai", "../../internal"} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() && d.Name() == "testing" {
@@ -205,7 +206,7 @@ func auditKinds(t *testing.T) []string {
 // nothing else; and each reason, of whatever is done here.
 func TestTheAuditLogIsDocumented(t *testing.T) {
 	t.Parallel()
-	section := pages.Section(pages.Read(t, "docs/operating.md"), "The audit log")
+	section := docpages.Section(docpages.Read(t, "docs/operating.md"), "The audit log")
 	var kinds []string
 	reasons := make(map[string]string) // by kind, what stands in its row
 	for _, row := range regexp.MustCompile("(?m)^\\| (`[a-z.`, -]+`) \\| .* \\|(.*)\\|$").FindAllStringSubmatch(section, -1) {
@@ -268,4 +269,20 @@ func auditedSite(t *testing.T) (entries []entryView) {
 		t.Fatal(err)
 	}
 	return entries
+}
+
+// CONTRIBUTING.md and the architecture name files that are there.
+func TestPagesNameFilesThatAreThere(t *testing.T) {
+	t.Parallel()
+	for _, page := range []string{"CONTRIBUTING.md", "docs/architecture.md"} {
+		named := regexp.MustCompile("`((?:cmd|internal|docs|test|bench|deploy|examples|verify)/[\\w./-]+\\.\\w+)`").FindAllStringSubmatch(docpages.Read(t, page), -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no file", page)
+		}
+		for _, name := range named {
+			if _, err := os.Stat(filepath.Join("../..", name[1])); err != nil {
+				t.Errorf("%s names %s: %v", page, name[1], err)
+			}
+		}
+	}
 }

@@ -22,7 +22,7 @@ import (
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/natstest"
 	"kwai/internal/testing/need"
-	"kwai/internal/testing/pages"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 )
 
@@ -59,7 +59,7 @@ func readEvent(t *testing.T, text []byte) (e cloudEvent) {
 func documentedEvents(t *testing.T) map[string]bool {
 	t.Helper()
 	types := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| `kwai\\.([a-z.-]+)` \\|.*\\| (`user`(?:, `session`)?) \\|$").FindAllStringSubmatch(pages.Read(t, "docs/events.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `kwai\\.([a-z.-]+)` \\|.*\\| (`user`(?:, `session`)?) \\|$").FindAllStringSubmatch(docpages.Read(t, "docs/events.md"), -1) {
 		types[row[1]] = strings.Contains(row[2], "session")
 	}
 	return types
@@ -88,7 +88,7 @@ func TestEveryEventIsDocumented(t *testing.T) {
 		t.Errorf("there are %d types, docs/events.md lists %d", len(declared), len(types))
 	}
 	examples := make(map[string]bool)
-	for _, line := range regexp.MustCompile(`(?m)^ +(\{"specversion".*\})$`).FindAllStringSubmatch(pages.Read(t, "docs/events.md"), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^ +(\{"specversion".*\})$`).FindAllStringSubmatch(docpages.Read(t, "docs/events.md"), -1) {
 		e := readEvent(t, []byte(line[1]))
 		kind := strings.TrimPrefix(e.Type, "kwai.")
 		examples[kind] = true

@@ -28,7 +28,7 @@ import (
 	"kwai/internal/password"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
-	"kwai/internal/testing/pages"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )
@@ -414,7 +414,7 @@ func (l *logBuffer) Write(b []byte) (int, error) {
 func (l *logBuffer) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pages.Log(l.tb, l.text.String())
+	docpages.Log(l.tb, l.text.String())
 	l.text = bytes.Buffer{}
 }
 

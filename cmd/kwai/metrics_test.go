@@ -24,7 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"kwai/internal/testing/mailtest"
-	"kwai/internal/testing/pages"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )
@@ -689,7 +689,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if len(there) < 30 {
 		t.Fatal("metrics are missing:", there)
 	}
-	section := pages.Section(pages.Read(t, "docs/operating.md"), "Watching it")
+	section := docpages.Section(docpages.Read(t, "docs/operating.md"), "Watching it")
 	documented := map[string]bool{}
 	for _, row := range regexp.MustCompile("(?m)^\\| (`kwai_[^|]*)\\|").FindAllStringSubmatch(section, -1) {
 		for _, m := range regexp.MustCompile("`(kwai_\\w+)`").FindAllStringSubmatch(row[1], -1) {
@@ -699,10 +699,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if diff := cmp.Diff(there, documented); diff != "" {
 		t.Errorf("the table in docs/operating.md (+) is not what there is (-):\n%s", diff)
 	}
-	alerts := pages.Read(t, "deploy/alerts.yaml")
+	alerts := docpages.Read(t, "deploy/alerts.yaml")
 	named := func(file string) map[string]bool {
 		names := map[string]bool{}
-		for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(pages.Read(t, file), -1) {
+		for _, name := range regexp.MustCompile(`\bkwai_\w+`).FindAllString(docpages.Read(t, file), -1) {
 			if base := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, ""); there[base] {
 				name = base
 			}
@@ -717,7 +717,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if diff := cmp.Diff(there, named("deploy/grafana.json")); diff != "" {
 		t.Errorf("deploy/grafana.json (+) doesn't show what there is (-):\n%s", diff)
 	}
-	tried := pages.Read(t, "deploy/alerts_test.yaml")
+	tried := docpages.Read(t, "deploy/alerts_test.yaml")
 	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(alerts, -1) {
 		if !strings.Contains(section, "`"+m[1]+"`") {
 			t.Errorf("docs/operating.md says nothing of the alert %s", m[1])

@@ -16,7 +16,7 @@ import (
 // What the log says of a mail.
 const (
 	triedAgain = "it is tried again"
-	overtaken  = "what it would tell was overtaken"
+	overtaken  = "its cause was overtaken"
 	givenUp    = "could not be delivered before it expired"
 )
 

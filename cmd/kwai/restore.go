@@ -48,7 +48,7 @@ func (cmd *restoreCmd) Run(ctx context.Context, s *Settings, c console) (err err
 	}
 	_, err = fmt.Fprintf(c.out, "restored %s: users: %d, sessions %s: %d\n", cmd.File, done.Users, sessions, done.Sessions)
 	if err == nil && done.Replaced != "" {
-		_, err = fmt.Fprintf(c.out, "the database it replaced is %s: delete it once it isn't needed any more\n", done.Replaced)
+		_, err = fmt.Fprintf(c.out, "the database it replaced is %s: delete it once it is no longer needed\n", done.Replaced)
 	}
 	return err
 }

@@ -154,7 +154,7 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 func (s *kwaiServer) warnOfPlainHTTP() {
 	atProxy := s.publicURL.Scheme == "https" && len(s.TrustedProxies) > 0
 	if s.TLSCert == "" && !onLoopback(s.Listen) && !atProxy {
-		s.log.Warn("serving without TLS on an address that is not loopback: whoever is on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
+		s.log.Warn("serving without TLS on an address that is not loopback: anybody on the way reads passwords and tokens (--tls-cert, or a proxy and --trusted-proxies)", "listen", s.Listen)
 	}
 }
 

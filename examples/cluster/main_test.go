@@ -51,12 +51,12 @@ func TestClusterOutlivesAReplicaAndLeavesNothing(t *testing.T) {
 		t.Fatalf("it ended before it said %q: %v\n%s", text, <-ended, read)
 		return ""
 	}
-	told := until("Ctrl-C ends all of it")
+	printed := until("Ctrl-C ends all of it")
 	find := func(pattern string) []string {
 		t.Helper()
-		m := regexp.MustCompile(pattern).FindStringSubmatch(told)
+		m := regexp.MustCompile(pattern).FindStringSubmatch(printed)
 		if m == nil {
-			t.Fatalf("nothing like %s in:\n%s", pattern, told)
+			t.Fatalf("nothing like %s in:\n%s", pattern, printed)
 		}
 		return m[1:]
 	}
@@ -100,9 +100,9 @@ func TestClusterOutlivesAReplicaAndLeavesNothing(t *testing.T) {
 	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the folder is still there: %v", err)
 	}
-	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(told, -1)
+	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(printed, -1)
 	if len(addresses) < 9 { // balancer, three times two, PostgreSQL, NATS
-		t.Errorf("it told of these addresses only: %v", addresses)
+		t.Errorf("it printed these addresses only: %v", addresses)
 	}
 	for _, a := range addresses {
 		if c, err := new(net.Dialer).DialContext(t.Context(), "tcp", a); err == nil {

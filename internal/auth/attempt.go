@@ -51,8 +51,8 @@ func accountOf(email string) string {
 	return accountOfKey(key)
 }
 
-// accountOfKey is accountOf for an address that is folded. To fold it again would
-// not do: the form of a long one may be too long for an address.
+// accountOfKey is accountOf for a folded address, as a user's row has it. Folding it
+// again would not do: the folded form may be too long for an address.
 func accountOfKey(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -3,7 +3,7 @@ package auth
 import "net/netip"
 
 // Client is who sends a request: the audit log names it, and throttling counts by
-// its network. What a use case does doesn't depend on it.
+// its network.
 type Client struct {
 	Address netip.Addr // zero where it isn't known
 	// Network says that the address is the client's own and not that of a proxy

@@ -187,7 +187,7 @@ func (b *bundle) wantGone(id string) {
 	}
 }
 
-// subscriber notes when it was told of what. The zero value accepts all.
+// subscriber records when it gets which event. The zero value accepts all.
 type subscriber struct {
 	deliver func(ctx context.Context, e store.Event) error
 
@@ -214,7 +214,7 @@ func (s *subscriber) Deliver(ctx context.Context, e store.Event) error {
 	return s.deliver(ctx, e)
 }
 
-func (s *subscriber) told(id string) int {
+func (s *subscriber) count(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.times[id])
@@ -242,8 +242,8 @@ func TestAcceptedEventIsGone(t *testing.T) {
 		deliverDue(t, on, 1)
 		deliverDue(t, on, 0)
 		b.wantGone("1")
-		if n := s.told("1"); n != 1 {
-			t.Errorf("told %d times", n)
+		if n := s.count("1"); n != 1 {
+			t.Errorf("delivered %d times", n)
 		}
 	})
 }
@@ -271,7 +271,7 @@ func TestFailedDeliveryIsTriedAgain(t *testing.T) {
 			s := &subscriber{deliver: func(context.Context, store.Event) error { return tt.fail() }}
 			b.publish(tt.life, tt.name)
 			stop := b.run(b.bus(s))
-			time.Sleep(tt.life + time.Minute) // dead, it isn't tried any more
+			time.Sleep(tt.life + time.Minute) // dead, it is no longer tried
 			stop()
 			var got []int
 			for _, at := range s.times[tt.name] {
@@ -371,7 +371,7 @@ func TestFlushDeliversAllThatIsDue(t *testing.T) {
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		on.Flush(gone)
-		if n := s.told("0"); n != 0 {
+		if n := s.count("0"); n != 0 {
 			t.Error("it delivered under a context that had ended")
 		}
 		on.Flush(t.Context())
@@ -381,8 +381,8 @@ func TestFlushDeliversAllThatIsDue(t *testing.T) {
 			} else {
 				b.wantGone(id)
 			}
-			if n := s.told(id); n != 1 {
-				t.Errorf("%s was told %d times", id, n)
+			if n := s.count(id); n != 1 {
+				t.Errorf("%s was delivered %d times", id, n)
 			}
 		}
 	})

@@ -41,8 +41,8 @@ func TestEventIsDeliveredByOneProcessAtATime(t *testing.T) {
 		close(release)
 		step.Wait()
 		stop()
-		if n := other.told("1"); n != 0 {
-			t.Errorf("another process was told %d times meanwhile", n)
+		if n := other.count("1"); n != 0 {
+			t.Errorf("another process got it %d times meanwhile", n)
 		}
 		b.wantGone("1")
 	})
@@ -78,8 +78,8 @@ func TestTwoProcessesDeliverEachEventOnce(t *testing.T) {
 		stopSecond()
 		for _, id := range ids {
 			b.wantGone(id)
-			if n := s.told(id); n != 1 {
-				t.Errorf("%s was told %d times", id, n)
+			if n := s.count(id); n != 1 {
+				t.Errorf("%s was delivered %d times", id, n)
 			}
 		}
 	})
@@ -126,7 +126,7 @@ func TestRunFinishesWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-// A mail that went out is not sent again because that could not be noted.
+// A mail that went out is not sent again if its delivery could not be recorded.
 func TestOutcomeThatCannotBeWrittenIsNotDeliveredAgain(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		var s subscriber
@@ -139,25 +139,25 @@ func TestOutcomeThatCannotBeWrittenIsNotDeliveredAgain(t *testing.T) {
 		time.Sleep(time.Minute)
 		b.publish(time.Hour, "3")
 		time.Sleep(time.Minute)
-		if one, three := s.told("1"), s.told("3"); one != 1 || three != 0 {
-			t.Errorf("told %d times of what can't be noted, %d times of what came later", one, three)
+		if one, three := s.count("1"), s.count("3"); one != 1 || three != 0 {
+			t.Errorf("delivered what can't be recorded %d times, what came later %d times", one, three)
 		}
 		b.wantGone("2")
 		b.exec(`DELETE FROM keeps`)
 		time.Sleep(2 * time.Second)
 		stop()
 		for _, id := range []string{"1", "3"} {
-			if b.wantGone(id); s.told(id) != 1 {
-				t.Errorf("told %d times of %s", s.told(id), id)
+			if b.wantGone(id); s.count(id) != 1 {
+				t.Errorf("delivered %d times: %s", s.count(id), id)
 			}
 		}
 		b.exec(`DROP TABLE keeps`)
 	})
 }
 
-// What was accepted is noted although the lease was lost meanwhile: nobody need
+// An accepted event is recorded even if the lease was lost meanwhile: no server need
 // deliver it again.
-func TestAcceptedEventIsNotedWithoutTheLease(t *testing.T) {
+func TestAcceptedEventIsRecordedWithoutTheLease(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		s := &subscriber{deliver: func(context.Context, store.Event) error { time.Sleep(5 * time.Second); return nil }}
 		b.publish(time.Hour, "1")
@@ -192,7 +192,7 @@ func TestProcessThatStoodStillDeliversNothing(t *testing.T) {
 		if ahead.Load() == 0 {
 			t.Fatal("it took no lease")
 		}
-		if n := s.told("1"); n != 0 {
+		if n := s.count("1"); n != 0 {
 			t.Errorf("it delivered %d times", n)
 		}
 		b.wantDelivery("1", 0, false, "")

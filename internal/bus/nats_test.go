@@ -222,8 +222,8 @@ func TestNATSThatRefusesIsToldAtTheStart(t *testing.T) {
 			if text := err.Error(); !strings.Contains(text, tt.want) || strings.Contains(text, "\n") {
 				t.Errorf("Connect says %q, want one line with %q", text, tt.want)
 			}
-			if told := fmt.Sprint(log, err); strings.Contains(told, "unspoken") {
-				t.Errorf("it tells a secret: %s", told)
+			if text := fmt.Sprint(log, err); strings.Contains(text, "unspoken") {
+				t.Errorf("it shows a secret: %s", text)
 			}
 		})
 	}
@@ -323,7 +323,7 @@ func TestNATSStreamThatIsFullRefuses(t *testing.T) {
 	next.ID = "2"
 	for range 3 {
 		if err := n.Deliver(t.Context(), next); !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), "the stream KWAI can't take more: maximum messages exceeded") {
-			t.Errorf("a full stream is told as %v", err)
+			t.Errorf("a full stream is reported as %v", err)
 		}
 	}
 	st, err := s.JetStream().Stream(t.Context(), "KWAI")

@@ -197,7 +197,7 @@ func TestNATSServersAreToldWithoutSecrets(t *testing.T) {
 		"tls://Bücher.example,a_b,NATS":                      "tls://xn--bcher-kva.example:4222,tls://a_b:4222,tls://NATS:4222",
 	} {
 		if n, _ := newNATS(t, setting); n.Servers() != want {
-			t.Errorf("%q is told as %q", setting, n.Servers())
+			t.Errorf("%q is shown as %q", setting, n.Servers())
 		}
 	}
 }
@@ -256,8 +256,8 @@ func TestNATSLogsIn(t *testing.T) {
 			s := natstest.Serve(t, tt.server)
 			n, log := newNATS(t, strings.ReplaceAll(tt.setting, "$", s.Address()))
 			err := n.Connect(t.Context(), func() {})
-			if told := fmt.Sprint(log, err, n.Servers()); strings.Contains(told, "spoken") || strings.Contains(told, "ken@") {
-				t.Errorf("it tells a secret: %s", told)
+			if text := fmt.Sprint(log, err, n.Servers()); strings.Contains(text, "spoken") || strings.Contains(text, "ken@") {
+				t.Errorf("it shows a secret: %s", text)
 			}
 			if tt.refused != "" {
 				if !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), tt.refused) {

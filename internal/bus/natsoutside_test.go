@@ -198,7 +198,7 @@ func TestAnotherServerPublishesWhereOneCannot(t *testing.T) {
 	})
 }
 
-// What was published but could not be noted is published again; the stream
+// An event whose publication could not be recorded is published again; the stream
 // takes it once.
 func TestEventPublishedTwiceIsInTheStreamOnce(t *testing.T) {
 	eachOutside(t, func(t *testing.T, o *outside) {
@@ -249,13 +249,13 @@ func TestEventsThatWaitTooLongAreDropped(t *testing.T) {
 	})
 }
 
-// Nothing is kept for ever for a NATS that nobody publishes to any more.
+// Nothing is kept for ever for a NATS to which no server publishes.
 func TestSubscriberWhomNobodyTellsIsForgotten(t *testing.T) {
 	eachOutside(t, func(t *testing.T, o *outside) {
 		o.publisher(time.Hour)
 		o.write(numbered(0, 150)...)
 		o.ahead.Store(int64(2 * time.Minute))
-		// One that was told later; it is looked at first.
+		// One that was served later; it is looked at first.
 		err := o.store.InTx(t.Context(), func(tx *store.Tx) error {
 			e := store.Event{ID: "later", Type: "user.created", UserID: "u", CreatedAt: tx.Now, ExpiresAt: tx.Now}
 			return errors.Join(tx.Subscribe("later"), tx.Publish(e, "later"))
@@ -275,7 +275,7 @@ func TestSubscriberWhomNobodyTellsIsForgotten(t *testing.T) {
 			t.Fatalf("the subscribers are %+v (%v), want two", found, err)
 		}
 		if found[0].SeenAt.IsZero() {
-			t.Errorf("the one that was told is forgotten: %+v", found)
+			t.Errorf("the subscriber that was served is dropped: %+v", found)
 		}
 		if !found[1].SeenAt.IsZero() {
 			t.Errorf("the one that nobody tells is not forgotten: %+v", found)

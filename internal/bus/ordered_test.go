@@ -124,14 +124,14 @@ func TestBusyServerThatCannotPublishLetsAnotherOne(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			busy.Wake()
 		}
-		if good.told("1") != 1 {
-			t.Errorf("after %v the other one was told %d times", time.Since(b.start), good.told("1"))
+		if good.count("1") != 1 {
+			t.Errorf("after %v the other one got it %d times", time.Since(b.start), good.count("1"))
 		}
 	})
 }
 
-// A server that stood still while it told an event tells no other: another server
-// may have told them meanwhile.
+// A server that stood still while it published an event publishes no other: another
+// server may have published them meanwhile.
 func TestServerThatStoodStillTellsNoMoreOutside(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, url string) {
 		var ahead atomic.Int64

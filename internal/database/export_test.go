@@ -3,25 +3,34 @@ package database
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"io/fs"
 	"testing/fstest"
 	"time"
 )
 
-// The program that is tested is one migration further than 0.1.0, so that there
+// The program that is tested has one migration more than is embedded, so that there
 // is an older schema: Older is what takes a database back to it.
-var Older = []string{`DROP INDEX events_further`, `ALTER TABLE events DROP COLUMN further`, `DELETE FROM schema_version WHERE version_id > 4`}
+var Older []string
 
 func init() {
-	const first = "00004_0.1.0.sql"
-	text, err := fs.ReadFile(migrations, first)
+	older := schemaVersion
+	further := fstest.MapFS{fmt.Sprintf("%05d_further.sql", older+1): {Data: []byte(`-- +goose Up
+ALTER TABLE events ADD COLUMN further TEXT;
+CREATE INDEX events_further ON events (further);`)}}
+	names, err := fs.Glob(migrations, "*.sql")
 	if err != nil {
 		panic(err)
 	}
-	migrations = fstest.MapFS{first: {Data: text}, "00005_further.sql": {Data: []byte(`-- +goose Up
-ALTER TABLE events ADD COLUMN further TEXT;
-CREATE INDEX events_further ON events (further);`)}}
-	schemaVersion = 5
+	for _, name := range names {
+		text, err := fs.ReadFile(migrations, name)
+		if err != nil {
+			panic(err)
+		}
+		further[name] = &fstest.MapFile{Data: text}
+	}
+	migrations, schemaVersion = further, newest(further)
+	Older = []string{`DROP INDEX events_further`, `ALTER TABLE events DROP COLUMN further`, fmt.Sprintf(`DELETE FROM schema_version WHERE version_id > %d`, older)}
 }
 
 // WaitAtMost replaces, and returns, what bounds a read from PostgreSQL or SQLite's

@@ -19,8 +19,21 @@ var embedded embed.FS
 var (
 	migrations, _ = fs.Sub(embedded, "migrations")
 	// schemaVersion is the newest migration that this program knows.
-	schemaVersion int64 = 4
+	schemaVersion = newest(migrations)
 )
+
+// newest is the number of the last file, by which goose orders them.
+func newest(migrations fs.FS) int64 {
+	names, err := fs.Glob(migrations, "*.sql") // in their order
+	if err != nil || len(names) == 0 {
+		panic("database: no migrations are embedded")
+	}
+	number, err := goose.NumericComponent(names[len(names)-1])
+	if err != nil {
+		panic(err)
+	}
+	return number
+}
 
 // SchemaVersion is the newest that this program knows.
 func SchemaVersion() int64 { return schemaVersion }

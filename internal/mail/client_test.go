@@ -115,8 +115,7 @@ func TestKeywordsInAnyCase(t *testing.T) {
 	}
 }
 
-// A refusal of EHLO is told, and only a server that doesn't know it is greeted
-// as in older times.
+// A refusal of EHLO is reported, and only a server that doesn't know it gets HELO.
 func TestRefusedHello(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{

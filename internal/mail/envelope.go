@@ -16,7 +16,7 @@ type envelope struct {
 	date      time.Time
 	from, to  string // in angle brackets
 	needsUTF8 bool
-	open      bool   // it holds no secret: what the server says of it may be told
+	open      bool   // it holds no secret: the server's answer may be shown
 	data      []byte // RFC 5322, CRLF
 }
 

@@ -157,7 +157,7 @@ var (
 	apostrophes = strings.NewReplacer("&#39;", "'")
 )
 
-// A stranger's name must not carry a message of his own.
+// A name must not carry a message.
 func TestGreeting(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ first, last, want string }{
@@ -185,9 +185,9 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// Nor must what a thief's browser calls itself, in the very mail that warns of him:
-// all that is shown of it are names that we know.
-func TestNoticesShowNothingOfAStrangersOwn(t *testing.T) {
+// Nor must the name that a thief's browser gives itself, in the very mail that warns of
+// the thief: only names that we know are shown.
+func TestNoticesShowNoTextOfTheClients(t *testing.T) {
 	t.Parallel()
 	const address = "The request came from the address 2001:db8::1"
 	for _, tc := range []struct{ address, agent, want string }{

@@ -72,8 +72,8 @@ func (p *Pool) HashTook(ctx context.Context) (took time.Duration, err error) {
 	return took, err
 }
 
-// NewWatchedPool is a pool of one worker, and note is told of each task that is
-// done: all on which it depends how long that takes.
+// NewWatchedPool is a pool of one worker. It calls note with each task that it does:
+// everything on which its time depends.
 func NewWatchedPool(o Options, note func(work string)) *Pool {
 	p := &Pool{params: o.Params, maxWait: time.Hour, queue: newQueue(1, 1), closed: make(chan struct{}), metrics: newMetrics(1)}
 	tasks, in := io.Pipe()

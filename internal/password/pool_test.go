@@ -168,7 +168,7 @@ var wrongPasswords = map[string]string{
 }
 
 // Each case has the same work done as a wrong password on a hash of the same cost.
-func TestPretendDoesTheSameWork(t *testing.T) {
+func TestVerifyDummyDoesTheSameWork(t *testing.T) {
 	t.Parallel()
 	var work []string
 	p := password.NewWatchedPool(password.Options{Params: tiny}, func(w string) { work = append(work, w) })
@@ -203,7 +203,7 @@ func TestPretendDoesTheSameWork(t *testing.T) {
 // So each case takes as long. The least of some rounds counts, and of more while
 // they differ: noise goes away in time, but work that is left undone, or done
 // twice, doesn't.
-func TestPretendCostsAsMuch(t *testing.T) { // not parallel: it measures time
+func TestVerifyDummyCostsAsMuch(t *testing.T) { // not parallel: it measures time
 	need.Time(t)
 	p := newPool(t, password.Options{Params: password.Params{MemoryKiB: 512, Time: 1, Threads: 1}})
 	for hashName, hash := range unmatched(t, p) {

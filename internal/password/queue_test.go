@@ -104,7 +104,7 @@ func TestAFullQueueHasRoomForOtherNetworks(t *testing.T) {
 			t.Errorf("the latest of the flood: %v, want ErrBusy", err)
 		}
 		if waited := time.Since(begun); waited != time.Second {
-			t.Errorf("it was told after %v, want a second", waited)
+			t.Errorf("it was refused after %v, want a second", waited)
 		}
 		release()
 		if err := errors.Join(<-other, <-waiting[0], <-waiting[1]); err != nil {
@@ -114,7 +114,7 @@ func TestAFullQueueHasRoomForOtherNetworks(t *testing.T) {
 }
 
 // A network that asks seldom is served before those that ask all the time.
-func TestWhoAsksSeldomIsNext(t *testing.T) {
+func TestARareNetworkIsNext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, password.Options{Workers: 1})

@@ -6,14 +6,14 @@ import (
 	"kwai/internal/database"
 )
 
-// Attempts is one count of attempts to log in; the migration that makes their
-// table says which there are.
+// Attempts is one count of attempts to log in. The migration that makes their table
+// says which there are.
 type Attempts struct {
-	Account   string
-	Network   string
-	Failures  int64
-	Until     time.Time
-	ExpiresAt time.Time
+	Account   string    // a hash of the folded address; "" for a network's allowance
+	Network   string    // "" for all networks that the account doesn't know
+	Failures  int64     // in a row
+	Until     time.Time // no attempt before
+	ExpiresAt time.Time // the row counts until then; so long an account knows a network
 }
 
 func scanAttempts(scan database.Scan) (a Attempts, err error) {
@@ -111,7 +111,7 @@ func (tx *Tx) counted(query string, args ...any) (until time.Time, ok bool, err 
 	return fromMicros(at), ok, err
 }
 
-// CountKnown is CountStranger for a network that the account knows; false, too,
+// CountKnown is CountUnknown for a network that the account knows; false, too,
 // if it is no longer known.
 func (tx *Tx) CountKnown(account, network string, w Waits) (until time.Time, ok bool, err error) {
 	return tx.counted(`UPDATE attempts SET `+waitMore+`

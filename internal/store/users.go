@@ -26,6 +26,8 @@ type Profile struct {
 	CreatedAt           time.Time
 }
 
+// userColumns are those of scanUserAnd, in its order; InsertUser and UserOfSession
+// name theirs themselves.
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
 	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at`
 

@@ -10,9 +10,9 @@ import (
 	"kwai/internal/token"
 )
 
-// TestStandings moves a clock, also back, over keys that become active at 100,
+// TestKeyStatuses moves a clock, also back, over keys that become active at 100,
 // 200 and 300, and whose makings live for 50.
-func TestStandings(t *testing.T) {
+func TestKeyStatuses(t *testing.T) {
 	t.Parallel()
 	at := func(n int) time.Time { return time.Unix(int64(n), 0) }
 	key := func(p token.Purpose, n int) token.Key {

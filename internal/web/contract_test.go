@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"kwai/internal/web"
 )
 
 const (
@@ -79,8 +81,8 @@ func TestHealth(t *testing.T) {
 	})
 }
 
-func TestOtherMethodsAreRefused(t *testing.T) {
-	t.Parallel()
+// allowedMethods are those of each path.
+func allowedMethods() map[string]string {
 	const get, post = "GET, HEAD", "POST"
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
@@ -90,8 +92,13 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 		allow["/api/v1/auth/"+e.name] = post
 	}
 	allow[sessionsPath], allow[sessionsPath+"/x"] = "DELETE, GET, HEAD", "DELETE"
+	return allow
+}
+
+func TestOtherMethodsAreRefused(t *testing.T) {
+	t.Parallel()
 	s := bare(t).listen() // no method leads to the rules
-	for path, want := range allow {
+	for path, want := range allowedMethods() {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "post"} {
 			if slices.Contains(strings.Split(want, ", "), method) {
 				continue
@@ -109,10 +116,13 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	}
 }
 
+// gets are the paths that TestHeadIsGetWithoutBody tries.
+var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css"}
+
 func TestHeadIsGetWithoutBody(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		s = s.listen()
-		for _, path := range []string{userPath, sessionsPath, keySetPath, "/healthz", "/recover", "/reset", "/reset?uuid=none", "/style.css"} {
+		for _, path := range gets {
 			get, head := s.get(path, ""), s.send("HEAD", path, "", "", "")
 			same(t, "HEAD "+path+": the status", head.Status, get.Status)
 			same(t, "HEAD "+path+": the body", string(head.Body), "")
@@ -225,3 +235,44 @@ func TestAFaultIsNoAnswer(t *testing.T) {
 type torn struct{ http.ResponseWriter }
 
 func (torn) Write([]byte) (int, error) { panic("it is torn") }
+
+// A new route is described in openapi.yaml, and in the lists of the tests that go
+// through all of them; what is described is there.
+func TestEveryRouteIsDescribedAndTested(t *testing.T) {
+	t.Parallel()
+	described := make(map[[2]string]bool)
+	for path, item := range loadDescription(t, publicURL).Paths.Map() {
+		for method := range item.Operations() {
+			described[[2]string{method, path}] = true
+		}
+	}
+	allow, cors := allowedMethods(), make(map[[2]string]bool)
+	for _, r := range corsRequests {
+		cors[[2]string{r.method, r.path}] = true
+	}
+	for _, r := range web.Routes() {
+		method, path := r[0], r[1]
+		if path == "/{$}" { // there only with --site-url, which has a test of its own
+			delete(described, [2]string{"GET", "/"})
+			continue
+		}
+		isAPI := strings.HasPrefix(path, "/api/")
+		if isAPI && !described[r] {
+			t.Errorf("openapi.yaml doesn't have %s %s", method, path)
+		}
+		delete(described, r)
+		if isAPI && !strings.Contains(path, "{") && !cors[r] {
+			t.Errorf("corsRequests doesn't have %s %s", method, path)
+		}
+		path = strings.Replace(path, "{id}", "x", 1)
+		if !slices.Contains(strings.Split(allow[path], ", "), method) {
+			t.Errorf("allowedMethods doesn't have %s %s", method, path)
+		}
+		if method == "GET" && !slices.Contains(gets, path) {
+			t.Errorf("gets doesn't have %s", path)
+		}
+	}
+	for r := range described {
+		t.Errorf("openapi.yaml describes %s %s, which isn't there", r[0], r[1])
+	}
+}

@@ -36,6 +36,8 @@
 //  4. If it has an error of a new kind, give that a code in package auth, and the code
 //     a status in error.go.
 //  5. Describe it in openapi.yaml. The tests hold every answer against it.
+//
+// CONTRIBUTING.md has the whole list, with the queries and the tests.
 package web
 
 import (

@@ -158,7 +158,7 @@ func pauseEndAndStart(t *testing.T, s *cluster.Server) {
 			t.Fatalf("after %s it has ended: %v", step.name, ended)
 		}
 		if step.want == "stands still" {
-			for answers(t, s, 100*time.Millisecond) { // a process stops some time after it is told
+			for answers(t, s, 100*time.Millisecond) { // a process stops some time after the signal
 			}
 		} else if got, want := answers(t, s, 0), step.want == "serves"; got != want {
 			t.Fatalf("after %s it answers: %v, want %v", step.name, got, want)

@@ -1,8 +1,8 @@
-// Package pages compares what a running kwai says with what its pages say.
+// Package docpages compares what a running kwai says with what its pages say.
 // The harnesses of cmd/kwai and test call [Log] for every server that they ran:
 //
-//	tb.Cleanup(func() { pages.Log(tb, log.String()) })
-package pages
+//	tb.Cleanup(func() { docpages.Log(tb, log.String()) })
+package docpages
 
 import (
 	"encoding/json"
