@@ -30,22 +30,18 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
-	a, err := s.beginAttempt(ctx, client, accountOfKey(user.EmailKey))
-	if err != nil {
-		return err
-	}
-	defer s.endAttempt(a)
-	ctx = a.inTurn(ctx)
-	changed, err := s.replacePassword(ctx, client, a, caller, user, current, chosen)
-	if err == nil && !changed {
-		// Once more: a login with the same password may have replaced its old hash.
-		if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
-			changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+	changed := false
+	err = s.attempt(ctx, client, accountOfKey(user.EmailKey), func(ctx context.Context, a store.Attempt) (err error) {
+		changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+		if err == nil && !changed {
+			// Once more: a login with the same password may have replaced its old hash.
+			if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
+				changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+			}
 		}
-	}
+		return err
+	})
 	switch {
-	case err != nil && inconclusive(err):
-		s.refundAttempt(ctx, a)
 	case err == nil && !changed:
 		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
@@ -57,7 +53,7 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 
 // replacePassword returns false if the stored hash was replaced while it hashed, or
 // the user revoked.
-func (s *Service) replacePassword(ctx context.Context, client Client, a attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
+func (s *Service) replacePassword(ctx context.Context, client Client, a store.Attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
 	if user.PasswordHash == "" {
 		return false, ErrPassword
 	}
@@ -81,7 +77,7 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a attempt,
 		} else if !live {
 			return ErrNotLoggedIn
 		}
-		if err := s.succeedAttempt(tx, a); err != nil {
+		if _, err := s.succeedAttempt(tx, a); err != nil {
 			return err
 		}
 		return s.passwordChanged(tx, client, user, caller.SessionID, ByUser)
@@ -123,11 +119,11 @@ func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, 
 	if err := tx.EndRecoveries(user.ID); err != nil {
 		return err
 	}
-	a := attemptOf(client, user)
-	if err := tx.ForgetFailures(a.account); err != nil {
+	account := accountOfKey(user.EmailKey)
+	if err := tx.ForgetFailures(account); err != nil {
 		return err
 	}
-	if err := s.knowNetwork(tx, a, 0); err != nil {
+	if _, err := tx.KnowNetwork(account, client.network(), tx.Now.Add(s.Settings.Limits.Remember)); err != nil {
 		return err
 	}
 	return s.publish(tx, client, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
