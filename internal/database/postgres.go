@@ -71,9 +71,10 @@ func OpenPostgres(ctx context.Context, o Options) (*Postgres, error) {
 	return db.engine.(*Postgres), nil
 }
 
-// Conn is a connection of its own, which the caller closes. As pgx knows it, it
-// can copy.
-func (e *Postgres) Conn(ctx context.Context) (*sql.Conn, error) { return e.db.Conn(ctx) }
+// Conn is a connection of its own, which the caller closes. It can copy.
+func (e *Postgres) Conn(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, e.config)
+}
 
 func openPostgres(ctx context.Context, o Options) (*DB, error) {
 	config, err := parsePostgres(o.URL)
