@@ -112,13 +112,13 @@ func (s *Service) Metrics() []prometheus.Collector {
 // metrics are those of the keys.
 func (k *Keys) metrics() (all []prometheus.Collector) {
 	for _, p := range token.Purposes {
-		if !p.Rotates {
+		if !p.Rotates() {
 			continue
 		}
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "kwai_key_active_timestamp_seconds", Help: "Since when the server key in use has been active.",
-			ConstLabels: prometheus.Labels{"purpose": string(p.Purpose)},
-		}, func() float64 { return k.activeSince(p.Purpose) }))
+			ConstLabels: prometheus.Labels{"purpose": string(p)},
+		}, func() float64 { return k.activeSince(p) }))
 	}
 	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "kwai_key_reads_failed_total", Help: "Readings of the server keys that failed."}, valueOf(&k.failed)))

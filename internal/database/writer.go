@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -55,40 +56,16 @@ var (
 type job struct {
 	fn   func(*Tx) error
 	one  bool          // fn is one statement
-	done chan struct{} // closed when the outcome is final
+	done chan struct{} // closed when err and panicked are final
 
-	mu    sync.Mutex
-	state jobState
+	taken atomic.Bool // by the writer, or by its caller who goes away before its turn
 
-	outcome
-}
-
-type jobState int
-
-const (
-	waiting jobState = iota
-	running
-	canceled // its caller went away before its turn
-)
-
-// cancel takes a waiting job out of the queue.
-func (j *job) cancel() bool { return j.setState(canceled) }
-
-func (j *job) setState(to jobState) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.state != waiting {
-		return false
-	}
-	j.state = to
-	return true
-}
-
-// outcome is how a transaction's function ended.
-type outcome struct {
 	err      error
 	panicked any
 }
+
+// take takes a job out of the queue; false if it was taken before.
+func (j *job) take() bool { return j.taken.CompareAndSwap(false, true) }
 
 func startWriter(dsn string, o Options, m *metrics) (*writer, error) {
 	w := &writer{dsn: dsn, now: o.Now, log: o.Log, metrics: m, jobs: make(chan *job, maxBatch), stopped: make(chan struct{})}
@@ -125,7 +102,7 @@ func (w *writer) do(ctx context.Context, one bool, fn func(*Tx) error) error {
 	select {
 	case <-j.done:
 	case <-ctx.Done():
-		if j.cancel() {
+		if j.take() {
 			return ctx.Err()
 		}
 		<-j.done // it is its turn: what it does stands, so it is answered
@@ -187,28 +164,22 @@ func (w *writer) run() {
 			return
 		}
 		w.leaveGap(waited)
-		batch = append(batch[:0], j)
-	fill:
-		for len(batch) < maxBatch {
-			select {
-			case j, ok := <-w.jobs:
-				if !ok {
-					break fill
-				}
+		for ok {
+			if j.take() {
 				batch = append(batch, j)
+			}
+			if len(batch) == maxBatch {
+				break
+			}
+			select {
+			case j, ok = <-w.jobs:
 			default:
-				break fill
+				ok = false
 			}
 		}
-		n := 0
-		for _, j := range batch {
-			if j.setState(running) {
-				batch[n] = j
-				n++
-			}
-		}
-		w.commit(batch[:n])
+		w.commit(batch)
 		clear(batch)
+		batch = batch[:0]
 	}
 }
 

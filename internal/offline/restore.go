@@ -54,7 +54,7 @@ func OpenBackup(ctx context.Context, file string) (_ *BackupFile, err error) {
 	}
 	r := database.NewReader(ctx, b.db)
 	if err = r.Usable(); err == nil {
-		err = checkIntegrity(r)
+		err = checkIntegrity(r, "integrity_check")
 	}
 	if err != nil {
 		return nil, errors.Join(refuse("%s: %w", file, err), b.db.Close())

@@ -48,10 +48,9 @@ func KeyStatuses(keys []Key, now time.Time, l Lifetimes) []KeyStatus {
 	for _, p := range Purposes {
 		var of []KeyStatus
 		for _, key := range keys {
-			if key.Purpose != p.Purpose {
-				continue
+			if key.Purpose == p {
+				of = append(of, KeyStatus{Key: key, State: Next})
 			}
-			of = append(of, KeyStatus{Key: key, State: Next})
 		}
 		slices.SortFunc(of, func(a, b KeyStatus) int {
 			return cmp.Or(a.ActiveAt.Compare(b.ActiveAt), cmp.Compare(a.ID, b.ID))
@@ -62,7 +61,7 @@ func KeyStatuses(keys []Key, now time.Time, l Lifetimes) []KeyStatus {
 				active = i
 			}
 			if i+1 < len(of) {
-				of[i].Until = of[i+1].ActiveAt.Add(l.of(p.Purpose))
+				of[i].Until = of[i+1].ActiveAt.Add(l.of(p))
 			}
 		}
 		for i := range of {
