@@ -26,7 +26,8 @@
 //	client.go       the client of a request, or the operator
 //	error.go        refusals and their codes
 //
-//	login.go        a login
+//	login.go        a login by password
+//	admit.go        the one way in: what opens every session
 //	check.go        whose an access token is; tokencache.go: tokens that were verified
 //	renew.go        new tokens for a refresh token; replays
 //	logout.go       the end of a session by its refresh token

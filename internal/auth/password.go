@@ -34,7 +34,7 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 	err = s.attempt(ctx, client, accountOfKey(user.EmailKey), func(ctx context.Context, a store.Attempt) (err error) {
 		changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
 		if err == nil && !changed {
-			// Once more: a login with the same password may have replaced its old hash.
+			// Another change came first: what was right may be wrong now.
 			if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
 				changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
 			}
@@ -43,7 +43,7 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 	})
 	switch {
 	case err == nil && !changed:
-		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
+		err = ErrNotLoggedIn // it was changed meanwhile, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
 		refused := happening{kind: AuditPasswordRefused, reason: string(reasonPassword), user: user.ID, session: caller.SessionID}
 		err = s.recordRefusal(ctx, client, refused, err)
@@ -51,8 +51,8 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 	return err
 }
 
-// replacePassword returns false if the stored hash was replaced while it hashed, or
-// the user revoked.
+// replacePassword returns false if the password was changed while it hashed, or the
+// user revoked.
 func (s *Service) replacePassword(ctx context.Context, client Client, a store.Attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
 	if user.PasswordHash == "" {
 		return false, ErrPassword
@@ -68,7 +68,7 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 		return false, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		if changed, err = tx.ChangePassword(user.ID, user.PasswordHash, fresh); err != nil || !changed {
+		if changed, err = tx.ChangePassword(user.ID, user.AuthVersion, fresh); err != nil || !changed {
 			return err
 		}
 		// Here the change and an end of this session wait for each other.

@@ -50,7 +50,7 @@ func BenchmarkRenewWhilePurging(b *testing.B) {
 					tx.Now = long
 					defer func() { tx.Now = now }()
 					for range 1000 {
-						if _, err := tx.OpenSession(uuid.NewString(), id, 1<<30); err != nil {
+						if _, err := tx.OpenSession(store.Session{ID: uuid.NewString(), UserID: id, Kind: store.KindAPI}, 1<<30); err != nil {
 							return err
 						}
 					}

@@ -60,7 +60,7 @@ func (s *Service) renewReplaced(ctx context.Context, client Client, id string, c
 		return Tokens{}, ErrRefresh
 	case err != nil:
 		return Tokens{}, err
-	case !session.Live(now, s.Settings.lifetimes()):
+	case session.Kind != store.KindAPI, !session.Live(now, s.Settings.lifetimes()):
 		return Tokens{}, ErrRefresh
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
 		return s.tokens(ctx, session, now)

@@ -46,7 +46,7 @@ func (s *Service) tokens(ctx context.Context, session store.Session, now time.Ti
 		SessionID: session.ID,
 		ID:        uuid.NewString(),
 		IssuedAt:  now,
-		AuthTime:  session.CreatedAt.Truncate(time.Second),
+		AuthTime:  session.AuthTime.Truncate(time.Second),
 		ExpiresAt: expires,
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ func benchmark(b *testing.B, f func(ctx context.Context, s *store.Store, session
 				err := addUser(tx, "u")
 				for i := range sessions {
 					if err == nil {
-						_, err = tx.OpenSession(fmt.Sprint(i), "u", many)
+						_, err = tx.OpenSession(store.Session{ID: fmt.Sprint(i), UserID: "u", Kind: store.KindAPI}, many)
 					}
 				}
 				return err

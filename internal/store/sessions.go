@@ -12,6 +12,9 @@ import (
 type Session struct {
 	ID        string
 	UserID    string
+	Kind      Kind
+	AMR       string    // what its user has shown last: RFC 8176, separated by spaces
+	AuthTime  time.Time // when
 	Counter   int64
 	CreatedAt time.Time
 	RenewedAt time.Time // when the current refresh token became current
@@ -20,6 +23,13 @@ type Session struct {
 	// window before; in those and the one before that.
 	mark, floor, prior int64
 }
+
+// Kind is what a session is for. Each door takes its own kind alone: a token of one
+// kind is worth nothing at another.
+type Kind string
+
+// KindAPI is opened by the login API, and renewed by refresh tokens.
+const KindAPI Kind = "api"
 
 // Lifetimes bound a session.
 type Lifetimes struct {
@@ -56,20 +66,23 @@ func windowOf(t time.Time, window time.Duration) int64 {
 	return micros(t) / window.Microseconds()
 }
 
-const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at`
+const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at, sessions.kind, sessions.amr, sessions.auth_time`
 
 type sessionRow struct {
 	Session
-	created, renewed int64
-	ended            sql.NullInt64
+	created, renewed     int64
+	ended, authenticated sql.NullInt64
 }
 
 func (r *sessionRow) dest() []any {
-	return []any{&r.ID, &r.UserID, &r.Counter, &r.mark, &r.floor, &r.prior, &r.created, &r.renewed, &r.ended}
+	return []any{&r.ID, &r.UserID, &r.Counter, &r.mark, &r.floor, &r.prior, &r.created, &r.renewed, &r.ended, (*string)(&r.Kind), &r.AMR, &r.authenticated}
 }
 
 func (r *sessionRow) session() Session {
 	r.CreatedAt, r.RenewedAt, r.EndedAt = fromMicros(r.created), fromMicros(r.renewed), fromOptional(r.ended)
+	if r.AuthTime = r.CreatedAt; r.authenticated.Valid {
+		r.AuthTime = fromMicros(r.authenticated.Int64)
+	}
 	return r.Session
 }
 
@@ -84,18 +97,18 @@ func (r Reader) SessionByID(id string) (Session, error) {
 	return database.QueryRow(r.db, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.id = $1`, id)
 }
 
-// OpenSession adds a session whose first refresh token is number 0. LogIn comes
-// first, in the same transaction. If the user then has more live sessions than most,
+// OpenSession adds a session that is authenticated now, whose first token is number 0.
+// LogIn comes first, in the same transaction. If the user then has more live sessions than most,
 // the oldest end, a hundred at once; their ids are returned.
-func (tx *Tx) OpenSession(id, userID string, most int) (ended []string, err error) {
-	_, err = tx.Exec(`INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, 0, $3, $3)`,
-		id, userID, micros(tx.Now))
+func (tx *Tx) OpenSession(s Session, most int) (ended []string, err error) {
+	_, err = tx.Exec(`INSERT INTO sessions (id, user_id, kind, amr, auth_time, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, $3, $4, $5, 0, 0, 0, 0, $5, $5)`,
+		s.ID, s.UserID, string(s.Kind), s.AMR, micros(tx.Now))
 	if err != nil {
 		return nil, err
 	}
 	return database.QueryRows(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
 		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
-		micros(tx.Now), EndExcess, userID, most)
+		micros(tx.Now), EndExcess, s.UserID, most)
 }
 
 // Renew replaces the token numbered counter by the next one, if it is the
@@ -112,7 +125,7 @@ func (tx *Tx) Renew(id string, counter int64, l Lifetimes, window time.Duration)
 			prior = CASE WHEN renewed_at / $2 >= $3 THEN prior WHEN renewed_at / $2 = $4 THEN floor
 				WHEN renewed_at / $2 = $5 THEN mark ELSE counter END,
 			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
-		WHERE id = $7 AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
+		WHERE id = $7 AND kind = 'api' AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
 		RETURNING `+sessionColumns,
 		counter+1, window.Microseconds(), this, this-1, this-2, now,
 		id, counter, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
@@ -180,12 +193,11 @@ func (r Reader) LiveSessions(userID string, now time.Time, l Lifetimes, opened s
 		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), n, opened)
 }
 
-// ChangePassword gives the user a new password, provided that the hash that was
-// verified is still the user's and the user isn't revoked; it locks the user's
-// row. The caller ends the other sessions and the recoveries.
-func (tx *Tx) ChangePassword(userID, verified string, p Password) (bool, error) {
-	n, err := tx.Exec(`UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
-		WHERE id = $4 AND password_hash = $5 AND revoked_at IS NULL`, p.Hash, p.Cost, micros(tx.Now), userID, verified)
+// ChangePassword gives the user a new password on the same condition as LogIn; it
+// locks the user's row. The caller ends the other sessions and the recoveries.
+func (tx *Tx) ChangePassword(userID string, version int64, p Password) (bool, error) {
+	n, err := tx.Exec(`UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3, auth_version = auth_version + 1
+		WHERE id = $4 AND auth_version = $5 AND revoked_at IS NULL`, p.Hash, p.Cost, micros(tx.Now), userID, version)
 	return n == 1, err
 }
 

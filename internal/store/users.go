@@ -15,6 +15,9 @@ type User struct {
 	PasswordHash  string // PHC; empty until a password is chosen
 	PasswordSetAt time.Time
 	RevokedAt     time.Time
+	// AuthVersion is raised by all that changes what a login must show, or may come
+	// to. It is read with a proof, and compared in the transaction that the proof is for.
+	AuthVersion int64
 }
 
 // Profile is what users see of themselves.
@@ -29,23 +32,24 @@ type Profile struct {
 // userColumns are those of scanUserAnd, in its order; InsertUser and UserOfSession
 // name theirs themselves.
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
-	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at`
+	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.auth_version`
 
 // dest is what userColumns are scanned into.
 func (u *User) dest() []any {
 	return []any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, (*nullable)(&u.PasswordHash),
-		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt)}
+		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.AuthVersion}
 }
 
 func scanUser(scan database.Scan) (u User, err error) { return u, scan(u.dest()...) }
 
-// UserOfSession finds the user of a live session; ErrNotFound if it isn't live.
+// UserOfSession finds the user of a live session of the API; ErrNotFound if it isn't
+// one.
 func (r Reader) UserOfSession(id string, now time.Time, l Lifetimes) (Profile, error) {
 	return database.QueryRow(r.db, func(scan database.Scan) (p Profile, err error) {
 		return p, scan(&p.ID, &p.Email, &p.FirstName, &p.LastName, (*instant)(&p.LastLoginAt), (*instant)(&p.CreatedAt))
 	}, `SELECT users.id, users.email, users.first_name, users.last_name, users.last_login_at, users.created_at
 		FROM sessions JOIN users ON users.id = sessions.user_id
-		WHERE sessions.id = $1 AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3`,
+		WHERE sessions.id = $1 AND sessions.kind = 'api' AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3`,
 		id, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
 }
 
@@ -100,27 +104,28 @@ func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
 	return n == 1, err
 }
 
-// LogIn stamps a login, provided that the hash that was verified is still the
-// user's and the user isn't revoked. rehashed, unless zero, replaces the hash of
-// the same password. Everything that opens a session goes through here first.
-func (tx *Tx) LogIn(userID, verified string, rehashed Password) (bool, error) {
+// LogIn stamps a login, provided that nothing has changed what it must show since
+// its proof was verified, when that was the user's version, and the user isn't revoked.
+// rehashed, unless zero, replaces the hash of the same password. Everything that opens
+// a session goes through here first.
+func (tx *Tx) LogIn(userID string, version int64, rehashed Password) (bool, error) {
 	n, err := tx.Exec(`UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
-		WHERE id = $4 AND password_hash = $5 AND revoked_at IS NULL`,
-		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, verified)
+		WHERE id = $4 AND auth_version = $5 AND revoked_at IS NULL`,
+		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, version)
 	return n == 1, err
 }
 
 // SetPassword gives the user a new password and returns the user, as it is
 // then. The caller ends the sessions and recoveries.
 func (tx *Tx) SetPassword(userID string, p Password) (User, error) {
-	return database.QueryRow(tx.db, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3
+	return database.QueryRow(tx.db, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3, auth_version = auth_version + 1
 		WHERE id = $4 RETURNING `+userColumns, p.Hash, p.Cost, micros(tx.Now), userID)
 }
 
 // Revoke keeps the user from logging in; true if it was not revoked before. The
 // caller ends the sessions.
 func (tx *Tx) Revoke(userID string) (bool, error) {
-	n, err := tx.Exec(`UPDATE users SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL`, micros(tx.Now), userID)
+	n, err := tx.Exec(`UPDATE users SET revoked_at = $1, auth_version = auth_version + 1 WHERE id = $2 AND revoked_at IS NULL`, micros(tx.Now), userID)
 	return n == 1, err
 }
 

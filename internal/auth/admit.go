@@ -1,0 +1,96 @@
+package auth
+
+import (
+	"context"
+	"time"
+
+	"kwai/internal/store"
+)
+
+// proof is what somebody has shown of an account, verified. It is worth nothing for an
+// account that has changed since: its user was read before it was verified, with the
+// AuthVersion of then.
+type proof struct {
+	user     store.User
+	amr      string         // RFC 8176
+	rehashed store.Password // the same password with today's parameters; zero: the stored hash stays
+}
+
+// amrPassword is the value for a password in RFC 8176.
+const amrPassword = "pwd"
+
+// admit is the one way in: every door verifies a proof and comes here, and nothing
+// else opens a session. The door says of which kind it is.
+//
+// The first statement locks the user's row, and compares its AuthVersion. So a login
+// and whatever ends logins (a reset, a revocation) happen one after the other, on every
+// server, and the later one counts.
+func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, shown proof, door store.Kind) (r loginResult, err error) {
+	user := shown.user
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		r = loginResult{user: user.ID}
+		if ok, err := tx.LogIn(user.ID, user.AuthVersion, shown.rehashed); err != nil {
+			return err
+		} else if !ok {
+			r.refused = reasonChanged
+			return nil
+		}
+		r.session = store.Session{
+			ID: nextID(tx), UserID: user.ID, Kind: door, AMR: shown.amr, AuthTime: tx.Now, CreatedAt: tx.Now, RenewedAt: tx.Now,
+		}
+		ended, err := tx.OpenSession(r.session, maxLiveSessions)
+		if err != nil {
+			return err
+		}
+		knew, err := s.succeedAttempt(tx, a)
+		if err != nil {
+			return err
+		}
+		notify, err := s.newNetwork(tx, a, user, knew)
+		if err != nil {
+			return err
+		}
+		return s.publishLogin(tx, client, r.session, ended, notify)
+	})
+	return r, err
+}
+
+// publishLogin publishes a login, the sessions that it ended, and that it came from
+// a new network.
+func (s *Service) publishLogin(tx *store.Tx, client Client, session store.Session, ended []string, newNetwork bool) error {
+	var all []happening
+	for _, id := range ended {
+		all = append(all, happening{kind: EventEnded, reason: reasonExcess, user: session.UserID, session: id})
+	}
+	all = append(all, happening{kind: EventOpened, user: session.UserID, session: session.ID})
+	if newNetwork {
+		all = append(all, happening{kind: EventNewNetwork, user: session.UserID, session: session.ID})
+	}
+	for _, h := range all {
+		if err := s.publish(tx, client, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxLiveSessions bounds a user's sessions: else anyone with the password could
+// open too many to be ended in one transaction, as a reset must. Tests make it less.
+var maxLiveSessions = 10_000
+
+// maxNewNetworkNotices bounds the mails within a day about logins from new networks.
+// A user who travels, or whose provider changes the address, must not stop reading them.
+const maxNewNetworkNotices = 5
+
+// newNetwork says whether the user is to be mailed about a login from a new network.
+// A user who has logged in lately, yet has no known network, did so before networks
+// were remembered: then nothing is new. After an absence that is longer than networks
+// are remembered, it is.
+func (s *Service) newNetwork(tx *store.Tx, a store.Attempt, user store.User, knew bool) (bool, error) {
+	lately := tx.Now.Sub(user.LastLoginAt) < s.Settings.Limits.Remember
+	if !s.Settings.LoginNotices || a.Network == "" || a.Known || user.LastLoginAt.IsZero() || lately && !knew {
+		return false, nil
+	}
+	n, err := tx.CountAuditEntries(user.ID, EventNewNetwork, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
+	return n < maxNewNetworkNotices, err
+}
