@@ -53,8 +53,8 @@ func TestNothingElseOpensASession(t *testing.T) {
 func TestAProofFromBeforeAChangeOpensNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		for name, change := range map[string]func(email string) error{
-			"a new password":              func(email string) error { return s.SetPassword(t.Context(), email, newPassword) },
-			"the same password set anew":  func(email string) error { return s.SetPassword(t.Context(), email, oldPassword) },
+			"a new password":             func(email string) error { return s.SetPassword(t.Context(), email, newPassword) },
+			"the same password set anew": func(email string) error { return s.SetPassword(t.Context(), email, oldPassword) },
 			"a revocation": func(email string) error {
 				return errors.Join(s.Revoke(t.Context(), email), s.Reinstate(t.Context(), email))
 			},
