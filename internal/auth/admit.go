@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"kwai/internal/store"
@@ -19,13 +20,32 @@ type proof struct {
 // amrPassword is the value for a password in RFC 8176.
 const amrPassword = "pwd"
 
+// passwordProof is the proof of a password that was verified. It is made anew with
+// today's parameters if its hash isn't.
+func (s *Service) passwordProof(ctx context.Context, user store.User, password string) (p proof, err error) {
+	p = proof{user: user, amr: amrPassword}
+	if s.Passwords.Stale(user.PasswordHash, password) {
+		p.rehashed, err = s.hash(ctx, password)
+	}
+	return p, err
+}
+
+// door is where a proof is shown, and what it is to open.
+type door struct {
+	kind store.Kind
+	life time.Duration // of the session, where the settings' isn't; 0: it is
+	// proves is a browser session that goes on by the proof, with the number of its
+	// cookie; nil: a session is opened.
+	proves *Visitor
+}
+
 // admit is the one way in: every door verifies a proof and comes here, and nothing
-// else opens a session. The door says of which kind it is.
+// else opens a session, or makes one fresh.
 //
 // The first statement locks the user's row, and compares its AuthVersion. So a login
 // and whatever ends logins (a reset, a revocation) happen one after the other, on every
 // server, and the later one counts.
-func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, shown proof, door store.Kind) (r loginResult, err error) {
+func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, shown proof, d door) (r loginResult, err error) {
 	user := shown.user
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		r = loginResult{user: user.ID}
@@ -35,24 +55,46 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 			r.refused = reasonChanged
 			return nil
 		}
-		r.session = store.Session{
-			ID: nextID(tx), UserID: user.ID, Kind: door, AMR: shown.amr, AuthTime: tx.Now, CreatedAt: tx.Now, RenewedAt: tx.Now,
-		}
-		ended, err := tx.OpenSession(r.session, maxLiveSessions)
-		if err != nil {
-			return err
-		}
 		knew, err := s.succeedAttempt(tx, a)
 		if err != nil {
 			return err
 		}
-		notify, err := s.newNetwork(tx, a, user, knew)
-		if err != nil {
-			return err
+		if d.proves != nil {
+			return s.prove(tx, client, shown, d.proves, &r)
 		}
-		return s.publishLogin(tx, client, r.session, ended, notify)
+		return s.openSession(tx, client, a, shown, d, knew, &r)
 	})
 	return r, err
+}
+
+// prove has a browser session go on, fresh, with the next number.
+func (s *Service) prove(tx *store.Tx, client Client, shown proof, v *Visitor, r *loginResult) (err error) {
+	r.session, err = tx.Prove(v.SessionID, shown.user.ID, shown.amr, v.number, s.Settings.lifetimes())
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNotLoggedIn // it has ended meanwhile: the login is undone
+	}
+	if err != nil {
+		return err
+	}
+	return record(tx, nextID(tx), client, happening{kind: AuditProved, user: shown.user.ID, session: v.SessionID})
+}
+
+func (s *Service) openSession(tx *store.Tx, client Client, a store.Attempt, shown proof, d door, knew bool, r *loginResult) error {
+	r.session = store.Session{
+		ID: nextID(tx), UserID: shown.user.ID, Kind: d.kind, AMR: shown.amr, AuthTime: tx.Now, CreatedAt: tx.Now, RenewedAt: tx.Now,
+	}
+	if d.life > 0 {
+		r.session.EndsAt = tx.Now.Add(d.life)
+	}
+	ended, err := tx.OpenSession(r.session, maxLiveSessions)
+	if err != nil {
+		return err
+	}
+	notify, err := s.newNetwork(tx, a, shown.user, knew)
+	if err != nil {
+		return err
+	}
+	return s.publishLogin(tx, client, r.session, ended, notify)
 }
 
 // publishLogin publishes a login, the sessions that it ended, and that it came from

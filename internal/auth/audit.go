@@ -10,6 +10,7 @@ import (
 
 // What is recorded beside the events.
 const (
+	AuditProved          = "session.proved"        // a visitor showed the password again
 	AuditLoginFailed     = "login.failed"          // its reason says why; the client doesn't learn it
 	AuditPasswordRefused = "user.password-refused" // a session's user gave a wrong current password
 	AuditUnlocked        = "user.unlocked"         // an operator had an account's failures forgotten
@@ -24,7 +25,7 @@ const (
 var AuditKinds = []string{
 	EventCreated, EventInvitation, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
-	AuditLoginFailed, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
+	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 
 // How a password was changed, and much else, in the audit log.

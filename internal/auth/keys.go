@@ -48,10 +48,10 @@ func (s KeySettings) Lead() time.Duration { return 2*s.JWKSMaxAge + KeysFollow }
 func (s Settings) KeyLifetimes() token.Lifetimes {
 	return token.Lifetimes{
 		Sign: s.AccessTTL + keysLeeway,
-		// A refresh token lives as long as its session does without a renewal;
-		// replaced at the end of that, it is good for two reuse windows at most, and
-		// not without its session. (More would overflow in the end.)
-		MAC: max(min(s.RefreshIdle, s.SessionLife), s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
+		// A browser's cookie lives as long as its session. A refresh token that was
+		// replaced at the end of that is good for two reuse windows at most, and not
+		// without its session. (More would overflow in the end.)
+		MAC: max(s.SessionLife, s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
 	}
 }
 
@@ -286,19 +286,30 @@ func (k *Keys) logChanges(last, next []token.KeyStatus) {
 	}
 }
 
-// parseRefresh parses a refresh token. If its key isn't known, the keys are read anew. The error matches token.ErrRefresh or is the store's.
+// parseRefresh parses a refresh token. The error matches token.ErrRefresh or is the
+// store's.
 func (k *Keys) parseRefresh(ctx context.Context, refresh string) (session uuid.UUID, counter uint64, err error) {
+	return k.parse(ctx, refresh, (*token.Keyring).ParseRefresh)
+}
+
+// parseBrowser parses a browser session's cookie. Its errors are parseRefresh's.
+func (k *Keys) parseBrowser(ctx context.Context, cookie string) (session uuid.UUID, number uint64, err error) {
+	return k.parse(ctx, cookie, (*token.Keyring).ParseBrowser)
+}
+
+// parse reads the keys anew if the text's key isn't known.
+func (k *Keys) parse(ctx context.Context, text string, parse func(*token.Keyring, string) (uuid.UUID, uint64, error)) (session uuid.UUID, number uint64, err error) {
 	keys, err := k.fresh(ctx)
 	if err != nil {
 		return session, 0, err
 	}
-	session, counter, err = keys.ring.ParseRefresh(refresh)
+	session, number, err = parse(keys.ring, text)
 	if errors.Is(err, token.ErrRefreshKey) {
 		if keys, err = k.newer(ctx); err == nil {
-			session, counter, err = keys.ring.ParseRefresh(refresh)
+			session, number, err = parse(keys.ring, text)
 		}
 	}
-	return session, counter, err
+	return session, number, err
 }
 
 // DecoyFraction is the keyring's, however old the keyring is.

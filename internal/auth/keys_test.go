@@ -123,13 +123,21 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 					t.Fatalf("on day %d an unknown address is at %v, and was at %v", day, now, pick)
 				}
 			}
-			if n := len(must(all[0].Keys.States(t.Context()))(t)); n > 12 {
+			if n := len(must(all[0].Keys.States(t.Context()))(t)); n > 24 {
 				t.Fatalf("on day %d there are %d keys", day, n)
 			}
 			c.advance(23 * time.Hour)
 		}
 		if made < 2*16 {
 			t.Errorf("only %d keys were made", made)
+		}
+		// A key goes once all that it made has expired.
+		c.advance(366 * 24 * time.Hour)
+		follow(t, all...)
+		must(one().Keys.RotateDue(t.Context()))(t)
+		must(one().Keys.Purge(t.Context()))(t)
+		if n := len(must(one().Keys.States(t.Context()))(t)); n > 7 {
+			t.Errorf("a year later there are %d keys", n)
 		}
 	})
 }
@@ -542,7 +550,7 @@ func TestARevocationRevivesNoExpiredKey(t *testing.T) {
 			c.advance(s.Keys.Settings.Lead() + time.Second)
 		}
 		next()
-		c.advance(40 * 24 * time.Hour)
+		c.advance(100 * 24 * time.Hour)
 		next()
 		keys := s.keys(t, token.MAC)
 		if len(keys) != 3 || keys[1].State != token.Retired || keys[2].State != token.Expired {

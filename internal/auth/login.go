@@ -7,30 +7,31 @@ import (
 	"kwai/internal/store"
 )
 
-// Login opens a session for the user with that address and password. An unknown or
-// malformed address, a revoked user and a wrong password all cost one hash and get
-// ErrCredentials: neither the answer nor its time tells which it was. Throttled comes
-// before, alike for every address.
+// Login opens a session of the API for the user with that address and password. An
+// unknown or malformed address, a revoked user and a wrong password all cost one hash
+// and get ErrCredentials: neither the answer nor its time tells which it was. Throttled
+// comes before, alike for every address.
 func (s *Service) Login(ctx context.Context, client Client, email, password string) (Tokens, error) {
-	tokens, err := s.login(ctx, client, email, password)
-	s.counts.count(logins, succeeded, err)
-	return tokens, err
-}
-
-func (s *Service) login(ctx context.Context, client Client, email, password string) (Tokens, error) {
-	var result loginResult
-	err := s.attempt(ctx, client, accountOf(email), func(ctx context.Context, a store.Attempt) (err error) {
-		result, err = s.tryLogin(ctx, client, a, email, password)
-		return err
-	})
+	session, err := s.login(ctx, client, email, password, door{kind: store.KindAPI})
 	if err != nil {
 		return Tokens{}, err
 	}
-	if result.refused != "" {
+	return s.tokens(ctx, session, session.CreatedAt)
+}
+
+// login verifies a password at a door.
+func (s *Service) login(ctx context.Context, client Client, email, password string, d door) (store.Session, error) {
+	var result loginResult
+	err := s.attempt(ctx, client, accountOf(email), func(ctx context.Context, a store.Attempt) (err error) {
+		result, err = s.tryLogin(ctx, client, a, email, password, d)
+		return err
+	})
+	if err == nil && result.refused != "" {
 		failed := happening{kind: AuditLoginFailed, reason: string(result.refused), user: result.user}
-		return Tokens{}, s.recordRefusal(ctx, client, failed, ErrCredentials)
+		err = s.recordRefusal(ctx, client, failed, ErrCredentials)
 	}
-	return s.tokens(ctx, result.session, result.session.CreatedAt)
+	s.counts.count(logins, succeeded, err)
+	return result.session, err
 }
 
 // loginResult is what a login has come to: a session, or the reason for which there
@@ -53,7 +54,7 @@ const (
 	reasonChanged  refusal = "the password was changed meanwhile"
 )
 
-func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, email, password string) (loginResult, error) {
+func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, email, password string, d door) (loginResult, error) {
 	user, err := s.findUser(ctx, email)
 	if err != nil {
 		return loginResult{}, err
@@ -62,13 +63,11 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, 
 	if err != nil || refused != "" {
 		return loginResult{refused: refused, user: user.ID}, err
 	}
-	shown := proof{user: user, amr: amrPassword}
-	if s.Passwords.Stale(user.PasswordHash, password) {
-		if shown.rehashed, err = s.hash(ctx, password); err != nil {
-			return loginResult{}, err
-		}
+	shown, err := s.passwordProof(ctx, user, password)
+	if err != nil {
+		return loginResult{}, err
 	}
-	return s.admit(ctx, client, a, shown, store.KindAPI)
+	return s.admit(ctx, client, a, shown, d)
 }
 
 // findUser finds a user by an address as it was typed; the zero User if there is

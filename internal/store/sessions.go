@@ -19,6 +19,7 @@ type Session struct {
 	CreatedAt time.Time
 	RenewedAt time.Time // when the current refresh token became current
 	EndedAt   time.Time // zero: it has not been ended
+	EndsAt    time.Time // its own end, where the lifetimes aren't; zero: it has none
 	// The first token replaced in RenewedAt's reuse window; in that and the
 	// window before; in those and the one before that.
 	mark, floor, prior int64
@@ -28,8 +29,10 @@ type Session struct {
 // kind is worth nothing at another.
 type Kind string
 
-// KindAPI is opened by the login API, and renewed by refresh tokens.
-const KindAPI Kind = "api"
+const (
+	KindAPI     Kind = "api"     // opened by the login API, renewed by refresh tokens
+	KindBrowser Kind = "browser" // opened by the login page, held by a cookie
+)
 
 // Lifetimes bound a session.
 type Lifetimes struct {
@@ -39,7 +42,7 @@ type Lifetimes struct {
 
 // Live says whether the session goes on at that time.
 func (s Session) Live(now time.Time, l Lifetimes) bool {
-	return s.EndedAt.IsZero() && now.Sub(s.CreatedAt) < l.Session && now.Sub(s.RenewedAt) < l.Idle
+	return s.EndedAt.IsZero() && now.Sub(s.CreatedAt) < l.Session && now.Sub(s.RenewedAt) < l.Idle && (s.EndsAt.IsZero() || now.Before(s.EndsAt))
 }
 
 // Reusable says whether the token numbered counter, no longer current, may
@@ -66,7 +69,7 @@ func windowOf(t time.Time, window time.Duration) int64 {
 	return micros(t) / window.Microseconds()
 }
 
-const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at, sessions.kind, sessions.amr, sessions.auth_time`
+const sessionColumns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at, sessions.kind, sessions.amr, sessions.auth_time, sessions.ends_at`
 
 type sessionRow struct {
 	Session
@@ -75,7 +78,7 @@ type sessionRow struct {
 }
 
 func (r *sessionRow) dest() []any {
-	return []any{&r.ID, &r.UserID, &r.Counter, &r.mark, &r.floor, &r.prior, &r.created, &r.renewed, &r.ended, (*string)(&r.Kind), &r.AMR, &r.authenticated}
+	return []any{&r.ID, &r.UserID, &r.Counter, &r.mark, &r.floor, &r.prior, &r.created, &r.renewed, &r.ended, (*string)(&r.Kind), &r.AMR, &r.authenticated, (*instant)(&r.EndsAt)}
 }
 
 func (r *sessionRow) session() Session {
@@ -101,8 +104,8 @@ func (r Reader) SessionByID(id string) (Session, error) {
 // LogIn comes first, in the same transaction. If the user then has more live sessions than most,
 // the oldest end, a hundred at once; their ids are returned.
 func (tx *Tx) OpenSession(s Session, most int) (ended []string, err error) {
-	_, err = tx.Exec(`INSERT INTO sessions (id, user_id, kind, amr, auth_time, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, $3, $4, $5, 0, 0, 0, 0, $5, $5)`,
-		s.ID, s.UserID, string(s.Kind), s.AMR, micros(tx.Now))
+	_, err = tx.Exec(`INSERT INTO sessions (id, user_id, kind, amr, auth_time, ends_at, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0, $5, $5)`,
+		s.ID, s.UserID, string(s.Kind), s.AMR, micros(tx.Now), optional(s.EndsAt))
 	if err != nil {
 		return nil, err
 	}
@@ -145,15 +148,15 @@ const (
 func (tx *Tx) EndSession(id, userID, reason string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)
 	n, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2
-		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6`,
+		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6 AND (ends_at IS NULL OR ends_at > $1)`,
 		now, reason, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
 	return n == 1, err
 }
 
 // CountSessions counts a user's live sessions.
 func (r Reader) CountSessions(userID string, now time.Time, l Lifetimes) (int64, error) {
-	return database.QueryRow(r.db, database.Column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3`,
-		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds())
+	return database.QueryRow(r.db, database.Column[int64], `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND created_at > $2 AND renewed_at > $3 AND (ends_at IS NULL OR ends_at > $4)`,
+		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), micros(now))
 }
 
 // EndSessions ends all of the user's sessions. The user's row is updated first,
@@ -189,8 +192,9 @@ func (r Reader) LiveSessions(userID string, now time.Time, l Lifetimes, opened s
 			AND audit_log.id BETWEEN substr(sessions.id, 1, 19) || '0000-000000000000' AND substr(sessions.id, 1, 19) || 'ffff-ffffffffffff'
 			AND audit_log.session_id = sessions.id AND audit_log.kind = $5
 		WHERE sessions.user_id = $1 AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3
+			AND (sessions.ends_at IS NULL OR sessions.ends_at > $6)
 		ORDER BY sessions.created_at DESC, sessions.id DESC LIMIT $4`,
-		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), n, opened)
+		userID, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), n, opened, micros(now))
 }
 
 // ChangePassword gives the user a new password on the same condition as LogIn; it
@@ -214,7 +218,7 @@ func (tx *Tx) LockUser(userID string) error {
 func (tx *Tx) LockSession(id, userID string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)
 	n, err := tx.Exec(`UPDATE sessions SET counter = counter
-		WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND created_at > $3 AND renewed_at > $4`,
-		id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+		WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND created_at > $3 AND renewed_at > $4 AND (ends_at IS NULL OR ends_at > $5)`,
+		id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds(), now)
 	return n == 1, err
 }

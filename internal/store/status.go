@@ -106,7 +106,7 @@ func (st *Status) read(r Reader, now time.Time, l Lifetimes) (err error) {
 	st.Counts, err = database.QueryRow(r.db, func(scan database.Scan) (c Counts, err error) {
 		return c, scan(&c.Users, &c.Revoked, &c.WithoutPassword, &c.LiveSessions, &c.OpenRecoveries, &c.PendingRequests, &c.Sessions, &c.Attempts, &c.AuditLog)
 	}, `SELECT COUNT(*), COUNT(revoked_at), COUNT(*) - COUNT(password_hash),
-			(SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND created_at > $2 AND renewed_at > $3),
+			(SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND created_at > $2 AND renewed_at > $3 AND (ends_at IS NULL OR ends_at > $1)),
 			(SELECT COUNT(*) FROM recoveries WHERE ended_at IS NULL AND expires_at > $1),
 			(SELECT COUNT(*) FROM recovery_requests),
 			(SELECT COUNT(*) FROM sessions), (SELECT COUNT(*) FROM attempts), (SELECT COUNT(*) FROM audit_log)

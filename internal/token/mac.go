@@ -15,9 +15,9 @@ const macIDSize = 4 // bytes of a MAC key's id inside a refresh token
 // macKey is an opened server key for MACs. Each use has a derived key of its own, so
 // that a value made for one use is worth nothing for another.
 type macKey struct {
-	id       [macIDSize]byte
-	refresh  *sync.Pool // each of *hasher
-	recovery *sync.Pool
+	id [macIDSize]byte
+	// Each is a pool of *hasher.
+	refresh, recovery, browser, form *sync.Pool
 }
 
 func newMACKey(id string, plain []byte) (*macKey, error) {
@@ -25,12 +25,19 @@ func newMACKey(id string, plain []byte) (*macKey, error) {
 	if !ok {
 		return nil, errors.New("its id is not 8 lower-case hexadecimal digits")
 	}
-	refresh, err := deriveMAC(plain, "kwai refresh token v1")
-	if err != nil {
-		return nil, err
+	k := &macKey{id: raw}
+	for label, pool := range map[string]**sync.Pool{
+		"kwai refresh token v1":   &k.refresh,
+		"kwai recovery id v1":     &k.recovery,
+		"kwai browser session v1": &k.browser,
+		"kwai form v1":            &k.form,
+	} {
+		var err error
+		if *pool, err = deriveMAC(plain, label); err != nil {
+			return nil, err
+		}
 	}
-	recovery, err := deriveMAC(plain, "kwai recovery id v1")
-	return &macKey{raw, refresh, recovery}, err
+	return k, nil
 }
 
 // deriveMAC derives the key of one use (HKDF-SHA256, RFC 5869). The labels are
@@ -58,7 +65,7 @@ func parseMACID(text string) (id [macIDSize]byte, ok bool) {
 // than using it, and buffers on the stack would escape through hash.Hash.
 type hasher struct {
 	mac hash.Hash
-	in  [refreshBody]byte
+	in  [numberedBody]byte
 	sum [sha256.Size]byte
 }
 

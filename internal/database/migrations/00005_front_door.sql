@@ -12,5 +12,7 @@ ALTER TABLE sessions ADD COLUMN kind TEXT NOT NULL DEFAULT 'api';
 -- What its user has shown last (RFC 8176), and when; null: at created_at.
 ALTER TABLE sessions ADD COLUMN amr TEXT NOT NULL DEFAULT 'pwd';
 ALTER TABLE sessions ADD COLUMN auth_time BIGINT;
+-- The end of a browser session that isn't to stay on its device; null: as all others.
+ALTER TABLE sessions ADD COLUMN ends_at BIGINT;
 
 UPDATE meta SET value = '5' WHERE name = 'oldest_schema';

@@ -1,0 +1,158 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+)
+
+// shortLife is how long a browser session lasts that isn't to stay on its device.
+const shortLife = 12 * time.Hour
+
+// freshLife is how long a proof counts as fresh: to change a password, an address or
+// what a login must show.
+const freshLife = 10 * time.Minute
+
+// Cookie is what holds a browser session.
+type Cookie struct {
+	Value   string
+	Expires time.Time // zero: when the browser ends
+}
+
+// Visitor is the user whose browser sent a cookie.
+type Visitor struct {
+	Caller
+	User store.User
+	// Fresh says that everything the account demands was shown within freshLife, and
+	// that the cookie is the one that was given for it.
+	Fresh bool
+
+	number int64 // of the cookie
+}
+
+// LoginBrowser is Login for the login page. A session that is to stay lasts as long as
+// those of the API, another one twelve hours, and its cookie until the browser ends.
+func (s *Service) LoginBrowser(ctx context.Context, client Client, email, password string, stay bool) (Cookie, error) {
+	d := door{kind: store.KindBrowser}
+	if !stay {
+		d.life = min(shortLife, s.Settings.SessionLife)
+	}
+	session, err := s.login(ctx, client, email, password, d)
+	if err != nil {
+		return Cookie{}, err
+	}
+	return s.cookie(ctx, session)
+}
+
+// Prove is a fresh proof: the visitor shows the password again, and the session's
+// cookie is replaced by one that counts as fresh. Its errors are Login's, for the
+// account that the visitor has.
+func (s *Service) Prove(ctx context.Context, client Client, v Visitor, password string) (Cookie, error) {
+	session, err := s.login(ctx, client, v.User.Email, password, door{kind: store.KindBrowser, proves: &v})
+	if err != nil {
+		return Cookie{}, err
+	}
+	return s.cookie(ctx, session)
+}
+
+// cookie is the newest of a browser session.
+func (s *Service) cookie(ctx context.Context, session store.Session) (Cookie, error) {
+	id, err := uuid.Parse(session.ID)
+	if err != nil {
+		return Cookie{}, err
+	}
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return Cookie{}, err
+	}
+	c := Cookie{Value: keys.ring.Browser(id, uint64(session.Counter))}
+	if session.EndsAt.IsZero() {
+		c.Expires = session.CreatedAt.Add(s.Settings.SessionLife)
+	}
+	return c, nil
+}
+
+// Visitor says whose browser sent the cookie; ErrNotLoggedIn for every reason.
+//
+// The newest number is fresh for freshLife after its proof. The one before it is good,
+// and not fresh, until the newest has come back once: an answer may have been lost. All
+// older ones are dead, which is no replay and ends nothing: an old cookie comes back
+// with a browser that was restored. A number above the newest means that the database
+// lost history: it is good, and not fresh.
+func (s *Service) Visitor(ctx context.Context, cookie string) (v Visitor, err error) {
+	id, number, err := s.Keys.parseBrowser(ctx, cookie)
+	if errors.Is(err, token.ErrRefresh) {
+		return v, ErrNotLoggedIn
+	}
+	if err != nil {
+		return v, err
+	}
+	now := s.Store.Now()
+	session, user, err := s.Store.Read(ctx).BrowserSession(id.String(), now, s.Settings.lifetimes())
+	if errors.Is(err, store.ErrNotFound) {
+		return v, ErrNotLoggedIn
+	}
+	if err != nil {
+		return v, err
+	}
+	v = Visitor{Caller: Caller{user.Profile, session.ID}, User: user, number: int64(number)}
+	switch newest := session.Counter; {
+	case v.number == newest:
+		v.Fresh = now.Sub(session.AuthTime) < freshLife
+	case v.number > newest, v.number == newest-1 && !session.Seen():
+	default:
+		return Visitor{}, ErrNotLoggedIn
+	}
+	return v, s.keepVisitor(ctx, session, v.number, now)
+}
+
+// keepVisitor notes that the newest number has come back, and from time to time that
+// the session is used. Most visits write nothing.
+func (s *Service) keepVisitor(ctx context.Context, session store.Session, number int64, now time.Time) error {
+	if number == session.Counter && !session.Seen() {
+		err := s.Store.Statement(ctx, func(tx *store.Tx) error {
+			_, err := tx.SeeNumber(session.ID, number)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if now.Sub(session.RenewedAt) <= min(time.Hour, s.Settings.RefreshIdle/10) {
+		return nil
+	}
+	return s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.TouchSession(session.ID) })
+}
+
+// LogoutVisitor ends the visitor's session, everywhere: from then on its cookie is
+// worth nothing. It has ended already, perhaps by another tab: then nothing is wrong.
+func (s *Service) LogoutVisitor(ctx context.Context, client Client, v Visitor) error {
+	err := s.EndSession(ctx, client, v.Caller, v.SessionID)
+	if errors.Is(err, ErrNotOwn) {
+		return nil
+	}
+	return err
+}
+
+// FormMAC binds a form to the visitor's session and to what else it is for.
+func (s *Service) FormMAC(ctx context.Context, v Visitor, parts ...string) (string, error) {
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return "", err
+	}
+	return keys.ring.FormMAC(append([]string{v.SessionID, v.ID}, parts...)...), nil
+}
+
+// CheckFormMAC says whether the form was made for this visitor.
+func (s *Service) CheckFormMAC(ctx context.Context, v Visitor, mac string, parts ...string) (bool, error) {
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return false, err
+	}
+	return keys.ring.CheckFormMAC(mac, append([]string{v.SessionID, v.ID}, parts...)...), nil
+}

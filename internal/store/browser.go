@@ -1,0 +1,55 @@
+package store
+
+import (
+	"time"
+
+	"kwai/internal/database"
+)
+
+// A browser session is a row of sessions of its own kind. Its cookie has a number,
+// which each proof raises: counter is the newest, mark the newest that was seen. Once
+// the newest has been seen the one before is dead; until then an answer may have been
+// lost, and both are good.
+
+// BrowserSession finds a live browser session and its user; ErrNotFound if there is
+// none.
+func (r Reader) BrowserSession(id string, now time.Time, l Lifetimes) (s Session, u User, err error) {
+	var row sessionRow
+	_, err = database.QueryRow(r.db, func(scan database.Scan) (struct{}, error) {
+		return struct{}{}, scan(append(row.dest(), u.dest()...)...)
+	}, `SELECT `+sessionColumns+`, `+userColumns+` FROM sessions JOIN users ON users.id = sessions.user_id
+		WHERE sessions.id = $1 AND sessions.kind = 'browser' AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3
+			AND (sessions.ends_at IS NULL OR sessions.ends_at > $4)`,
+		id, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), micros(now))
+	return row.session(), u, err
+}
+
+// Seen says whether the newest number of a browser session's cookie has come back.
+func (s Session) Seen() bool { return s.mark >= s.Counter }
+
+// SeeNumber notes that a browser session's newest number has come back; false if it
+// was seen before, or isn't the newest.
+func (tx *Tx) SeeNumber(id string, number int64) (bool, error) {
+	n, err := tx.Exec(`UPDATE sessions SET mark = $1 WHERE id = $2 AND kind = 'browser' AND counter = $1 AND mark < $1`, number, id)
+	return n == 1, err
+}
+
+// TouchSession has the idle time of a live browser session begin anew.
+func (tx *Tx) TouchSession(id string) error {
+	now := micros(tx.Now)
+	_, err := tx.Exec(`UPDATE sessions SET renewed_at = $1 WHERE id = $2 AND kind = 'browser' AND ended_at IS NULL AND renewed_at < $1`, now, id)
+	return err
+}
+
+// Prove notes a proof in a live browser session, whose cookie gets the next number
+// with that; ErrNotFound if the session isn't live. LogIn comes first, in the same
+// transaction. A number above the row's came back from a lost history: the next one is
+// above it.
+func (tx *Tx) Prove(id, userID, amr string, number int64, l Lifetimes) (Session, error) {
+	now := micros(tx.Now)
+	return database.QueryRow(tx.db, scanSession, `UPDATE sessions SET counter = CASE WHEN counter > $1 THEN counter ELSE $1 END + 1,
+			auth_time = $2, amr = $3, renewed_at = `+later(`renewed_at`, `$2`)+`
+		WHERE id = $4 AND user_id = $5 AND kind = 'browser' AND ended_at IS NULL AND created_at > $6 AND renewed_at > $7
+			AND (ends_at IS NULL OR ends_at > $2) RETURNING `+sessionColumns,
+		number, now, amr, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+}
