@@ -59,33 +59,18 @@ func (s *Service) AuditLog(ctx context.Context, since time.Time, email string) i
 		// Without an end, a flood could be read for ever. Another server's clock
 		// may be ahead.
 		end := s.Store.Now().Add(time.Minute)
-		for after := firstID(since); ; {
-			r := s.Store.Read(ctx)
-			var entries []store.AuditEntry
-			var err error
+		r := s.Store.Read(ctx)
+		read := r.AuditLogAfter
+		if user.ID != "" {
+			read = func(after string, n int) ([]store.AuditEntry, error) { return r.AuditLogOfUserAfter(user.ID, after, n) }
+		}
+		for entry, err := range paged(firstID(since), read, func(e store.AuditEntry) string { return e.ID }) {
 			if user.ID != "" {
-				entries, err = r.AuditLogOfUserAfter(user.ID, after, auditPage)
-			} else {
-				entries, err = r.AuditLogAfter(after, auditPage)
+				entry.Email = user.Email
 			}
-			if err != nil {
-				yield(store.AuditEntry{}, err)
-				return
-			}
-			for _, t := range entries {
-				if user.ID != "" {
-					t.Email = user.Email
-				}
-				if t.At.After(end) || !yield(t, nil) {
-					return
-				}
-				after = t.ID
-			}
-			if len(entries) < auditPage {
+			if entry.At.After(end) || !yield(entry, err) {
 				return
 			}
 		}
 	}
 }
-
-const auditPage = 500

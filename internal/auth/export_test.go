@@ -72,7 +72,7 @@ func (v *TokenCache) Has(token string, now time.Time) bool {
 func (v *TokenCache) Len() int { return len(v.v.newer) + len(v.v.older) }
 
 // AuditPage is how many entries of the audit log are read at once.
-const AuditPage = auditPage
+const AuditPage = pageSize
 
 // RecordKey records what became of a server key.
 var RecordKey = recordKey

@@ -116,7 +116,7 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 			switch {
 			case err != nil:
 			case made:
-				err = s.publishImported(tx, i, o)
+				err = s.publishMade(tx, i.User, o.Invite)
 			default:
 				became[n], differs[n], err = i.compare(tx.Reader)
 			}
@@ -129,17 +129,17 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 	return became, differs, err
 }
 
-// publishImported publishes what CreateUser and Revoke would.
-func (s *Service) publishImported(tx *store.Tx, i Importable, o ImportOptions) error {
+// publishMade publishes that an account was made, and what it was made with.
+func (s *Service) publishMade(tx *store.Tx, user store.User, invite bool) error {
 	kinds := []string{EventCreated}
 	switch {
-	case !i.RevokedAt.IsZero():
+	case !user.RevokedAt.IsZero():
 		kinds = append(kinds, EventRevoked)
-	case o.Invite && i.PasswordHash == "":
+	case invite && user.PasswordHash == "":
 		kinds = append(kinds, EventInvitation)
 	}
 	for _, kind := range kinds {
-		if err := s.publish(tx, Operator, happening{kind: kind, reason: ByCommand, user: i.ID}); err != nil {
+		if err := s.publish(tx, Operator, happening{kind: kind, reason: ByCommand, user: user.ID}); err != nil {
 			return err
 		}
 	}

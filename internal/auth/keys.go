@@ -1,12 +1,10 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +78,8 @@ type Keys struct {
 	mu      sync.Mutex
 	reading *reading  // nil: nobody reads
 	asking  time.Time // when keys are, or were last, read for the sake of an unknown one
-	failure string    // what was logged last of a reading that failed
+
+	failing bool // the latest reading failed; of the one goroutine that reads
 }
 
 // keySet is what was read at some time, and never changes.
@@ -114,29 +113,12 @@ func newKeys(db *store.Store, master *token.Master, settings KeySettings, log *s
 // database all of them. Replicas that start together make them once.
 func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) (*Keys, error) {
 	k := newKeys(db, master, settings, log)
-	var made []token.Key
-	err := db.InTx(ctx, func(tx *store.Tx) error {
-		made = nil
-		all, err := lockKeys(tx)
-		if err != nil {
-			return err
-		}
-		for _, p := range token.Purposes {
-			if slices.ContainsFunc(all, func(key token.Key) bool { return key.Purpose == p.Purpose }) {
-				continue
-			}
-			key, err := k.makeKey(tx, all, p.Purpose, tx.Now, "at the start")
-			if err != nil {
-				return err
-			}
-			made = append(made, key)
-		}
-		return nil
+	_, err := k.makeNext(ctx, "at the start", func(tx *store.Tx, _ token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
+		return tx.Now, len(all) == 0, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	k.logMade(made)
 	return k, k.open(ctx)
 }
 
@@ -146,15 +128,15 @@ func OpenKeys(ctx context.Context, db *store.Store, master *token.Master, settin
 	return k, k.open(ctx)
 }
 
-// open reads the keys for the first time. All must open, the expired ones too: a
-// master key file that isn't the database's is noticed at the start.
+// open reads the keys and has them used from then on. All must open, the expired ones
+// too: a master key file that isn't the database's is noticed at the start.
 func (k *Keys) open(ctx context.Context) error {
 	began := time.Now()
 	rows, err := k.db.Read(ctx).Keys()
-	if err != nil {
-		return err
+	if err == nil {
+		err = k.take(keysOf(rows), began)
 	}
-	return k.take(keysOf(rows), began)
+	return err
 }
 
 // fresh are the keys as they are used: at most KeysFollow old. It costs a look at
@@ -219,54 +201,28 @@ func (k *Keys) since(ctx context.Context, then time.Time) (*keySet, error) {
 // readingTakes bounds a reading.
 const readingTakes = 5 * time.Second
 
+// run is open; that it fails is logged once.
 func (k *Keys) run(r *reading) {
 	ctx, cancel := context.WithTimeout(context.Background(), readingTakes)
 	defer cancel()
-	r.err = k.read(ctx)
+	if err := k.open(ctx); err != nil {
+		k.failed.Add(1)
+		r.err = fmt.Errorf("%w: reading the server keys: %w", store.ErrUnavailable, err)
+		if !k.failing {
+			k.log.Error("the server keys can't be read; without them nobody is let in", "error", r.err)
+		}
+	}
+	k.failing = r.err != nil
 	k.mu.Lock()
 	k.reading = nil
 	k.mu.Unlock()
 	close(r.done)
 }
 
-// read reads the keys and has them used from then on.
-func (k *Keys) read(ctx context.Context) error {
-	began := time.Now()
-	rows, err := k.db.Read(ctx).Keys()
-	if err == nil {
-		err = k.take(keysOf(rows), began)
-	}
-	if err != nil {
-		k.failed.Add(1)
-		err = fmt.Errorf("%w: reading the server keys: %w", store.ErrUnavailable, err)
-	}
-	k.logFailure(err)
-	return err
-}
-
-// logFailure logs once what keeps the keys from being read.
-func (k *Keys) logFailure(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != "" && k.failure == "" {
-		k.log.Error("the server keys can't be read; without them nobody is let in", "error", err)
-	}
-	k.failure = text
-}
-
 // take makes a set of what was read.
 func (k *Keys) take(keys []token.Key, began time.Time) error {
-	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.Settings.Lifetimes), read: began}
+	next := &keySet{all: token.KeyStatuses(keys, k.db.Now(), k.Settings.Lifetimes), verified: new(tokenCache), read: began}
 	last := k.set.Load()
-	if last != nil && slices.EqualFunc(last.all, next.all, same) {
-		next.ring, next.verified = last.ring, last.verified
-		k.set.Store(next)
-		return nil
-	}
 	var before *token.Keyring
 	if last != nil {
 		before = last.ring
@@ -275,20 +231,14 @@ func (k *Keys) take(keys []token.Key, began time.Time) error {
 	if next.ring, err = k.master.Load().OpenKeyring(next.all, before); err != nil {
 		return err
 	}
-	if last != nil && next.ring.Covers(last.ring) {
-		next.verified = last.verified
-	} else {
-		next.verified = new(tokenCache)
-	}
-	k.set.Store(next)
 	if last != nil {
+		if next.ring.Covers(last.ring) {
+			next.verified = last.verified
+		}
 		k.logChanges(last.all, next.all)
 	}
+	k.set.Store(next)
 	return nil
-}
-
-func same(a, b token.KeyStatus) bool {
-	return a.ID == b.ID && a.Purpose == b.Purpose && a.State == b.State && a.Until.Equal(b.Until) && a.ActiveAt.Equal(b.ActiveAt) && bytes.Equal(a.Sealed, b.Sealed)
 }
 
 // logChanges says what has become of the keys.

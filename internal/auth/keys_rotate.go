@@ -51,18 +51,11 @@ func (k *Keys) tend(ctx context.Context) error {
 
 // RotateDue makes those keys for which it is time.
 func (k *Keys) RotateDue(ctx context.Context) ([]token.Key, error) {
-	due := func(all []token.KeyStatus, now time.Time) bool {
-		for _, p := range token.Purposes {
-			of := slices.DeleteFunc(slices.Clone(all), func(key token.KeyStatus) bool { return key.Purpose != p.Purpose })
-			if len(of) > 0 {
-				if _, due := k.due(of, now); due {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	if !due(k.set.Load().all, k.db.Now()) {
+	all, now := k.set.Load().all, k.db.Now()
+	if !slices.ContainsFunc(token.Purposes, func(p token.Purpose) bool {
+		_, due := k.due(ofPurpose(all, p), now)
+		return due
+	}) {
 		return nil, nil
 	}
 	// Another server may have made them meanwhile.
@@ -75,8 +68,11 @@ func (k *Keys) RotateDue(ctx context.Context) ([]token.Key, error) {
 // due says when the next key of a purpose becomes active, and whether it is to be
 // made now.
 func (k *Keys) due(all []token.KeyStatus, now time.Time) (active time.Time, due bool) {
+	if len(all) == 0 || k.Settings.Rotation == 0 {
+		return active, false
+	}
 	latest := all[0] // of one purpose
-	if k.Settings.Rotation == 0 || !latest.Purpose.Rotates() || latest.State != token.Active {
+	if !latest.Purpose.Rotates() || latest.State != token.Active {
 		return active, false
 	}
 	active = latest.ActiveAt.Add(k.Settings.Rotation)
@@ -90,7 +86,7 @@ func (k *Keys) due(all []token.KeyStatus, now time.Time) (active time.Time, due 
 // everybody can know it (KeySettings.Lead). Conflict if there is one already.
 func (k *Keys) Rotate(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
 	return k.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
-		if !slices.Contains(of, purpose) {
+		if len(all) == 0 || !slices.Contains(of, purpose) {
 			return time.Time{}, false, nil
 		}
 		if next := all[0]; next.State == token.Next {
@@ -103,7 +99,7 @@ func (k *Keys) Rotate(ctx context.Context, of ...token.Purpose) ([]token.Key, er
 }
 
 // makeNext makes a key of each purpose for which when says so, given its keys, the
-// latest first.
+// latest first. There may be none.
 func (k *Keys) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.KeyStatus) (time.Time, bool, error)) (made []token.Key, err error) {
 	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		made = nil
@@ -111,40 +107,31 @@ func (k *Keys) makeNext(ctx context.Context, how string, when func(*store.Tx, to
 		if err != nil {
 			return err
 		}
+		statuses := token.KeyStatuses(all, tx.Now, k.Settings.Lifetimes)
 		for _, p := range token.Purposes {
-			statuses := token.KeyStatuses(ofPurpose(all, p.Purpose), tx.Now, k.Settings.Lifetimes)
-			if len(statuses) == 0 {
-				continue
+			at, due, err := when(tx, p, ofPurpose(statuses, p))
+			if err == nil && due {
+				var key token.Key
+				key, err = k.makeKey(tx, all, p, at, how)
+				made = append(made, key)
 			}
-			at, due, err := when(tx, p.Purpose, statuses)
 			if err != nil {
 				return err
 			}
-			if !due {
-				continue
-			}
-			key, err := k.makeKey(tx, all, p.Purpose, at, how)
-			if err != nil {
-				return err
-			}
-			made = append(made, key)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	k.logMade(made)
+	for _, key := range made {
+		k.log.Info("made a server key", "key", key.ID, "purpose", string(key.Purpose), "active_at", key.ActiveAt)
+	}
 	return made, nil
 }
 
-func ofPurpose(all []token.Key, purpose token.Purpose) (of []token.Key) {
-	for _, key := range all {
-		if key.Purpose == purpose {
-			of = append(of, key)
-		}
-	}
-	return of
+func ofPurpose(all []token.KeyStatus, purpose token.Purpose) []token.KeyStatus {
+	return slices.DeleteFunc(slices.Clone(all), func(key token.KeyStatus) bool { return key.Purpose != purpose })
 }
 
 // makeKey adds a key that becomes active then. However the clock was set
@@ -170,12 +157,6 @@ func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, act
 			err = recordKey(tx, AuditKeyMade, string(purpose), key.ID, how)
 		}
 		return key, err
-	}
-}
-
-func (k *Keys) logMade(made []token.Key) {
-	for _, key := range made {
-		k.log.Info("made a server key", "key", key.ID, "purpose", string(key.Purpose), "active_at", key.ActiveAt)
 	}
 }
 

@@ -17,24 +17,16 @@ type Undelivered struct {
 // UndeliveredMail lists the mail that wasn't delivered, the oldest first. What
 // is added while it is read is left out.
 func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, error] {
-	const page = 500
 	return func(yield func(Undelivered, error) bool) {
 		end := newID(s.Store.Now()) // ids are sorted by time
-		for after := ""; ; {
-			r := s.Store.Read(ctx)
-			found, err := r.Deliveries(SubscriberMail, after, page)
-			if err != nil {
-				yield(Undelivered{}, err)
-				return
+		r := s.Store.Read(ctx)
+		for d, err := range paged("", func(after string, n int) ([]store.Delivery, error) { return r.Deliveries(SubscriberMail, after, n) },
+			func(d store.Delivery) string { return d.ID }) {
+			var user store.User
+			if err == nil {
+				user, err = r.UserByID(d.UserID)
 			}
-			for _, d := range found {
-				user, err := r.UserByID(d.UserID)
-				if d.ID > end || !yield(Undelivered{d, user.Email}, err) {
-					return
-				}
-				after = d.ID
-			}
-			if len(found) < page {
+			if d.ID > end || !yield(Undelivered{d, user.Email}, err) {
 				return
 			}
 		}
@@ -56,21 +48,8 @@ func (s *Service) MailWaits(ctx context.Context) (bool, error) {
 // have expired. ErrNoMail if there is no such mail.
 func (s *Service) ResendMail(ctx context.Context, id string) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		d, err := tx.DeliveryByID(SubscriberMail, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return ErrNoMail
-		}
+		d, err := takeMail(tx, id)
 		if err != nil {
-			return err
-		}
-		// False: it was delivered, or resent by somebody else, in between.
-		if removed, err := tx.Delivered(SubscriberMail, id); err != nil {
-			return err
-		} else if !removed {
-			return ErrNoMail
-		}
-		// It was never mailed; the new one may be dropped.
-		if err := tx.EndRecovery(d.ID); err != nil {
 			return err
 		}
 		e := s.newEvent(tx, d.Type, d.UserID, d.SessionID)
@@ -95,21 +74,27 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 // it must not hold back a later request. ErrNoMail if there is no such mail.
 func (s *Service) DropMail(ctx context.Context, id string) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		d, err := tx.DeliveryByID(SubscriberMail, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return ErrNoMail
-		}
+		d, err := takeMail(tx, id)
 		if err != nil {
-			return err
-		}
-		if removed, err := tx.Delivered(SubscriberMail, id); err != nil {
-			return err
-		} else if !removed { // it was delivered in between
-			return ErrNoMail
-		}
-		if err := tx.EndRecovery(id); err != nil {
 			return err
 		}
 		return recordCommand(tx, AuditMailDropped, d.UserID)
 	})
+}
+
+// takeMail removes an undelivered mail, and ends the recovery that was made for it.
+func takeMail(tx *store.Tx, id string) (store.Delivery, error) {
+	d, err := tx.DeliveryByID(SubscriberMail, id)
+	removed := false
+	if err == nil {
+		removed, err = tx.Delivered(SubscriberMail, id)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound),
+		err == nil && !removed: // it was delivered, or resent by somebody else, in between
+		return d, ErrNoMail
+	case err != nil:
+		return d, err
+	}
+	return d, tx.EndRecovery(id)
 }

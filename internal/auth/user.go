@@ -44,10 +44,8 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		} else if !ok {
 			return ErrUserExists
 		}
-		if err := s.publish(tx, Operator, happening{kind: EventCreated, reason: ByCommand, user: user.ID}); err != nil || stored.Hash != "" {
-			return err
-		}
-		return s.publish(tx, Operator, happening{kind: EventInvitation, reason: ByCommand, user: user.ID})
+		user.PasswordHash = stored.Hash
+		return s.publishMade(tx, user, true)
 	})
 	if err != nil {
 		return "", err
@@ -139,24 +137,27 @@ func (s *Service) User(ctx context.Context, who string) (store.User, error) {
 	return user, err
 }
 
-// Users lists all accounts in the order of their addresses.
-func (s *Service) Users(ctx context.Context) iter.Seq2[store.User, error] {
-	const page = 500
-	return func(yield func(store.User, error) bool) {
-		after := ""
+// pageSize is how many rows are read at once.
+const pageSize = 500
+
+// paged reads pages of rows, each beginning behind the last row's key, and ends with
+// the first error.
+func paged[T any](after string, read func(after string, n int) ([]T, error), key func(T) string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		for {
-			users, err := s.Store.Read(ctx).UsersAfter(after, page)
+			page, err := read(after, pageSize)
 			if err != nil {
-				yield(store.User{}, err)
+				var none T
+				yield(none, err)
 				return
 			}
-			for _, u := range users {
-				if !yield(u, nil) {
+			for _, row := range page {
+				if !yield(row, nil) {
 					return
 				}
-				after = u.EmailKey
+				after = key(row)
 			}
-			if len(users) < page {
+			if len(page) < pageSize {
 				return
 			}
 		}
@@ -186,7 +187,7 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 				locked[account] = true
 			}
 		}
-		for u, err := range s.Users(ctx) {
+		for u, err := range paged("", s.Store.Read(ctx).UsersAfter, func(u store.User) string { return u.EmailKey }) {
 			if err == nil {
 				switch text := fold(u.Email + " " + u.FirstName + " " + u.LastName + " " + u.ID + " " + u.EmailKey); {
 				case f.Locked && !locked[accountOfKey(u.EmailKey)],
@@ -206,44 +207,39 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 // Revoke keeps the user from logging in and ends all sessions at once. The recoveries
 // stay: until Reinstate, after which they work again, the answer to them is ErrRevoked.
 func (s *Service) Revoke(ctx context.Context, email string) error {
-	user, err := s.User(ctx, email)
-	if err != nil {
-		return err
-	}
-	change := Change{User: user}
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		changed, err := tx.Revoke(user.ID)
-		change.Nothing = !changed
+	return s.change(ctx, email, EventRevoked, func(tx *store.Tx, change *Change) (bool, error) {
+		changed, err := tx.Revoke(change.ID)
 		if err != nil || !changed {
 			// A revoked user has no session. One that is opened from here on, after a
 			// Reinstate meanwhile, is not for this to end.
-			return err
+			return false, err
 		}
-		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
-			return err
+		if change.Sessions, err = tx.CountSessions(change.ID, tx.Now, s.Settings.lifetimes()); err != nil {
+			return false, err
 		}
-		if err := tx.EndSessions(user.ID, store.EndRevoked); err != nil {
-			return err
-		}
-		return s.publish(tx, Operator, happening{kind: EventRevoked, reason: ByCommand, user: user.ID})
+		return true, tx.EndSessions(change.ID, store.EndRevoked)
 	})
-	return s.changed(change, err)
 }
 
 // Reinstate lets a revoked user log in again; it revives no session.
 func (s *Service) Reinstate(ctx context.Context, email string) error {
+	return s.change(ctx, email, EventReinstated, func(tx *store.Tx, change *Change) (bool, error) { return tx.Reinstate(change.ID) })
+}
+
+// change has a command change something of an account, and publishes it.
+func (s *Service) change(ctx context.Context, email, event string, fn func(*store.Tx, *Change) (changed bool, err error)) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
 		return err
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		changed, err := tx.Reinstate(user.ID)
+		changed, err := fn(tx, &change)
 		change.Nothing = !changed
 		if err != nil || !changed {
 			return err
 		}
-		return s.publish(tx, Operator, happening{kind: EventReinstated, reason: ByCommand, user: user.ID})
+		return s.publish(tx, Operator, happening{kind: event, reason: ByCommand, user: user.ID})
 	})
 	return s.changed(change, err)
 }

@@ -3,7 +3,6 @@ package database
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +28,7 @@ func (w *writer) commit(jobs []*job) {
 		answer(jobs, err) // the lock wasn't to be had: trying each alone would take as long again, each time
 		return
 	}
-	if err := w.runAll(jobs, w.now()); err != nil {
+	if err := w.runAll(jobs); err != nil {
 		w.rollback()
 		w.again(jobs, err)
 		return
@@ -47,68 +46,27 @@ func (w *writer) commit(jobs []*job) {
 
 // runAll runs the jobs. A job's own failure is kept in the job; the error
 // returned is the engine's, and the batch is lost with it.
-func (w *writer) runAll(jobs []*job, now time.Time) error {
-	next := new(atomic.Uint32)
-	for len(jobs) > 0 {
-		b := &batch{w: w, jobs: jobs, now: now, next: next}
-		// A goroutine of its own, so that a job that exits it does not end the
-		// writer; one for all of them, since they need a deep stack, which is
-		// dear to grow.
-		var done sync.WaitGroup
-		done.Go(b.run)
-		done.Wait()
-		if b.err != nil {
-			return b.err
+func (w *writer) runAll(jobs []*job) error {
+	now, next := w.now(), new(atomic.Uint32)
+	for _, j := range jobs {
+		// Without cancellation: an interrupted statement would roll back the batch.
+		tx := newTx(context.Background(), w.conn, now, j.one)
+		tx.next = next
+		if err := w.runJob(j, tx); err != nil {
+			return err
 		}
-		jobs = jobs[b.at+1:] // none, unless one has exited the goroutine
 	}
 	return nil
 }
 
-// batch is jobs that are run one after the other.
-type batch struct {
-	w    *writer
-	jobs []*job
-	now  time.Time
-	next *atomic.Uint32 // of all its transactions
-	at   int            // the job that runs, or ran last
-	err  error          // the engine's
-}
-
-func (b *batch) run() {
-	for {
-		if b.runJob(b.jobs[b.at]); b.err != nil || b.at == len(b.jobs)-1 {
-			return
-		}
-		b.at++
-	}
-}
-
-// runJob runs a job in a savepoint. It keeps its end even where the job exits
-// the goroutine.
-func (b *batch) runJob(j *job) {
-	// Without cancellation: an interrupted statement would roll back the batch.
-	tx := newTx(context.Background(), b.w.conn, b.now, j.one)
-	tx.next = b.next
+// runJob runs a job in a savepoint.
+func (w *writer) runJob(j *job, tx *Tx) error {
 	if !j.one {
-		if b.err = b.w.sql(`SAVEPOINT job`); b.err != nil {
-			return
+		if err := w.sql(`SAVEPOINT job`); err != nil {
+			return err
 		}
 	}
-	// Goexit is no return: it must not pass for one.
-	j.outcome = outcome{panicked: "the transaction's goroutine exited"}
-	defer func() {
-		if p := recover(); p != nil {
-			j.panicked = p
-		}
-		b.err = b.end(j, tx)
-	}()
-	err := j.fn(tx)
-	j.outcome = outcome{err: err}
-}
-
-func (b *batch) end(j *job, tx *Tx) error {
-	tx.end()
+	j.run(tx)
 	if err := tx.failed; err != nil && SQLiteCode(err) != sqlite3.SQLITE_CONSTRAINT {
 		return err
 	}
@@ -116,11 +74,16 @@ func (b *batch) end(j *job, tx *Tx) error {
 		return nil
 	}
 	if j.err != nil || j.panicked != nil {
-		if err := b.w.sql(`ROLLBACK TO job`); err != nil {
+		if err := w.sql(`ROLLBACK TO job`); err != nil {
 			return err
 		}
 	}
-	return b.w.sql(`RELEASE job`)
+	return w.sql(`RELEASE job`)
+}
+
+func (j *job) run(tx *Tx) {
+	defer func() { j.panicked = recover() }()
+	j.err = j.fn(tx)
 }
 
 // again runs each job alone after the batch failed with err; a job that was
@@ -140,7 +103,7 @@ func (w *writer) again(jobs []*job, err error) {
 func answer(jobs []*job, err error) {
 	for _, j := range jobs {
 		if err != nil {
-			j.outcome = outcome{err: err}
+			j.err, j.panicked = err, nil
 		}
 		close(j.done)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -117,7 +116,6 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 	}{
 		{"error", func(*store.Tx) error { return failure }, failure, nil, 1},
 		{"panic", func(*store.Tx) error { panic(failure) }, nil, failure, 1},
-		{"goexit", func(*store.Tx) error { runtime.Goexit(); return nil }, nil, "the transaction's goroutine exited", 1},
 		{"broken constraint", func(tx *store.Tx) error { return tx.OpenSession("s", "nobody") }, errAny, nil, 1},
 		// The engine may have undone more than its own statement, so each is
 		// run again alone.

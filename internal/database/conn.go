@@ -201,17 +201,15 @@ func (r *readers) with(ctx context.Context, f func(*SQLiteConn) error) error {
 
 func (r *readers) take() (*SQLiteConn, error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.closed {
-		r.mu.Unlock()
 		return nil, errClosed
 	}
 	if n := len(r.free); n > 0 {
 		c := r.free[n-1]
 		r.free = r.free[:n-1]
-		r.mu.Unlock()
 		return c, nil
 	}
-	r.mu.Unlock()
 	return OpenSQLiteConn(r.dsn)
 }
 
@@ -231,28 +229,26 @@ func (r *readers) Query(ctx context.Context, each rowFunc, query string, args ..
 	return r.with(ctx, func(c *SQLiteConn) error { return c.Query(ctx, each, query, args...) })
 }
 
-func (r *readers) stats() pool {
+func (r *readers) stats() sql.DBStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return pool{len(r.turns), len(r.free), cap(r.turns), r.waits.Load(), time.Duration(r.waited.Load())}
+	return sql.DBStats{InUse: len(r.turns), Idle: len(r.free), MaxOpenConnections: cap(r.turns),
+		WaitCount: r.waits.Load(), WaitDuration: time.Duration(r.waited.Load())}
 }
 
 // close waits for what is being read.
 func (r *readers) close() error {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
 	for range cap(r.turns) {
 		r.turns <- struct{}{}
 	}
 	r.mu.Lock() // somebody may ask how many there are
-	free := r.free
-	r.free = nil
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	r.closed = true
 	var errs []error
-	for _, c := range free {
+	for _, c := range r.free {
 		errs = append(errs, c.Close())
 	}
+	r.free = nil
 	for range cap(r.turns) {
 		<-r.turns // later calls find that it is closed
 	}

@@ -35,7 +35,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -184,7 +183,7 @@ func (db *DB) run(ctx context.Context, one bool, fn func(*Tx) error) error {
 	case err == nil:
 		db.metrics.transactions.Inc()
 	case db.trouble(err) == unwritable:
-		db.writes.fail(err)
+		db.writes.suspect.Store(true)
 	}
 	return db.wrap(err)
 }
@@ -229,19 +228,13 @@ type Tx struct {
 
 	next *atomic.Uint32 // see Next
 
-	mu     sync.Mutex // held while a statement runs
-	ended  bool       // no further statement may run
-	failed error      // the last error of the engine, if any
+	ended  bool  // it was a single statement, which has run
+	failed error // the last error of the engine, if any
 }
 
 // NewReader reads by database/sql.
 func NewReader(ctx context.Context, db SQL) Reader {
 	return Reader{ctx: ctx, q: viaSQL{db}, wrap: unwrapped}
-}
-
-// NewTx is a transaction that the caller has begun and commits.
-func NewTx(ctx context.Context, db SQL, now time.Time) *Tx {
-	return newTx(ctx, viaSQL{db}, now, false)
 }
 
 func unwrapped(err error) error { return err }
@@ -258,15 +251,12 @@ func newTx(ctx context.Context, by executor, now time.Time, one bool) *Tx {
 // Now because they are committed together, in its order.
 func (tx *Tx) Next() uint32 { return tx.next.Add(1) }
 
-// statement runs one statement, never after the transaction has ended, and
-// notes an error of the engine: the transaction may be lost with it even if
-// the caller forgives it.
+// statement runs one statement and notes an error of the engine: the transaction
+// may be lost with it even if the caller forgives it.
 func (r Reader) statement(run func() error) error {
 	if r.tx == nil {
 		return r.wrap(run())
 	}
-	r.tx.mu.Lock()
-	defer r.tx.mu.Unlock()
 	if r.tx.ended {
 		return errEnded
 	}
@@ -280,13 +270,6 @@ func (r Reader) statement(run func() error) error {
 	}
 	r.tx.ended = r.tx.one
 	return err
-}
-
-// end keeps the transaction's function from doing anything more.
-func (tx *Tx) end() {
-	tx.mu.Lock()
-	defer tx.mu.Unlock()
-	tx.ended = true
 }
 
 // Exec runs a statement and returns how many rows it changed.

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"time"
 
@@ -33,13 +34,6 @@ func newMetrics() *metrics {
 	}
 }
 
-// pool is how many connections are in use and wait to be, now and so far.
-type pool struct {
-	inUse, idle, limit int
-	waits              int64
-	waited             time.Duration
-}
-
 // gauge and counter make metrics of what is known anyway.
 func gauge(name, help string, labels prometheus.Labels, value func() float64) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
@@ -50,14 +44,14 @@ func counter(name, help string, value func() float64) prometheus.Collector {
 }
 
 // ofPool are an engine's connections; a SQLite database's are those that read.
-func ofPool(stats func() pool) []prometheus.Collector {
+func ofPool(stats func() sql.DBStats) []prometheus.Collector {
 	const connections, help = "kwai_database_connections", "Connections to the database; on SQLite those that read."
 	return []prometheus.Collector{
-		gauge(connections, help, prometheus.Labels{"state": "in_use"}, func() float64 { return float64(stats().inUse) }),
-		gauge(connections, help, prometheus.Labels{"state": "idle"}, func() float64 { return float64(stats().idle) }),
-		gauge("kwai_database_connections_limit", "Connections that there may be.", nil, func() float64 { return float64(stats().limit) }),
-		counter("kwai_database_connection_waits_total", "Times that somebody waited for a connection.", func() float64 { return float64(stats().waits) }),
-		counter("kwai_database_connection_wait_seconds_total", "Time waited for a connection.", func() float64 { return stats().waited.Seconds() }),
+		gauge(connections, help, prometheus.Labels{"state": "in_use"}, func() float64 { return float64(stats().InUse) }),
+		gauge(connections, help, prometheus.Labels{"state": "idle"}, func() float64 { return float64(stats().Idle) }),
+		gauge("kwai_database_connections_limit", "Connections that there may be.", nil, func() float64 { return float64(stats().MaxOpenConnections) }),
+		counter("kwai_database_connection_waits_total", "Times that somebody waited for a connection.", func() float64 { return float64(stats().WaitCount) }),
+		counter("kwai_database_connection_wait_seconds_total", "Time waited for a connection.", func() float64 { return stats().WaitDuration.Seconds() }),
 	}
 }
 

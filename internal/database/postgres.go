@@ -54,11 +54,6 @@ type Postgres struct {
 	*metrics
 }
 
-func (e *Postgres) stats() pool {
-	s := e.db.Stats()
-	return pool{s.InUse, s.Idle, s.MaxOpenConnections, s.WaitCount, s.WaitDuration}
-}
-
 // OpenPostgres opens a database to copy a whole one into it: whatever it holds, and
 // with patience for a server that waits for its disk. Its options' Unchecked and
 // Serve don't count.
@@ -71,9 +66,10 @@ func OpenPostgres(ctx context.Context, o Options) (*Postgres, error) {
 	return db.engine.(*Postgres), nil
 }
 
-// Conn is a connection of its own, which the caller closes. As pgx knows it, it
-// can copy.
-func (e *Postgres) Conn(ctx context.Context) (*sql.Conn, error) { return e.db.Conn(ctx) }
+// Conn is a connection of its own, which the caller closes. It can copy.
+func (e *Postgres) Conn(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, e.config)
+}
 
 func openPostgres(ctx context.Context, o Options) (*DB, error) {
 	config, err := parsePostgres(o.URL)
@@ -88,7 +84,7 @@ func openPostgres(ctx context.Context, o Options) (*DB, error) {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 
 	e := &Postgres{config: config, db: db, txTimeout: cmp.Or(o.txTimeout, txTimeout), now: o.Now, stop: func() {}, metrics: newMetrics()}
-	e.own = ofPool(e.stats)
+	e.own = ofPool(db.Stats)
 	s := &DB{engine: e, readers: viaSQL{db}, timeout: readTimeout, metrics: e.metrics, log: o.Log}
 	if err := e.open(ctx, s, o); err != nil {
 		explained := fmt.Errorf("PostgreSQL at %s: %w", hosts(config), e.Explain(err))
@@ -283,14 +279,17 @@ func retryable(err error) bool {
 // away says whether an error of opening is of a server that isn't there, or not
 // ready, and not of one that refuses these settings.
 func (e *Postgres) away(err error) bool {
-	if _, connecting := errors.AsType[*pgconn.ConnectError](err); !connecting {
-		return e.trouble(err) != noTrouble
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	if _, answered := errors.AsType[*pgconn.PgError](err); connecting && !answered {
+		return cut(err) || errors.Is(err, pgconn.ErrReadOnlyConnection)
 	}
-	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
-		return e.trouble(err) != noTrouble
-	}
+	return e.trouble(err) != noTrouble
+}
+
+// cut says whether an error is the network's.
+func cut(err error) bool {
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, pgconn.ErrReadOnlyConnection) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func (e *Postgres) trouble(err error) trouble {
@@ -316,10 +315,9 @@ func (e *Postgres) trouble(err error) trouble {
 		}
 		return noTrouble
 	}
-	_, network := errors.AsType[net.Error](err)
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
-	if network || connect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, sql.ErrTxDone) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if connect || cut(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, sql.ErrTxDone) || errors.Is(err, pgconn.ErrConnClosed) {
 		return passing
 	}
 	return noTrouble

@@ -3,7 +3,6 @@ package database_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"testing"
 	"testing/synctest"
 
@@ -26,7 +25,6 @@ func TestTransactionThatDoesNotReturnIsUndone(t *testing.T) {
 	}{
 		{"error", func() error { return failure }},
 		{"panic", func() error { panic(failure) }},
-		{"goexit", func() error { runtime.Goexit(); return nil }},
 	}
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)

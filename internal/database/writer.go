@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -55,40 +56,16 @@ var (
 type job struct {
 	fn   func(*Tx) error
 	one  bool          // fn is one statement
-	done chan struct{} // closed when the outcome is final
+	done chan struct{} // closed when err and panicked are final
 
-	mu    sync.Mutex
-	state jobState
+	taken atomic.Bool // by the writer, or by its caller who goes away before its turn
 
-	outcome
-}
-
-type jobState int
-
-const (
-	waiting jobState = iota
-	running
-	canceled // its caller went away before its turn
-)
-
-// cancel takes a waiting job out of the queue.
-func (j *job) cancel() bool { return j.setState(canceled) }
-
-func (j *job) setState(to jobState) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.state != waiting {
-		return false
-	}
-	j.state = to
-	return true
-}
-
-// outcome is how a transaction's function ended.
-type outcome struct {
 	err      error
 	panicked any
 }
+
+// take takes a job out of the queue; false if it was taken before.
+func (j *job) take() bool { return j.taken.CompareAndSwap(false, true) }
 
 func startWriter(dsn string, o Options, m *metrics) (*writer, error) {
 	w := &writer{dsn: dsn, now: o.Now, log: o.Log, metrics: m, jobs: make(chan *job, maxBatch), stopped: make(chan struct{})}
@@ -100,7 +77,6 @@ func startWriter(dsn string, o Options, m *metrics) (*writer, error) {
 		w.timeout = serverTimeout
 	}
 	if err := w.connect(); err != nil {
-		w.disconnect()
 		return nil, err
 	}
 	go w.run()
@@ -113,7 +89,10 @@ func (w *writer) connect() (err error) {
 	}
 	// From here on begin does the waiting: SQLite's own would soon look every
 	// 100 ms only.
-	return w.sql(`PRAGMA busy_timeout = 5`)
+	if err = w.sql(`PRAGMA busy_timeout = 5`); err != nil {
+		w.disconnect()
+	}
+	return err
 }
 
 // do runs fn in a transaction, in its turn.
@@ -125,7 +104,7 @@ func (w *writer) do(ctx context.Context, one bool, fn func(*Tx) error) error {
 	select {
 	case <-j.done:
 	case <-ctx.Done():
-		if j.cancel() {
+		if j.take() {
 			return ctx.Err()
 		}
 		<-j.done // it is its turn: what it does stands, so it is answered
@@ -187,28 +166,22 @@ func (w *writer) run() {
 			return
 		}
 		w.leaveGap(waited)
-		batch = append(batch[:0], j)
-	fill:
-		for len(batch) < maxBatch {
-			select {
-			case j, ok := <-w.jobs:
-				if !ok {
-					break fill
-				}
+		for ok {
+			if j.take() {
 				batch = append(batch, j)
+			}
+			if len(batch) == maxBatch {
+				break
+			}
+			select {
+			case j, ok = <-w.jobs:
 			default:
-				break fill
+				ok = false
 			}
 		}
-		n := 0
-		for _, j := range batch {
-			if j.setState(running) {
-				batch[n] = j
-				n++
-			}
-		}
-		w.commit(batch[:n])
+		w.commit(batch)
 		clear(batch)
+		batch = batch[:0]
 	}
 }
 
@@ -249,14 +222,9 @@ func (w *writer) rollback() {
 // reconnect leaves a connection in an unknown state.
 func (w *writer) reconnect() {
 	w.disconnect()
-	if err := w.connect(); err != nil {
-		w.disconnect()
-		if w.reopening.Log(err) {
-			w.log.Error("opening the database again", "error", err)
-		}
-		return
+	if err := w.connect(); w.reopening.Log(err) {
+		w.log.Error("opening the database again", "error", err)
 	}
-	w.reopening.Log(nil)
 }
 
 func (w *writer) disconnect() {

@@ -11,11 +11,9 @@ import (
 // writes knows whether the database can be written: on a full disk, or in a file
 // that became read-only, it can be read as before.
 type writes struct {
-	suspect atomic.Pointer[error] // of a transaction that failed so; nil: of none
+	suspect atomic.Bool           // a transaction failed so
 	failure atomic.Pointer[error] // nil: nothing is known that speaks against it
 }
-
-func (w *writes) fail(err error) { w.suspect.CompareAndSwap(nil, &err) }
 
 // err is why the database can't be written.
 func (w *writes) err() error {
@@ -36,12 +34,12 @@ const probeSize = 32 << 10
 // each second, by one goroutine.
 func (db *DB) TryWriting(ctx context.Context) {
 	w := &db.writes
-	suspect, failure := w.suspect.Swap(nil), w.failure.Load()
-	if suspect == nil && failure == nil {
+	suspect, failure := w.suspect.Swap(false), w.failure.Load()
+	if !suspect && failure == nil {
 		return
 	}
 	err := db.probe(ctx)
-	w.suspect.Store(nil) // the probe's own
+	w.suspect.Store(false) // the probe's own
 	switch {
 	case err == nil && failure != nil:
 		w.failure.Store(nil)
@@ -57,19 +55,15 @@ func (db *DB) TryWriting(ctx context.Context) {
 func (db *DB) probe(ctx context.Context) error {
 	filler := make([]byte, probeSize/2)
 	_, _ = rand.Read(filler) // never fails
-	for _, write := range []func(tx *Tx) (int64, error){
-		func(tx *Tx) (int64, error) {
-			return tx.Exec(`INSERT INTO meta (name, value) VALUES ('probe', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, hex.EncodeToString(filler))
-		},
-		func(tx *Tx) (int64, error) { return tx.Exec(`DELETE FROM meta WHERE name = 'probe'`) },
-	} {
-		err := db.Statement(ctx, func(tx *Tx) error {
-			_, err := write(tx)
+	write := func(query string, args ...any) error {
+		return db.Statement(ctx, func(tx *Tx) error {
+			_, err := tx.Exec(query, args...)
 			return err
 		})
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	err := write(`INSERT INTO meta (name, value) VALUES ('probe', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, hex.EncodeToString(filler))
+	if err == nil {
+		err = write(`DELETE FROM meta WHERE name = 'probe'`)
+	}
+	return err
 }

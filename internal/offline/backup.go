@@ -172,7 +172,7 @@ func checkCopy(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(checkIntegrity(database.NewReader(ctx, db)), db.Close())
+	return errors.Join(checkIntegrity(database.NewReader(ctx, db), "integrity_check"), db.Close())
 }
 
 // sqliteFile is the path of an SQLite database, and what is there; nil for
@@ -215,9 +215,9 @@ func openWhole(name string) (*sql.DB, error) {
 	return db, err
 }
 
-// checkIntegrity says what is damaged.
-func checkIntegrity(r database.Reader) error {
-	found, err := database.QueryRow(r, database.Column[string], `PRAGMA integrity_check(1)`)
+// checkIntegrity says what is damaged, by integrity_check or quick_check.
+func checkIntegrity(r database.Reader, pragma string) error {
+	found, err := database.QueryRow(r, database.Column[string], `PRAGMA `+pragma+`(1)`)
 	if err == nil && found != "ok" {
 		err = fmt.Errorf("it is damaged: %s", strings.Join(strings.Fields(found), " "))
 	}

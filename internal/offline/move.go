@@ -140,7 +140,7 @@ func Move(ctx context.Context, o MoveOptions) (report MoveReport, err error) {
 // copy copies one into the other, and has both refuse to be used.
 func (o MoveOptions) copy(ctx context.Context, from *moveSource, to *moveTarget) ([]MovedTable, error) {
 	if err := from.hold(ctx, o.Log); err != nil {
-		return nil, &MoveError{false, err}
+		return nil, &MoveError{false, fmt.Errorf("%s: %w", from.path, err)}
 	}
 	if err := to.migrate(ctx, o.Log); err != nil {
 		return nil, &MoveError{true, err}

@@ -2,7 +2,6 @@ package offline
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,13 +13,12 @@ import (
 	"kwai/internal/database"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // moveTarget is the PostgreSQL database that is moved into.
 type moveTarget struct {
 	database *database.Postgres
-	conn     *sql.Conn // the one that does it all
+	pg       *pgx.Conn // the one that does it all
 	place    string    // HOST:PORT/DATABASE
 }
 
@@ -40,30 +38,17 @@ func openMoveTarget(ctx context.Context, url string, log *slog.Logger) (*moveTar
 	if err != nil {
 		return nil, err
 	}
-	conn, err := db.Conn(ctx)
+	pg, err := db.Conn(ctx)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	t := &moveTarget{database: db, conn: conn}
-	err = t.with(func(pg *pgx.Conn) error {
-		c := pg.Config()
-		t.place = net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database
-		return nil
-	})
-	if err != nil {
-		return nil, errors.Join(err, t.close())
-	}
-	return t, nil
-}
-
-// with lends the connection as pgx knows it, which can copy.
-func (t *moveTarget) with(f func(*pgx.Conn) error) error {
-	return t.conn.Raw(func(driver any) error { return f(driver.(*stdlib.Conn).Conn()) })
+	c := pg.Config()
+	return &moveTarget{db, pg, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database}, nil
 }
 
 func (t *moveTarget) close() error {
 	// A connection that was lost was reported already.
-	_ = t.conn.Close()
+	_ = t.pg.Close(context.Background())
 	return t.database.Close()
 }
 
@@ -100,11 +85,7 @@ func (t *moveTarget) look(ctx context.Context) (s targetState, err error) {
 	if err := t.database.RefuseForeign(ctx); err != nil {
 		return s, err
 	}
-	err = t.with(func(pg *pgx.Conn) error {
-		s, err = lookAt(ctx, pg)
-		return err
-	})
-	return s, err
+	return lookAt(ctx, t.pg)
 }
 
 func lookAt(ctx context.Context, pg *pgx.Conn) (s targetState, err error) {
@@ -165,21 +146,17 @@ func marksIn(ctx context.Context, pg *pgx.Conn) (map[string]string, error) {
 
 // inTx runs f in one transaction that may take as long as it takes, but doesn't
 // wait for long: those who use the database meanwhile would be held up.
-func (t *moveTarget) inTx(ctx context.Context, f func(pg *pgx.Conn) error) error {
-	return t.with(func(pg *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, pg, func(pgx.Tx) error {
-			for _, statement := range []string{
-				// Not every version has all of them.
-				`SELECT set_config(name, '0', true) FROM pg_settings
-					WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`,
-				fmt.Sprintf(`SET LOCAL lock_timeout = %d`, moveLockTimeout.Milliseconds()),
-			} {
-				if _, err := pg.Exec(ctx, statement); err != nil {
-					return err
-				}
-			}
-			return f(pg)
-		})
+func (t *moveTarget) inTx(ctx context.Context, f func(do *steps) error) error {
+	return pgx.BeginFunc(ctx, t.pg, func(pgx.Tx) error {
+		do := stepsOn(ctx, t.pg)
+		// Not every version has all of them.
+		do.exec(`SELECT set_config(name, '0', true) FROM pg_settings
+			WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`)
+		do.exec(fmt.Sprintf(`SET LOCAL lock_timeout = %d`, moveLockTimeout.Milliseconds()))
+		if do.err != nil {
+			return do.err
+		}
+		return f(do)
 	})
 }
 
@@ -189,8 +166,8 @@ func unmarked() []string { return append(slices.Clone(movedTables[1:]), "leases"
 // copy copies everything, compares what has arrived, and has the target refuse
 // to be used until finish.
 func (t *moveTarget) copy(ctx context.Context, from *moveSource, progress func(string)) (moved []MovedTable, err error) {
-	return moved, t.inTx(ctx, func(pg *pgx.Conn) error {
-		c := &copying{pg: pg, from: from, progress: progress, do: stepsOn(ctx, pg), columns: make(map[string][]moveColumn), sums: make(map[string]checksum)}
+	return moved, t.inTx(ctx, func(do *steps) error {
+		c := &copying{pg: t.pg, from: from, progress: progress, do: do, columns: make(map[string][]moveColumn), sums: make(map[string]checksum)}
 		for _, step := range []func(context.Context) error{c.lock, c.fill, c.compare, c.close} {
 			if err := step(ctx); err != nil {
 				return err
@@ -316,8 +293,8 @@ func copyTable(ctx context.Context, pg *pgx.Conn, from *moveSource, table string
 	if err != nil {
 		return sum, err
 	}
-	defer func() { err = errors.Join(err, rows.close()) }()
-	n, err := pg.CopyFrom(ctx, pgx.Identifier{table}, columnNames(columns), rows)
+	defer func() { err = errors.Join(err, rows.rows.Close()) }()
+	n, err := pg.CopyFrom(ctx, pgx.Identifier{table}, columnNames(columns), pgx.CopyFromFunc(rows.next))
 	if err == nil && n != rows.sum.rows {
 		err = fmt.Errorf("PostgreSQL took %d rows of %d", n, rows.sum.rows)
 	}
@@ -344,12 +321,11 @@ func readBack(ctx context.Context, pg *pgx.Conn, table string, columns []moveCol
 
 // finish lets the target be used, if it has the copy of that move.
 func (t *moveTarget) finish(ctx context.Context, id string) error {
-	return t.inTx(ctx, func(pg *pgx.Conn) error {
-		do := stepsOn(ctx, pg)
+	return t.inTx(ctx, func(do *steps) error {
 		if do.exec(`LOCK TABLE meta IN ACCESS EXCLUSIVE MODE`); do.err != nil {
 			return do.err
 		}
-		marks, err := marksIn(ctx, pg)
+		marks, err := marksIn(ctx, t.pg)
 		if err != nil {
 			return err
 		}

@@ -85,55 +85,58 @@ func (s *moveSource) look(ctx context.Context) error {
 	if s.movedTo != "" {
 		return nil
 	}
-	if marks[database.MarkMoving] != "" {
-		return errors.New("it is no whole database: a move into it isn't finished")
-	}
-	oldest, err := strconv.ParseInt(marks["oldest_schema"], 10, 64)
-	if err != nil {
-		return fmt.Errorf("its oldest_schema is no number: %q", marks["oldest_schema"])
-	}
 	have, err := database.QueryRow(r, database.Column[int64], `SELECT COALESCE(MAX(version_id), 0) FROM schema_version`)
 	if err != nil {
 		return err
 	}
-	if newest := max(oldest, have); newest > database.SchemaVersion() {
-		return fmt.Errorf("it is of a newer kwai (schema %d, this program knows %d): move it with that one", newest, database.SchemaVersion())
+	if have > database.SchemaVersion() {
+		return fmt.Errorf("it is of a newer kwai (schema %d, this program knows %d): move it with that one", have, database.SchemaVersion())
 	}
-	return nil
+	return r.Usable()
 }
 
 // hold brings the schema up to date, gives the move its id, and takes the write
 // lock: from here until the end of the move nothing can change but by mark.
 func (s *moveSource) hold(ctx context.Context, log *slog.Logger) error {
-	wrap := func(err error) error { return fmt.Errorf("%s: %w", s.path, err) }
 	// While it is migrated nobody else has it open.
 	if err := s.conn.Close(); err != nil {
-		return wrap(err)
+		return err
 	}
 	if err := database.MigrateSQLite(ctx, s.path, log); err != nil {
-		return wrap(err)
+		return err
 	}
 	if err := s.connect(); err != nil {
-		return wrap(err)
-	}
-	if err := s.begin(ctx); err != nil {
-		return wrap(err)
+		return err
 	}
 	if s.id == "" {
 		// It is on the disk before the target has it.
-		s.id = uuid.NewString()
-		_, err := s.conn.Exec(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2)`, markMove, s.id)
-		if err == nil {
-			_, err = s.conn.Exec(ctx, `COMMIT`)
-		}
-		if err != nil {
-			return wrap(err)
-		}
+		id := uuid.NewString()
 		if err := s.begin(ctx); err != nil {
-			return wrap(err)
+			return err
 		}
+		if err := s.commit(ctx, func(do *steps) { do.exec(`INSERT INTO meta (name, value) VALUES ($1, $2)`, markMove, id) }); err != nil {
+			return err
+		}
+		s.id = id
 	}
-	return s.whole(ctx)
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	// A move would make damage last. What the quick check leaves out, indexes that
+	// don't fit their tables, isn't moved: PostgreSQL makes its own, and refuses what
+	// they forbid.
+	return checkIntegrity(s.conn.Reader(ctx), "quick_check")
+}
+
+// commit ends the transaction with the statements of fn.
+func (s *moveSource) commit(ctx context.Context, fn func(*steps)) error {
+	do := &steps{run: func(query string, args ...any) error {
+		_, err := s.conn.Exec(ctx, query, args...)
+		return err
+	}}
+	fn(do)
+	do.exec(`COMMIT`)
+	return do.err
 }
 
 // begin takes the lock, for which a command may be ahead.
@@ -152,20 +155,6 @@ func (s *moveSource) begin(ctx context.Context) error {
 	}
 }
 
-// whole refuses a damaged database: a move would make the damage last. What the
-// quick check leaves out, indexes that don't fit their tables, isn't moved:
-// PostgreSQL makes its own, and refuses what they forbid.
-func (s *moveSource) whole(ctx context.Context) error {
-	report, err := database.QueryRow(s.conn.Reader(ctx), database.Column[string], `PRAGMA quick_check(1)`)
-	if err == nil && report != "ok" {
-		err = errors.New(report)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: it is damaged: %w", s.path, err)
-	}
-	return nil
-}
-
 // columns are a table's, in their order.
 func (s *moveSource) columns(ctx context.Context, table string) (names []string, err error) {
 	return database.QueryRows(s.conn.Reader(ctx), database.Column[string], `SELECT name FROM pragma_table_info($1)`, table)
@@ -180,7 +169,7 @@ func (s *moveSource) rows(ctx context.Context, table string, columns []moveColum
 	return &moveRows{rows: rows, table: table, columns: columns, raw: make([]driver.Value, len(columns)), row: make([]any, len(columns))}, nil
 }
 
-// moveRows is a pgx.CopyFromSource of a table in SQLite, and sums what it gave.
+// moveRows are the rows of a table in SQLite, and the sum of those that it gave.
 type moveRows struct {
 	rows    driver.Rows
 	table   string
@@ -189,30 +178,16 @@ type moveRows struct {
 	row     []any
 	encoded []byte
 	sum     checksum
-	err     error
 }
 
-func (r *moveRows) Next() bool {
-	if r.err = r.rows.Next(r.raw); r.err == nil {
-		r.err = r.take()
+// next makes of SQLite's values, of which each may be of any kind, those of the
+// columns' kinds; nil after the last row.
+func (r *moveRows) next() ([]any, error) {
+	if err := r.rows.Next(r.raw); errors.Is(err, io.EOF) {
+		return nil, nil //nolint:nilnil // as pgx.CopyFromFunc wants it
+	} else if err != nil {
+		return nil, err
 	}
-	return r.err == nil
-}
-
-func (r *moveRows) Values() ([]any, error) { return r.row, nil }
-
-func (r *moveRows) Err() error {
-	if errors.Is(r.err, io.EOF) {
-		return nil
-	}
-	return r.err
-}
-
-func (r *moveRows) close() error { return r.rows.Close() }
-
-// take makes of SQLite's values, of which each may be of any kind, those of the
-// columns' kinds.
-func (r *moveRows) take() error {
 	r.encoded = r.encoded[:0]
 	for i, value := range r.raw {
 		kind, field := "", []byte{} // empty isn't null
@@ -227,7 +202,7 @@ func (r *moveRows) take() error {
 		case string:
 			kind, field = "text", append(field, v...)
 			if !utf8.ValidString(v) || strings.Contains(v, "\x00") {
-				return r.unfit(i, "is no text that PostgreSQL takes (not UTF-8, or with a NUL)")
+				return nil, r.unfit(i, "is no text that PostgreSQL takes (not UTF-8, or with a NUL)")
 			}
 			r.row[i] = v
 		case []byte:
@@ -235,12 +210,12 @@ func (r *moveRows) take() error {
 			r.row[i] = field
 		}
 		if kind != r.columns[i].kind {
-			return r.unfit(i, "isn't of the type "+r.columns[i].kind)
+			return nil, r.unfit(i, "isn't of the type "+r.columns[i].kind)
 		}
 		r.encoded = appendField(r.encoded, field)
 	}
 	r.sum.add(r.encoded)
-	return nil
+	return r.row, nil
 }
 
 // unfit names a value without telling it.
@@ -251,21 +226,18 @@ func (r *moveRows) unfit(column int, what string) error {
 // mark has the database refuse to be used by anybody, and says where it has gone.
 func (s *moveSource) mark(place string) error {
 	ctx := context.Background()
-	marking := steps{run: func(query string, args ...any) error {
-		_, err := s.conn.Exec(ctx, query, args...)
-		return err
-	}}
-	marking.exec(`UPDATE meta SET value = $1 WHERE name = 'oldest_schema'`, strconv.Itoa(noSchema))
-	marking.exec(`INSERT INTO meta (name, value) VALUES ($1, $2)`, database.MarkMoved, place)
-	for _, table := range append(slices.Clone(movedTables), keptTables...) {
-		for _, change := range []string{"INSERT", "UPDATE", "DELETE"} {
-			marking.exec(fmt.Sprintf(`CREATE TRIGGER moved_%s_%s BEFORE %s ON %s
-				BEGIN SELECT RAISE(ABORT, 'this database has been moved to PostgreSQL'); END`, table, strings.ToLower(change), change, table))
+	err := s.commit(ctx, func(do *steps) {
+		do.exec(`UPDATE meta SET value = $1 WHERE name = 'oldest_schema'`, strconv.Itoa(noSchema))
+		do.exec(`INSERT INTO meta (name, value) VALUES ($1, $2)`, database.MarkMoved, place)
+		for _, table := range append(slices.Clone(movedTables), keptTables...) {
+			for _, change := range []string{"INSERT", "UPDATE", "DELETE"} {
+				do.exec(fmt.Sprintf(`CREATE TRIGGER moved_%s_%s BEFORE %s ON %s
+					BEGIN SELECT RAISE(ABORT, 'this database has been moved to PostgreSQL'); END`, table, strings.ToLower(change), change, table))
+			}
 		}
-	}
-	marking.exec(`COMMIT`)
-	if marking.err != nil {
-		return marking.err
+	})
+	if err != nil {
+		return err
 	}
 	// One file is left behind; where that fails, the log holds the mark.
 	_, _ = s.conn.Exec(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"slices"
 	"time"
 
@@ -28,18 +27,14 @@ type Delivery struct {
 	LastError  string
 }
 
-const deliveryColumns = `e.id, e.type, e.user_id, e.session_id, e.created_at, e.expires_at,
-	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error`
+// selectDeliveries begins a query of the deliveries of subscriber $1.
+const selectDeliveries = `SELECT e.id, e.type, e.user_id, e.session_id, e.created_at, e.expires_at,
+	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error
+	FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.subscriber = $1 `
 
-func scanDelivery(scan database.Scan) (Delivery, error) {
-	var d Delivery
-	var created, expires, due int64
-	var dead sql.NullInt64
-	var session sql.NullString
-	err := scan(&d.ID, &d.Type, &d.UserID, &session, &created, &expires, &d.Subscriber, &d.Attempts, &due, &dead, &d.LastError)
-	d.SessionID = session.String
-	d.CreatedAt, d.ExpiresAt, d.DueAt, d.DeadAt = fromMicros(created), fromMicros(expires), fromMicros(due), fromOptional(dead)
-	return d, err
+func scanDelivery(scan database.Scan) (d Delivery, err error) {
+	return d, scan(&d.ID, &d.Type, &d.UserID, (*nullable)(&d.SessionID), (*instant)(&d.CreatedAt), (*instant)(&d.ExpiresAt),
+		&d.Subscriber, &d.Attempts, (*instant)(&d.DueAt), (*instant)(&d.DeadAt), &d.LastError)
 }
 
 // Publish writes an event, to be delivered to the subscribers named; without any
@@ -70,28 +65,24 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 
 // DueDeliveries lists up to n deliveries that are due, the longest due first.
 func (r Reader) DueDeliveries(subscriber string, now time.Time, n int) ([]Delivery, error) {
-	return database.QueryRows(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
-		WHERE d.subscriber = $1 AND d.dead_at IS NULL AND d.due_at <= $2 ORDER BY d.due_at, e.id LIMIT $3`,
+	return database.QueryRows(r.db, scanDelivery, selectDeliveries+`AND d.dead_at IS NULL AND d.due_at <= $2 ORDER BY d.due_at, e.id LIMIT $3`,
 		subscriber, micros(now), n)
 }
 
 // NextDeliveries lists up to n deliveries in their order, due or not.
 func (r Reader) NextDeliveries(subscriber string, n int) ([]Delivery, error) {
-	return database.QueryRows(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
-		WHERE d.subscriber = $1 ORDER BY d.position, e.id LIMIT $2`, subscriber, n)
+	return database.QueryRows(r.db, scanDelivery, selectDeliveries+`ORDER BY d.position, e.id LIMIT $2`, subscriber, n)
 }
 
 // Deliveries lists up to n of the subscriber's deliveries, tried or dead, in
 // the order of their events' ids, beginning behind the id given.
 func (r Reader) Deliveries(subscriber, after string, n int) ([]Delivery, error) {
-	return database.QueryRows(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
-		WHERE d.subscriber = $1 AND e.id > $2 ORDER BY e.id LIMIT $3`, subscriber, after, n)
+	return database.QueryRows(r.db, scanDelivery, selectDeliveries+`AND e.id > $2 ORDER BY e.id LIMIT $3`, subscriber, after, n)
 }
 
 // DeliveryByID finds a delivery; ErrNotFound if it succeeded or never was.
 func (r Reader) DeliveryByID(subscriber, eventID string) (Delivery, error) {
-	return database.QueryRow(r.db, scanDelivery, `SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id = d.event_id
-		WHERE d.subscriber = $1 AND e.id = $2`, subscriber, eventID)
+	return database.QueryRow(r.db, scanDelivery, selectDeliveries+`AND e.id = $2`, subscriber, eventID)
 }
 
 // Delivered removes a delivery that succeeded, and its event with the last one.
@@ -144,11 +135,8 @@ type Subscriber struct {
 // Subscribers lists those that are subscribed, and those that were.
 func (r Reader) Subscribers() ([]Subscriber, error) {
 	return database.QueryRows(r.db, func(scan database.Scan) (s Subscriber, err error) {
-		var seen int64
-		err = scan(&s.Name, &seen)
-		s.SeenAt = fromOptional(sql.NullInt64{Int64: seen, Valid: seen != 0})
-		return s, err
-	}, `SELECT name, seen_at FROM subscribers ORDER BY name`)
+		return s, scan(&s.Name, (*instant)(&s.SeenAt))
+	}, `SELECT name, NULLIF(seen_at, 0) FROM subscribers ORDER BY name`)
 }
 
 // Subscribe has every event delivered to the subscriber from now on.
@@ -189,9 +177,8 @@ func (r Reader) Outbox(subscriber string) (Outbox, error) {
 	return database.QueryRow(r.db, func(scan database.Scan) (Outbox, error) {
 		o := Outbox{Subscriber: subscriber}
 		var all int64
-		var oldest sql.NullInt64
-		err := scan(&all, &o.Waiting, &oldest)
-		o.Dead, o.OldestAt = all-o.Waiting, fromOptional(oldest)
+		err := scan(&all, &o.Waiting, (*instant)(&o.OldestAt))
+		o.Dead = all - o.Waiting
 		return o, err
 	}, `SELECT (SELECT COUNT(*) FROM deliveries WHERE subscriber = $1),
 		(SELECT COUNT(*) FROM deliveries WHERE subscriber = $1 AND dead_at IS NULL AND due_at > 0),

@@ -21,10 +21,7 @@ type Key struct {
 // Keys lists the server's keys, the newest first.
 func (r Reader) Keys() ([]Key, error) {
 	return database.QueryRows(r.db, func(scan database.Scan) (k Key, err error) {
-		var created, active int64
-		err = scan(&k.ID, &k.Purpose, &k.Sealed, &created, &active)
-		k.CreatedAt, k.ActiveAt = fromMicros(created), fromMicros(active)
-		return k, err
+		return k, scan(&k.ID, &k.Purpose, &k.Sealed, (*instant)(&k.CreatedAt), (*instant)(&k.ActiveAt))
 	}, `SELECT id, purpose, sealed, created_at, active_at FROM keys ORDER BY created_at DESC, id`)
 }
 
@@ -82,20 +79,14 @@ func (keyCounts) Describe(ch chan<- *prometheus.Desc) { ch <- descKeys }
 
 // Collect leaves out what the database doesn't answer.
 func (s keyCounts) Collect(ch chan<- prometheus.Metric) {
-	type count struct {
-		purpose string
-		keys    int64
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), database.ScrapeTimeout)
 	defer cancel()
-	counts, err := database.QueryRows(s.Read(ctx).db, func(scan database.Scan) (c count, err error) {
-		err = scan(&c.purpose, &c.keys)
-		return c, err
-	}, `SELECT purpose, COUNT(*) FROM keys GROUP BY purpose ORDER BY purpose`)
-	if err != nil {
-		return
+	keys, _ := s.Read(ctx).Keys()
+	counts := make(map[string]float64)
+	for _, key := range keys {
+		counts[key.Purpose]++
 	}
-	for _, c := range counts {
-		ch <- prometheus.MustNewConstMetric(descKeys, prometheus.GaugeValue, float64(c.keys), c.purpose)
+	for purpose, n := range counts {
+		ch <- prometheus.MustNewConstMetric(descKeys, prometheus.GaugeValue, n, purpose)
 	}
 }

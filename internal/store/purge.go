@@ -27,7 +27,6 @@ type Page struct {
 	Last string // the next page begins behind it
 	Over int    // rows that are over
 	More bool   // there may be another page in which some are
-	n    int
 }
 
 // Purges are those of all tables that would only grow. No index is there for
@@ -39,7 +38,7 @@ var Purges = [...]Purge{
 	}),
 	// Used and replaced ones stay for as long as the others.
 	byKey("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),
-	byTime("attempts", "account, network", "expires_at", func(o Cutoffs) int64 { return micros(o.Ended) }),
+	{"attempts", lookAtAttempts, removeAttempts},
 	byKey("audit_log", "id", "at", "at <= $3", true, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
 	{"deliveries", lookAtDead, removeDead},
 }
@@ -53,13 +52,7 @@ func byKey(table, key, columns, over string, sorted bool, args func(Cutoffs) []a
 	return Purge{
 		Table: table,
 		Look: func(r Reader, after string, n int, o Cutoffs) (Page, error) {
-			return database.QueryRow(r.db, func(scan database.Scan) (Page, error) {
-				var p Page
-				var rows int
-				err := scan(&p.Last, &rows, &p.Over)
-				p.More = rows == n && (!sorted || p.Over == n)
-				return p, err
-			}, look, append([]any{after, n}, args(o)...)...)
+			return lookAt(r, n, sorted, look, append([]any{after, n}, args(o)...)...)
 		},
 		Remove: func(tx *Tx, after string, p Page, o Cutoffs) (int64, error) {
 			return tx.Exec(remove, append([]any{after, p.Last}, args(o)...)...)
@@ -67,33 +60,31 @@ func byKey(table, key, columns, over string, sorted bool, args func(Cutoffs) []a
 	}
 }
 
-// byTime takes the first rows of an index by time. The condition stands twice: on
-// PostgreSQL a row that was changed meanwhile is looked at again by the outer one.
-func byTime(table, key, at string, until func(Cutoffs) int64) Purge {
-	look := `SELECT COUNT(*) FROM (SELECT ` + at + ` FROM ` + table + ` WHERE ` + at + ` <= $1 LIMIT $2) AS page`
-	remove := `DELETE FROM ` + table + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= $1 ORDER BY ` + at + ` LIMIT $2)
-		AND ` + at + ` <= $1`
-	return Purge{
-		Table: table,
-		Look: func(r Reader, _ string, n int, o Cutoffs) (Page, error) {
-			over, err := database.QueryRow(r.db, database.Column[int], look, until(o), n)
-			return Page{Over: over, More: over == n, n: n}, err
-		},
-		Remove: func(tx *Tx, _ string, p Page, o Cutoffs) (int64, error) {
-			return tx.Exec(remove, until(o), p.n)
-		},
-	}
+// lookAt queries for a page of n rows: its last key, its rows, and those that are over.
+func lookAt(r Reader, n int, sorted bool, query string, args ...any) (Page, error) {
+	return database.QueryRow(r.db, func(scan database.Scan) (p Page, err error) {
+		var rows int
+		err = scan(&p.Last, &rows, &p.Over)
+		p.More = rows == n && (!sorted || p.Over == n)
+		return p, err
+	}, query, args...)
+}
+
+// lookAtAttempts takes the first rows of the index by time.
+func lookAtAttempts(r Reader, _ string, n int, o Cutoffs) (Page, error) {
+	return lookAt(r, n, true, `SELECT '', COUNT(*), COUNT(*) FROM (SELECT 1 FROM attempts WHERE expires_at <= $1 LIMIT $2) AS page`, micros(o.Ended), n)
+}
+
+// removeAttempts has the condition twice: on PostgreSQL a row that was changed
+// meanwhile is looked at again by the outer one.
+func removeAttempts(tx *Tx, _ string, p Page, o Cutoffs) (int64, error) {
+	return tx.Exec(`DELETE FROM attempts WHERE (account, network) IN
+		(SELECT account, network FROM attempts WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) AND expires_at <= $1`, micros(o.Ended), p.Over)
 }
 
 // lookAtDead looks for events that were given up; all events go by as they wait.
 func lookAtDead(r Reader, after string, n int, o Cutoffs) (Page, error) {
-	return database.QueryRow(r.db, func(scan database.Scan) (Page, error) {
-		var p Page
-		var rows int
-		err := scan(&p.Last, &rows, &p.Over)
-		p.More = rows == n
-		return p, err
-	}, `SELECT COALESCE(MAX(id), ''), COUNT(*), CAST(COALESCE(SUM(dead), 0) AS BIGINT)
+	return lookAt(r, n, false, `SELECT COALESCE(MAX(id), ''), COUNT(*), CAST(COALESCE(SUM(dead), 0) AS BIGINT)
 		FROM (SELECT id, (SELECT COUNT(*) FROM deliveries WHERE event_id = events.id AND dead_at <= $3) AS dead
 			FROM events WHERE id > $1 ORDER BY id LIMIT $2) AS page`, after, n, micros(o.Recorded))
 }

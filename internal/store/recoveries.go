@@ -2,7 +2,6 @@ package store
 
 import (
 	"cmp"
-	"database/sql"
 	"slices"
 	"time"
 
@@ -23,9 +22,7 @@ type RecoveryRequest struct {
 // made as young as this one and keeps its id.
 func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
 	_, err := tx.Exec(`INSERT INTO recovery_requests (id, email_key, requested_at, address, user_agent) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (email_key) DO UPDATE SET requested_at = CASE
-			WHEN recovery_requests.requested_at < excluded.requested_at THEN excluded.requested_at
-			ELSE recovery_requests.requested_at END`,
+		ON CONFLICT (email_key) DO UPDATE SET requested_at = `+later(`recovery_requests.requested_at`, `excluded.requested_at`),
 		r.ID, r.EmailKey, micros(r.RequestedAt), r.Address, r.UserAgent)
 	return err
 }
@@ -38,10 +35,7 @@ func (r Reader) RecoveryRequested() (bool, error) {
 // TakeRecoveryRequests removes up to n requests, the oldest first.
 func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
 	taken, err := database.QueryRows(tx.db, func(scan database.Scan) (r RecoveryRequest, err error) {
-		var at int64
-		err = scan(&r.ID, &r.EmailKey, &at, &r.Address, &r.UserAgent)
-		r.RequestedAt = fromMicros(at)
-		return r, err
+		return r, scan(&r.ID, &r.EmailKey, (*instant)(&r.RequestedAt), &r.Address, &r.UserAgent)
 	}, `DELETE FROM recovery_requests WHERE id IN (SELECT id FROM recovery_requests ORDER BY requested_at, id LIMIT $1)
 		RETURNING id, email_key, requested_at, address, user_agent`, n)
 	// RETURNING has no order.
@@ -64,44 +58,26 @@ type Recovery struct {
 
 const recoveryColumns = `recoveries.request_id, recoveries.mac_key, recoveries.id_hash, recoveries.user_id, recoveries.expires_at, recoveries.ended_at`
 
-type recoveryRow struct {
-	Recovery
-	expires int64
-	ended   sql.NullInt64
-}
-
-func (r *recoveryRow) dest() []any {
-	return []any{&r.RequestID, &r.MACKey, &r.IDHash, &r.UserID, &r.expires, &r.ended}
-}
-
-func (r *recoveryRow) recovery() Recovery {
-	r.ExpiresAt, r.EndedAt = fromMicros(r.expires), fromOptional(r.ended)
-	return r.Recovery
+// dest is what recoveryColumns are scanned into.
+func (r *Recovery) dest() []any {
+	return []any{&r.RequestID, &r.MACKey, &r.IDHash, &r.UserID, (*instant)(&r.ExpiresAt), (*instant)(&r.EndedAt)}
 }
 
 // RecoveryByRequest finds what was made for a request; ErrNotFound if nothing.
 func (r Reader) RecoveryByRequest(requestID string) (Recovery, error) {
-	return database.QueryRow(r.db, func(scan database.Scan) (Recovery, error) {
-		var row recoveryRow
-		err := scan(row.dest()...)
-		return row.recovery(), err
+	return database.QueryRow(r.db, func(scan database.Scan) (found Recovery, err error) {
+		return found, scan(found.dest()...)
 	}, `SELECT `+recoveryColumns+` FROM recoveries WHERE recoveries.request_id = $1`, requestID)
 }
 
 // RecoveryByIDHash finds a recovery by the hash of its unique id, ended or not,
 // and its user; ErrNotFound if there is none.
 func (r Reader) RecoveryByIDHash(hash []byte) (Recovery, User, error) {
-	type both struct {
-		r Recovery
-		u User
-	}
-	b, err := database.QueryRow(r.db, func(scan database.Scan) (b both, err error) {
-		var row recoveryRow
-		b.u, err = scanUserAnd(scan, row.dest()...)
-		b.r = row.recovery()
-		return b, err
+	var found Recovery
+	user, err := database.QueryRow(r.db, func(scan database.Scan) (u User, err error) {
+		return u, scan(append(u.dest(), found.dest()...)...)
 	}, `SELECT `+userColumns+`, `+recoveryColumns+` FROM recoveries JOIN users ON users.id = recoveries.user_id WHERE recoveries.id_hash = $1`, hash)
-	return b.r, b.u, err
+	return found, user, err
 }
 
 // InsertRecovery adds a recovery. ClaimRecovery and EndRecoveries come first, in

@@ -98,17 +98,13 @@ func (st *Status) read(r Reader, now time.Time, l Lifetimes) (err error) {
 	}
 	// Rows without an end are Serialize's.
 	st.Leases, err = database.QueryRows(r.db, func(scan database.Scan) (lease Lease, err error) {
-		var expires int64
-		err = scan(&lease.Name, &lease.Owner, &expires)
-		lease.ExpiresAt = fromMicros(expires)
-		return lease, err
+		return lease, scan(&lease.Name, &lease.Owner, (*instant)(&lease.ExpiresAt))
 	}, `SELECT name, owner, expires_at FROM leases WHERE expires_at > 0 ORDER BY name`)
 	if err != nil {
 		return err
 	}
 	st.Counts, err = database.QueryRow(r.db, func(scan database.Scan) (c Counts, err error) {
-		err = scan(&c.Users, &c.Revoked, &c.WithoutPassword, &c.LiveSessions, &c.OpenRecoveries, &c.PendingRequests, &c.Sessions, &c.Attempts, &c.AuditLog)
-		return c, err
+		return c, scan(&c.Users, &c.Revoked, &c.WithoutPassword, &c.LiveSessions, &c.OpenRecoveries, &c.PendingRequests, &c.Sessions, &c.Attempts, &c.AuditLog)
 	}, `SELECT COUNT(*), COUNT(revoked_at), COUNT(*) - COUNT(password_hash),
 			(SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND created_at > $2 AND renewed_at > $3),
 			(SELECT COUNT(*) FROM recoveries WHERE ended_at IS NULL AND expires_at > $1),

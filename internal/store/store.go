@@ -136,6 +136,33 @@ func later(have, now string) string {
 
 func fromMicros(n int64) time.Time { return time.UnixMicro(n).UTC() }
 
+// instant scans a column of microseconds into a time; null is the zero time.
+type instant time.Time
+
+// Scan is sql.Scanner's.
+func (t *instant) Scan(value any) error {
+	switch n := value.(type) {
+	case nil:
+		*t = instant{}
+	case int64:
+		*t = instant(fromMicros(n))
+	default:
+		return fmt.Errorf("a time is a %T", value)
+	}
+	return nil
+}
+
+// nullable scans a column of text into a string; null is "".
+type nullable string
+
+// Scan is sql.Scanner's.
+func (s *nullable) Scan(value any) error {
+	var text sql.NullString
+	err := text.Scan(value)
+	*s = nullable(text.String)
+	return err
+}
+
 func fromOptional(n sql.NullInt64) time.Time {
 	if !n.Valid {
 		return time.Time{}

@@ -31,30 +31,18 @@ type Profile struct {
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
 	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at`
 
-func scanUser(scan database.Scan) (User, error) { return scanUserAnd(scan) }
-
-// scanUserAnd scans userColumns and the columns behind them into more.
-func scanUserAnd(scan database.Scan, more ...any) (User, error) {
-	var u User
-	var hash sql.NullString
-	var set, login, revoked sql.NullInt64
-	var created int64
-	err := scan(append([]any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, &hash,
-		&set, &login, &revoked, &created}, more...)...)
-	u.PasswordHash = hash.String
-	u.PasswordSetAt, u.LastLoginAt, u.RevokedAt = fromOptional(set), fromOptional(login), fromOptional(revoked)
-	u.CreatedAt = fromMicros(created)
-	return u, err
+// dest is what userColumns are scanned into.
+func (u *User) dest() []any {
+	return []any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, (*nullable)(&u.PasswordHash),
+		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt)}
 }
+
+func scanUser(scan database.Scan) (u User, err error) { return u, scan(u.dest()...) }
 
 // UserOfSession finds the user of a live session; ErrNotFound if it isn't live.
 func (r Reader) UserOfSession(id string, now time.Time, l Lifetimes) (Profile, error) {
 	return database.QueryRow(r.db, func(scan database.Scan) (p Profile, err error) {
-		var login sql.NullInt64
-		var created int64
-		err = scan(&p.ID, &p.Email, &p.FirstName, &p.LastName, &login, &created)
-		p.LastLoginAt, p.CreatedAt = fromOptional(login), fromMicros(created)
-		return p, err
+		return p, scan(&p.ID, &p.Email, &p.FirstName, &p.LastName, (*instant)(&p.LastLoginAt), (*instant)(&p.CreatedAt))
 	}, `SELECT users.id, users.email, users.first_name, users.last_name, users.last_login_at, users.created_at
 		FROM sessions JOIN users ON users.id = sessions.user_id
 		WHERE sessions.id = $1 AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3`,
@@ -86,8 +74,7 @@ type CostCount struct {
 // PasswordCosts counts the stored passwords by what verifying them costs.
 func (r Reader) PasswordCosts() ([]CostCount, error) {
 	return database.QueryRows(r.db, func(scan database.Scan) (c CostCount, err error) {
-		err = scan(&c.Cost, &c.Users)
-		return c, err
+		return c, scan(&c.Cost, &c.Users)
 	}, `SELECT password_cost, COUNT(*) FROM users WHERE password_cost IS NOT NULL GROUP BY password_cost ORDER BY password_cost`)
 }
 

@@ -57,33 +57,16 @@ const (
 	Decoy Purpose = "decoy" // 32 random bytes that choose what an unknown address costs
 )
 
-// Purposes are those of all keys that a server must have. Those that rotate are
-// replaced by a schedule; the others stay until they are revoked.
-var Purposes = []struct {
-	Purpose
-	Rotates bool
-}{{Sign, true}, {MAC, true}, {Decoy, false}}
+// Purposes are those of all keys that a server must have.
+var Purposes = []Purpose{Sign, MAC, Decoy}
 
 // Known reports whether this program knows the purpose: a later version may have
 // stored keys of other purposes.
-func (p Purpose) Known() bool {
-	for _, known := range Purposes {
-		if known.Purpose == p {
-			return true
-		}
-	}
-	return false
-}
+func (p Purpose) Known() bool { return slices.Contains(Purposes, p) }
 
-// Rotates reports whether keys of the purpose are replaced by a schedule.
-func (p Purpose) Rotates() bool {
-	for _, known := range Purposes {
-		if known.Purpose == p {
-			return known.Rotates
-		}
-	}
-	return false
-}
+// Rotates reports whether keys of the purpose are replaced by a schedule; the others
+// stay until they are revoked.
+func (p Purpose) Rotates() bool { return p == Sign || p == MAC }
 
 // Key is a server key as it is stored. It reveals nothing without the master key.
 type Key struct {
@@ -111,10 +94,10 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 			key.ID = base64.RawURLEncoding.EncodeToString(id)
 		}
 		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return Key{}, fmt.Errorf("make a signing key: %w", err)
+		if err == nil {
+			plain, err = private.Bytes()
 		}
-		if plain, err = private.Bytes(); err != nil {
+		if err != nil {
 			return Key{}, fmt.Errorf("make a signing key: %w", err)
 		}
 	case MAC, Decoy:
@@ -161,7 +144,7 @@ func (m *Master) Check(keys []Key) error {
 // Keyring holds opened server keys, ready for use. It is immutable, safe for
 // concurrent use, and prints as its type, never as its keys.
 type Keyring struct {
-	keys    map[string]*opened // all, by purpose and id
+	keys    map[string]any // all, by purpose and id, as openKey returns them
 	signer  *signer
 	public  []jose.JSONWebKey
 	expired map[string]bool             // headers of access tokens
@@ -170,24 +153,17 @@ type Keyring struct {
 	decoy   *sync.Pool                  // each of *hasher
 }
 
-// opened is a key of one of the purposes.
-type opened struct {
-	signer *signer
-	mac    *macKey
-	decoy  *sync.Pool
-}
-
 // OpenKeyring opens keys, of which there must be at least one of each purpose.
 // Keys that the keyring before holds (it may be nil) are taken from there, even if they
 // have been sealed anew since. The error names the key that fails, and matches
 // ErrNoMaster if no master key opens it.
 func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error) {
-	ring := &Keyring{keys: make(map[string]*opened), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey)}
+	ring := &Keyring{keys: make(map[string]any), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey)}
 	for _, key := range keys {
 		if ring.keys[key.context()] != nil {
 			return nil, fmt.Errorf("server key %q: another key has the same id", key.ID)
 		}
-		var o *opened
+		var o any
 		if before != nil {
 			o = before.keys[key.context()]
 		}
@@ -198,13 +174,15 @@ func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error
 			}
 		}
 		ring.keys[key.context()] = o
-		switch {
-		case o.mac != nil:
-			ring.addMAC(o.mac, key)
-		case o.signer != nil:
-			ring.addSign(o.signer, key)
-		case key.State == Active:
-			ring.decoy = o.decoy
+		switch o := o.(type) {
+		case *macKey:
+			ring.addMAC(o, key)
+		case *signer:
+			ring.addSign(o, key)
+		case *sync.Pool:
+			if key.State == Active {
+				ring.decoy = o
+			}
 		}
 	}
 	if ring.signer == nil {
@@ -219,24 +197,24 @@ func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error
 	return ring, nil
 }
 
-func (m *Master) openKey(key Key) (*opened, error) {
+// openKey returns a *macKey, a *signer or, of a Decoy key, a *sync.Pool.
+func (m *Master) openKey(key Key) (opened any, err error) {
 	plain, err := m.Open(key.Sealed, key.context())
 	if err != nil {
 		return nil, fmt.Errorf("server key %q is sealed and %w: is this the master key file that belongs to this database?", key.ID, err)
 	}
-	var o opened
 	switch key.Purpose {
 	case MAC:
-		o.mac, err = newMACKey(key.ID, plain)
+		opened, err = newMACKey(key.ID, plain)
 	case Decoy:
-		o.decoy, err = deriveMAC(plain, "kwai decoy v1")
+		opened, err = deriveMAC(plain, "kwai decoy v1")
 	default:
-		o.signer, err = parseSigner(key.ID, plain)
+		opened, err = parseSigner(key.ID, plain)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("server key %q: %w", key.ID, err)
 	}
-	return &o, nil
+	return opened, nil
 }
 
 func parseSigner(id string, plain []byte) (*signer, error) {
@@ -262,14 +240,13 @@ func (k *Keyring) addSign(s *signer, key KeyStatus) {
 }
 
 func (k *Keyring) addMAC(mac *macKey, key KeyStatus) {
-	id := mac.id
+	k.macs[mac.id] = mac
 	if key.State == Active {
 		k.active = mac
 	}
 	if key.State == Expired {
-		mac = nil
+		k.macs[mac.id] = nil
 	}
-	k.macs[id] = mac
 }
 
 // Expired reports whether an access token names an expired key of the server: there is

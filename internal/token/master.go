@@ -53,7 +53,11 @@ func ParseMaster(text []byte) (*Master, error) {
 		if len(key) != masterSize {
 			return nil, fmt.Errorf("line %d holds %d bytes, a master key has %d; make one with `kwai key new`", number, len(key), masterSize)
 		}
-		aead, err := newAEAD(key)
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
@@ -63,14 +67,6 @@ func ParseMaster(text []byte) (*Master, error) {
 		return nil, errors.New("there is no master key in it; make one with `kwai key new`")
 	}
 	return m, nil
-}
-
-func newAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // Seal encrypts plain under the first master key. The result opens only with the same
