@@ -78,7 +78,8 @@ type Keys struct {
 	mu      sync.Mutex
 	reading *reading  // nil: nobody reads
 	asking  time.Time // when keys are, or were last, read for the sake of an unknown one
-	failure string    // what was logged last of a reading that failed
+
+	failing bool // the latest reading failed; of the one goroutine that reads
 }
 
 // keySet is what was read at some time, and never changes.
@@ -200,39 +201,22 @@ func (k *Keys) since(ctx context.Context, then time.Time) (*keySet, error) {
 // readingTakes bounds a reading.
 const readingTakes = 5 * time.Second
 
+// run is open; that it fails is logged once.
 func (k *Keys) run(r *reading) {
 	ctx, cancel := context.WithTimeout(context.Background(), readingTakes)
 	defer cancel()
-	r.err = k.read(ctx)
+	if err := k.open(ctx); err != nil {
+		k.failed.Add(1)
+		r.err = fmt.Errorf("%w: reading the server keys: %w", store.ErrUnavailable, err)
+		if !k.failing {
+			k.log.Error("the server keys can't be read; without them nobody is let in", "error", r.err)
+		}
+	}
+	k.failing = r.err != nil
 	k.mu.Lock()
 	k.reading = nil
 	k.mu.Unlock()
 	close(r.done)
-}
-
-// read is open, counted and logged where it fails.
-func (k *Keys) read(ctx context.Context) error {
-	err := k.open(ctx)
-	if err != nil {
-		k.failed.Add(1)
-		err = fmt.Errorf("%w: reading the server keys: %w", store.ErrUnavailable, err)
-	}
-	k.logFailure(err)
-	return err
-}
-
-// logFailure logs once what keeps the keys from being read.
-func (k *Keys) logFailure(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != "" && k.failure == "" {
-		k.log.Error("the server keys can't be read; without them nobody is let in", "error", err)
-	}
-	k.failure = text
 }
 
 // take makes a set of what was read.

@@ -33,19 +33,12 @@ func (k *Keys) Reseal(ctx context.Context) (resealed int, err error) {
 		return 0, err
 	}
 	for _, old := range keysOf(rows) {
-		if !old.Purpose.Known() {
-			continue
-		}
-		under, ok := master.Under(old)
-		if !ok {
-			return resealed, fmt.Errorf("server key %q is sealed and %w", old.ID, token.ErrNoMaster)
-		}
-		if under == 0 {
+		if under, ok := master.Under(old); ok && under == 0 || !old.Purpose.Known() {
 			continue
 		}
 		fresh, err := master.Reseal(old)
 		if err != nil {
-			return resealed, err
+			return resealed, fmt.Errorf("server key %q is sealed and %w", old.ID, err)
 		}
 		done := false
 		err = k.db.InTx(ctx, func(tx *store.Tx) (err error) {

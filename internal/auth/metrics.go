@@ -97,13 +97,10 @@ func (c *counts) count(op operation, success outcome, err error) {
 
 // Metrics are the metrics of the rules and of the keys.
 func (s *Service) Metrics() []prometheus.Collector {
-	all := []prometheus.Collector{prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "kwai_recoveries_total", Help: "Recoveries that were made for an account, invitations included."}, valueOf(&s.counts.made))}
+	all := []prometheus.Collector{counter("kwai_recoveries_total", "Recoveries that were made for an account, invitations included.", nil, &s.counts.made)}
 	for op, c := range counted {
 		for _, o := range c.outcomes {
-			all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
-				Name: c.name, Help: c.help, ConstLabels: prometheus.Labels{"outcome": outcomeNames[o]},
-			}, valueOf(&s.counts.ended[op][o])))
+			all = append(all, counter(c.name, c.help, prometheus.Labels{"outcome": outcomeNames[o]}, &s.counts.ended[op][o]))
 		}
 	}
 	return slices.Concat(all, s.Keys.metrics(), s.purged.metrics())
@@ -120,15 +117,14 @@ func (k *Keys) metrics() (all []prometheus.Collector) {
 			ConstLabels: prometheus.Labels{"purpose": string(p)},
 		}, func() float64 { return k.activeSince(p) }))
 	}
-	all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "kwai_key_reads_failed_total", Help: "Readings of the server keys that failed."}, valueOf(&k.failed)))
-	for step, n := range map[string]*atomic.Int64{"make": &k.unmade, "seal": &k.unsealed} {
-		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "kwai_key_changes_failed_total", Help: "Tries at making the next server key, and at sealing the keys under the first master key, that failed.",
-			ConstLabels: prometheus.Labels{"step": step},
-		}, valueOf(n)))
-	}
-	return all
+	const changes, help = "kwai_key_changes_failed_total", "Tries at making the next server key, and at sealing the keys under the first master key, that failed."
+	return append(all,
+		counter("kwai_key_reads_failed_total", "Readings of the server keys that failed.", nil, &k.failed),
+		counter(changes, help, prometheus.Labels{"step": "make"}, &k.unmade),
+		counter(changes, help, prometheus.Labels{"step": "seal"}, &k.unsealed))
 }
 
-func valueOf(n *atomic.Int64) func() float64 { return func() float64 { return float64(n.Load()) } }
+func counter(name, help string, labels prometheus.Labels, n *atomic.Int64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels},
+		func() float64 { return float64(n.Load()) })
+}

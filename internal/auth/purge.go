@@ -87,8 +87,13 @@ var errNotHeld = errors.New("another replica has the lease to purge")
 
 // sweep goes through all tables once; false if another replica does, or did.
 func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
+	defer func() {
+		if errors.Is(err, errNotHeld) {
+			err = nil
+		}
+	}()
 	if err := p.hold(ctx, purgeLife); err != nil {
-		return false, notHeld(err)
+		return false, err
 	}
 	begun := time.Now()
 	var removed []any
@@ -99,7 +104,7 @@ func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
 			removed = append(removed, t.Table, n)
 		}
 		if errors.Is(err, errNotHeld) || ctx.Err() != nil {
-			return false, notHeld(err)
+			return false, err
 		}
 		errs = append(errs, err) // a table that can't be purged keeps no other from it
 	}
@@ -118,14 +123,7 @@ func (p *purger) sweep(ctx context.Context) (swept bool, err error) {
 	}
 	// The others wait until it is time again. Should this one die, they do it then.
 	err = p.hold(ctx, purgeEvery+purgeLook)
-	return err == nil, notHeld(err)
-}
-
-func notHeld(err error) error {
-	if errors.Is(err, errNotHeld) {
-		return nil
-	}
-	return err
+	return err == nil, err
 }
 
 // purge removes what is over in a table and says how many rows that were.
@@ -213,15 +211,12 @@ type purgeCounts struct {
 
 func (c *purgeCounts) metrics() []prometheus.Collector {
 	all := []prometheus.Collector{
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "kwai_purges_total", Help: "Times that all tables were gone through for what is over."},
-			func() float64 { return float64(c.sweeps.Load()) }),
+		counter("kwai_purges_total", "Times that all tables were gone through for what is over.", nil, &c.sweeps),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "kwai_purge_seconds_total", Help: "Time that took, pauses included."},
 			func() float64 { return time.Duration(c.took.Load()).Seconds() }),
 	}
 	for i, t := range store.Purges {
-		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "kwai_purged_rows_total", Help: "Rows that were removed because they were over.", ConstLabels: prometheus.Labels{"table": t.Table},
-		}, func() float64 { return float64(c.rows[i].Load()) }))
+		all = append(all, counter("kwai_purged_rows_total", "Rows that were removed because they were over.", prometheus.Labels{"table": t.Table}, &c.rows[i]))
 	}
 	return all
 }

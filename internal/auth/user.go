@@ -137,11 +137,6 @@ func (s *Service) User(ctx context.Context, who string) (store.User, error) {
 	return user, err
 }
 
-// Users lists all accounts in the order of their addresses.
-func (s *Service) Users(ctx context.Context) iter.Seq2[store.User, error] {
-	return paged("", s.Store.Read(ctx).UsersAfter, func(u store.User) string { return u.EmailKey })
-}
-
 // pageSize is how many rows are read at once.
 const pageSize = 500
 
@@ -192,7 +187,7 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 				locked[account] = true
 			}
 		}
-		for u, err := range s.Users(ctx) {
+		for u, err := range paged("", s.Store.Read(ctx).UsersAfter, func(u store.User) string { return u.EmailKey }) {
 			if err == nil {
 				switch text := fold(u.Email + " " + u.FirstName + " " + u.LastName + " " + u.ID + " " + u.EmailKey); {
 				case f.Locked && !locked[accountOfKey(u.EmailKey)],

@@ -68,7 +68,7 @@ func TestAccounts(t *testing.T) {
 			want = append(want, email)
 		}
 		var got []string
-		for user, err := range s.Users(t.Context()) {
+		for user, err := range s.FindUsers(t.Context(), auth.UserFilter{}) {
 			ok(t, err)
 			got = append(got, user.Email)
 		}

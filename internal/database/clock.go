@@ -87,13 +87,12 @@ func (c *clock) measure(ctx context.Context, db *sql.DB) error {
 }
 
 func (c *clock) follow(ctx context.Context, db *sql.DB, log *slog.Logger) {
-	tick := time.NewTicker(clockEvery)
-	defer tick.Stop()
+	tick := time.Tick(clockEvery)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			// While the database is away the last offset stands: the local
 			// clock's own drift is small.
 			if err := c.measure(ctx, db); err != nil && ctx.Err() == nil {

@@ -237,11 +237,6 @@ func NewReader(ctx context.Context, db SQL) Reader {
 	return Reader{ctx: ctx, q: viaSQL{db}, wrap: unwrapped}
 }
 
-// NewTx is a transaction that the caller has begun and commits.
-func NewTx(ctx context.Context, db SQL, now time.Time) *Tx {
-	return newTx(ctx, viaSQL{db}, now, false)
-}
-
 func unwrapped(err error) error { return err }
 
 var errEnded = errors.New("the transaction has ended")

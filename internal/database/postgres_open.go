@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -128,11 +129,7 @@ func (e *Postgres) RefuseForeign(ctx context.Context) error {
 	if len(columns) == 0 || versions && (meta || len(columns) == 1) {
 		return nil
 	}
-	var tables []string
-	for name := range columns {
-		tables = append(tables, name)
-	}
-	slices.Sort(tables)
+	tables := slices.Sorted(maps.Keys(columns))
 	if len(tables) > 3 {
 		tables = append(tables[:3], "…")
 	}

@@ -77,7 +77,6 @@ func startWriter(dsn string, o Options, m *metrics) (*writer, error) {
 		w.timeout = serverTimeout
 	}
 	if err := w.connect(); err != nil {
-		w.disconnect()
 		return nil, err
 	}
 	go w.run()
@@ -90,7 +89,10 @@ func (w *writer) connect() (err error) {
 	}
 	// From here on begin does the waiting: SQLite's own would soon look every
 	// 100 ms only.
-	return w.sql(`PRAGMA busy_timeout = 5`)
+	if err = w.sql(`PRAGMA busy_timeout = 5`); err != nil {
+		w.disconnect()
+	}
+	return err
 }
 
 // do runs fn in a transaction, in its turn.
@@ -220,14 +222,9 @@ func (w *writer) rollback() {
 // reconnect leaves a connection in an unknown state.
 func (w *writer) reconnect() {
 	w.disconnect()
-	if err := w.connect(); err != nil {
-		w.disconnect()
-		if w.reopening.Log(err) {
-			w.log.Error("opening the database again", "error", err)
-		}
-		return
+	if err := w.connect(); w.reopening.Log(err) {
+		w.log.Error("opening the database again", "error", err)
 	}
-	w.reopening.Log(nil)
 }
 
 func (w *writer) disconnect() {

@@ -190,15 +190,12 @@ func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) e
 		return err
 	}
 	defer func() { _ = t.Rollback() }()
-	tx := database.NewTx(ctx, t, time.Now())
-	if r.Users, err = database.QueryRow(tx.Reader, database.Column[int64], `SELECT COUNT(*) FROM users`); err != nil {
-		return err
-	}
-	if r.Sessions, err = database.QueryRow(tx.Reader, database.Column[int64], `SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL`); err != nil {
+	counts := t.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL)`)
+	if err := counts.Scan(&r.Users, &r.Sessions); err != nil {
 		return err
 	}
 	if !keepSessions {
-		if err := endEverything(tx); err != nil {
+		if err := endEverything(ctx, t); err != nil {
 			return err
 		}
 	}
@@ -209,16 +206,18 @@ func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) e
 // backup would work again; so it would if the backup had only what the link is
 // made of, a request or an event that is not mailed yet: those are overtaken by a
 // recovery of now, which nobody has.
-func endEverything(tx *database.Tx) error {
-	now := tx.Now.UnixMicro()
-	_, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE ended_at IS NULL`, now, EndRestore)
-	if err == nil {
-		_, err = tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE ended_at IS NULL`, now)
+func endEverything(ctx context.Context, tx *sql.Tx) error {
+	now := time.Now().UnixMicro()
+	for _, statement := range []string{
+		`UPDATE sessions SET ended_at = $1, end_reason = '` + EndRestore + `' WHERE ended_at IS NULL`,
+		`UPDATE recoveries SET ended_at = $1 WHERE ended_at IS NULL`,
+		`UPDATE users SET recovery_requested_at = $1`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement, now); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		_, err = tx.Exec(`UPDATE users SET recovery_requested_at = $1`, now)
-	}
-	return err
+	return nil
 }
 
 // replace gives the file the name path. What has that name, and its logs if it

@@ -241,10 +241,10 @@ func (k *Keyring) addSign(s *signer, key KeyStatus) {
 
 func (k *Keyring) addMAC(mac *macKey, key KeyStatus) {
 	k.macs[mac.id] = mac
-	switch key.State {
-	case Active:
+	if key.State == Active {
 		k.active = mac
-	case Expired:
+	}
+	if key.State == Expired {
 		k.macs[mac.id] = nil
 	}
 }

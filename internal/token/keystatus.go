@@ -53,28 +53,22 @@ func KeyStatuses(keys []Key, now time.Time, l Lifetimes) []KeyStatus {
 			}
 		}
 		slices.SortFunc(of, func(a, b KeyStatus) int {
-			return cmp.Or(a.ActiveAt.Compare(b.ActiveAt), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(b.ActiveAt.Compare(a.ActiveAt), cmp.Compare(b.ID, a.ID))
 		})
-		active := 0
+		active := false // one of those before is
 		for i := range of {
-			if !of[i].ActiveAt.After(now) {
-				active = i
+			if i > 0 {
+				of[i].Until = of[i-1].ActiveAt.Add(l.of(p))
 			}
-			if i+1 < len(of) {
-				of[i].Until = of[i+1].ActiveAt.Add(l.of(p))
-			}
-		}
-		for i := range of {
 			switch {
-			case i == active:
-				of[i].State = Active
-			case i < active && now.Before(of[i].Until):
+			case active && now.Before(of[i].Until):
 				of[i].State = Retired
-			case i < active:
+			case active:
 				of[i].State = Expired
+			case i == len(of)-1 || !of[i].ActiveAt.After(now):
+				of[i].State, active = Active, true
 			}
 		}
-		slices.Reverse(of)
 		all = append(all, of...)
 	}
 	return all
