@@ -41,6 +41,11 @@ func (s *Settings) applyDev() error {
 	return nil
 }
 
+// flagOf is the flag of an environment variable.
+func flagOf(variable string) string {
+	return "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "KWAI_"), "_", "-"))
+}
+
 // variableOf is the environment variable of a flag.
 func variableOf(flag string) string {
 	return "KWAI_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_"))

@@ -211,7 +211,7 @@ func newParser(k *cli, c console, exit func(code int)) *kong.Kong {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(printHelp),
 		helpGroups(),
-		settingDefaults(),
+		helpVars(),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 	)
 	if err != nil {

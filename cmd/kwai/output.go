@@ -148,6 +148,17 @@ func formatDuration(d time.Duration) string {
 	return text
 }
 
+// formatSetting is a setting as it would be given.
+func formatSetting(value any) string {
+	switch v := value.(type) {
+	case time.Duration:
+		return formatDuration(v)
+	case []string:
+		return strings.Join(v, ",")
+	}
+	return fmt.Sprint(value)
+}
+
 func formatDays(d time.Duration) string {
 	if n := int(d / (24 * time.Hour)); n != 1 {
 		return fmt.Sprintf("%d days", n)

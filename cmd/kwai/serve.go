@@ -290,11 +290,7 @@ func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
 
 // makeSite makes what answers requests.
 func (s *kwaiServer) makeSite(ctx context.Context) error {
-	proxies, err := s.proxies()
-	if err != nil {
-		return err
-	}
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true
