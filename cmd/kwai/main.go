@@ -168,8 +168,8 @@ func run(ctx context.Context, args []string, c console) int {
 	var k cli
 	exited := -1
 	parser := newParser(&k, c, func(code int) { exited = code })
-	if wanted, is := completing(args); is {
-		complete(c.out, parser.Model.Node, wanted)
+	if len(args) > 0 && args[0] == completeWord {
+		complete(c.out, parser.Model.Node, args[1:])
 		return 0
 	}
 	for _, warning := range misspelt(parser.Model, os.Environ()) {

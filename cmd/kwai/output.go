@@ -12,8 +12,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"kwai/internal/auth"
 )
 
 // console is what a command reads and writes.
@@ -188,15 +186,6 @@ func truncate(text string) string {
 		return text
 	}
 	return string([]rune(text)[:most-1]) + "…"
-}
-
-// printChange prints what a command changed, on standard error: standard output
-// stays empty, for scripts.
-func printChange(c console, ch auth.Change, nothing, done string) {
-	if ch.Nothing {
-		done = nothing + ": nothing has changed"
-	}
-	fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done)
 }
 
 // printCount prints how many there were; none after an error is not printed.
