@@ -184,7 +184,9 @@ func run(ctx context.Context, args []string, c console) int {
 	} else if err = k.finish(); err == nil {
 		if file, ok := c.err.(*os.File); ok && command.Command() == "serve" {
 			signal.Ignore(syscall.SIGPIPE) // or a log without a reader ends the server
-			log := newLogWriter(file)
+			log := newLogWriter(file, func(lines int) {
+				k.logger(c).Warn("lines of this log were lost: standard error could not be written", "lines", lines)
+			})
 			defer log.close()
 			c.err = log
 		}

@@ -119,11 +119,6 @@ func (s *kwaiServer) close() (err error) {
 
 // listen comes first: where the address can't be had, nothing has been made yet.
 func (s *kwaiServer) listen(ctx context.Context) (err error) {
-	if w, ok := s.console.err.(*logWriter); ok {
-		w.onLoss(func(lines int) {
-			s.log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
-		})
-	}
 	if s.certificate, err = s.readCertificate(s.log); err != nil {
 		return err
 	}

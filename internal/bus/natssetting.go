@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -76,10 +77,7 @@ func (s *natsSetting) addServer(scheme, host string, first bool) error {
 	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.Fragment != "" || u.User != nil && !first {
 		return errNATSURL
 	}
-	port := u.Port()
-	if port == "" {
-		port = natsPort
-	}
+	port := cmp.Or(u.Port(), natsPort)
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return errNATSURL
 	}
