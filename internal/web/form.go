@@ -45,9 +45,7 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (*form, error)
 	if r.ContentLength > maxBody {
 		return nil, errTooLarge
 	}
-	switch kind {
-	case "application/x-www-form-urlencoded", "multipart/form-data":
-	default:
+	if kind != "application/x-www-form-urlencoded" && kind != "multipart/form-data" {
 		return nil, errMediaType
 	}
 	body, err := s.readBody(w, r)
@@ -102,14 +100,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 			return nil, auth.ErrBusy
 		}
 	}
-	var body []byte
-	var err error
-	if r.ContentLength >= 0 {
-		body = make([]byte, size)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, errTooLarge
 	}

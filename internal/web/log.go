@@ -80,9 +80,6 @@ func (s *Server) log(r *http.Request, client auth.Client, route string, a *answe
 	case a.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
-	if !s.Log.Enabled(r.Context(), level) {
-		return
-	}
 	from := r.RemoteAddr // no address only in tests
 	if client.Address.IsValid() {
 		from = client.Address.String()

@@ -5,7 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"embed"
-	"encoding/hex"
+	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
@@ -52,11 +52,12 @@ func parsePages(names ...string) map[*i18n.Language]map[string]*template.Templat
 			"style": func() string { return "style.css?v=" + styleVersion },
 			"lang":  func() string { return l.Code },
 			"t":     l.Text,
+			"time":  l.Time,
 		}
 		pages[l] = make(map[string]*template.Template, len(names))
 		for _, name := range names {
 			layout := template.New("layout.html").Funcs(functions)
-			pages[l][name] = template.Must(layout.ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html"))
+			pages[l][name] = template.Must(layout.ParseFS(pageFiles, "pages/layout.html", "pages/kit.html", "pages/"+name+".html"))
 		}
 	}
 	return pages
@@ -68,35 +69,35 @@ func (s *Server) language(r *http.Request) *i18n.Language {
 	return i18n.Match(cmp.Or(s.Language, i18n.English), strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","), r.Header.Get("Accept-Language"))
 }
 
-var (
-	styleSheet   = readStyleSheet()
-	styleVersion = hashOf(styleSheet)
-)
+//go:embed pages/style.css
+var styleSheet []byte
 
-func readStyleSheet() []byte {
-	css, err := pageFiles.ReadFile("pages/style.css")
-	if err != nil {
-		panic(err) // it is embedded
-	}
-	return css
+var styleVersion = fmt.Sprintf("%.8x", sha256.Sum256(styleSheet))
+
+// view is what every page is made of.
+type view struct {
+	Up   string // what links to other pages begin with
+	Data any    // the page's own
 }
 
-func hashOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8])
+// up leads from a page to the top level. Addresses on pages are relative: so they hold
+// behind a proxy that serves kwai below a path of its own.
+func up(r *http.Request) string {
+	return strings.Repeat("../", max(strings.Count(r.URL.Path, "/")-1, 0))
 }
 
 // pagePolicy allows our style sheet and our forms, nothing else. Images of
 // data: addresses load nothing; the layout's empty icon is one.
 const pagePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
-// renderPage answers with the page of that name. The page is made before the
-// first byte is sent, so a fault in it can't leave half of one. Such a fault is
-// a bug, not an answer (the tests make every page): renderPage panics.
-func renderPage(w http.ResponseWriter, l *i18n.Language, status int, name string, data any) {
+// page answers with the page of that name, in the request's language. The page is made
+// before the first byte is sent, so that a fault in it, which is a bug, can't leave half
+// of one.
+func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
 	var page bytes.Buffer
-	if err := pages[l][name].Execute(&page, data); err != nil {
-		panic(err)
+	l := s.language(r)
+	if err := pages[l][name].Execute(&page, view{Up: up(r), Data: data}); err != nil {
+		return err
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -112,6 +113,14 @@ func renderPage(w http.ResponseWriter, l *i18n.Language, status int, name string
 	h.Set("X-Frame-Options", "DENY")
 	w.WriteHeader(status)
 	w.Write(page.Bytes()) // an error here is a client that went away
+	return nil
+}
+
+// sitePage answers with a page that shows no more than where to go on.
+func (s *Server) sitePage(name string) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		return s.page(w, r, http.StatusOK, name, s.SiteURL)
+	}
 }
 
 // site answers GET / where there is a site to go on to.
@@ -124,15 +133,16 @@ func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
 // seeOther leads from a form that was accepted to a page, which can be loaded anew
 // without sending the form again. The address is relative, as links on the pages
 // are: http.Redirect would make a path of it that lacks a proxy's prefix.
-func seeOther(w http.ResponseWriter, page string) {
-	w.Header().Set("Location", page)
-	w.Header()["Cache-Control"] = noStore
+func seeOther(w http.ResponseWriter, r *http.Request, page string) error {
+	w.Header().Set("Location", up(r)+page)
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
+	return nil
 }
 
 // serveStyle answers GET /style.css. The version in the query is for caches
 // alone: an address with an older one gets today's sheet, uncached.
-func serveStyle(w http.ResponseWriter, r *http.Request) {
+func serveStyle(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/css; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(styleSheet)))
@@ -142,4 +152,5 @@ func serveStyle(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.Write(styleSheet)
+	return nil
 }

@@ -16,16 +16,12 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Recover(r.Context(), clientOf(r), email); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+	return writeEmpty(w, s.Rules.Recover(r.Context(), clientOf(r), email))
 }
 
 // recoverPage shows the form that asks for a mail.
 func (s *Server) recoverPage(w http.ResponseWriter, r *http.Request) error {
-	renderPage(w, s.language(r), http.StatusOK, "recover", recoverPage{})
-	return nil
+	return s.page(w, r, http.StatusOK, "recover", recoverPage{})
 }
 
 // recoverForm takes what was typed into it.
@@ -38,25 +34,15 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 	if _, err := auth.FoldEmail(page.Email); err != nil {
 		// This depends on the text alone, not on accounts.
 		page.Error = s.language(r).Text("recover.malformed")
-		renderPage(w, s.language(r), http.StatusUnprocessableEntity, "recover", page)
-		return nil //nolint:nilerr // it has been answered
+		return s.page(w, r, http.StatusUnprocessableEntity, "recover", page)
 	}
 	if err := s.Rules.Recover(r.Context(), clientOf(r), page.Email); err != nil {
 		if auth.CodeOf(err) != auth.Unavailable {
 			return err
 		}
 		p := s.explain(w, r, err)
-		p.headers(w.Header(), err)
 		page.Notice = s.language(r).Text("error.busy")
-		renderPage(w, s.language(r), p.Status, "recover", page)
-		return nil
+		return s.page(w, r, p.Status, "recover", page)
 	}
-	seeOther(w, "sent")
-	return nil
-}
-
-// sentPage is shown after the form, whether there is an account or not.
-func (s *Server) sentPage(w http.ResponseWriter, r *http.Request) error {
-	renderPage(w, s.language(r), http.StatusOK, "sent", s.SiteURL)
-	return nil
+	return seeOther(w, r, "sent")
 }

@@ -19,10 +19,7 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Reset(r.Context(), clientOf(r), id, password); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+	return writeEmpty(w, s.Rules.Reset(r.Context(), clientOf(r), id, password))
 }
 
 // resetPage shows the form that takes a new password. Opening it changes
@@ -35,8 +32,7 @@ func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
 			return s.refuseReset(w, r, page, err)
 		}
 	}
-	renderPage(w, s.language(r), http.StatusOK, "reset", page)
-	return nil
+	return s.page(w, r, http.StatusOK, "reset", page)
 }
 
 // resetForm takes what was typed into it.
@@ -59,42 +55,31 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseReset(w, r, page, err)
 	}
-	seeOther(w, "done")
-	return nil
-}
-
-// donePage is shown after a reset.
-func (s *Server) donePage(w http.ResponseWriter, r *http.Request) error {
-	renderPage(w, s.language(r), http.StatusOK, "done", s.SiteURL)
-	return nil
+	return seeOther(w, r, "done")
 }
 
 // refuseReset shows on a page why a reset was refused.
 func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetPage, err error) error {
 	l, p := s.language(r), s.explain(w, r, err)
-	p.headers(w.Header(), err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		renderPage(w, l, p.Status, "revoked", s.SiteURL)
+		return s.page(w, r, p.Status, "revoked", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryOver):
-		renderPage(w, l, p.Status, "used", s.SiteURL)
+		return s.page(w, r, p.Status, "used", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryID):
 		page.UUIDError = l.Text("reset.uuid_wrong")
-		renderPage(w, l, p.Status, "reset", page)
 	case errors.Is(err, auth.ErrRecovery):
-		renderPage(w, l, p.Status, "invalid", s.SiteURL)
+		return s.page(w, r, p.Status, "invalid", s.SiteURL)
 	case p.Status == http.StatusUnprocessableEntity:
 		for _, f := range p.Errors {
 			page.PasswordError = l.Text(f.Code, "least", auth.MinPassword)
 		}
-		renderPage(w, l, p.Status, "reset", page)
 	case p.Status == http.StatusServiceUnavailable:
 		page.Notice = l.Text("error.busy")
-		renderPage(w, l, p.Status, "reset", page)
 	default:
 		return err
 	}
-	return nil
+	return s.page(w, r, p.Status, "reset", page)
 }
 
 var (
