@@ -70,7 +70,7 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, 
 	}
 	var rehashed store.Password // zero: the stored hash stays
 	if stale {
-		if rehashed, err = s.hash(ctx, password); err != nil {
+		if rehashed.Hash, rehashed.Cost, err = s.Passwords.Hash(ctx, password); err != nil {
 			return loginResult{}, err
 		}
 	}

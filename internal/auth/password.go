@@ -62,8 +62,8 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 		}
 		return false, err
 	}
-	fresh, err := s.hash(ctx, chosen)
-	if err != nil {
+	var fresh store.Password
+	if fresh.Hash, fresh.Cost, err = s.Passwords.Hash(ctx, chosen); err != nil {
 		return false, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -129,17 +129,11 @@ func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, 
 }
 
 // choose checks a new password and hashes it.
-func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
-	if err := checkPassword("password", pw, user); err != nil {
-		return store.Password{}, err
+func (s *Service) choose(ctx context.Context, pw string, user store.User) (p store.Password, err error) {
+	if err = checkPassword("password", pw, user); err == nil {
+		p.Hash, p.Cost, err = s.Passwords.Hash(ctx, pw)
 	}
-	return s.hash(ctx, pw)
-}
-
-// hash hashes a password with today's parameters.
-func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
-	hash, err := s.Passwords.Hash(ctx, pw)
-	return store.Password{Hash: hash, Cost: s.Passwords.Cost()}, err
+	return p, err
 }
 
 // MinPassword is the least length of a new password, in code points.

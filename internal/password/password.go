@@ -18,7 +18,7 @@
 //	password.RunWorker() // the first thing in main
 //	pool := password.NewPool(password.Options{Processes: true})
 //	defer pool.Close()
-//	hash, err := pool.Hash(ctx, chosen)             // after CheckPolicy(chosen, …)
+//	hash, cost, err := pool.Hash(ctx, chosen)       // after CheckPolicy(chosen, …)
 //	ok, stale, err := pool.Verify(ctx, hash, typed) // known account
 //	if stale { … }                                  // hash again, with typed
 //	err = pool.VerifyDummy(ctx, pool.Cost(), typed) // unknown account: the same work

@@ -217,21 +217,21 @@ func (p *Pool) holdBack() error {
 }
 
 // Hash makes an argon2id hash of the password with a fresh salt, as a PHC
-// string. The errors are [ErrBusy], ctx's, and a [*PolicyError] for more than
-// [MaxBytes]; the rest of the policy is for [CheckPolicy].
-func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
+// string; its cost is the pool's. The errors are [ErrBusy], ctx's, and a
+// [*PolicyError] for more than [MaxBytes]; the rest of the policy is for [CheckPolicy].
+func (p *Pool) Hash(ctx context.Context, password string) (hash, cost string, err error) {
 	t := normalise(password)
 	if t.tooLong {
-		return "", errTooLong
+		return "", "", errTooLong
 	}
 	salt := make([]byte, saltBytes)
 	rand.Read(salt) // never fails: crypto/rand ends the process instead
 	r, err := p.compute(ctx, task{Params: p.params, Salt: salt, Size: keyBytes, Password: []byte(t.nfc)})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(r.Key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(r.Key)), p.Cost(), nil
 }
 
 // Verify reports whether the hash was made from the password, and if it was, whether
