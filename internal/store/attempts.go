@@ -125,8 +125,9 @@ type Attempt struct {
 // ErrAllowance says that a network has used up its allowance.
 var ErrAllowance = errors.New("the network has used up its allowance")
 
-// How an attempt counts for the account from a network that it doesn't know: until a
-// time, unless one more is counted; and from one that it knows, if it still does.
+// Each counts an attempt for the account, unless it must wait, and returns until when
+// the next one must: countUnknown in the count of all networks that the account doesn't
+// know, countKnown in that of a network that it still knows.
 var (
 	countUnknown = `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
 		ON CONFLICT (account, network) DO UPDATE SET expires_at = ` + later(`attempts.expires_at`, `excluded.expires_at`) + `, ` + waitMore + `
