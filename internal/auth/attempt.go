@@ -12,34 +12,6 @@ import (
 	"kwai/internal/store"
 )
 
-// attempt is a try of a password for an account, from a network.
-type attempt struct {
-	account string // as the counts name it
-	network string // "" where it isn't known
-	known   bool   // the account knows the network
-	counted bool
-	until   time.Time // that the account's next attempt must wait
-	leave   func()    // frees its slot; nil: it has none
-}
-
-// attemptOf is an attempt by the user that isn't counted.
-func attemptOf(client Client, user store.User) attempt {
-	return attempt{account: accountOfKey(user.EmailKey), network: client.network()}
-}
-
-// counter is where the attempt counts as a failure of the account.
-func (a attempt) counter() counterKey {
-	if a.known {
-		return counterKey{a.account, a.network}
-	}
-	return counterKey{a.account, ""}
-}
-
-// inTurn has passwords hashed in the turn of the attempt's network.
-func (a attempt) inTurn(ctx context.Context) context.Context {
-	return password.InTurn(ctx, a.network, a.account)
-}
-
 // accountOf is what an address is counted under. It needs no key: the database has
 // the addresses, too. A malformed address has no count, only its network has: it may
 // be a password that was typed into the wrong field, which must not be kept.
@@ -82,41 +54,49 @@ func (c Client) network() string {
 	return p.String()
 }
 
-// beginAttempt counts a try of a password for an account as a failure, unless it is
-// one too many: then the error is Throttled. It does the same for every address. The
-// caller says with succeedAttempt or refundAttempt that it was no failure, and ends
-// it with endAttempt.
-func (s *Service) beginAttempt(ctx context.Context, client Client, account string) (a attempt, err error) {
-	a = attempt{account: account, network: client.network()}
+// attempt runs try, which tries a password for an account. First the attempt counts as
+// a failure, for every address alike; if it is one too many, the error is Throttled. try
+// calls succeedAttempt if the password was right. If its error is inconclusive, the
+// count is undone.
+func (s *Service) attempt(ctx context.Context, client Client, account string, try func(context.Context, store.Attempt) error) error {
+	a := store.Attempt{Account: account, Network: client.network()}
 	limits := s.Settings.Limits
 	if !limits.Off && account != "" {
-		var free bool
-		if a.leave, free, err = s.underWay.enter(ctx, counterKey{account, a.network}, limits.Free); err != nil {
-			return a, err
+		leave, free, err := s.underWay.enter(ctx, counterKey{a.Account, a.Network}, limits.Free)
+		if err != nil {
+			return err
 		}
 		if !free {
-			return a, throttledFor(limits.FirstWait)
+			return throttledFor(limits.FirstWait)
 		}
+		defer leave()
 	}
 	// A look before the write: to refuse costs the disk nothing.
-	var wait time.Duration
-	wait, a.known, err = s.readWait(ctx, account, a.network)
-	if err == nil && wait == 0 && !limits.Off {
-		wait, err = s.countAttempt(ctx, &a)
-	}
-	if err == nil && wait > 0 {
-		err = throttledFor(wait)
-	}
+	wait, known, err := s.readWait(ctx, a)
 	if err != nil {
-		s.endAttempt(a)
+		return err
 	}
-	return a, err
+	if wait > 0 {
+		return throttledFor(wait)
+	}
+	a.Known = known
+	if !limits.Off {
+		if a, err = s.countAttempt(ctx, a); err != nil {
+			return err
+		}
+		defer s.underWay.count(counterOf(a), -1)
+	}
+	ctx = password.InTurn(ctx, a.Network, a.Account)
+	if err = try(ctx, a); err != nil && inconclusive(err) && a.Counted {
+		s.refundAttempt(ctx, a)
+	}
+	return err
 }
 
 // readWait reads how long an attempt must wait, and whether the account knows the
 // network.
-func (s *Service) readWait(ctx context.Context, account, network string) (wait time.Duration, knows bool, err error) {
-	counts, err := s.Store.Read(ctx).Attempts(account, network)
+func (s *Service) readWait(ctx context.Context, a store.Attempt) (wait time.Duration, knows bool, err error) {
+	counts, err := s.Store.Read(ctx).Attempts(a.Account, a.Network)
 	if err != nil {
 		return 0, false, err
 	}
@@ -143,79 +123,37 @@ func (s *Service) readWait(ctx context.Context, account, network string) (wait t
 	return max(limits.wait(unknown, now), limits.networkWait(allowance, now)), false, nil
 }
 
-// countAttempt writes the failure. A wait means that another attempt was counted
-// since the counts were read, of the account or of the network.
-func (s *Service) countAttempt(ctx context.Context, a *attempt) (wait time.Duration, err error) {
+// countAttempt writes the failure. It may be throttled by another attempt that was
+// counted since the counts were read, of the account or of the network.
+func (s *Service) countAttempt(ctx context.Context, a store.Attempt) (counted store.Attempt, err error) {
 	limits := s.Settings.Limits
-	s.underWay.count(a.counter(), 1)
-	defer func() {
-		if !a.counted {
-			s.underWay.count(a.counter(), -1)
-		}
-	}()
-	if a.known {
-		err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
-			a.until, a.counted, err = tx.CountKnown(a.account, a.network, limits.waits())
-			return err
-		})
+	s.underWay.count(counterOf(a), 1)
+	count := func(tx *store.Tx) (err error) {
+		counted, err = tx.CountAttempt(a, limits.counting())
+		return err
+	}
+	if a.Known {
+		err = s.Store.Statement(ctx, count)
 	} else {
-		err = s.Store.InTx(ctx, func(tx *store.Tx) error { return a.countUnknown(tx, limits) })
-		if errors.Is(err, errNotCounted) {
-			err = nil
-		}
+		err = s.Store.InTx(ctx, count)
 	}
-	if err == nil && !a.counted {
-		wait = limits.FirstWait
+	if errors.Is(err, store.ErrAllowance) || err == nil && !counted.Counted {
+		err = throttledFor(limits.FirstWait)
 	}
-	return wait, err
-}
-
-// countUnknown counts an attempt from a network that the account doesn't know: for
-// the account, and against the network's allowance.
-func (a *attempt) countUnknown(tx *store.Tx, limits Limits) (err error) {
-	a.counted = true
-	if a.account != "" {
-		if a.until, a.counted, err = tx.CountUnknown(a.account, limits.waits(), limits.Remember); err != nil || !a.counted {
-			return err
-		}
+	if err != nil {
+		s.underWay.count(counterOf(a), -1)
 	}
-	if a.network == "" {
-		return nil
-	}
-	if a.counted, err = tx.CountNetwork(a.network, limits.allowance()); err == nil && !a.counted {
-		err = errNotCounted // the account's count is undone
-	}
-	return err
-}
-
-var errNotCounted = errors.New("the network has used up its allowance")
-
-// endAttempt frees what the attempt has taken; its result has been written.
-func (s *Service) endAttempt(a attempt) {
-	if a.counted {
-		s.underWay.count(a.counter(), -1)
-	}
-	if a.leave != nil {
-		a.leave()
-	}
+	return counted, err
 }
 
 // refundAttempt undoes the count of an attempt that was inconclusive. For a client
 // that has disconnected, the network's count stays: the hash may have been computed,
 // and to write and undo for ever is work, too.
-func (s *Service) refundAttempt(ctx context.Context, a attempt) {
-	if !a.counted {
-		return
+func (s *Service) refundAttempt(ctx context.Context, a store.Attempt) {
+	if ctx.Err() != nil {
+		a.Took = 0
 	}
-	err := s.Store.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		if a.known {
-			return tx.RefundAttempt(a.account, a.network, a.until)
-		}
-		if err := tx.RefundAttempt(a.account, "", a.until); err != nil || a.network == "" || ctx.Err() != nil {
-			return err
-		}
-		return tx.RefundNetwork(a.network, s.Settings.Limits.allowance())
-	})
+	err := s.Store.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.RefundAttempt(a) })
 	if err != nil {
 		s.Log.Warn("a login that was given up counts as a failure", "error", err)
 	}
@@ -229,30 +167,10 @@ func inconclusive(err error) bool {
 }
 
 // succeedAttempt clears the count that the attempt was added to, and has the account
-// know the network from now on. Other attempts that are under way go on counting.
-func (s *Service) succeedAttempt(tx *store.Tx, a attempt) error {
-	others := s.underWay.others(a.counter())
-	if !a.known {
-		if err := tx.ForgetUnknown(a.account, others); err != nil {
-			return err
-		}
-		others = 0
-		if a.counted && a.network != "" {
-			if err := tx.RefundNetwork(a.network, s.Settings.Limits.allowance()); err != nil {
-				return err
-			}
-		}
-	}
-	return s.knowNetwork(tx, a, others)
-}
-
-// knowNetwork has the account know the attempt's network, where so many other
-// attempts are under way.
-func (s *Service) knowNetwork(tx *store.Tx, a attempt, others int) error {
-	if a.network == "" {
-		return nil
-	}
-	return tx.KnowNetwork(a.account, a.network, !a.known, others, tx.Now.Add(s.Settings.Limits.Remember))
+// know the network from now on; it says whether the account knew any before. Other
+// attempts that are under way go on counting.
+func (s *Service) succeedAttempt(tx *store.Tx, a store.Attempt) (knew bool, err error) {
+	return tx.SucceedAttempt(a, s.underWay.others(counterOf(a)), tx.Now.Add(s.Settings.Limits.Remember))
 }
 
 // throttledFor refuses for a time; the same for every address.
@@ -274,6 +192,14 @@ type underWay struct {
 // counterKey names an account's count for a network that it knows, or for all
 // others: "".
 type counterKey struct{ account, network string }
+
+// counterOf is where the attempt counts as a failure of the account.
+func counterOf(a store.Attempt) counterKey {
+	if a.Known {
+		return counterKey{a.Account, a.Network}
+	}
+	return counterKey{a.Account, ""}
+}
 
 // slots bound how many attempts run at once.
 type slots struct {

@@ -67,7 +67,8 @@ func generous(l *auth.Limits) {
 func know(b *testing.B, s *auth.Service) {
 	b.Helper()
 	err := s.Store.InTx(b.Context(), func(tx *store.Tx) error {
-		return tx.KnowNetwork(auth.AccountOf(ann), "192.0.2.0/24", true, 0, tx.Now.Add(s.Settings.Limits.Remember))
+		_, err := tx.KnowNetwork(auth.AccountOf(ann), "192.0.2.0/24", tx.Now.Add(s.Settings.Limits.Remember))
+		return err
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -99,13 +99,26 @@ func (s *Service) UnderWayAnywhere() int {
 
 // Begin begins an attempt; end ends it as a login does, if it succeeded or not.
 func (s *Service) Begin(ctx context.Context, client Client, email string) (end func(ok bool) error, err error) {
-	a, err := s.beginAttempt(ctx, client, accountOf(email))
+	begun, result, ended := make(chan struct{}), make(chan bool), make(chan error, 1)
+	go func() {
+		ended <- s.attempt(ctx, client, accountOf(email), func(ctx context.Context, a store.Attempt) error {
+			close(begun)
+			if !<-result {
+				return nil
+			}
+			return s.Store.InTx(ctx, func(tx *store.Tx) error {
+				_, err := s.succeedAttempt(tx, a)
+				return err
+			})
+		})
+	}()
+	select {
+	case <-begun:
+	case err = <-ended:
+	}
 	return func(ok bool) error {
-		defer s.endAttempt(a)
-		if !ok {
-			return nil
-		}
-		return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.succeedAttempt(tx, a) })
+		result <- ok
+		return <-ended
 	}, err
 }
 

@@ -40,8 +40,13 @@ type Limits struct {
 	MailHour  int           // recoveries of an account within an hour
 }
 
-func (l Limits) waits() store.Waits {
-	return store.Waits{Free: int64(l.Free), Most: int64(l.Most), First: l.FirstWait, Longest: l.LongestWait}
+// counting are the limits that attempts are counted by.
+func (l Limits) counting() store.Limits {
+	return store.Limits{
+		Waits:     store.Waits{Free: int64(l.Free), Most: int64(l.Most), First: l.FirstWait, Longest: l.LongestWait},
+		Allowance: l.allowance(),
+		Remember:  l.Remember,
+	}
 }
 
 func (l Limits) allowance() store.Allowance {

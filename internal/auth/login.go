@@ -19,28 +19,22 @@ func (s *Service) Login(ctx context.Context, client Client, email, password stri
 }
 
 func (s *Service) login(ctx context.Context, client Client, email, password string) (Tokens, error) {
-	a, err := s.beginAttempt(ctx, client, accountOf(email))
-	if err != nil {
-		return Tokens{}, err
-	}
-	defer s.endAttempt(a)
-	ctx = a.inTurn(ctx)
 	var result loginResult
-	// Twice at most: a login with the same password may have replaced its old hash.
-	for range 2 {
-		result, err = s.tryLogin(ctx, client, a, email, password)
-		if err != nil || result.refused != reasonChanged {
-			break
+	err := s.attempt(ctx, client, accountOf(email), func(ctx context.Context, a store.Attempt) (err error) {
+		// Twice at most: a login with the same password may have replaced its old hash.
+		for range 2 {
+			if result, err = s.tryLogin(ctx, client, a, email, password); err != nil || result.refused != reasonChanged {
+				break
+			}
 		}
-	}
-	if err != nil && inconclusive(err) {
-		s.refundAttempt(ctx, a)
-	}
-	if err == nil && result.refused != "" {
-		err = s.recordRefusal(ctx, client, happening{kind: AuditLoginFailed, reason: string(result.refused), user: result.user}, ErrCredentials)
-	}
+		return err
+	})
 	if err != nil {
 		return Tokens{}, err
+	}
+	if result.refused != "" {
+		failed := happening{kind: AuditLoginFailed, reason: string(result.refused), user: result.user}
+		return Tokens{}, s.recordRefusal(ctx, client, failed, ErrCredentials)
 	}
 	return s.tokens(ctx, result.session, result.session.CreatedAt)
 }
@@ -65,18 +59,18 @@ const (
 	reasonChanged  refusal = "the password was changed meanwhile"
 )
 
-func (s *Service) tryLogin(ctx context.Context, client Client, a attempt, email, password string) (loginResult, error) {
+func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, email, password string) (loginResult, error) {
 	user, err := s.findUser(ctx, email)
 	if err != nil {
 		return loginResult{}, err
 	}
-	refused, err := s.verifyLogin(ctx, user, email, password)
+	refused, stale, err := s.verifyLogin(ctx, user, email, password)
 	if err != nil || refused != "" {
 		return loginResult{refused: refused, user: user.ID}, err
 	}
 	var rehashed store.Password // zero: the stored hash stays
-	if s.Passwords.Stale(user.PasswordHash, password) {
-		if rehashed, err = s.hash(ctx, password); err != nil {
+	if stale {
+		if rehashed.Hash, rehashed.Cost, err = s.Passwords.Hash(ctx, password); err != nil {
 			return loginResult{}, err
 		}
 	}
@@ -97,30 +91,31 @@ func (s *Service) findUser(ctx context.Context, email string) (store.User, error
 	return user, err
 }
 
-// verifyLogin computes one hash, whether there is a user with a password or not.
-func (s *Service) verifyLogin(ctx context.Context, user store.User, email, password string) (refusal, error) {
+// verifyLogin computes one hash, whether there is a user with a password or not. It
+// says whether the user's is stale.
+func (s *Service) verifyLogin(ctx context.Context, user store.User, email, password string) (refused refusal, stale bool, err error) {
 	if user.PasswordHash == "" {
-		refused := reasonInvited
+		refused = reasonInvited
 		if user.ID == "" {
 			refused = reasonUnknown
 		}
-		return refused, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
+		return refused, false, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
 	}
-	ok, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
+	ok, stale, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
 	switch {
 	case err != nil:
-		return "", err
+		return "", false, err
 	case !ok:
-		return reasonPassword, nil
+		return reasonPassword, false, nil
 	case !user.RevokedAt.IsZero():
-		return reasonRevoked, nil
+		return reasonRevoked, false, nil
 	}
-	return "", nil
+	return "", stale, nil
 }
 
 // openSession opens the session, unless the stored hash was replaced or the user
 // revoked while the hash was computed.
-func (s *Service) openSession(ctx context.Context, client Client, a attempt, user store.User, rehashed store.Password) (r loginResult, err error) {
+func (s *Service) openSession(ctx context.Context, client Client, a store.Attempt, user store.User, rehashed store.Password) (r loginResult, err error) {
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		r = loginResult{user: user.ID}
 		if ok, err := tx.LogIn(user.ID, user.PasswordHash, rehashed); err != nil {
@@ -129,19 +124,17 @@ func (s *Service) openSession(ctx context.Context, client Client, a attempt, use
 			r.refused = reasonChanged
 			return nil
 		}
-		notify, err := s.newNetwork(tx, a, user)
-		if err != nil {
-			return err
-		}
 		r.session = store.Session{ID: nextID(tx), UserID: user.ID, CreatedAt: tx.Now, RenewedAt: tx.Now}
-		if err := tx.OpenSession(r.session.ID, user.ID); err != nil {
-			return err
-		}
-		ended, err := tx.EndOldest(user.ID, maxLiveSessions)
+		ended, err := tx.OpenSession(r.session.ID, user.ID, maxLiveSessions)
 		if err != nil {
 			return err
 		}
-		if err := s.succeedAttempt(tx, a); err != nil {
+		knew, err := s.succeedAttempt(tx, a)
+		if err != nil {
+			return err
+		}
+		notify, err := s.newNetwork(tx, a, user, knew)
+		if err != nil {
 			return err
 		}
 		return s.publishLogin(tx, client, r.session, ended, notify)
@@ -180,14 +173,10 @@ const maxNewNetworkNotices = 5
 // A user who has logged in lately, yet has no known network, did so before networks
 // were remembered: then nothing is new. After an absence that is longer than networks
 // are remembered, it is.
-func (s *Service) newNetwork(tx *store.Tx, a attempt, user store.User) (bool, error) {
-	if !s.Settings.LoginNotices || a.network == "" || a.known || user.LastLoginAt.IsZero() {
+func (s *Service) newNetwork(tx *store.Tx, a store.Attempt, user store.User, knew bool) (bool, error) {
+	lately := tx.Now.Sub(user.LastLoginAt) < s.Settings.Limits.Remember
+	if !s.Settings.LoginNotices || a.Network == "" || a.Known || user.LastLoginAt.IsZero() || lately && !knew {
 		return false, nil
-	}
-	if tx.Now.Sub(user.LastLoginAt) < s.Settings.Limits.Remember {
-		if knows, err := tx.KnowsNetworks(a.account); err != nil || !knows {
-			return false, err
-		}
 	}
 	n, err := tx.CountAuditEntries(user.ID, EventNewNetwork, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
 	return n < maxNewNetworkNotices, err

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -30,22 +29,18 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
-	a, err := s.beginAttempt(ctx, client, accountOfKey(user.EmailKey))
-	if err != nil {
-		return err
-	}
-	defer s.endAttempt(a)
-	ctx = a.inTurn(ctx)
-	changed, err := s.replacePassword(ctx, client, a, caller, user, current, chosen)
-	if err == nil && !changed {
-		// Once more: a login with the same password may have replaced its old hash.
-		if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
-			changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+	changed := false
+	err = s.attempt(ctx, client, accountOfKey(user.EmailKey), func(ctx context.Context, a store.Attempt) (err error) {
+		changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+		if err == nil && !changed {
+			// Once more: a login with the same password may have replaced its old hash.
+			if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
+				changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+			}
 		}
-	}
+		return err
+	})
 	switch {
-	case err != nil && inconclusive(err):
-		s.refundAttempt(ctx, a)
 	case err == nil && !changed:
 		err = ErrNotLoggedIn // it was changed once more, or the user revoked: the session is over
 	case errors.Is(err, ErrPassword):
@@ -57,18 +52,18 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 
 // replacePassword returns false if the stored hash was replaced while it hashed, or
 // the user revoked.
-func (s *Service) replacePassword(ctx context.Context, client Client, a attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
+func (s *Service) replacePassword(ctx context.Context, client Client, a store.Attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
 	if user.PasswordHash == "" {
 		return false, ErrPassword
 	}
-	if ok, err := s.Passwords.Verify(ctx, user.PasswordHash, current); err != nil || !ok {
+	if ok, _, err := s.Passwords.Verify(ctx, user.PasswordHash, current); err != nil || !ok {
 		if err == nil {
 			err = ErrPassword
 		}
 		return false, err
 	}
-	fresh, err := s.hash(ctx, chosen)
-	if err != nil {
+	var fresh store.Password
+	if fresh.Hash, fresh.Cost, err = s.Passwords.Hash(ctx, chosen); err != nil {
 		return false, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -81,7 +76,7 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a attempt,
 		} else if !live {
 			return ErrNotLoggedIn
 		}
-		if err := s.succeedAttempt(tx, a); err != nil {
+		if _, err := s.succeedAttempt(tx, a); err != nil {
 			return err
 		}
 		return s.passwordChanged(tx, client, user, caller.SessionID, ByUser)
@@ -123,31 +118,22 @@ func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, 
 	if err := tx.EndRecoveries(user.ID); err != nil {
 		return err
 	}
-	a := attemptOf(client, user)
-	if err := tx.ForgetFailures(a.account); err != nil {
+	account := accountOfKey(user.EmailKey)
+	if err := tx.ForgetFailures(account); err != nil {
 		return err
 	}
-	if err := s.knowNetwork(tx, a, 0); err != nil {
+	if _, err := tx.KnowNetwork(account, client.network(), tx.Now.Add(s.Settings.Limits.Remember)); err != nil {
 		return err
 	}
 	return s.publish(tx, client, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
 }
 
 // choose checks a new password and hashes it.
-func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
-	if err := checkPassword("password", pw, user); err != nil {
-		return store.Password{}, err
+func (s *Service) choose(ctx context.Context, pw string, user store.User) (p store.Password, err error) {
+	if err = checkPassword("password", pw, user); err == nil {
+		p.Hash, p.Cost, err = s.Passwords.Hash(ctx, pw)
 	}
-	return s.hash(ctx, pw)
-}
-
-// hash hashes a password with today's parameters.
-func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
-	hash, err := s.Passwords.Hash(ctx, pw)
-	if err != nil {
-		return store.Password{}, err
-	}
-	return passwordOf(hash)
+	return p, err
 }
 
 // MinPassword is the least length of a new password, in code points.
@@ -162,21 +148,13 @@ func checkPassword(field, pw string, u store.User) error {
 	return err
 }
 
-// passwordOf is the hash as it is stored, with its cost.
-func passwordOf(hash string) (store.Password, error) {
-	cost, err := password.Cost(hash)
-	if err != nil {
-		return store.Password{}, fmt.Errorf("the hash: %w", err)
-	}
-	return store.Password{Hash: hash, Cost: cost}, nil
-}
-
 // importedHash checks a hash that was made elsewhere.
 func importedHash(hash string) (store.Password, error) {
-	if err := password.CheckHash(hash); err != nil {
+	cost, err := password.Cost(hash)
+	if err != nil {
 		return store.Password{}, InvalidFields(Field{"hash", err.Error()})
 	}
-	return passwordOf(hash)
+	return store.Password{Hash: hash, Cost: cost}, nil
 }
 
 // decoyCost is the cost of hashing for an address without a password: one that users

@@ -50,7 +50,7 @@ func BenchmarkRenewWhilePurging(b *testing.B) {
 					tx.Now = long
 					defer func() { tx.Now = now }()
 					for range 1000 {
-						if err := tx.OpenSession(uuid.NewString(), id); err != nil {
+						if _, err := tx.OpenSession(uuid.NewString(), id, 1<<30); err != nil {
 							return err
 						}
 					}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"kwai/internal/password"
 	"kwai/internal/store"
 	"kwai/internal/token"
 )
@@ -12,13 +13,13 @@ import (
 // sessions and recoveries. The id is looked at before anything is hashed, and
 // is used up only by success. Its errors: ErrRecovery, ErrRevoked, Invalid for
 // a password that breaks the policy.
-func (s *Service) Reset(ctx context.Context, client Client, id, password string) (err error) {
+func (s *Service) Reset(ctx context.Context, client Client, id, pw string) (err error) {
 	defer func() { s.counts.count(resets, succeeded, err) }()
 	user, err := s.RecoveryUser(ctx, id)
 	if err != nil {
 		return err
 	}
-	fresh, err := s.choose(attemptOf(client, user).inTurn(ctx), password, user)
+	fresh, err := s.choose(password.InTurn(ctx, client.network(), accountOfKey(user.EmailKey)), pw, user)
 	if err != nil {
 		return err
 	}

@@ -246,7 +246,7 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 					id := "user-" + key
 					_, err := tx.InsertUser(store.User{Profile: store.Profile{ID: id, Email: key}, EmailKey: key}, store.Password{})
 					if err == nil {
-						err = tx.OpenSession("session-"+key, id)
+						_, err = tx.OpenSession("session-"+key, id, 10)
 					}
 					if err != nil {
 						return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"time"
 
 	"kwai/internal/database"
@@ -44,12 +45,6 @@ func (r Reader) LockedAccounts(most int64, now time.Time) ([]string, error) {
 	return database.QueryRows(r.db, database.Column[string], `SELECT account FROM attempts WHERE network = '' AND failures >= $1 AND expires_at > $2`, most, micros(now))
 }
 
-// KnowsNetworks says whether an account knows any network.
-func (tx *Tx) KnowsNetworks(account string) (bool, error) {
-	return found(discard(database.QueryRow(tx.db, database.Column[int64], `SELECT 1 FROM attempts WHERE account = $1 AND network <> '' AND expires_at > $2 LIMIT 1`,
-		account, micros(tx.Now))))
-}
-
 // Waits say how failures in a row hold back the next attempt: not until there
 // are Free of them, then for First, then each time for twice as long, but for
 // Longest at most; and at Most of them for good.
@@ -69,6 +64,14 @@ func (w Waits) doublings() (n int64) {
 		n++
 	}
 	return n
+}
+
+// afterFirst is until when the first failure has the next attempt wait.
+func (w Waits) afterFirst(now time.Time) int64 {
+	if w.Free > 1 {
+		return 0
+	}
+	return micros(now.Add(w.First))
 }
 
 // args are those of waitMore and waitOver, $1 to $7.
@@ -91,34 +94,6 @@ const (
 	waitOver = `(attempts.expires_at <= $1 OR (attempts.until <= $1 OR attempts.until > $7) AND attempts.failures < $3)`
 )
 
-// CountUnknown counts an attempt of a network that the account doesn't know as a
-// failure, and returns until when the next one must wait; false if this one must.
-// The count is forgotten once none was counted for that long.
-func (tx *Tx) CountUnknown(account string, w Waits, forget time.Duration) (until time.Time, ok bool, err error) {
-	first := int64(0)
-	if w.Free <= 1 {
-		first = micros(tx.Now.Add(w.First))
-	}
-	return tx.counted(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
-		ON CONFLICT (account, network) DO UPDATE SET expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`)+`, `+waitMore+`
-		WHERE `+waitOver+` RETURNING until`,
-		w.args(tx.Now, account, first, micros(tx.Now.Add(forget)))...)
-}
-
-func (tx *Tx) counted(query string, args ...any) (until time.Time, ok bool, err error) {
-	at, err := database.QueryRow(tx.db, database.Column[int64], query, args...)
-	ok, err = found(err)
-	return fromMicros(at), ok, err
-}
-
-// CountKnown is CountUnknown for a network that the account knows; false, too,
-// if it is no longer known.
-func (tx *Tx) CountKnown(account, network string, w Waits) (until time.Time, ok bool, err error) {
-	return tx.counted(`UPDATE attempts SET `+waitMore+`
-		WHERE account = $8 AND network = $9 AND expires_at > $1 AND `+waitOver+` RETURNING until`,
-		w.args(tx.Now, account, network)...)
-}
-
 // Allowance lets a network fail Burst times at once, and then once each Every.
 type Allowance struct {
 	Burst int64
@@ -128,80 +103,174 @@ type Allowance struct {
 // Whole is how long an allowance that was used up takes to be whole again.
 func (a Allowance) Whole() time.Duration { return time.Duration(a.Burst) * a.Every }
 
-// CountNetwork takes one from the allowance of a network; false if none is left.
-// Only the time is kept by when the allowance is whole again (the generic cell
-// rate algorithm of ITU-T I.371), which a clock that was ahead can't prolong.
-func (tx *Tx) CountNetwork(network string, a Allowance) (bool, error) {
-	n, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('', $1, 1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT), CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
-		ON CONFLICT (account, network) DO UPDATE SET failures = attempts.failures + 1,
-			until = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END,
-			expires_at = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END
-		WHERE attempts.until <= $2 + $4 - $3 OR attempts.until > $2 + $4 + $5`,
-		network, micros(tx.Now), a.Every.Microseconds(), a.Whole().Microseconds(), ClockSlack.Microseconds())
-	return n == 1, err
+// Limits are what attempts are counted by.
+type Limits struct {
+	Waits     Waits
+	Allowance Allowance
+	Remember  time.Duration // how long an unknown network's failures count after the last
 }
 
-// RefundNetwork gives back what CountNetwork took.
-func (tx *Tx) RefundNetwork(network string, a Allowance) error {
-	_, err := tx.Exec(`UPDATE attempts SET failures = failures - 1, until = until - $2, expires_at = expires_at - $2
-		WHERE account = '' AND network = $1 AND failures > 0`, network, a.Every.Microseconds())
-	return err
+// Attempt is a try of a password for an account, from a network.
+type Attempt struct {
+	Account string // as the counts name it; "" has no count
+	Network string // "" where it isn't known
+	Known   bool   // the account knows the network
+
+	// What CountAttempt has done.
+	Counted bool
+	Until   time.Time     // that the account's next attempt must wait
+	Took    time.Duration // of the network's allowance
 }
 
-// RefundAttempt takes back a failure of an account that was none, and the wait
-// until then, which it began; one that a later failure began stays.
-func (tx *Tx) RefundAttempt(account, network string, until time.Time) error {
-	if network == "" {
+// ErrAllowance says that a network has used up its allowance.
+var ErrAllowance = errors.New("the network has used up its allowance")
+
+// Each counts an attempt for the account, unless it must wait, and returns until when
+// the next one must: countUnknown in the count of all networks that the account doesn't
+// know, countKnown in that of a network that it still knows.
+var (
+	countUnknown = `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
+		ON CONFLICT (account, network) DO UPDATE SET expires_at = ` + later(`attempts.expires_at`, `excluded.expires_at`) + `, ` + waitMore + `
+		WHERE ` + waitOver + ` RETURNING until`
+	countKnown = `UPDATE attempts SET ` + waitMore + `
+		WHERE account = $8 AND network = $9 AND expires_at > $1 AND ` + waitOver + ` RETURNING until`
+)
+
+// countNetwork takes one from the allowance of a network, if one is left. Only the time
+// is kept by when the allowance is whole again (the generic cell rate algorithm of
+// ITU-T I.371), which a clock that was ahead can't prolong.
+const countNetwork = `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('', $1, 1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT), CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
+	ON CONFLICT (account, network) DO UPDATE SET failures = attempts.failures + 1,
+		until = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END,
+		expires_at = $3 + CASE WHEN attempts.until > $2 AND attempts.until <= $2 + $4 THEN attempts.until ELSE $2 END
+	WHERE attempts.until <= $2 + $4 - $3 OR attempts.until > $2 + $4 + $5`
+
+// CountAttempt counts an attempt as a failure. In a known network it counts for the
+// account there, which is a single statement; in any other for the account, and
+// against the network's allowance. It isn't Counted if it must wait, or if the
+// network is no longer known. After ErrAllowance the transaction must be undone.
+func (tx *Tx) CountAttempt(a Attempt, l Limits) (Attempt, error) {
+	a.Counted, a.Took = true, 0
+	if a.Account != "" {
+		var query string
+		var args []any
+		if a.Known {
+			query, args = countKnown, l.Waits.args(tx.Now, a.Account, a.Network)
+		} else {
+			query, args = countUnknown, l.Waits.args(tx.Now, a.Account, l.Waits.afterFirst(tx.Now), micros(tx.Now.Add(l.Remember)))
+		}
+		until, err := database.QueryRow(tx.db, database.Column[int64], query, args...)
+		if a.Counted, err = found(err); err != nil || !a.Counted {
+			return a, err
+		}
+		a.Until = fromMicros(until)
+	}
+	if a.Known || a.Network == "" {
+		return a, nil
+	}
+	n, err := tx.Exec(countNetwork, a.Network, micros(tx.Now), l.Allowance.Every.Microseconds(), l.Allowance.Whole().Microseconds(), ClockSlack.Microseconds())
+	if err == nil && n == 0 {
+		err = ErrAllowance
+	}
+	a.Counted, a.Took = err == nil, l.Allowance.Every
+	return a, err
+}
+
+// refundNetwork gives back what countNetwork took.
+const refundNetwork = `UPDATE attempts SET failures = failures - 1, until = until - $2, expires_at = expires_at - $2
+	WHERE account = '' AND network = $1 AND failures > 0`
+
+// RefundAttempt takes back the count of an attempt that was no failure: what it took
+// of the network's allowance, and the account's wait if this attempt began it; one
+// that a later failure began stays.
+func (tx *Tx) RefundAttempt(a Attempt) error {
+	network := ""
+	var gone int64
+	var err error
+	if a.Known {
+		network = a.Network
+	} else {
 		// With its only failure the row goes: who gives each attempt up must not
 		// be able to leave one for each address there could be.
-		n, err := tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network = '' AND failures <= 1`, account)
-		if n > 0 || err != nil {
-			return err
-		}
+		gone, err = tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network = '' AND failures <= 1`, a.Account)
 	}
-	_, err := tx.Exec(`UPDATE attempts SET failures = failures - 1, until = CASE WHEN until = $3 THEN 0 ELSE until END
-		WHERE account = $1 AND network = $2 AND failures > 0`, account, network, micros(until))
+	if err == nil && gone == 0 {
+		_, err = tx.Exec(`UPDATE attempts SET failures = failures - 1, until = CASE WHEN until = $3 THEN 0 ELSE until END
+			WHERE account = $1 AND network = $2 AND failures > 0`, a.Account, network, micros(a.Until))
+	}
+	if err == nil && a.Took > 0 {
+		_, err = tx.Exec(refundNetwork, a.Network, a.Took.Microseconds())
+	}
 	return err
+}
+
+// failuresLeft are those that a success leaves: of the other attempts under way, $2
+// in all, so many as are counted already.
+const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.failures > 0 THEN attempts.failures - 1 ELSE 0 END`
+
+// SucceedAttempt clears the count that the attempt was added to, but for so many others
+// that are under way, and has the account know the network until then. It says whether
+// the account knew any network before.
+func (tx *Tx) SucceedAttempt(a Attempt, underWay int, until time.Time) (knew bool, err error) {
+	if a.Known {
+		return true, tx.noteNetwork(a.Account, a.Network, underWay, until)
+	}
+	if underWay > 0 {
+		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, a.Account, underWay)
+	} else {
+		_, err = tx.Exec(forgetUnknown, a.Account)
+	}
+	if err == nil && a.Took > 0 {
+		_, err = tx.Exec(refundNetwork, a.Network, a.Took.Microseconds())
+	}
+	if err != nil {
+		return false, err
+	}
+	return tx.KnowNetwork(a.Account, a.Network, until)
 }
 
 // maxKnownNetworks bounds an account's known networks: those of the latest
 // logins stay.
 const maxKnownNetworks = 32
 
-// failuresLeft are those that a success leaves: of the other attempts under way, $2
-// in all, so many as are counted already.
-const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.failures > 0 THEN attempts.failures - 1 ELSE 0 END`
-
-// KnowNetwork notes a login to the account from a network, whose failures are
-// forgotten but for the attempts under way. fresh says that it wasn't known.
-func (tx *Tx) KnowNetwork(account, network string, fresh bool, underWay int, until time.Time) error {
-	_, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
-		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
-		account, underWay, network, micros(until))
-	if err == nil && fresh {
+// KnowNetwork has an account know a network until then, from which nothing counts
+// against it any longer, and says whether it knew any before. "" is no network.
+func (tx *Tx) KnowNetwork(account, network string, until time.Time) (knew bool, err error) {
+	if network == "" {
+		return false, nil
+	}
+	var latest int64
+	networks, err := database.QueryRow(tx.db, func(scan database.Scan) (n int64, err error) {
+		err = scan(&n, &latest)
+		return n, err
+	}, `SELECT COUNT(*), COALESCE(MAX(expires_at), 0) FROM attempts WHERE account = $1 AND network <> ''`, account)
+	if err != nil {
+		return false, err
+	}
+	err = tx.noteNetwork(account, network, 0, until)
+	if err == nil && networks >= maxKnownNetworks {
 		_, err = tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
 			(SELECT network FROM attempts WHERE account = $1 AND network <> '' ORDER BY expires_at DESC, network LIMIT $2)`, account, maxKnownNetworks)
 	}
+	return latest > micros(tx.Now), err
+}
+
+func (tx *Tx) noteNetwork(account, network string, underWay int, until time.Time) error {
+	_, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
+		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
+		account, underWay, network, micros(until))
 	return err
 }
 
-// ForgetUnknown forgets the failures of networks that the account doesn't know,
-// but for the attempts under way.
-func (tx *Tx) ForgetUnknown(account string, underWay int) error {
-	var err error
-	if underWay > 0 {
-		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, account, underWay)
-	} else {
-		_, err = tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network = ''`, account)
-	}
-	return err
-}
+// forgetUnknown forgets the failures of networks that an account doesn't know.
+const forgetUnknown = `DELETE FROM attempts WHERE account = $1 AND network = ''`
 
 // ForgetFailures forgets all of an account's failures, but not its networks.
 func (tx *Tx) ForgetFailures(account string) error {
-	if err := tx.ForgetUnknown(account, 0); err != nil {
+	_, err := tx.Exec(forgetUnknown, account)
+	if err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)
+	_, err = tx.Exec(`UPDATE attempts SET failures = 0, until = 0 WHERE account = $1 AND failures > 0`, account)
 	return err
 }

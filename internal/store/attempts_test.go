@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ var (
 	waits     = store.Waits{Free: 5, Most: 100, First: time.Second, Longest: time.Hour}
 	allowance = store.Allowance{Burst: 3, Every: time.Minute}
 	ninety    = 90 * 24 * time.Hour
+	limits    = store.Limits{Waits: waits, Allowance: allowance, Remember: ninety}
+	fromNear  = store.Attempt{Account: account, Network: near, Known: true}
 	noWait    = time.Unix(0, 0) // what an attempt below the fifth begins
 )
 
@@ -29,16 +32,23 @@ var (
 type counter func(tx *store.Tx) (bool, error)
 
 func stranger(tx *store.Tx) (bool, error) {
-	_, ok, err := tx.CountUnknown(account, waits, ninety)
-	return ok, err
+	return tryCount(tx, store.Attempt{Account: account}, limits)
 }
 
 func known(tx *store.Tx) (bool, error) {
-	_, ok, err := tx.CountKnown(account, near, waits)
-	return ok, err
+	return tryCount(tx, fromNear, limits)
 }
 
-func network(tx *store.Tx) (bool, error) { return tx.CountNetwork(near, allowance) }
+func network(tx *store.Tx) (bool, error) { return tryCount(tx, store.Attempt{Network: near}, limits) }
+
+// tryCount says whether an attempt is counted.
+func tryCount(tx *store.Tx, a store.Attempt, l store.Limits) (bool, error) {
+	a, err := tx.CountAttempt(a, l)
+	if errors.Is(err, store.ErrAllowance) {
+		err = nil // it wrote nothing else
+	}
+	return a.Counted, err
+}
 
 // wantCount tries to count at that time.
 func wantCount(t *testing.T, s *store.Store, what string, now time.Time, count counter, want bool) {
@@ -56,7 +66,7 @@ func wantCount(t *testing.T, s *store.Store, what string, now time.Time, count c
 // know notes a login from the network.
 func know(t *testing.T, s *store.Store, now time.Time, network string) {
 	t.Helper()
-	storetest.At(t, s, now, func(tx *store.Tx) error { return tx.KnowNetwork(account, network, true, 0, now.Add(ninety)) })
+	storetest.At(t, s, now, func(tx *store.Tx) error { return discard(tx.KnowNetwork(account, network, now.Add(ninety))) })
 }
 
 // counts are an account's, by their networks; of strangers by "".
@@ -114,8 +124,7 @@ func TestWaitsOfOddSettings(t *testing.T) {
 		} {
 			now := epoch
 			count := func(tx *store.Tx) (bool, error) {
-				_, ok, err := tx.CountUnknown(fmt.Sprint("odd", i), w.waits, ninety)
-				return ok, err
+				return tryCount(tx, store.Attempt{Account: fmt.Sprint("odd", i)}, store.Limits{Waits: w.waits, Remember: ninety})
 			}
 			for n, wait := range w.after {
 				wantCount(t, s, fmt.Sprintf("%d: failure %d", i, n+1), now, count, true)
@@ -257,20 +266,21 @@ func TestRefunds(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		know(t, s, epoch, near)
-		for name, from := range map[string]string{"strangers": "", "a known network": near} {
-			count := ofAccount[name]
+		for name, a := range map[string]store.Attempt{"strangers": {Account: account}, "a known network": fromNear} {
+			count, from := ofAccount[name], a.Network
+			a.Until = noWait
 			for range 50 { // none of which is more than the fifth
 				wantCount(t, s, name, epoch, count, true)
-				storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
+				storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(a) })
 			}
 			for range 5 {
 				wantCount(t, s, name, epoch, count, true)
 			}
 			wantCount(t, s, name+": the sixth", epoch, count, false)
-			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, noWait) })
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(a) })
 			wantCount(t, s, name+": the fourth was none", epoch, count, false)
-			until := counts(t, s)[from].Until
-			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(account, from, until) })
+			a.Until = counts(t, s)[from].Until
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(a) })
 			wantCount(t, s, name+": once the fifth was none", epoch, count, true)
 			if got := counts(t, s)[from].Failures; got != 4 {
 				t.Errorf("%s: %d failures, want 4", name, got)
@@ -278,7 +288,7 @@ func TestRefunds(t *testing.T) {
 		}
 		for range 50 {
 			wantCount(t, s, "the allowance", epoch, network, true)
-			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundNetwork(near, allowance) })
+			storetest.At(t, s, epoch, func(tx *store.Tx) error { return tx.RefundAttempt(store.Attempt{Network: near, Took: allowance.Every}) })
 		}
 	})
 }
@@ -291,9 +301,9 @@ func TestARefundLeavesNoRow(t *testing.T) {
 		wantCount(t, s, "a stranger", epoch, stranger, true)
 		wantCount(t, s, "a known network", epoch, known, true)
 		storetest.At(t, s, epoch, func(tx *store.Tx) error {
-			for _, from := range []string{"", near} {
+			for _, a := range []store.Attempt{{Account: account, Until: noWait}, {Account: account, Network: near, Known: true, Until: noWait}} {
 				for range 2 { // once more than was counted
-					if err := tx.RefundAttempt(account, from, noWait); err != nil {
+					if err := tx.RefundAttempt(a); err != nil {
 						return err
 					}
 				}
@@ -333,7 +343,9 @@ func TestANetworksAllowanceComesBack(t *testing.T) {
 		wantCount(t, s, "used up again", now, network, false)
 		// 114 years: the most and the least that can be set.
 		huge := store.Allowance{Burst: 1_000_000, Every: time.Hour}
-		wantCount(t, s, "a huge one", now, func(tx *store.Tx) (bool, error) { return tx.CountNetwork("other", huge) }, true)
+		wantCount(t, s, "a huge one", now, func(tx *store.Tx) (bool, error) {
+			return tryCount(tx, store.Attempt{Network: "other"}, store.Limits{Allowance: huge})
+		}, true)
 	})
 }
 

@@ -22,7 +22,7 @@ func benchmark(b *testing.B, f func(ctx context.Context, s *store.Store, session
 				err := addUser(tx, "u")
 				for i := range sessions {
 					if err == nil {
-						err = tx.OpenSession(fmt.Sprint(i), "u")
+						_, err = tx.OpenSession(fmt.Sprint(i), "u", many)
 					}
 				}
 				return err

@@ -24,4 +24,7 @@ var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var lifetimes = store.Lifetimes{Idle: 30 * 24 * time.Hour, Session: 90 * 24 * time.Hour}
 
+// many sessions are more than any test opens.
+const many = 10_000
+
 func discard[T any](_ T, err error) error { return err }

@@ -85,11 +85,17 @@ func (r Reader) SessionByID(id string) (Session, error) {
 }
 
 // OpenSession adds a session whose first refresh token is number 0. LogIn comes
-// first, in the same transaction.
-func (tx *Tx) OpenSession(id, userID string) error {
-	_, err := tx.Exec(`INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, 0, $3, $3)`,
+// first, in the same transaction. If the user then has more live sessions than most,
+// the oldest end, a hundred at once; their ids are returned.
+func (tx *Tx) OpenSession(id, userID string, most int) (ended []string, err error) {
+	_, err = tx.Exec(`INSERT INTO sessions (id, user_id, counter, mark, floor, prior, created_at, renewed_at) VALUES ($1, $2, 0, 0, 0, 0, $3, $3)`,
 		id, userID, micros(tx.Now))
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return database.QueryRows(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
+		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
+		micros(tx.Now), EndExcess, userID, most)
 }
 
 // Renew replaces the token numbered counter by the next one, if it is the
@@ -146,14 +152,6 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 	_, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND id <> $4 AND ended_at IS NULL`,
 		micros(tx.Now), reason, userID, but)
 	return err
-}
-
-// EndOldest ends the user's oldest live sessions beyond those to keep, a hundred
-// at most, and returns their ids. The user's row is updated first.
-func (tx *Tx) EndOldest(userID string, keep int) ([]string, error) {
-	return database.QueryRows(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
-		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
-		micros(tx.Now), EndExcess, userID, keep)
 }
 
 // OpenedSession is a session with what its login came from.

@@ -103,7 +103,7 @@ func undo(t *testing.T, s *store.Store, fn func(tx *store.Tx) error) {
 	t.Helper()
 	err := s.InTx(t.Context(), func(tx *store.Tx) error {
 		tx.Now = epoch
-		return errors.Join(addUser(tx, "u"), tx.OpenSession("s", "u"), fn(tx), errUndo)
+		return errors.Join(addUser(tx, "u"), discard(tx.OpenSession("s", "u", many)), fn(tx), errUndo)
 	})
 	if !errors.Is(err, errUndo) || err.Error() != errUndo.Error() {
 		t.Fatal(err)
@@ -268,9 +268,9 @@ func TestSessionsEnd(t *testing.T) {
 		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			err := errors.Join(addUser(tx, "u"), addUser(tx, "other"))
 			for i := range 4 {
-				err = errors.Join(err, tx.OpenSession(strconv.Itoa(i), "u"))
+				err = errors.Join(err, discard(tx.OpenSession(strconv.Itoa(i), "u", many)))
 			}
-			return errors.Join(err, tx.OpenSession("theirs", "other"))
+			return errors.Join(err, discard(tx.OpenSession("theirs", "other", many)))
 		})
 		now := epoch.Add(time.Hour)
 		end := func(id, user string) (ended bool) {
