@@ -59,23 +59,16 @@ type wire struct {
 
 // missing names the first required claim that isn't there.
 func (w *wire) missing() string {
-	switch {
-	case w.Issuer == "":
-		return "iss"
-	case w.Audience == "":
-		return "aud"
-	case w.Subject == "":
-		return "sub"
-	case w.ClientID == "":
-		return "client_id"
-	case w.SessionID == "":
-		return "sid"
-	case w.ID == "":
-		return "jti"
-	case w.IssuedAt == nil:
-		return "iat"
-	case w.ExpiresAt == nil:
-		return "exp"
+	for _, claim := range [...]struct {
+		name  string
+		there bool
+	}{
+		{"iss", w.Issuer != ""}, {"aud", w.Audience != ""}, {"sub", w.Subject != ""}, {"client_id", w.ClientID != ""},
+		{"sid", w.SessionID != ""}, {"jti", w.ID != ""}, {"iat", w.IssuedAt != nil}, {"exp", w.ExpiresAt != nil},
+	} {
+		if !claim.there {
+			return claim.name
+		}
 	}
 	return ""
 }

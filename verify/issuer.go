@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,22 +40,16 @@ type issuer struct {
 }
 
 func newIssuer(name, server string, plain bool, transport http.RoundTripper, log *slog.Logger, now func() time.Time) *issuer {
-	s := &issuer{name: name, log: log, clock: now}
+	s := &issuer{name: name, log: cmp.Or(log, slog.Default()), clock: now}
 	field, base := "server", server
 	if base == "" {
 		field, base = "issuer", name
 	}
-	if s.log == nil {
-		s.log = slog.Default()
-	}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
-	if transport == nil {
-		transport = bounded()
-	}
 	s.client = http.Client{
-		Transport: transport,
+		Transport: cmp.Or(transport, bounded()),
 		// No redirects: a token, and the trust in keys, go to the configured server
 		// and nowhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

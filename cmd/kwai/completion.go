@@ -38,14 +38,6 @@ func (cmd completionCmd) Run(c console) error {
 	return err
 }
 
-// completing reports whether a shell asks for completions, and of which words.
-func completing(args []string) (words []string, is bool) {
-	if len(args) == 0 || args[0] != completeWord {
-		return nil, false
-	}
-	return args[1:], true
-}
-
 // complete prints what begins as the last word does: commands, or flags.
 func complete(out io.Writer, root *kong.Node, words []string) {
 	if len(words) == 0 {

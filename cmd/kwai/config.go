@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
-	"strings"
-	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -46,14 +44,7 @@ func (s *Settings) view(parsed *kong.Context) (views []settingView) {
 		if len(flag.Envs) == 0 {
 			continue // --help
 		}
-		value := fmt.Sprint(flag.Target.Interface())
-		if d, ok := flag.Target.Interface().(time.Duration); ok {
-			value = formatDuration(d)
-		}
-		if list, ok := flag.Target.Interface().([]string); ok {
-			value = strings.Join(list, ",")
-		}
-		value = cmp.Or(derived[flag.Name], value)
+		value := cmp.Or(derived[flag.Name], formatSetting(flag.Target.Interface()))
 		if flag.Tag.Has("secret") {
 			value = cmp.Or(s.secretFiles["--"+flag.Name], redact(value))
 		}

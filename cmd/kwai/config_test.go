@@ -78,7 +78,7 @@ func TestConfigShowsWhatIsUsed(t *testing.T) {
 func TestConfigShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hush"
-	parser, err := kong.New(&cli{}, settingDefaults())
+	parser, err := kong.New(&cli{}, helpVars())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,14 +25,14 @@ func (s *Settings) applyDev() error {
 	if !onLoopback(s.Listen) {
 		return &usageError{"--dev", fmt.Errorf("it serves on a loopback address only, not on %s", s.Listen)}
 	}
-	defaults := [...]struct{ flag, value, unset string }{
-		{"--data", s.Data, defaultData}, {"--database", s.Database, "sqlite://" + filepath.Join(s.Data, "kwai.db")},
-		{"--master-key-file", s.MasterKeyFile, ""}, {"--smtp", s.SMTP, ""}, {"--public-url", s.PublicURL, ""},
-		{"--tls-cert", s.TLSCert, ""}, {"--tls-key", s.TLSKey, ""},
+	defaults := [...]struct{ variable, value, unset string }{
+		{"KWAI_DATA", s.Data, defaultData}, {"KWAI_DATABASE", s.Database, "sqlite://" + filepath.Join(s.Data, "kwai.db")},
+		{"KWAI_MASTER_KEY_FILE", s.MasterKeyFile, ""}, {"KWAI_SMTP", s.SMTP, ""}, {"KWAI_PUBLIC_URL", s.PublicURL, ""},
+		{"KWAI_TLS_CERT", s.TLSCert, ""}, {"KWAI_TLS_KEY", s.TLSKey, ""},
 	}
 	for _, d := range defaults {
 		if d.value != d.unset {
-			return &usageError{"--dev", fmt.Errorf("it brings its own folder, database, mail and URL: leave %s out, and %s", d.flag, variableOf(d.flag))}
+			return &usageError{"--dev", fmt.Errorf("it brings its own folder, database, mail and URL: leave %s out, and %s", flagOf(d.variable), d.variable)}
 		}
 	}
 	s.Data = devData
@@ -41,9 +41,9 @@ func (s *Settings) applyDev() error {
 	return nil
 }
 
-// variableOf is the environment variable of a flag.
-func variableOf(flag string) string {
-	return "KWAI_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_"))
+// flagOf is the flag of an environment variable.
+func flagOf(variable string) string {
+	return "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "KWAI_"), "_", "-"))
 }
 
 // startDev makes the demo account and prints what to try with it.

@@ -85,7 +85,7 @@ func TestPromisesNameTheirTests(t *testing.T) {
 // else.
 func TestEverySettingIsDocumented(t *testing.T) {
 	t.Parallel()
-	parser, err := kong.New(&cli{}, settingDefaults())
+	parser, err := kong.New(&cli{}, helpVars())
 	if err != nil {
 		t.Fatal(err)
 	}

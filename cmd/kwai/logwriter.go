@@ -11,12 +11,12 @@ import (
 // that stands still or is gone must not hold up the server. What doesn't fit until
 // it reads on is lost, and counted.
 type logWriter struct {
-	to    io.Writer
-	wake  chan struct{} // holds one
-	ended chan struct{}
+	to     io.Writer
+	report func(lines int) // called when writing goes on
+	wake   chan struct{}   // holds one
+	ended  chan struct{}
 
 	mu      sync.Mutex
-	report  func(lines int) // called when writing goes on
 	waiting []byte
 	missed  int
 	closed  bool
@@ -28,8 +28,8 @@ const logRoom = 256 << 10
 // logTimeout is how long the end waits for a reader that stands still.
 const logTimeout = time.Second
 
-func newLogWriter(to io.Writer) *logWriter {
-	w := &logWriter{to: to, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+func newLogWriter(to io.Writer, report func(lines int)) *logWriter {
+	w := &logWriter{to: to, report: report, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -64,24 +64,14 @@ func (w *logWriter) run() {
 		if err != nil { // the disk is full, or the reader is gone
 			missed += bytes.Count(lines, []byte("\n"))
 		}
-		w.mu.Lock()
 		if err != nil {
+			w.mu.Lock()
 			w.missed += missed
-			missed = 0
-		}
-		report := w.report
-		w.mu.Unlock()
-		if missed > 0 && report != nil {
-			report(missed)
+			w.mu.Unlock()
+		} else if missed > 0 {
+			w.report(missed)
 		}
 	}
-}
-
-// onLoss sets what reports lost lines: the log itself, once there is one.
-func (w *logWriter) onLoss(report func(lines int)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.report = report
 }
 
 // close waits until all is written, but not for long.

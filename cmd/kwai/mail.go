@@ -55,7 +55,11 @@ type mailListCmd struct {
 
 func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		all := views(cmd.listed(rules.UndeliveredMail(ctx)), viewMail)
+		found := rules.UndeliveredMail(ctx)
+		if cmd.Dead {
+			found = onlyDead(found)
+		}
+		all := views(found, viewMail)
 		if cmd.JSON {
 			return writeArray(c.out, all)
 		}
@@ -66,11 +70,11 @@ func (cmd *mailListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	})
 }
 
-// listed leaves out what --dead does.
-func (cmd *mailListCmd) listed(all iter.Seq2[auth.Undelivered, error]) iter.Seq2[auth.Undelivered, error] {
+// onlyDead are those that aren't tried any more.
+func onlyDead(all iter.Seq2[auth.Undelivered, error]) iter.Seq2[auth.Undelivered, error] {
 	return func(yield func(auth.Undelivered, error) bool) {
 		for d, err := range all {
-			if wanted := err != nil || !cmd.Dead || !d.DeadAt.IsZero(); wanted && !yield(d, err) {
+			if (err != nil || !d.DeadAt.IsZero()) && !yield(d, err) {
 				return
 			}
 		}
@@ -96,12 +100,9 @@ func (cmd *mailResendCmd) Run(ctx context.Context, s *Settings, c console) error
 			}
 			return err
 		}
-		for d, err := range rules.UndeliveredMail(ctx) {
+		for d, err := range onlyDead(rules.UndeliveredMail(ctx)) {
 			if err != nil {
 				return err
-			}
-			if d.DeadAt.IsZero() {
-				continue
 			}
 			// Somebody else may have just sent it.
 			if err := rules.ResendMail(ctx, d.ID); err == nil {

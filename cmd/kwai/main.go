@@ -168,8 +168,8 @@ func run(ctx context.Context, args []string, c console) int {
 	var k cli
 	exited := -1
 	parser := newParser(&k, c, func(code int) { exited = code })
-	if wanted, is := completing(args); is {
-		complete(c.out, parser.Model.Node, wanted)
+	if len(args) > 0 && args[0] == completeWord {
+		complete(c.out, parser.Model.Node, args[1:])
 		return 0
 	}
 	for _, warning := range misspelt(parser.Model, os.Environ()) {
@@ -184,7 +184,9 @@ func run(ctx context.Context, args []string, c console) int {
 	} else if err = k.finish(); err == nil {
 		if file, ok := c.err.(*os.File); ok && command.Command() == "serve" {
 			signal.Ignore(syscall.SIGPIPE) // or a log without a reader ends the server
-			log := newLogWriter(file)
+			log := newLogWriter(file, func(lines int) {
+				k.logger(c).Warn("lines of this log were lost: standard error could not be written", "lines", lines)
+			})
 			defer log.close()
 			c.err = log
 		}
@@ -211,7 +213,7 @@ func newParser(k *cli, c console, exit func(code int)) *kong.Kong {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(printHelp),
 		helpGroups(),
-		settingDefaults(),
+		helpVars(),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 	)
 	if err != nil {

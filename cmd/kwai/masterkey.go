@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -59,7 +58,10 @@ func (f *masterKeyFile) reload(ctx context.Context) {
 	if now == f.used || !settled {
 		return
 	}
-	err := f.settings.useMasterKey(ctx, f.keys, f.log)
+	master, err := f.settings.readMasterKey(f.log)
+	if err == nil {
+		err = f.keys.UseMaster(ctx, master)
+	}
 	switch {
 	case errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil:
 		return // the file may be good: it is tried again
@@ -71,14 +73,6 @@ func (f *masterKeyFile) reload(ctx context.Context) {
 		f.log.Info("took over the changed master key file", "file", file)
 	}
 	f.used = now
-}
-
-func (s *Settings) useMasterKey(ctx context.Context, keys *auth.Keys, log *slog.Logger) error {
-	master, err := s.readMasterKey(log)
-	if err != nil {
-		return err
-	}
-	return keys.UseMaster(ctx, master)
 }
 
 // digest stands for a file's text, and its mode, since what others can read is
@@ -98,19 +92,10 @@ func digest(file string) (sum [sha256.Size]byte) {
 // readMasterKey reads the master key. It never makes one.
 func (s *Settings) readMasterKey(log *slog.Logger) (*token.Master, error) {
 	path := s.masterKeyFile()
-	f, info, err := openSecret(path)
+	text, err := readSecretFile(path, log)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: put the key there that the database was made with, or for a new one make it by `kwai key new > %s`", err, path)
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := refuseExposed(f, info); err != nil {
-		return nil, err
-	}
-	warnOfExposed(log, path, info)
-	text, err := io.ReadAll(f)
 	if err != nil {
 		return nil, err
 	}
@@ -175,15 +160,6 @@ func (s *Settings) checkKeys(keys []store.Key, database string, c console) error
 // masterKeyFile is where the master key is, whether it was named or not.
 func (s *Settings) masterKeyFile() string {
 	return cmp.Or(s.MasterKeyFile, filepath.Join(s.Data, "master.key"))
-}
-
-// masterKeyPath is the same from any folder.
-func (s *Settings) masterKeyPath() string {
-	path := s.masterKeyFile()
-	if absolute, err := filepath.Abs(path); err == nil {
-		return absolute
-	}
-	return path
 }
 
 // listingMaster reads the master key in use. On PostgreSQL it must be named: the one in --data is another database's.

@@ -46,6 +46,10 @@ func (cmd *moveCmd) Run(ctx context.Context, s *Settings, c console) error {
 		return err
 	}
 	file := strings.TrimPrefix(s.Database, "sqlite://")
+	masterKey, err := filepath.Abs(s.masterKeyFile())
+	if err != nil {
+		return err
+	}
 	switch {
 	case report.Already:
 		fmt.Fprintf(c.out, "%s has been moved to PostgreSQL at %s already: there is nothing left to do.\n", file, report.To)
@@ -64,7 +68,7 @@ Keep the master key: it opens the keys in the new database, too. Back that up by
 pg_dump from now on: kwai backup of the old one fails. Once the server serves from
 there and the new database is in your backups, delete the old one:
   rm %[4]s
-`, cmd.setting(), s.masterKeyPath(), cmp.Or(s.PublicURL, "(as it was: tokens name it; where it was not set, http:// and the address it listened on)"), strings.Join(leftOver(file), " "))
+`, cmd.setting(), masterKey, cmp.Or(s.PublicURL, "(as it was: tokens name it; where it was not set, http:// and the address it listened on)"), strings.Join(leftOver(file), " "))
 	return nil
 }
 

@@ -12,8 +12,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"kwai/internal/auth"
 )
 
 // console is what a command reads and writes.
@@ -148,6 +146,17 @@ func formatDuration(d time.Duration) string {
 	return text
 }
 
+// formatSetting is a setting as it would be given.
+func formatSetting(value any) string {
+	switch v := value.(type) {
+	case time.Duration:
+		return formatDuration(v)
+	case []string:
+		return strings.Join(v, ",")
+	}
+	return fmt.Sprint(value)
+}
+
 func formatDays(d time.Duration) string {
 	if n := int(d / (24 * time.Hour)); n != 1 {
 		return fmt.Sprintf("%d days", n)
@@ -177,15 +186,6 @@ func truncate(text string) string {
 		return text
 	}
 	return string([]rune(text)[:most-1]) + "…"
-}
-
-// printChange prints what a command changed, on standard error: standard output
-// stays empty, for scripts.
-func printChange(c console, ch auth.Change, nothing, done string) {
-	if ch.Nothing {
-		done = nothing + ": nothing has changed"
-	}
-	fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done)
 }
 
 // printCount prints how many there were; none after an error is not printed.

@@ -89,7 +89,7 @@ func TestSettingsHaveOneName(t *testing.T) {
 
 // settingFlags has the environment variable of each setting's flag.
 func settingFlags() map[string]string {
-	parser, err := kong.New(&cli{}, settingDefaults())
+	parser, err := kong.New(&cli{}, helpVars())
 	if err != nil {
 		panic(err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,9 +15,9 @@ import (
 // forEveryone are the modes that a secret's file must not have.
 const forEveryone = 0o007
 
-// openSecret opens the file of a secret. Its mode is that of the open file: another
-// file may take its name meanwhile.
-func openSecret(path string) (*os.File, fs.FileInfo, error) {
+// openRegular opens a file, and nothing that is none. Its mode is that of the open
+// file: another file may take its name meanwhile.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	f, err := folder.OpenRead(path)
 	if err != nil {
 		return nil, nil, explainDenied(err)
@@ -29,6 +30,29 @@ func openSecret(path string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	return f, info, nil
+}
+
+func readRegular(path string) ([]byte, error) {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// readSecretFile reads the file of a secret, unless it is exposed.
+func readSecretFile(path string, log *slog.Logger) ([]byte, error) {
+	f, info, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := refuseExposed(f, info); err != nil {
+		return nil, err
+	}
+	warnOfExposed(log, path, info)
+	return io.ReadAll(f)
 }
 
 // refuseExposed refuses a secret that everyone on this machine can read, if its mode

@@ -23,7 +23,7 @@ func TestSecretsForEveryone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, refused := range map[string]bool{own: true, "/proc/self/status": false} {
-		f, info, err := openSecret(path)
+		f, info, err := openRegular(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestSecretsThatEveryoneCanWrite(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o606)); err != nil {
 		t.Fatal(err)
 	}
-	f, info, err := openSecret(path)
+	f, info, err := openRegular(path)
 	if err != nil {
 		t.Fatal(err)
 	}

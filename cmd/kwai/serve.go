@@ -119,11 +119,6 @@ func (s *kwaiServer) close() (err error) {
 
 // listen comes first: where the address can't be had, nothing has been made yet.
 func (s *kwaiServer) listen(ctx context.Context) (err error) {
-	if w, ok := s.console.err.(*logWriter); ok {
-		w.onLoss(func(lines int) {
-			s.log.Warn("lines of this log were lost: standard error could not be written", "lines", lines)
-		})
-	}
 	if s.certificate, err = s.readCertificate(s.log); err != nil {
 		return err
 	}
@@ -290,11 +285,7 @@ func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
 
 // makeSite makes what answers requests.
 func (s *kwaiServer) makeSite(ctx context.Context) error {
-	proxies, err := s.proxies()
-	if err != nil {
-		return err
-	}
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true

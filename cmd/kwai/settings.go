@@ -1,12 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -33,98 +33,74 @@ type Settings struct {
 	Database      string        `group:"database" env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
 	MasterKeyFile string        `group:"database" env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
 	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
-	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" placeholder:"DURATION" help:"How long an event waits to be published outside before it is dropped (${default})."`
+	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" bounds:"1m..100 years" placeholder:"DURATION" help:"How long an event waits to be published outside before it is dropped (${default})."`
 
 	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
-	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
+	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" bounds:"1..100" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
 	MailFrom        string `group:"mail" env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
 	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
 
 	CORSOrigins []string `group:"address" env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
 
 	Audience       string        `group:"tokens" env:"KWAI_AUDIENCE" default:"kwai" placeholder:"NAME" help:"aud and client_id of access tokens (${default})."`
-	AccessLife     time.Duration `group:"tokens" env:"KWAI_ACCESS_LIFE" default:"${access_life}" placeholder:"DURATION" help:"Life of an access token (${default})."`
-	RefreshIdle    time.Duration `group:"tokens" env:"KWAI_REFRESH_IDLE" default:"${refresh_idle}" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
-	SessionLife    time.Duration `group:"tokens" env:"KWAI_SESSION_LIFE" default:"${session_life}" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
-	ReuseWindow    time.Duration `group:"tokens" env:"KWAI_REUSE_WINDOW" default:"${reuse_window}" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
-	RecoveryLife   time.Duration `group:"tokens" env:"KWAI_RECOVERY_LIFE" default:"${recovery_life}" placeholder:"DURATION" help:"Life of a recovery (${default})."`
-	InvitationLife time.Duration `group:"tokens" env:"KWAI_INVITATION_LIFE" default:"${invitation_life}" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
+	AccessLife     time.Duration `group:"tokens" env:"KWAI_ACCESS_LIFE" default:"1h" bounds:"1s..100 years" placeholder:"DURATION" help:"Life of an access token (${default})."`
+	RefreshIdle    time.Duration `group:"tokens" env:"KWAI_REFRESH_IDLE" default:"720h" bounds:"1s..100 years" placeholder:"DURATION" help:"How long a session lives without a renewal (${default})."`
+	SessionLife    time.Duration `group:"tokens" env:"KWAI_SESSION_LIFE" default:"2160h" bounds:"1s..100 years" placeholder:"DURATION" help:"How long a session lives at most (${default})."`
+	ReuseWindow    time.Duration `group:"tokens" env:"KWAI_REUSE_WINDOW" default:"1m" bounds:"1s..100 years" placeholder:"DURATION" help:"How long a replaced refresh token still works (${default})."`
+	RecoveryLife   time.Duration `group:"tokens" env:"KWAI_RECOVERY_LIFE" default:"2h" bounds:"1s..100 years" placeholder:"DURATION" help:"Life of a recovery (${default})."`
+	InvitationLife time.Duration `group:"tokens" env:"KWAI_INVITATION_LIFE" default:"72h" bounds:"1s..100 years" placeholder:"DURATION" help:"Life of the link for a new account without a password (${default})."`
 
 	TrustedProxies []string `group:"address" env:"KWAI_TRUSTED_PROXIES" sep:"," placeholder:"CIDR" help:"Proxies whose word is taken on where a request comes from: addresses or prefixes, separated by commas."`
 
-	KeyRotation time.Duration `group:"tokens" env:"KWAI_KEY_ROTATION" default:"${key_rotation}" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
-	JWKSMaxAge  time.Duration `group:"tokens" env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"${jwks_max_age}" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
+	KeyRotation time.Duration `group:"tokens" env:"KWAI_KEY_ROTATION" default:"2160h" placeholder:"DURATION" help:"How long a server key is used before the next one is (${default}); 0: until kwai key rotate."`
+	JWKSMaxAge  time.Duration `group:"tokens" env:"KWAI_JWKS_MAX_AGE" name:"jwks-max-age" default:"5m" bounds:"1s..100 years" placeholder:"DURATION" help:"How long the public keys may be cached (${default})."`
 
-	IdleTimeout time.Duration `group:"address" env:"KWAI_IDLE_TIMEOUT" default:"11m" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
-	DrainDelay  time.Duration `group:"address" env:"KWAI_DRAIN_DELAY" default:"0s" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
+	IdleTimeout time.Duration `group:"address" env:"KWAI_IDLE_TIMEOUT" default:"11m" bounds:"1s..100 years" placeholder:"DURATION" help:"How long a connection without a request is kept (${default}): longer than a proxy keeps its own."`
+	DrainDelay  time.Duration `group:"address" env:"KWAI_DRAIN_DELAY" default:"0s" bounds:"0s..100 years" placeholder:"DURATION" help:"How long the server goes on after SIGTERM while /readyz says that it ends (${default}), so that a balancer learns it first."`
 
 	MaxConnections      int `group:"address" env:"KWAI_MAX_CONNECTIONS" default:"4096" placeholder:"N" help:"How many clients may be connected at the same time (${default})."`
-	DatabaseConnections int `group:"database" env:"KWAI_DATABASE_CONNECTIONS" default:"32" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
+	DatabaseConnections int `group:"database" env:"KWAI_DATABASE_CONNECTIONS" default:"32" bounds:"2..1000" placeholder:"N" help:"How many connections to PostgreSQL may be open at the same time (${default})."`
 
-	HashMemory  uint32        `group:"passwords" env:"KWAI_HASH_MEMORY" default:"${hash_memory}" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
-	HashTime    uint32        `group:"passwords" env:"KWAI_HASH_TIME" default:"${hash_time}" placeholder:"N" help:"argon2id's passes (${default})."`
-	HashThreads uint8         `group:"passwords" env:"KWAI_HASH_THREADS" default:"${hash_threads}" placeholder:"N" help:"argon2id's lanes (${default})."`
-	HashWorkers int           `group:"passwords" env:"KWAI_HASH_WORKERS" default:"0" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
-	HashWait    time.Duration `group:"passwords" env:"KWAI_HASH_WAIT" default:"5s" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
+	HashMemory  uint32        `group:"passwords" env:"KWAI_HASH_MEMORY" default:"19456" placeholder:"KIB" help:"argon2id's memory in KiB (${default})."`
+	HashTime    uint32        `group:"passwords" env:"KWAI_HASH_TIME" default:"2" placeholder:"N" help:"argon2id's passes (${default})."`
+	HashThreads uint8         `group:"passwords" env:"KWAI_HASH_THREADS" default:"1" placeholder:"N" help:"argon2id's lanes (${default})."`
+	HashWorkers int           `group:"passwords" env:"KWAI_HASH_WORKERS" default:"0" bounds:"0..1024" placeholder:"N" help:"How many passwords are hashed at the same time. Default: as many as there are cores, fewer where memory is short."`
+	HashWait    time.Duration `group:"passwords" env:"KWAI_HASH_WAIT" default:"5s" bounds:"1ms..100 years" placeholder:"DURATION" help:"How long a login waits for its turn before it is refused (${default})."`
 
 	MetricsListen string `group:"address" env:"KWAI_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address to serve Prometheus' metrics and Go's profiles on. Default: none."`
 
 	Limits string `group:"throttling" env:"KWAI_LIMITS" default:"on" enum:"on,off" help:"off switches every throttle off, for load tests (${default})."`
 
-	LimitFree        int           `group:"throttling" env:"KWAI_LIMIT_FREE" default:"${limit_free}" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
-	LimitFirstWait   time.Duration `group:"throttling" env:"KWAI_LIMIT_FIRST_WAIT" default:"${limit_first_wait}" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
-	LimitLongestWait time.Duration `group:"throttling" env:"KWAI_LIMIT_LONGEST_WAIT" default:"${limit_longest_wait}" placeholder:"DURATION" help:"The longest wait (${default})."`
-	LimitMost        int           `group:"throttling" env:"KWAI_LIMIT_MOST" default:"${limit_most}" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
-	LimitRemember    time.Duration `group:"throttling" env:"KWAI_LIMIT_REMEMBER" default:"${limit_remember}" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
-	LimitNetwork     int           `group:"throttling" env:"KWAI_LIMIT_NETWORK" default:"${limit_network}" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
-	LimitNetworkHour int           `group:"throttling" env:"KWAI_LIMIT_NETWORK_HOUR" default:"${limit_network_hour}" placeholder:"N" help:"How many more of them in each hour (${default})."`
-	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"${limit_mail_pause}" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
-	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"${limit_mail_hour}" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
+	LimitFree        int           `group:"throttling" env:"KWAI_LIMIT_FREE" default:"5" bounds:"1..100" placeholder:"N" help:"Failed logins in a row at an account before there are waits (${default})."`
+	LimitFirstWait   time.Duration `group:"throttling" env:"KWAI_LIMIT_FIRST_WAIT" default:"1s" bounds:"1ms..24h" placeholder:"DURATION" help:"The first wait; each further failure doubles it (${default})."`
+	LimitLongestWait time.Duration `group:"throttling" env:"KWAI_LIMIT_LONGEST_WAIT" default:"1h" bounds:"1ms..24h" placeholder:"DURATION" help:"The longest wait (${default})."`
+	LimitMost        int           `group:"throttling" env:"KWAI_LIMIT_MOST" default:"100" bounds:"1..1000" placeholder:"N" help:"Failed logins in a row at an account after which only a network that it knows, a reset or kwai user unlock lets in (${default})."`
+	LimitRemember    time.Duration `group:"throttling" env:"KWAI_LIMIT_REMEMBER" default:"2160h" bounds:"1h..100 years" placeholder:"DURATION" help:"How long an account knows a network since its latest login from there, and how long failures are counted since the latest (${default})."`
+	LimitNetwork     int           `group:"throttling" env:"KWAI_LIMIT_NETWORK" default:"300" bounds:"1..1000000" placeholder:"N" help:"Failed logins of a network (/24, /56) at once, at accounts that don't know it (${default})."`
+	LimitNetworkHour int           `group:"throttling" env:"KWAI_LIMIT_NETWORK_HOUR" default:"200" bounds:"1..1000000" placeholder:"N" help:"How many more of them in each hour (${default})."`
+	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"1m" bounds:"0s..1h" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
+	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"5" bounds:"1..1000" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
 	LoginNotices     string        `group:"mail" env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
-	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"${trail_keep}" placeholder:"DURATION" help:"How long the audit log is kept, and mail that could not be delivered (${default})."`
+	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"9600h" bounds:"24h..100 years" placeholder:"DURATION" help:"How long the audit log is kept, and mail that could not be delivered (${default})."`
 	LogFormat        string        `group:"log" env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
+	proxies     web.Proxies       // as TrustedProxies has them
 	publicURL   *url.URL          // nil where it must be made of the address listened on
 	secretFiles map[string]string // the @FILE that a secret was read from, by flag
 }
 
 const defaultData = "./kwai-data"
 
-// settingDefaults names the defaults that other packages define.
-func settingDefaults() kong.Vars {
-	d, k, p := auth.Defaults, auth.KeyDefaults, password.Default
-	return kong.Vars{
-		"data":               defaultData,
-		"kinds":              strings.Join(auth.AuditKinds, ", "),
-		"access_life":        formatDuration(d.AccessTTL),
-		"refresh_idle":       formatDuration(d.RefreshIdle),
-		"session_life":       formatDuration(d.SessionLife),
-		"reuse_window":       formatDuration(d.ReuseWindow),
-		"recovery_life":      formatDuration(d.RecoveryLife),
-		"invitation_life":    formatDuration(d.InvitationLife),
-		"trail_keep":         formatDuration(d.AuditKeep),
-		"limit_free":         fmt.Sprint(d.Limits.Free),
-		"limit_first_wait":   formatDuration(d.Limits.FirstWait),
-		"limit_longest_wait": formatDuration(d.Limits.LongestWait),
-		"limit_most":         fmt.Sprint(d.Limits.Most),
-		"limit_remember":     formatDuration(d.Limits.Remember),
-		"limit_network":      fmt.Sprint(d.Limits.NetworkBurst),
-		"limit_network_hour": fmt.Sprint(d.Limits.NetworkHour),
-		"limit_mail_pause":   formatDuration(d.Limits.MailPause),
-		"limit_mail_hour":    fmt.Sprint(d.Limits.MailHour),
-		"key_rotation":       formatDuration(k.Rotation),
-		"jwks_max_age":       formatDuration(k.JWKSMaxAge),
-		"hash_memory":        fmt.Sprint(p.MemoryKiB),
-		"hash_time":          fmt.Sprint(p.Time),
-		"hash_threads":       fmt.Sprint(p.Threads),
-	}
+// helpVars are what tags name.
+func helpVars() kong.Vars {
+	return kong.Vars{"data": defaultData, "kinds": strings.Join(auth.AuditKinds, ", ")}
 }
 
 // finish derives what depends on other settings and refuses what can't be.
 func (s *Settings) finish() error {
 	for _, step := range []func() error{
-		s.readSecrets, s.finishPlaces, s.checkDurations, s.checkLimits, s.checkKeyRotation, s.checkHashing, s.checkConnections, s.finishURLs,
+		s.readSecrets, s.finishPlaces, s.checkBounds, s.checkOthers, s.finishURLs,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -174,68 +150,41 @@ func (s *Settings) finishPlaces() error {
 // longest is as long as a duration may be where nothing else bounds it.
 const longest = 100 * 365 * 24 * time.Hour
 
-func (s *Settings) checkDurations() error {
-	return checkBounds(boundText, []bounds[time.Duration]{
-		{"--access-life", s.AccessLife, time.Second, longest},
-		{"--refresh-idle", s.RefreshIdle, time.Second, longest},
-		{"--session-life", s.SessionLife, time.Second, longest},
-		{"--reuse-window", s.ReuseWindow, time.Second, longest},
-		{"--recovery-life", s.RecoveryLife, time.Second, longest},
-		{"--invitation-life", s.InvitationLife, time.Second, longest},
-		{"--jwks-max-age", s.JWKSMaxAge, time.Second, longest},
-		{"--bus-keep", s.BusKeep, time.Minute, longest},
-		{"--limit-remember", s.LimitRemember, time.Hour, longest},
-		{"--trail-keep", s.TrailKeep, 24 * time.Hour, longest},
-		{"--hash-wait", s.HashWait, time.Millisecond, longest},
-		{"--idle-timeout", s.IdleTimeout, time.Second, longest},
-		{"--drain-delay", s.DrainDelay, 0, longest},
-	})
+// checkBounds refuses the first setting that is out of the bounds in its tag.
+func (s *Settings) checkBounds() error {
+	for field, value := range reflect.ValueOf(s).Elem().Fields() {
+		least, most, bounded := strings.Cut(field.Tag.Get("bounds"), "..")
+		if bounded && (value.Int() < boundOf(least) || value.Int() > boundOf(most)) {
+			return &usageError{flagOf(field.Tag.Get("env")), fmt.Errorf("%s is not between %s and %s", formatSetting(value.Interface()), least, most)}
+		}
+	}
+	return nil
 }
 
-// checkLimits keeps the limits where they limit, and can be counted.
-func (s *Settings) checkLimits() error {
-	if err := checkBounds(strconv.Itoa, []bounds[int]{
-		{"--limit-free", s.LimitFree, 1, 100},
-		{"--limit-most", s.LimitMost, 1, 1000},
-		{"--limit-network", s.LimitNetwork, 1, 1_000_000},
-		{"--limit-network-hour", s.LimitNetworkHour, 1, 1_000_000},
-		{"--limit-mail-hour", s.LimitMailHour, 1, 1000},
-	}); err != nil {
-		return err
+// boundOf reads a bound: a number, a duration or 100 years.
+func boundOf(text string) int64 {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n
 	}
+	if d, err := time.ParseDuration(text); err == nil {
+		return int64(d)
+	}
+	return int64(longest)
+}
+
+// checkOthers checks what depends on other settings.
+func (s *Settings) checkOthers() error {
 	if s.LimitMost < s.LimitFree {
 		return &usageError{"--limit-most", fmt.Errorf("%d is less than --limit-free, %d", s.LimitMost, s.LimitFree)}
 	}
 	if s.LimitFirstWait > s.LimitLongestWait {
 		return &usageError{"--limit-first-wait", fmt.Errorf("%s is more than --limit-longest-wait, %s", formatDuration(s.LimitFirstWait), formatDuration(s.LimitLongestWait))}
 	}
-	return checkBounds(boundText, []bounds[time.Duration]{
-		{"--limit-first-wait", s.LimitFirstWait, time.Millisecond, 24 * time.Hour},
-		{"--limit-longest-wait", s.LimitLongestWait, time.Millisecond, 24 * time.Hour},
-		{"--limit-mail-pause", s.LimitMailPause, 0, time.Hour},
-	})
-}
-
-func (s *Settings) checkKeyRotation() error {
 	if least := s.keyRules().Lead(); s.KeyRotation != 0 && (s.KeyRotation < least || s.KeyRotation > longest) {
 		return &usageError{"--key-rotation", fmt.Errorf("%s is neither 0 nor between %s (twice --jwks-max-age and %s) and 100 years", formatDuration(s.KeyRotation), formatDuration(least), formatDuration(auth.KeysFollow))}
 	}
-	return nil
-}
-
-func (s *Settings) checkHashing() error {
 	if err := s.hashing().Validate(); err != nil {
 		return &usageError{"--hash-memory, --hash-time, --hash-threads", err}
-	}
-	return checkBounds(strconv.Itoa, []bounds[int]{{"--hash-workers", s.HashWorkers, 0, 1024}})
-}
-
-func (s *Settings) checkConnections() error {
-	if err := checkBounds(strconv.Itoa, []bounds[int]{
-		{"--database-connections", s.DatabaseConnections, 2, 1000},
-		{"--smtp-connections", s.SMTPConnections, 1, 100},
-	}); err != nil {
-		return err
 	}
 	if s.MaxConnections < 1 {
 		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
@@ -245,8 +194,12 @@ func (s *Settings) checkConnections() error {
 
 // finishURLs writes URLs as browsers do, and reads the proxies' addresses.
 func (s *Settings) finishURLs() (err error) {
-	if _, err = s.proxies(); err != nil {
-		return err
+	for _, text := range s.TrustedProxies {
+		proxy, err := web.ParseProxy(strings.TrimSpace(text))
+		if err != nil {
+			return &usageError{"--trusted-proxies", err}
+		}
+		s.proxies = append(s.proxies, proxy)
 	}
 	if s.CORSOrigins, err = originsOf(s.CORSOrigins); err != nil {
 		return err
@@ -264,29 +217,6 @@ func (s *Settings) finishURLs() (err error) {
 		s.SiteURL = u.String()
 	}
 	return nil
-}
-
-// bounds are the least and the most that a setting may be.
-type bounds[T cmp.Ordered] struct {
-	flag               string
-	value, least, most T
-}
-
-// checkBounds refuses the first value that is out of its bounds.
-func checkBounds[T cmp.Ordered](text func(T) string, all []bounds[T]) error {
-	for _, b := range all {
-		if b.value < b.least || b.value > b.most {
-			return &usageError{b.flag, fmt.Errorf("%s is not between %s and %s", text(b.value), text(b.least), text(b.most))}
-		}
-	}
-	return nil
-}
-
-func boundText(d time.Duration) string {
-	if d == longest {
-		return "100 years"
-	}
-	return formatDuration(d)
 }
 
 func (s *Settings) hashing() password.Params {
@@ -347,18 +277,4 @@ func (s *Settings) checkServing() error {
 		return &usageError{"--master-key-file", errors.New("it is required on PostgreSQL: make one with `kwai key new` and give it to every replica")}
 	}
 	return nil
-}
-
-// The TOML file.
-
-// proxies is the setting --trusted-proxies.
-func (s *Settings) proxies() (web.Proxies, error) {
-	trusted := make(web.Proxies, len(s.TrustedProxies))
-	for i, text := range s.TrustedProxies {
-		var err error
-		if trusted[i], err = web.ParseProxy(strings.TrimSpace(text)); err != nil {
-			return nil, &usageError{"--trusted-proxies", err}
-		}
-	}
-	return trusted, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/auth"
+	"kwai/internal/password"
 	"kwai/internal/testing/storetest"
 )
 
@@ -29,7 +30,7 @@ func TestRulesFollowTheSettings(t *testing.T) {
 	}
 	wantKeys := auth.KeySettings{Rotation: 16 * time.Hour, JWKSMaxAge: 17 * time.Second, Lifetimes: want.KeyLifetimes()}
 	var k cli
-	parser, err := kong.New(&k, settingDefaults())
+	parser, err := kong.New(&k, helpVars())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,26 @@ func TestRulesFollowTheSettings(t *testing.T) {
 			if value.IsZero() && field.Name != "Issuer" && field.Name != "LoginNotices" {
 				t.Errorf("no flag for %s is tried", field.Name)
 			}
+		}
+	}
+}
+
+// The defaults of the flags are those of the packages that the settings go to.
+func TestDefaultsAreThoseOfThePackages(t *testing.T) {
+	t.Parallel()
+	var k cli
+	parser, err := kong.New(&k, helpVars())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{"version"}); err != nil {
+		t.Fatal(err)
+	}
+	keys := auth.KeyDefaults
+	keys.Lifetimes = auth.Defaults.KeyLifetimes()
+	for _, diff := range []string{cmp.Diff(auth.Defaults, k.rules()), cmp.Diff(keys, k.keyRules()), cmp.Diff(password.Default, k.hashing())} {
+		if diff != "" {
+			t.Errorf("the flags' defaults (+) are not the package's (-):\n%s", diff)
 		}
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 var certificateEvery = 2 * time.Second
 
 const (
-	maxCertificate = 1 << 20 // bytes of each file
 	// endsSoon is when it should have been renewed: an earlier warning would come
 	// although it is renewed in time. One of a short life warns in its last third.
 	endsSoon      = 14 * 24 * time.Hour
@@ -35,10 +32,8 @@ type certificate struct {
 	current           atomic.Pointer[tls.Certificate]
 
 	// Only reload uses these.
-	seen       string // what the files held when they were last looked at
-	warnedAt   time.Time
-	keyMode    os.FileMode // of the key, when it was last checked
-	keyRefusal error       // the result
+	seen     [2][sha256.Size]byte // digests of the files when they were last looked at
+	warnedAt time.Time
 }
 
 // readCertificate reads the certificate of --tls-cert and --tls-key; nil where they
@@ -54,87 +49,57 @@ func (s *Settings) readCertificate(log *slog.Logger) (*certificate, error) {
 		return nil, &usageError{"--public-url", errors.New("it must begin with https:// where TLS is served (--tls-cert)")}
 	}
 	c := &certificate{certFile: s.TLSCert, keyFile: s.TLSKey, log: log}
-	pair, seen, err := c.read()
+	c.seen = c.digests()
+	pair, err := c.read()
 	if err != nil {
 		return nil, err
 	}
-	c.take(pair, seen)
+	c.take(pair)
 	return c, nil
 }
 
-// read reads the files. seen differs with their content, also where they can't be
-// used.
-func (c *certificate) read() (pair *tls.Certificate, seen string, err error) {
-	cert, err := readBounded(c.certFile, nil)
-	if err != nil {
-		err = &usageError{"--tls-cert", err}
-		return nil, err.Error(), err
-	}
-	key, err := readBounded(c.keyFile, c.refuseExposedKey)
-	if err != nil {
-		err = &usageError{"--tls-key", err}
-		return nil, err.Error(), err
-	}
-	seen = fmt.Sprint(sha256.Sum256(cert), sha256.Sum256(key))
-	read, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, seen, &usageError{"--tls-cert, --tls-key", fmt.Errorf("%s and %s: %w", c.certFile, c.keyFile, err)}
-	}
-	return &read, seen, nil
+func (c *certificate) digests() [2][sha256.Size]byte {
+	return [...][sha256.Size]byte{digest(c.certFile), digest(c.keyFile)}
 }
 
-// refuseExposedKey is refuseExposed, tried once for a mode and not at each reload.
-func (c *certificate) refuseExposedKey(f *os.File, info os.FileInfo) error {
-	if c.keyMode != info.Mode() {
-		c.keyMode, c.keyRefusal = info.Mode(), refuseExposed(f, info)
-	}
-	return c.keyRefusal
-}
-
-// readBounded reads a file, unless refuse has something against it.
-func readBounded(path string, refuse func(*os.File, os.FileInfo) error) ([]byte, error) {
-	f, info, err := openSecret(path)
+func (c *certificate) read() (*tls.Certificate, error) {
+	cert, err := readRegular(c.certFile)
 	if err != nil {
-		return nil, err
+		return nil, &usageError{"--tls-cert", err}
 	}
-	defer f.Close()
-	if refuse != nil {
-		if err := refuse(f, info); err != nil {
-			return nil, err
-		}
+	key, err := readSecretFile(c.keyFile, c.log)
+	if err != nil {
+		return nil, &usageError{"--tls-key", err}
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
-	if err == nil && len(text) > maxCertificate {
-		err = fmt.Errorf("%s is longer than any certificate or key", path)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, &usageError{"--tls-cert, --tls-key", fmt.Errorf("%s and %s: %w", c.certFile, c.keyFile, err)}
 	}
-	return text, err
+	return &pair, nil
 }
 
-func (c *certificate) take(pair *tls.Certificate, seen string) {
-	if info, err := os.Stat(c.keyFile); err == nil {
-		warnOfExposed(c.log, c.keyFile, info)
-	}
+func (c *certificate) take(pair *tls.Certificate) {
 	c.current.Store(pair)
-	c.seen = seen
 	c.warnOfEnd()
 }
 
 // reload takes over what the files hold, if that has changed.
 func (c *certificate) reload(context.Context) {
-	pair, seen, err := c.read()
-	switch {
-	case seen == c.seen:
+	seen := c.digests()
+	if seen == c.seen {
 		if time.Since(c.warnedAt) >= warnOfEndEach {
 			c.warnOfEnd()
 		}
-	case err != nil:
-		// Perhaps one of the two files is still to be written.
-		c.seen = seen
-		c.log.Error("the new certificate can't be used: the old one stays (--tls-cert, --tls-key)", "error", err)
-	default:
-		c.take(pair, seen)
-		c.log.Info("took over a new certificate", "until", pair.Leaf.NotAfter)
+		return
 	}
+	c.seen = seen
+	pair, err := c.read()
+	if err != nil { // perhaps one of the two files is still to be written
+		c.log.Error("the new certificate can't be used: the old one stays (--tls-cert, --tls-key)", "error", err)
+		return
+	}
+	c.take(pair)
+	c.log.Info("took over a new certificate", "until", pair.Leaf.NotAfter)
 }
 
 // warnOfEnd warns of a certificate that clients refuse, or soon will. It is

@@ -16,7 +16,7 @@ import (
 func finished(t *testing.T, flags ...string) (*Settings, error) {
 	t.Helper()
 	var k cli
-	parser, err := kong.New(&k, settingDefaults())
+	parser, err := kong.New(&k, helpVars())
 	if err != nil {
 		t.Fatal(err)
 	}

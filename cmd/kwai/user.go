@@ -210,33 +210,45 @@ func (cmd *userListCmd) Run(ctx context.Context, s *Settings, c console) error {
 	})
 }
 
-type userRevokeCmd struct {
+// userArg is the argument of the commands that change an account.
+type userArg struct {
 	User string `arg:"" help:"The e-mail address or the id."`
 }
 
-func (cmd *userRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
+// change changes the account, and prints on standard error what became of it:
+// standard output stays empty, for scripts.
+func (a userArg) change(ctx context.Context, s *Settings, c console, do func(*auth.Service) error, done func(auth.Change) string) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		rules.Changed = func(ch auth.Change) {
-			printChange(c, ch, "was revoked already", fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions))
-		}
-		return rules.Revoke(ctx, cmd.User)
+		rules.Changed = func(ch auth.Change) { fmt.Fprintf(c.err, "%s (%s) %s\n", ch.Email, ch.ID, done(ch)) }
+		return do(rules)
 	})
 }
 
-type userEnactCmd struct {
-	User string `arg:"" help:"The e-mail address or the id."`
+type userRevokeCmd struct{ userArg }
+
+func (cmd *userRevokeCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.Revoke(ctx, cmd.User) }, func(ch auth.Change) string {
+		if ch.Nothing {
+			return "was revoked already: nothing has changed"
+		}
+		return fmt.Sprintf("is revoked; sessions ended: %d", ch.Sessions)
+	})
 }
 
+type userEnactCmd struct{ userArg }
+
 func (cmd *userEnactCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		rules.Changed = func(ch auth.Change) { printChange(c, ch, "was not revoked", "can log in again") }
-		return rules.Reinstate(ctx, cmd.User)
+	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.Reinstate(ctx, cmd.User) }, func(ch auth.Change) string {
+		if ch.Nothing {
+			return "was not revoked: nothing has changed"
+		}
+		return "can log in again"
 	})
 }
 
 type userPasswordCmd struct {
-	User          string `arg:"" help:"The e-mail address or the id."`
-	PasswordStdin bool   `required:"" help:"Read the password from standard input; there is no other way to give it."`
+	userArg
+	PasswordStdin bool `required:"" help:"Read the password from standard input; there is no other way to give it."`
 }
 
 func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) error {
@@ -244,23 +256,15 @@ func (cmd *userPasswordCmd) Run(ctx context.Context, s *Settings, c console) err
 	if err != nil {
 		return err
 	}
-	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		rules.Changed = func(ch auth.Change) {
-			printChange(c, ch, "", fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions))
-		}
-		return rules.SetPassword(ctx, cmd.User, pw)
+	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.SetPassword(ctx, cmd.User, pw) }, func(ch auth.Change) string {
+		return fmt.Sprintf("has a new password; sessions ended: %d", ch.Sessions)
 	})
 }
 
-type userUnlockCmd struct {
-	User string `arg:"" help:"The e-mail address or the id."`
-}
+type userUnlockCmd struct{ userArg }
 
 func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error {
-		rules.Changed = func(ch auth.Change) {
-			printChange(c, ch, "", fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures))
-		}
-		return rules.Unlock(ctx, cmd.User)
+	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.Unlock(ctx, cmd.User) }, func(ch auth.Change) string {
+		return fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures)
 	})
 }

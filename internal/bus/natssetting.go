@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -76,10 +77,7 @@ func (s *natsSetting) addServer(scheme, host string, first bool) error {
 	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.Fragment != "" || u.User != nil && !first {
 		return errNATSURL
 	}
-	port := u.Port()
-	if port == "" {
-		port = natsPort
-	}
+	port := cmp.Or(u.Port(), natsPort)
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return errNATSURL
 	}
@@ -132,21 +130,16 @@ func (s *natsSetting) setParameters(query string) error {
 }
 
 func (s *natsSetting) setParameter(name, value string) (err error) {
+	texts := map[string]*string{"credentials": &s.credentials, "ca": &s.ca, "cert": &s.cert, "key": &s.key, "stream": &s.stream}
+	if text := texts[name]; text != nil {
+		*text = value
+		return nil
+	}
 	switch name {
-	case "credentials":
-		s.credentials = value
-	case "ca":
-		s.ca = value
-	case "cert":
-		s.cert = value
-	case "key":
-		s.key = value
 	case "handshake_first":
 		if s.handshakeFirst = value == "true"; !s.handshakeFirst {
 			return errors.New("handshake_first must be true, or left out")
 		}
-	case "stream":
-		s.stream = value
 	case "max_bytes":
 		if s.maxBytes, err = strconv.ParseInt(value, 10, 64); err != nil || s.maxBytes < minMaxBytes {
 			return fmt.Errorf("max_bytes must be a number of bytes, %d at least", minMaxBytes)

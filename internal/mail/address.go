@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"cmp"
 	"errors"
 	"net/mail"
 	"net/netip"
@@ -79,11 +80,8 @@ func (o Options) identity() (identity, error) {
 	if err != nil || needsUTF8 {
 		return identity{}, errors.New("mail: the sender's address must be one that any mail server takes, with an ASCII local part")
 	}
-	domain := o.Domain
-	if domain == "" {
-		domain = addr[strings.LastIndexByte(addr, '@')+1:]
-	}
-	if domain, err = literalOrDomain(domain); err != nil {
+	domain, err := literalOrDomain(cmp.Or(o.Domain, addr[strings.LastIndexByte(addr, '@')+1:]))
+	if err != nil {
 		return identity{}, errors.New("mail: the domain for Message-ID is neither a domain name nor an IP address")
 	}
 	return identity{mail.Address{Name: line(a.Name, 100), Address: addr}, domain}, nil

@@ -54,7 +54,7 @@ type Message struct {
 	Subject string
 	// Text and HTML are the two parts; HTML may be missing.
 	Text, HTML string
-	// Date is written in UTC. The zero time means now.
+	// Date is written in UTC.
 	Date time.Time
 }
 
@@ -80,30 +80,15 @@ type Options struct {
 // sender, certificate or content is not permanent: the settings or the server are
 // wrong, and mail waits until they are corrected.
 func Permanent(err error) bool {
-	var f *failure
-	return errors.As(err, &f) && f.permanent
-}
-
-// fullMailbox reports whether err says that the recipient's mailbox exists and takes
-// nothing for now. That says nothing about other recipients.
-func fullMailbox(err error) bool {
 	f, is := errors.AsType[*failure](err)
-	return is && f.full
-}
-
-// reply is the code of the mail server's answer in err; 0 if there was none.
-func reply(err error) int {
-	if f, is := errors.AsType[*failure](err); is {
-		return f.reply
-	}
-	return 0
+	return is && f.permanent
 }
 
 // failure is every error of Send and of Writer.
 type failure struct {
 	what      string
 	permanent bool
-	full      bool  // see fullMailbox
+	full      bool  // the mailbox exists and takes nothing for now; others may
 	reply     int   // the SMTP code; 0: there was no answer
 	cause     error // set only for the end of a context, which holds no secrets
 }

@@ -3,6 +3,7 @@ package mail
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -17,61 +18,46 @@ const maxParse = 1 << 20
 // Parse reads back a message as the senders of this package write it: for the
 // page that shows sent mail, and for tests. Parts other than text and HTML are
 // skipped.
-func Parse(r io.Reader) (Message, error) {
+func Parse(r io.Reader) (m Message, err error) {
 	parsed, err := mail.ReadMessage(io.LimitReader(r, maxParse))
 	if err != nil {
-		return Message{}, errors.New("mail: not a mail")
+		return m, fmt.Errorf("mail: not a mail: %w", err)
 	}
-	m, err := parseHeader(parsed.Header)
-	if err != nil {
-		return Message{}, err
+	h := parsed.Header
+	to, errTo := mail.ParseAddress(h.Get("To"))
+	subject, errSubject := new(mime.WordDecoder).DecodeHeader(h.Get("Subject"))
+	date, errDate := h.Date()
+	kind, params, errKind := mime.ParseMediaType(h.Get("Content-Type"))
+	if err := errors.Join(errTo, errSubject, errDate, errKind); err != nil {
+		return m, fmt.Errorf("mail: its header can't be read: %w", err)
 	}
-	kind, params, err := mime.ParseMediaType(parsed.Header.Get("Content-Type"))
-	if err != nil {
-		return Message{}, errors.New("mail: no content type")
-	}
+	id, _, _ := strings.Cut(strings.Trim(h.Get("Message-ID"), "<>"), "@")
+	m = Message{ID: id, To: to.Address, Subject: subject, Date: date}
 	if !strings.HasPrefix(kind, "multipart/") {
 		body := parsed.Body
-		if strings.EqualFold(parsed.Header.Get("Content-Transfer-Encoding"), "quoted-printable") {
+		if strings.EqualFold(h.Get("Content-Transfer-Encoding"), "quoted-printable") {
 			body = quotedprintable.NewReader(body)
 		}
 		return m, m.addPart(kind, body)
 	}
 	for parts := multipart.NewReader(parsed.Body, params["boundary"]); ; {
 		p, err := parts.NextPart() // decodes quoted-printable
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return m, nil
 		}
+		if err == nil {
+			err = m.addPart(p.Header.Get("Content-Type"), p)
+		}
 		if err != nil {
-			return Message{}, errors.New("mail: broken parts")
-		}
-		if err := m.addPart(p.Header.Get("Content-Type"), p); err != nil {
-			return Message{}, err
+			return Message{}, fmt.Errorf("mail: broken parts: %w", err)
 		}
 	}
-}
-
-func parseHeader(h mail.Header) (m Message, err error) {
-	id, _, _ := strings.Cut(strings.Trim(h.Get("Message-ID"), "<>"), "@")
-	to, err := mail.ParseAddress(h.Get("To"))
-	if err != nil {
-		return m, errors.New("mail: no recipient")
-	}
-	subject, err := new(mime.WordDecoder).DecodeHeader(h.Get("Subject"))
-	if err != nil {
-		return m, errors.New("mail: the subject can't be decoded")
-	}
-	date, err := h.Date()
-	if err != nil {
-		return m, errors.New("mail: no date")
-	}
-	return Message{ID: id, To: to.Address, Subject: subject, Date: date}, nil
 }
 
 func (m *Message) addPart(contentType string, r io.Reader) error {
 	body, err := io.ReadAll(r)
 	if err != nil {
-		return errors.New("mail: a part can't be decoded")
+		return err
 	}
 	text := string(bytes.ReplaceAll(body, []byte("\r\n"), []byte("\n")))
 	switch kind, _, _ := mime.ParseMediaType(contentType); kind {

@@ -66,16 +66,18 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 		s.refused.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrRefused, err)
 	}
-	code := reply(err)
-	if code == 421 { // "service not available": the next mails are refused, too
+	f, is := errors.AsType[*failure](err)
+	if !is {
+		f = &failure{}
+	}
+	if f.reply == 421 { // "service not available": the next mails are refused, too
 		s.failed.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrAllLater, err)
 	}
-	full := fullMailbox(err)
-	if code/100 == 4 || full { // no user empties a mailbox within seconds
+	if f.reply/100 == 4 || f.full { // no user empties a mailbox within seconds
 		err = fmt.Errorf("%w: %w", bus.ErrLater, err)
 	}
-	if full {
+	if f.full {
 		s.full.Add(1)
 		return fmt.Errorf("%w: %w", bus.ErrAlone, err)
 	}

@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -121,10 +122,7 @@ func (w *Writer) compose(kind, id string, to Recipient, c content, now time.Time
 		return Message{}, &failure{what: "the public URL must look like https://auth.example.org"}
 	}
 	c.Email, c.Name = to.Email, greetingName(to)
-	c.Service = line(w.Service, 100)
-	if c.Service == "" {
-		c.Service = u.Hostname()
-	}
+	c.Service = cmp.Or(line(w.Service, 100), u.Hostname())
 	c.Home, c.Recover, c.Reset = w.SiteURL, u.JoinPath("recover").String(), u.JoinPath("reset").String()
 	c.Link = c.Reset + "?uuid=" + c.Code
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -143,28 +142,14 @@ func isPrivate(a netip.Addr) bool {
 	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() || shared.Contains(a)
 }
 
-// What is looked at of a header. No chain of proxies is as long.
-const (
-	maxEntries = 32
-	maxEntry   = 512 // bytes
-)
-
 // fromRight are the entries of a header's lines, which together are one list,
-// from the right. It ends before an entry that is too long to be one.
+// from the right. How many there can be, net/http bounds by the headers' size.
 func fromRight(lines []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		looked := 0
 		for _, line := range slices.Backward(lines) {
-			for at := len(line); at >= 0 && looked < maxEntries; looked++ {
+			for at := len(line); at >= 0; {
 				line = line[:at]
-				least := max(0, len(line)-1-maxEntry)
-				at = least + strings.LastIndexByte(line[least:], ',')
-				if at < least {
-					if least > 0 {
-						return
-					}
-					at = -1
-				}
+				at = strings.LastIndexByte(line, ',')
 				// Empty ones are nobody's (RFC 9110, 5.6.1.2).
 				if text := strings.Trim(line[at+1:], " \t"); text != "" && !yield(text) {
 					return
@@ -178,26 +163,16 @@ func fromRight(lines []string) iter.Seq[string] {
 // IPv6 in brackets or bare, its zone and the mapping of IPv4 left out. A name is
 // none, nor is an address that no client can have.
 func node(text string) (netip.Addr, bool) {
-	host, port := text, ""
-	inBrackets := strings.HasPrefix(text, "[")
-	switch {
-	case inBrackets:
-		var ends bool
-		if host, port, ends = strings.Cut(text[1:], "]"); !ends || port != "" && port[0] != ':' {
-			return netip.Addr{}, false
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		withPort, err := netip.ParseAddrPort(text)
+		if err != nil { // brackets without a port, perhaps
+			withPort, err = netip.ParseAddrPort(text + ":0")
 		}
-	case strings.Count(text, ":") == 1:
-		host, port, _ = strings.Cut(text, ":")
-		port = ":" + port
-	}
-	if port != "" {
-		if _, err := strconv.ParseUint(port[1:], 10, 16); err != nil {
-			return netip.Addr{}, false
+		if err != nil {
+			return a, false
 		}
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil || inBrackets && a.Is4() {
-		return netip.Addr{}, false
+		a = withPort.Addr()
 	}
 	a = a.Unmap().WithZone("")
 	return a, !a.IsUnspecified() && !a.IsMulticast()
@@ -209,20 +184,13 @@ const maxUserAgent = 200
 // userAgent is what the client calls itself, without what could disturb who
 // reads it in a log, a table or a mail.
 func userAgent(h http.Header) string {
-	lines := h["User-Agent"]
-	if len(lines) == 0 {
-		return ""
-	}
-	text := lines[0]
+	text := h.Get("User-Agent")
 	if len(text) > maxUserAgent {
 		at := maxUserAgent
 		for at > maxUserAgent-utf8.UTFMax && !utf8.RuneStart(text[at]) {
 			at--
 		}
 		text = text[:at]
-	}
-	if !strings.ContainsFunc(text, unfit) {
-		return text
 	}
 	// One byte for one or more: it gets no longer.
 	return strings.Map(func(r rune) rune {

@@ -28,8 +28,7 @@ func (s *Server) devMails(w http.ResponseWriter, _ *http.Request) error {
 			items = append(items, item{name, m})
 		}
 	}
-	renderPage(w, http.StatusOK, "devmails", items)
-	return nil
+	return renderPage(w, http.StatusOK, "devmails", items)
 }
 
 // devMail shows one mail's text part, its links made clickable.
@@ -41,8 +40,7 @@ func (s *Server) devMail(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	renderPage(w, http.StatusOK, "devmail", devMailPage{m, linkParts(m.Text)})
-	return nil
+	return renderPage(w, http.StatusOK, "devmail", devMailPage{m, linkParts(m.Text)})
 }
 
 // devMailPage is the data of "devmail".

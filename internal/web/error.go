@@ -19,11 +19,6 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.detail }
 
-// unready is an error that makes the server not ready.
-type unready struct{ error }
-
-func (e *unready) Unwrap() error { return e.error }
-
 // problem is an error as RFC 9457 has it, and Errors, kwai's own member.
 type problem struct {
 	Type   string       `json:"type"`
@@ -51,8 +46,9 @@ var statusOf = map[auth.Code]int{
 // retryAfter is what a 503 asks for, in seconds.
 const retryAfter = 2
 
-// explain is the one place that decides what a client sees of an error. What
-// isn't known here is a fault of ours: it is logged and not shown.
+// explain is the one place that decides what a client sees of an error, and sets
+// the headers that go with it. What isn't known here is a fault of ours: it is
+// logged and not shown.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) problem {
 	p := problem{Type: "about:blank"}
 	if e, ok := errors.AsType[*httpError](err); ok {
@@ -62,9 +58,6 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 			p.Detail, p.Errors = e.Detail, e.Fields
 		}
 		p.Status = statusOf[auth.CodeOf(err)]
-	}
-	if _, ok := errors.AsType[*unready](err); ok {
-		p.Status = http.StatusServiceUnavailable
 	}
 	switch {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
@@ -82,6 +75,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 	if e, ok := errors.AsType[*oauthError](err); ok {
 		p.Error, p.Description = e.code(p.Status), describe(p.Detail)
 	}
+	p.headers(w.Header(), err)
 	return p
 }
 
@@ -103,13 +97,12 @@ func (p problem) headers(h http.Header, err error) {
 // problem answers with an error for a program.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	p := s.explain(w, r, err)
-	p.headers(w.Header(), err)
 	body, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // it holds nothing that JSON can't
 	}
-	w.Header()["Content-Type"] = contentProblem
-	w.Header()["X-Content-Type-Options"] = noSniff
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n'))
 }
@@ -117,6 +110,7 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 // errorPage answers with an error for a person.
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
 	p := s.explain(w, r, err)
-	p.headers(w.Header(), err)
-	renderPage(w, p.Status, "error", messagePage{Title: p.Title, Text: p.Detail})
+	if err := renderPage(w, p.Status, "error", messagePage{Title: p.Title, Text: p.Detail}); err != nil {
+		panic(err) // it is a bug in the page
+	}
 }

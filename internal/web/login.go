@@ -45,7 +45,7 @@ type tokenSchema struct {
 }
 
 func writeTokens(w http.ResponseWriter, t auth.Tokens) error {
-	w.Header()["Cache-Control"] = noStore
+	w.Header().Set("Cache-Control", "no-store")
 	return writeJSON(w, tokenSchema{
 		AccessToken:  t.Access,
 		RefreshToken: t.Refresh,

@@ -24,10 +24,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Logout(r.Context(), clientOf(r), user, refresh); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+	return writeEmpty(w, s.Rules.Logout(r.Context(), clientOf(r), user, refresh))
 }
 
 // logoutExpired logs out users whose access token has expired. Otherwise their
@@ -44,5 +41,5 @@ func (s *Server) logoutExpired(w http.ResponseWriter, r *http.Request, user auth
 		return err
 	}
 	note(w, "user", user.ID)
-	return writeJSON(w, empty)
+	return writeEmpty(w, nil)
 }

@@ -49,7 +49,7 @@ func (m *metrics) route(path string, methods map[string]route) *routeMetrics {
 	// sees an increase only from a value that it knows.
 	for method := range methods {
 		for _, status := range []int{http.StatusOK, http.StatusInternalServerError, http.StatusServiceUnavailable} {
-			r.requests.WithLabelValues(method, statusText(status))
+			r.requests.WithLabelValues(method, strconv.Itoa(status))
 		}
 	}
 	return r
@@ -59,19 +59,9 @@ func (r *routeMetrics) count(method string, status int, took time.Duration) {
 	if !slices.Contains(methodsCounted, method) {
 		method = "other"
 	}
-	r.requests.WithLabelValues(method, statusText(status)).Inc()
+	r.requests.WithLabelValues(method, strconv.Itoa(status)).Inc()
 	r.seconds.Observe(took.Seconds())
 }
-
-// statusTexts saves each request from making its own.
-var statusTexts = func() (texts [600]string) {
-	for status := range texts {
-		texts[status] = strconv.Itoa(status)
-	}
-	return texts
-}()
-
-func statusText(status int) string { return statusTexts[status] }
 
 // Metrics are the collectors for the registry. Handler must be called first.
 func (s *Server) Metrics() []prometheus.Collector {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"embed"
-	"encoding/hex"
+	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
@@ -55,35 +55,21 @@ func parsePages(names ...string) map[string]*template.Template {
 	return pages
 }
 
-var (
-	styleSheet   = readStyleSheet()
-	styleVersion = hashOf(styleSheet)
-)
+//go:embed pages/style.css
+var styleSheet []byte
 
-func readStyleSheet() []byte {
-	css, err := pageFiles.ReadFile("pages/style.css")
-	if err != nil {
-		panic(err) // it is embedded
-	}
-	return css
-}
-
-func hashOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8])
-}
+var styleVersion = fmt.Sprintf("%.8x", sha256.Sum256(styleSheet))
 
 // pagePolicy allows our style sheet and our forms, nothing else. Images of
 // data: addresses load nothing; the layout's empty icon is one.
 const pagePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 // renderPage answers with the page of that name. The page is made before the
-// first byte is sent, so a fault in it can't leave half of one. Such a fault is
-// a bug, not an answer (the tests make every page): renderPage panics.
-func renderPage(w http.ResponseWriter, status int, name string, data any) {
+// first byte is sent, so that a fault in it, which is a bug, can't leave half of one.
+func renderPage(w http.ResponseWriter, status int, name string, data any) error {
 	var page bytes.Buffer
 	if err := pages[name].Execute(&page, data); err != nil {
-		panic(err)
+		return err
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -98,6 +84,14 @@ func renderPage(w http.ResponseWriter, status int, name string, data any) {
 	h.Set("X-Frame-Options", "DENY")
 	w.WriteHeader(status)
 	w.Write(page.Bytes()) // an error here is a client that went away
+	return nil
+}
+
+// sitePage answers with a page that shows no more than where to go on.
+func (s *Server) sitePage(name string) handler {
+	return func(w http.ResponseWriter, _ *http.Request) error {
+		return renderPage(w, http.StatusOK, name, s.SiteURL)
+	}
 }
 
 // site answers GET / where there is a site to go on to.
@@ -112,13 +106,13 @@ func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
 // are: http.Redirect would make a path of it that lacks a proxy's prefix.
 func seeOther(w http.ResponseWriter, page string) {
 	w.Header().Set("Location", page)
-	w.Header()["Cache-Control"] = noStore
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
 }
 
 // serveStyle answers GET /style.css. The version in the query is for caches
 // alone: an address with an older one gets today's sheet, uncached.
-func serveStyle(w http.ResponseWriter, r *http.Request) {
+func serveStyle(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/css; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(styleSheet)))
@@ -128,4 +122,5 @@ func serveStyle(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.Write(styleSheet)
+	return nil
 }

@@ -1,13 +1,13 @@
 package web
 
-import "net/http"
+import (
+	"net/http"
 
-// password answers POST /api/v1/auth/password. The access token is checked first.
-func (s *Server) password(w http.ResponseWriter, r *http.Request) error {
-	caller, err := s.currentUser(w, r)
-	if err != nil {
-		return err
-	}
+	"kwai/internal/auth"
+)
+
+// password answers POST /api/v1/auth/password.
+func (s *Server) password(w http.ResponseWriter, r *http.Request, caller auth.Caller) error {
 	f, err := s.readForm(w, r)
 	if err != nil {
 		return err
@@ -16,8 +16,5 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.ChangePassword(r.Context(), clientOf(r), caller, current, chosen); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+	return writeEmpty(w, s.Rules.ChangePassword(r.Context(), clientOf(r), caller, current, chosen))
 }

@@ -16,16 +16,12 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Recover(r.Context(), clientOf(r), email); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+	return writeEmpty(w, s.Rules.Recover(r.Context(), clientOf(r), email))
 }
 
 // recoverPage shows the form that asks for a mail.
 func (s *Server) recoverPage(w http.ResponseWriter, _ *http.Request) error {
-	renderPage(w, http.StatusOK, "recover", recoverPage{})
-	return nil
+	return renderPage(w, http.StatusOK, "recover", recoverPage{})
 }
 
 // recoverForm takes what was typed into it.
@@ -38,25 +34,16 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 	if _, err := auth.FoldEmail(page.Email); err != nil {
 		// This depends on the text alone, not on accounts.
 		page.Error = "Type an e-mail address, such as name@example.org."
-		renderPage(w, http.StatusUnprocessableEntity, "recover", page)
-		return nil //nolint:nilerr // it has been answered
+		return renderPage(w, http.StatusUnprocessableEntity, "recover", page)
 	}
 	if err := s.Rules.Recover(r.Context(), clientOf(r), page.Email); err != nil {
 		if auth.CodeOf(err) != auth.Unavailable {
 			return err
 		}
 		p := s.explain(w, r, err)
-		p.headers(w.Header(), err)
 		page.Notice = p.Detail
-		renderPage(w, p.Status, "recover", page)
-		return nil
+		return renderPage(w, p.Status, "recover", page)
 	}
 	seeOther(w, "sent")
-	return nil
-}
-
-// sentPage is shown after the form, whether there is an account or not.
-func (s *Server) sentPage(w http.ResponseWriter, _ *http.Request) error {
-	renderPage(w, http.StatusOK, "sent", s.SiteURL)
 	return nil
 }

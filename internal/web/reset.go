@@ -19,10 +19,7 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := s.Rules.Reset(r.Context(), clientOf(r), id, password); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+	return writeEmpty(w, s.Rules.Reset(r.Context(), clientOf(r), id, password))
 }
 
 // resetPage shows the form that takes a new password. Opening it changes
@@ -35,8 +32,7 @@ func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
 			return s.refuseReset(w, r, page, err)
 		}
 	}
-	renderPage(w, http.StatusOK, "reset", page)
-	return nil
+	return renderPage(w, http.StatusOK, "reset", page)
 }
 
 // resetForm takes what was typed into it.
@@ -63,38 +59,28 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// donePage is shown after a reset.
-func (s *Server) donePage(w http.ResponseWriter, _ *http.Request) error {
-	renderPage(w, http.StatusOK, "done", s.SiteURL)
-	return nil
-}
-
 // refuseReset shows on a page why a reset was refused.
 func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetPage, err error) error {
 	p := s.explain(w, r, err)
-	p.headers(w.Header(), err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		renderPage(w, p.Status, "revoked", s.SiteURL)
+		return renderPage(w, p.Status, "revoked", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryOver):
-		renderPage(w, p.Status, "used", s.SiteURL)
+		return renderPage(w, p.Status, "used", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryID):
 		page.UUIDError = "This is not a unique id from one of our mails. Copy it from the mail."
-		renderPage(w, p.Status, "reset", page)
 	case errors.Is(err, auth.ErrRecovery):
-		renderPage(w, p.Status, "invalid", s.SiteURL)
+		return renderPage(w, p.Status, "invalid", s.SiteURL)
 	case p.Status == http.StatusUnprocessableEntity:
 		for _, f := range p.Errors {
 			page.PasswordError = f.Message
 		}
-		renderPage(w, p.Status, "reset", page)
 	case p.Status == http.StatusServiceUnavailable:
 		page.Notice = p.Detail
-		renderPage(w, p.Status, "reset", page)
 	default:
 		return err
 	}
-	return nil
+	return renderPage(w, p.Status, "reset", page)
 }
 
 var (

@@ -17,11 +17,7 @@ type sessionSchema struct {
 }
 
 // sessions answers GET /api/v1/auth/sessions.
-func (s *Server) sessions(w http.ResponseWriter, r *http.Request) error {
-	caller, err := s.currentUser(w, r)
-	if err != nil {
-		return err
-	}
+func (s *Server) sessions(w http.ResponseWriter, r *http.Request, caller auth.Caller) error {
 	found, err := s.Rules.Sessions(r.Context(), caller)
 	if err != nil {
 		return err
@@ -30,7 +26,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) error {
 	for i, f := range found {
 		answer[i] = sessionOf(f)
 	}
-	w.Header()["Cache-Control"] = noStore
+	w.Header().Set("Cache-Control", "no-store")
 	return writeJSON(w, answer)
 }
 
@@ -54,25 +50,11 @@ func optional(text string) *string {
 }
 
 // endSession answers DELETE /api/v1/auth/sessions/{id}.
-func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
-	caller, err := s.currentUser(w, r)
-	if err != nil {
-		return err
-	}
-	if err := s.Rules.EndSession(r.Context(), clientOf(r), caller, r.PathValue("id")); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+func (s *Server) endSession(w http.ResponseWriter, r *http.Request, caller auth.Caller) error {
+	return writeEmpty(w, s.Rules.EndSession(r.Context(), clientOf(r), caller, r.PathValue("id")))
 }
 
 // endOtherSessions answers DELETE /api/v1/auth/sessions.
-func (s *Server) endOtherSessions(w http.ResponseWriter, r *http.Request) error {
-	caller, err := s.currentUser(w, r)
-	if err != nil {
-		return err
-	}
-	if err := s.Rules.EndOtherSessions(r.Context(), clientOf(r), caller); err != nil {
-		return err
-	}
-	return writeJSON(w, empty)
+func (s *Server) endOtherSessions(w http.ResponseWriter, r *http.Request, caller auth.Caller) error {
+	return writeEmpty(w, s.Rules.EndOtherSessions(r.Context(), clientOf(r), caller))
 }

@@ -26,6 +26,17 @@ func (s *Server) currentUser(w http.ResponseWriter, r *http.Request) (auth.Calle
 	return user, err
 }
 
+// loggedIn checks the access token before anything else of the request.
+func (s *Server) loggedIn(handle func(http.ResponseWriter, *http.Request, auth.Caller) error) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		caller, err := s.currentUser(w, r)
+		if err != nil {
+			return err
+		}
+		return handle(w, r, caller)
+	}
+}
+
 type userSchema struct {
 	ID        string  `json:"id"`
 	Email     string  `json:"email"`
@@ -36,11 +47,7 @@ type userSchema struct {
 }
 
 // user answers GET /api/v1/auth/user.
-func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
-	user, err := s.currentUser(w, r)
-	if err != nil {
-		return err
-	}
+func (s *Server) user(w http.ResponseWriter, _ *http.Request, user auth.Caller) error {
 	answer := userSchema{
 		ID:        user.ID,
 		Email:     user.Email,
@@ -52,6 +59,6 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 		last := user.LastLoginAt.Format(time.RFC3339)
 		answer.LastLogin = &last
 	}
-	w.Header()["Cache-Control"] = noStore
+	w.Header().Set("Cache-Control", "no-store")
 	return writeJSON(w, answer)
 }

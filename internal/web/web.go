@@ -44,7 +44,6 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -106,11 +105,11 @@ func (s *Server) routes() []route {
 		{"POST", "/api/v1/auth/access_token", s.renew, false},
 		{"POST", "/api/v1/auth/recover", s.recover, false},
 		{"POST", "/api/v1/auth/reset", s.reset, false},
-		{"GET", "/api/v1/auth/user", s.user, false},
-		{"POST", "/api/v1/auth/password", s.password, false},
-		{"GET", "/api/v1/auth/sessions", s.sessions, false},
-		{"DELETE", "/api/v1/auth/sessions", s.endOtherSessions, false},
-		{"DELETE", "/api/v1/auth/sessions/{id}", s.endSession, false},
+		{"GET", "/api/v1/auth/user", s.loggedIn(s.user), false},
+		{"POST", "/api/v1/auth/password", s.loggedIn(s.password), false},
+		{"GET", "/api/v1/auth/sessions", s.loggedIn(s.sessions), false},
+		{"DELETE", "/api/v1/auth/sessions", s.loggedIn(s.endOtherSessions), false},
+		{"DELETE", "/api/v1/auth/sessions/{id}", s.loggedIn(s.endSession), false},
 
 		{"GET", "/.well-known/jwks.json", s.jwks, false},
 		{"GET", "/openapi.yaml", s.openAPI, false},
@@ -119,11 +118,11 @@ func (s *Server) routes() []route {
 
 		{"GET", "/recover", s.recoverPage, true},
 		{"POST", "/recover", s.recoverForm, true},
-		{"GET", "/sent", s.sentPage, true},
+		{"GET", "/sent", s.sitePage("sent"), true},
 		{"GET", "/reset", s.resetPage, true},
 		{"POST", "/reset", s.resetForm, true},
-		{"GET", "/done", s.donePage, true},
-		{"GET", "/style.css", s.style, false},
+		{"GET", "/done", s.sitePage("done"), true},
+		{"GET", "/style.css", serveStyle, false},
 	}
 	if s.SiteURL != "" {
 		routes = append(routes, route{"GET", "/{$}", s.site, false})
@@ -134,8 +133,8 @@ func (s *Server) routes() []route {
 			route{"GET", "/dev/mail/{name}", s.devMail, true},
 			route{"GET", "/dev/uuid", s.devUUID, false},
 			// Pages name their style sheet relative to themselves.
-			route{"GET", "/dev/style.css", s.style, false},
-			route{"GET", "/dev/mail/style.css", s.style, false},
+			route{"GET", "/dev/style.css", serveStyle, false},
+			route{"GET", "/dev/mail/style.css", serveStyle, false},
 		)
 	}
 	return routes
@@ -255,32 +254,24 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 	})
 }
 
-// Values of headers that most answers have, made once. net/http copies them.
-var (
-	contentJSON    = []string{"application/json"}
-	contentProblem = []string{"application/problem+json"}
-	noSniff        = []string{"nosniff"}
-	noStore        = []string{"no-store"}
-)
-
 // writeJSON answers 200.
 func writeJSON(w http.ResponseWriter, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encoding the answer: %w", err)
 	}
-	w.Header()["Content-Type"] = contentJSON
-	w.Header()["X-Content-Type-Options"] = noSniff
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(append(body, '\n')) // an error here is a client that went away
 	return nil
 }
 
-// empty is the content of a 200 answer without content.
-var empty = struct{}{}
-
-func (s *Server) style(w http.ResponseWriter, r *http.Request) error {
-	serveStyle(w, r)
-	return nil
+// writeEmpty answers 200 without content, unless there is an error.
+func writeEmpty(w http.ResponseWriter, err error) error {
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, struct{}{})
 }
 
 //go:embed openapi.yaml
@@ -300,39 +291,30 @@ const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Keys.Settings.JWKSMaxAge.Seconds())))
-	return writeJSON(w, keySet{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
-}
-
-// keySet has the issuer beside the keys: a client that reaches the server by another
-// address than tokens name can notice (RFC 7517, section 5, allows more members).
-type keySet struct {
-	Keys   any    `json:"keys"`
-	Issuer string `json:"issuer"`
-}
-
-type status struct {
-	Status string `json:"status"`
+	// The issuer stands beside the keys: a client that reaches the server by another
+	// address than tokens name can notice (RFC 7517, section 5, allows more members).
+	return writeJSON(w, struct {
+		Keys   any    `json:"keys"`
+		Issuer string `json:"issuer"`
+	}{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
 }
 
 // health answers GET /healthz: the process lives.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, status{"ok"})
+	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
 // Drain makes /readyz answer 503, since the server ends. All else is answered as
 // before.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// errDraining is why a server that ends is not ready.
-var errDraining = errors.New("the server ends")
-
 // ready answers GET /readyz: requests can be served.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
-		return &unready{errDraining}
+		return &httpError{http.StatusServiceUnavailable, "the server ends"}
 	}
 	if err := s.Rules.Ready(r.Context()); err != nil {
-		return &unready{err}
+		return &httpError{http.StatusServiceUnavailable, err.Error()}
 	}
-	return writeJSON(w, status{"ready"})
+	return writeJSON(w, map[string]string{"status": "ready"})
 }
