@@ -22,9 +22,9 @@ import (
 	"kwai/internal/database"
 	"kwai/internal/store"
 	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
-	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 )
 

@@ -17,8 +17,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/docpages"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/storetest"
 )
 

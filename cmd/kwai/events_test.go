@@ -19,10 +19,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/natstest"
 	"kwai/internal/testing/need"
-	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 )
 

@@ -26,9 +26,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"kwai/internal/password"
+	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
-	"kwai/internal/testing/docpages"
 	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )

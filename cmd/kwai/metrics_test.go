@@ -23,8 +23,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/docpages"
+	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/storetest"
 	"kwai/internal/token"
 )

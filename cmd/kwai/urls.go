@@ -172,13 +172,7 @@ func suggestOrigin(text string, err error) error {
 }
 
 // onLoopback reports whether an address can be reached from this machine only.
-func onLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	return loopback.Is(host)
-}
+func onLoopback(address string) bool { return loopback.Is(hostOf(address)) }
 
 // scheme is the scheme of the address listened on.
 func (s *Settings) scheme() string {

@@ -20,16 +20,6 @@ type proof struct {
 // amrPassword is the value for a password in RFC 8176.
 const amrPassword = "pwd"
 
-// passwordProof is the proof of a password that was verified. It is made anew with
-// today's parameters if its hash isn't.
-func (s *Service) passwordProof(ctx context.Context, user store.User, password string) (p proof, err error) {
-	p = proof{user: user, amr: amrPassword}
-	if s.Passwords.Stale(user.PasswordHash, password) {
-		p.rehashed, err = s.hash(ctx, password)
-	}
-	return p, err
-}
-
 // door is where a proof is shown, and what it is to open.
 type door struct {
 	kind store.Kind

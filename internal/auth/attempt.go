@@ -54,10 +54,10 @@ func (c Client) network() string {
 	return p.String()
 }
 
-// attempt has a password tried for an account. It counts as a failure before, unless
-// it is one too many: then the error is Throttled, the same for every address. try says
-// with succeedAttempt that it was none. An error before the password was looked at, or
-// after it was found right, undoes the count.
+// attempt runs try, which tries a password for an account. First the attempt counts as
+// a failure, for every address alike; if it is one too many, the error is Throttled. try
+// calls succeedAttempt if the password was right. If its error is inconclusive, the
+// count is undone.
 func (s *Service) attempt(ctx context.Context, client Client, account string, try func(context.Context, store.Attempt) error) error {
 	a := store.Attempt{Account: account, Network: client.network()}
 	limits := s.Settings.Limits

@@ -59,13 +59,15 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, 
 	if err != nil {
 		return loginResult{}, err
 	}
-	refused, err := s.verifyLogin(ctx, user, email, password)
+	refused, stale, err := s.verifyLogin(ctx, user, email, password)
 	if err != nil || refused != "" {
 		return loginResult{refused: refused, user: user.ID}, err
 	}
-	shown, err := s.passwordProof(ctx, user, password)
-	if err != nil {
-		return loginResult{}, err
+	shown := proof{user: user, amr: amrPassword}
+	if stale {
+		if shown.rehashed.Hash, shown.rehashed.Cost, err = s.Passwords.Hash(ctx, password); err != nil {
+			return loginResult{}, err
+		}
 	}
 	return s.admit(ctx, client, a, shown, d)
 }
@@ -84,23 +86,24 @@ func (s *Service) findUser(ctx context.Context, email string) (store.User, error
 	return user, err
 }
 
-// verifyLogin computes one hash, whether there is a user with a password or not.
-func (s *Service) verifyLogin(ctx context.Context, user store.User, email, password string) (refusal, error) {
+// verifyLogin computes one hash, whether there is a user with a password or not. It
+// says whether the user's is stale.
+func (s *Service) verifyLogin(ctx context.Context, user store.User, email, password string) (refused refusal, stale bool, err error) {
 	if user.PasswordHash == "" {
-		refused := reasonInvited
+		refused = reasonInvited
 		if user.ID == "" {
 			refused = reasonUnknown
 		}
-		return refused, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
+		return refused, false, s.Passwords.VerifyDummy(ctx, s.decoyCost(email), password)
 	}
-	ok, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
+	ok, stale, err := s.Passwords.Verify(ctx, user.PasswordHash, password)
 	switch {
 	case err != nil:
-		return "", err
+		return "", false, err
 	case !ok:
-		return reasonPassword, nil
+		return reasonPassword, false, nil
 	case !user.RevokedAt.IsZero():
-		return reasonRevoked, nil
+		return reasonRevoked, false, nil
 	}
-	return "", nil
+	return "", stale, nil
 }

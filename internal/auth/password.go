@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -57,14 +56,14 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 	if user.PasswordHash == "" {
 		return false, ErrPassword
 	}
-	if ok, err := s.Passwords.Verify(ctx, user.PasswordHash, current); err != nil || !ok {
+	if ok, _, err := s.Passwords.Verify(ctx, user.PasswordHash, current); err != nil || !ok {
 		if err == nil {
 			err = ErrPassword
 		}
 		return false, err
 	}
-	fresh, err := s.hash(ctx, chosen)
-	if err != nil {
+	var fresh store.Password
+	if fresh.Hash, fresh.Cost, err = s.Passwords.Hash(ctx, chosen); err != nil {
 		return false, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -130,20 +129,11 @@ func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, 
 }
 
 // choose checks a new password and hashes it.
-func (s *Service) choose(ctx context.Context, pw string, user store.User) (store.Password, error) {
-	if err := checkPassword("password", pw, user); err != nil {
-		return store.Password{}, err
+func (s *Service) choose(ctx context.Context, pw string, user store.User) (p store.Password, err error) {
+	if err = checkPassword("password", pw, user); err == nil {
+		p.Hash, p.Cost, err = s.Passwords.Hash(ctx, pw)
 	}
-	return s.hash(ctx, pw)
-}
-
-// hash hashes a password with today's parameters.
-func (s *Service) hash(ctx context.Context, pw string) (store.Password, error) {
-	hash, err := s.Passwords.Hash(ctx, pw)
-	if err != nil {
-		return store.Password{}, err
-	}
-	return passwordOf(hash)
+	return p, err
 }
 
 // MinPassword is the least length of a new password, in code points.
@@ -158,21 +148,13 @@ func checkPassword(field, pw string, u store.User) error {
 	return err
 }
 
-// passwordOf is the hash as it is stored, with its cost.
-func passwordOf(hash string) (store.Password, error) {
-	cost, err := password.Cost(hash)
-	if err != nil {
-		return store.Password{}, fmt.Errorf("the hash: %w", err)
-	}
-	return store.Password{Hash: hash, Cost: cost}, nil
-}
-
 // importedHash checks a hash that was made elsewhere.
 func importedHash(hash string) (store.Password, error) {
-	if err := password.CheckHash(hash); err != nil {
+	cost, err := password.Cost(hash)
+	if err != nil {
 		return store.Password{}, InvalidFields(Field{Name: "hash", Message: err.Error()})
 	}
-	return passwordOf(hash)
+	return store.Password{Hash: hash, Cost: cost}, nil
 }
 
 // decoyCost is the cost of hashing for an address without a password: one that users

@@ -35,9 +35,6 @@ func (id identity) envelope(m Message, beyondASCII gomail.Encoding) (*envelope, 
 	if err != nil {
 		return nil, permanent("the recipient's address can't be used: " + err.Error())
 	}
-	if m.Date.IsZero() {
-		m.Date = time.Now()
-	}
 	to := &netmail.Address{Address: addr}
 
 	encoding := beyondASCII

@@ -54,7 +54,7 @@ type Message struct {
 	Subject string
 	// Text and HTML are the two parts; HTML may be missing.
 	Text, HTML string
-	// Date is written in UTC. The zero time means now.
+	// Date is written in UTC.
 	Date time.Time
 }
 

@@ -27,6 +27,13 @@ func (p *Pool) OccupyAt(ctx context.Context, share float64, d time.Duration) err
 	})
 }
 
+// Stale says whether a hash would be made anew with a password that matches it; so
+// would one that can't be read.
+func (p *Pool) Stale(hash, password string) bool {
+	s, err := parse(hash)
+	return err != nil || p.stale(s, normalise(password))
+}
+
 // Blocklist is the list as embedded, for a look-up of every line.
 var Blocklist = blocklist
 

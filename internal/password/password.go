@@ -18,13 +18,13 @@
 //	password.RunWorker() // the first thing in main
 //	pool := password.NewPool(password.Options{Processes: true})
 //	defer pool.Close()
-//	hash, err := pool.Hash(ctx, chosen)         // after CheckPolicy(chosen, …)
-//	ok, err := pool.Verify(ctx, hash, typed)    // known account
+//	hash, cost, err := pool.Hash(ctx, chosen)       // after CheckPolicy(chosen, …)
+//	ok, stale, err := pool.Verify(ctx, hash, typed) // known account
+//	if stale { … }                                  // hash again, with typed
 //	err = pool.VerifyDummy(ctx, pool.Cost(), typed) // unknown account: the same work
-//	if ok && pool.Stale(hash, typed) { … }      // hash again, with typed
 //
 // New hashes are argon2id in the PHC string format. Imported ones may be argon2id of
-// other costs or bcrypt; check them with [CheckHash] when they come in.
+// other costs or bcrypt; check them with [Cost] when they come in.
 //
 // Files: pool.go the pool; queue.go the turns; work.go and process.go the workers;
 // limits.go how many, and their share of a CPU quota; phc.go the hashes; policy.go and
@@ -41,7 +41,7 @@
 //
 // bcrypt reads only 72 bytes, so its hash accepts every password that begins with the
 // right 72 bytes. A login with at most 72 bytes replaces it. A login with more must
-// not, since nobody knows what should follow (see [Pool.Stale]). argon2id hashes the
+// not, since nobody knows what should follow (see [Pool.Verify]). argon2id hashes the
 // whole password.
 //
 // Nothing else is truncated: a password of more than [MaxBytes] can't be chosen, and

@@ -150,26 +150,20 @@ func (s stored) matches(t typed, r result) bool {
 	return same && !t.tooLong
 }
 
-// Cost gives the canonical parameter set of a stored hash, such as
-// "argon2id m=19456,t=2,p=1" or "bcrypt 10". Hashes that take the same work have the
-// same cost. It fails if [CheckHash] does.
+// Cost gives the canonical parameter set of a hash, such as "argon2id m=19456,t=2,p=1"
+// or "bcrypt 10". Hashes that take the same work have the same cost.
+//
+// It is the check of a hash made elsewhere, too: argon2id in the PHC string format
+// (v=19, no keyid, no data) or bcrypt ($2a$, $2b$, $2y$), well-formed, with its costs
+// within bounds (argon2id: 256 MiB of memory, 64 passes, 16 threads, 1 GiB as the
+// product of memory and passes, a salt of 8 to 64 bytes, a key of 16 to 64; bcrypt:
+// costs of 4 to 14). The error says what is wrong and doesn't quote salt or key.
 func Cost(hash string) (string, error) {
 	s, err := parse(hash)
 	if err != nil {
 		return "", err
 	}
 	return s.cost.String(), nil
-}
-
-// CheckHash checks whether a hash made elsewhere can be used here: argon2id in
-// the PHC string format (v=19, no keyid, no data) or bcrypt ($2a$, $2b$, $2y$),
-// well-formed, with its costs within bounds (argon2id: 256 MiB of memory, 64
-// passes, 16 threads, 1 GiB as the product of memory and passes, a salt of 8 to
-// 64 bytes, a key of 16 to 64; bcrypt: costs of 4 to 14). The error says what is
-// wrong and doesn't quote salt or key.
-func CheckHash(hash string) error {
-	_, err := parse(hash)
-	return err
 }
 
 func parse(hash string) (s stored, err error) {

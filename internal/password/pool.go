@@ -135,6 +135,20 @@ func (p *Pool) Close() {
 	p.workers.Wait()
 }
 
+type turnKey struct{}
+
+// InTurn sets the network that asks and the account that it asks for, as throttling
+// names them, for passwords that are hashed with the context. Without it all are of
+// one network and one account.
+func InTurn(ctx context.Context, network, account string) context.Context {
+	return context.WithValue(ctx, turnKey{}, turn{network, account})
+}
+
+func turnOf(ctx context.Context) turn {
+	t, _ := ctx.Value(turnKey{}).(turn)
+	return t
+}
+
 // do waits for a worker that runs work. On any error the caller must not touch what
 // work writes: it may still be running.
 func (p *Pool) do(ctx context.Context, work func(*worker)) error {
@@ -203,32 +217,45 @@ func (p *Pool) holdBack() error {
 }
 
 // Hash makes an argon2id hash of the password with a fresh salt, as a PHC
-// string. The errors are [ErrBusy], ctx's, and a [*PolicyError] for more than
-// [MaxBytes]; the rest of the policy is for [CheckPolicy].
-func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
+// string; its cost is the pool's. The errors are [ErrBusy], ctx's, and a
+// [*PolicyError] for more than [MaxBytes]; the rest of the policy is for [CheckPolicy].
+func (p *Pool) Hash(ctx context.Context, password string) (hash, cost string, err error) {
 	t := normalise(password)
 	if t.tooLong {
-		return "", errTooLong
+		return "", "", errTooLong
 	}
 	salt := make([]byte, saltBytes)
 	rand.Read(salt) // never fails: crypto/rand ends the process instead
 	r, err := p.compute(ctx, task{Params: p.params, Salt: salt, Size: keyBytes, Password: []byte(t.nfc)})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(r.Key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$%s$%s$%s", argon2.Version, p.params.encode(), b64.EncodeToString(salt), b64.EncodeToString(r.Key)), p.Cost(), nil
 }
 
-// Verify reports whether the hash was made from the password. A hash that [CheckHash]
-// would refuse is an error, without any work: for an account without a password, use
+// Verify reports whether the hash was made from the password, and if it was, whether
+// it is stale: to be made anew, with this password, because it is not argon2id with the
+// pool's parameters. That is possible only at a login. A hash that [Cost] would
+// refuse is an error, without any work: for an account without a password, use
 // VerifyDummy. The other errors are [ErrBusy] and ctx's.
-func (p *Pool) Verify(ctx context.Context, hash, password string) (bool, error) {
+func (p *Pool) Verify(ctx context.Context, hash, password string) (ok, stale bool, err error) {
 	s, err := parse(hash)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	return p.verify(ctx, s, password)
+	t := normalise(password)
+	ok, err = p.verify(ctx, s, t)
+	return ok, ok && p.stale(s, t), err
+}
+
+// stale says whether a hash of the password is to be made anew. bcrypt reads only 72
+// bytes, so a longer password may not be the owner's.
+func (p *Pool) stale(s stored, t typed) bool {
+	if s.bcrypt != 0 {
+		return max(len(t.raw), len(t.nfc)) <= bcryptBytes
+	}
+	return s.argon2id != p.params
 }
 
 // VerifyDummy does the work of a Verify with a hash of the given cost and no match, and
@@ -240,12 +267,11 @@ func (p *Pool) VerifyDummy(ctx context.Context, cost string, password string) er
 	if err != nil {
 		return fmt.Errorf("password cost: %w", err)
 	}
-	_, err = p.verify(ctx, c.dummy(), password)
+	_, err = p.verify(ctx, c.dummy(), normalise(password))
 	return err
 }
 
-func (p *Pool) verify(ctx context.Context, s stored, password string) (bool, error) {
-	t := normalise(password)
+func (p *Pool) verify(ctx context.Context, s stored, t typed) (bool, error) {
 	r, err := p.compute(ctx, s.task(t))
 	return err == nil && s.matches(t, r), err
 }
@@ -265,18 +291,6 @@ func (p *Pool) compute(ctx context.Context, t task) (result, error) {
 		return result{}, err
 	}
 	return r, failed
-}
-
-// Stale reports whether the hash should be made anew with a password that matches it,
-// because it is not argon2id with the pool's parameters. That is possible only at a
-// login. bcrypt reads only 72 bytes, so a longer password may not be the owner's.
-func (p *Pool) Stale(hash, password string) bool {
-	s, err := parse(hash)
-	if err == nil && s.bcrypt != 0 {
-		t := normalise(password)
-		return max(len(t.raw), len(t.nfc)) <= bcryptBytes
-	}
-	return err != nil || s.cost != cost{argon2id: p.params}
 }
 
 // Cost is the cost of new hashes, written as [Cost] writes it.

@@ -31,7 +31,7 @@ func newPool(tb testing.TB, o password.Options) *password.Pool {
 
 func verify(tb testing.TB, p *password.Pool, hash, pw string) bool {
 	tb.Helper()
-	ok, err := p.Verify(tb.Context(), hash, pw)
+	ok, _, err := p.Verify(tb.Context(), hash, pw)
 	if err != nil {
 		tb.Fatalf("Verify: %v", err)
 	}
@@ -65,7 +65,7 @@ func TestHashAndVerify(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			hash, err := p.Hash(t.Context(), tt.chosen)
+			hash, _, err := p.Hash(t.Context(), tt.chosen)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,21 +79,21 @@ func TestHashAndVerify(t *testing.T) {
 func TestHash(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, password.Options{})
-	first, err := p.Hash(t.Context(), "the same password")
+	first, cost, err := p.Hash(t.Context(), "the same password")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if prefix := "$argon2id$v=19$m=8,t=1,p=1$"; !strings.HasPrefix(first, prefix) || len(first) != len(prefix)+22+1+43 {
 		t.Errorf("Hash = %q, want %s, a salt of 16 bytes and a key of 32", first, prefix)
 	}
-	if err := password.CheckHash(first); err != nil {
-		t.Errorf("its own hash is refused: %v", err)
+	if got, err := password.Cost(first); err != nil || got != cost {
+		t.Errorf("its own hash costs %q, not %q (%v)", got, cost, err)
 	}
-	if second, _ := p.Hash(t.Context(), "the same password"); second == first {
+	if second, _, _ := p.Hash(t.Context(), "the same password"); second == first {
 		t.Error("two hashes have the same salt")
 	}
 	var tooLong *password.PolicyError
-	if _, err := p.Hash(t.Context(), strings.Repeat("x", password.MaxBytes+1)); !errors.As(err, &tooLong) {
+	if _, _, err := p.Hash(t.Context(), strings.Repeat("x", password.MaxBytes+1)); !errors.As(err, &tooLong) {
 		t.Errorf("Hash of too long a password: %v, want a PolicyError", err)
 	}
 }
@@ -101,7 +101,7 @@ func TestHash(t *testing.T) {
 func TestStale(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, password.Options{})
-	own, err := p.Hash(t.Context(), "whatever")
+	own, _, err := p.Hash(t.Context(), "whatever")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestUnusableHashIsNoWork(t *testing.T) {
 	p := newPool(t, password.Options{})
 	const absurd = "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
 	for _, hash := range []string{"", absurd} {
-		if ok, err := p.Verify(t.Context(), hash, "password"); ok || err == nil {
+		if ok, _, err := p.Verify(t.Context(), hash, "password"); ok || err == nil {
 			t.Errorf("Verify with hash %q = %v, %v, want an error", hash, ok, err)
 		}
 	}
@@ -150,7 +150,7 @@ func TestUnusableHashIsNoWork(t *testing.T) {
 // unmatched are a hash of each kind, all at which Pretend must do what Verify does.
 func unmatched(t *testing.T, p *password.Pool) (hashes map[string]string) {
 	t.Helper()
-	own, err := p.Hash(t.Context(), "the right one")
+	own, _, err := p.Hash(t.Context(), "the right one")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func occupy(t *testing.T, p *password.Pool) (release func()) {
 func wait(ctx context.Context, p *password.Pool) <-chan error {
 	result := make(chan error, 1)
 	go func() {
-		_, err := p.Verify(ctx, bcryptUU, "U*U")
+		_, _, err := p.Verify(ctx, bcryptUU, "U*U")
 		result <- err
 	}()
 	synctest.Wait()
@@ -289,7 +289,7 @@ func TestQueueWaitIsBounded(t *testing.T) {
 		p := newPool(t, password.Options{Workers: 1, MaxWait: maxWait})
 		defer occupy(t, p)()
 		start := time.Now()
-		if _, err := p.Hash(t.Context(), "whatever"); !errors.Is(err, password.ErrBusy) {
+		if _, _, err := p.Hash(t.Context(), "whatever"); !errors.Is(err, password.ErrBusy) {
 			t.Errorf("Hash: %v, want ErrBusy", err)
 		}
 		if waited := time.Since(start); waited != maxWait {
@@ -340,7 +340,7 @@ func TestCancelled(t *testing.T) {
 			t.Errorf("cancelled while it ran: %v", err)
 		}
 		close(held)
-		if _, err := p.Hash(ctx, "whatever"); !errors.Is(err, context.Canceled) {
+		if _, _, err := p.Hash(ctx, "whatever"); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled before: %v", err)
 		}
 	})
@@ -368,7 +368,7 @@ func TestClose(t *testing.T) {
 		}
 		releaseOther()
 		<-closed
-		if _, err := p.Verify(t.Context(), bcryptUU, "U*U"); !errors.Is(err, password.ErrBusy) {
+		if _, _, err := p.Verify(t.Context(), bcryptUU, "U*U"); !errors.Is(err, password.ErrBusy) {
 			t.Errorf("after Close: %v, want ErrBusy", err)
 		}
 		p.Close()
@@ -387,7 +387,7 @@ func TestNewPoolRefusesBadParams(t *testing.T) {
 
 func BenchmarkVerify(b *testing.B) {
 	p := newPool(b, password.Options{Params: password.Default})
-	hash, err := p.Hash(b.Context(), "correct horse battery staple")
+	hash, _, err := p.Hash(b.Context(), "correct horse battery staple")
 	if err != nil {
 		b.Fatal(err)
 	}

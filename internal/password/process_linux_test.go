@@ -95,7 +95,7 @@ func TestWorkersInProcesses(t *testing.T) { // not parallel: it counts processes
 	for range 2 {
 		both.Go(func() {
 			for range need.Rounds(5, 20) {
-				hash, err := p.Hash(t.Context(), "pässword")
+				hash, _, err := p.Hash(t.Context(), "pässword")
 				if err != nil {
 					t.Error(err)
 					return

@@ -1,7 +1,6 @@
 package password
 
 import (
-	"context"
 	"maps"
 	"math"
 	"slices"
@@ -10,20 +9,6 @@ import (
 
 // turn is the network and the account of a waiting job.
 type turn struct{ network, account string }
-
-type turnKey struct{}
-
-// InTurn sets the network that asks and the account that it asks for, as throttling
-// names them, for passwords that are hashed with the context. Without it all are of
-// one network and one account.
-func InTurn(ctx context.Context, network, account string) context.Context {
-	return context.WithValue(ctx, turnKey{}, turn{network, account})
-}
-
-func turnOf(ctx context.Context) turn {
-	t, _ := ctx.Value(turnKey{}).(turn)
-	return t
-}
 
 // job is one password to hash.
 type job struct {

@@ -125,8 +125,9 @@ type Attempt struct {
 // ErrAllowance says that a network has used up its allowance.
 var ErrAllowance = errors.New("the network has used up its allowance")
 
-// How an attempt counts for the account from a network that it doesn't know: until a
-// time, unless one more is counted; and from one that it knows, if it still does.
+// Each counts an attempt for the account, unless it must wait, and returns until when
+// the next one must: countUnknown in the count of all networks that the account doesn't
+// know, countKnown in that of a network that it still knows.
 var (
 	countUnknown = `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($8, '', 1, $9, $10)
 		ON CONFLICT (account, network) DO UPDATE SET expires_at = ` + later(`attempts.expires_at`, `excluded.expires_at`) + `, ` + waitMore + `
@@ -207,15 +208,12 @@ func (tx *Tx) RefundAttempt(a Attempt) error {
 // in all, so many as are counted already.
 const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.failures > 0 THEN attempts.failures - 1 ELSE 0 END`
 
-// SucceedAttempt has the account know the attempt's network until then, and clears
-// the count that the attempt was added to, but for so many others that are under way.
-// It says whether the account knew any network before.
+// SucceedAttempt clears the count that the attempt was added to, but for so many others
+// that are under way, and has the account know the network until then. It says whether
+// the account knew any network before.
 func (tx *Tx) SucceedAttempt(a Attempt, underWay int, until time.Time) (knew bool, err error) {
 	if a.Known {
 		return true, tx.noteNetwork(a.Account, a.Network, underWay, until)
-	}
-	if knew, err = tx.KnowNetwork(a.Account, a.Network, until); err != nil {
-		return false, err
 	}
 	if underWay > 0 {
 		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, a.Account, underWay)
@@ -225,7 +223,10 @@ func (tx *Tx) SucceedAttempt(a Attempt, underWay int, until time.Time) (knew boo
 	if err == nil && a.Took > 0 {
 		_, err = tx.Exec(refundNetwork, a.Network, a.Took.Microseconds())
 	}
-	return knew, err
+	if err != nil {
+		return false, err
+	}
+	return tx.KnowNetwork(a.Account, a.Network, until)
 }
 
 // maxKnownNetworks bounds an account's known networks: those of the latest

@@ -29,7 +29,7 @@ func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
 
 // RecoveryRequested says whether a request is pending.
 func (r Reader) RecoveryRequested() (bool, error) {
-	return found(discard(database.QueryRow(r.db, database.Column[int64], `SELECT 1 FROM recovery_requests LIMIT 1`)))
+	return exists(r.db, `SELECT 1 FROM recovery_requests LIMIT 1`)
 }
 
 // TakeRecoveryRequests removes up to n requests, the oldest first.
@@ -100,12 +100,12 @@ func (tx *Tx) UseRecovery(idHash []byte) (bool, error) {
 // mailed: one that was requested since then, under the id of its trace, and is
 // still to be delivered to the subscriber.
 func (r Reader) RecoveryGood(userID, subscriber, since string, now time.Time) (bool, error) {
-	return found(discard(database.QueryRow(r.db, database.Column[int64], `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
+	return exists(r.db, `SELECT 1 FROM recoveries WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $4
 		UNION ALL
 		SELECT 1 FROM audit_log JOIN users ON users.id = audit_log.user_id JOIN events e ON e.id = audit_log.id JOIN deliveries d ON d.event_id = e.id
 			WHERE audit_log.user_id = $1 AND d.subscriber = $2 AND audit_log.id > $3 AND d.dead_at IS NULL AND e.type = audit_log.kind
 			AND e.expires_at > $4 AND e.created_at > COALESCE(users.recovery_requested_at, 0)
-		LIMIT 1`, userID, subscriber, since, micros(now))))
+		LIMIT 1`, userID, subscriber, since, micros(now))
 }
 
 // EndRecovery ends what was made for a request, if anything was.
@@ -119,6 +119,3 @@ func (tx *Tx) EndRecoveries(userID string) error {
 	_, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL`, micros(tx.Now), userID)
 	return err
 }
-
-// discard keeps a query's error only.
-func discard[T any](_ T, err error) error { return err }

@@ -118,6 +118,20 @@ func (s *Store) Metrics() []prometheus.Collector {
 	return append(s.DB.Metrics(), keyCounts{s})
 }
 
+// exists says whether a query has a row.
+func exists(r database.Reader, query string, args ...any) (bool, error) {
+	_, err := database.QueryRow(r, database.Column[int64], query, args...)
+	return found(err)
+}
+
+// found turns ErrNotFound into false.
+func found(err error) (bool, error) {
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Times in rows.
 
 func micros(t time.Time) int64 { return t.UnixMicro() }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"database/sql"
-	"errors"
 	"time"
 
 	"kwai/internal/database"
@@ -151,11 +150,3 @@ func (tx *Tx) ClaimRecovery(userID string, requestedAt time.Time) (bool, error) 
 
 // text is null for "".
 func text(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
-
-// found turns ErrNotFound into false.
-func found(err error) (bool, error) {
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}

@@ -70,11 +70,15 @@ var (
 )
 
 func isASCII(values map[string][]string) bool {
-	beyond := func(text string) bool {
-		return strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf })
-	}
+	return every(values, func(text string) bool {
+		return !strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf })
+	})
+}
+
+// every reports whether all names and values of a form are as they must be.
+func every(values map[string][]string, fit func(string) bool) bool {
 	for name, all := range values {
-		if beyond(name) || slices.ContainsFunc(all, beyond) {
+		if !fit(name) || slices.ContainsFunc(all, func(value string) bool { return !fit(value) }) {
 			return false
 		}
 	}
@@ -121,17 +125,10 @@ func decodeForm(kind, boundary string, body []byte) (map[string][]string, error)
 		// URL, 5.1); ParseQuery refuses it.
 		values, err = url.ParseQuery(strings.ReplaceAll(string(body), ";", "%3B"))
 	}
-	if err != nil {
-		return nil, err
+	if err == nil && !every(values, utf8.ValidString) {
+		err = errors.New("not UTF-8")
 	}
-	for name, all := range values {
-		for _, value := range all {
-			if !utf8.ValidString(name) || !utf8.ValidString(value) {
-				return nil, errors.New("not UTF-8")
-			}
-		}
-	}
-	return values, nil
+	return values, err
 }
 
 // maxParts bounds the fields of a multipart form, each of which costs much more

@@ -80,16 +80,12 @@ func (s *Server) log(r *http.Request, client auth.Client, route string, a *answe
 	case a.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
-	from := r.RemoteAddr // no address only in tests
-	if client.Address.IsValid() {
-		from = client.Address.String()
-	}
 	attrs := append([]slog.Attr{
 		slog.String("method", r.Method[:min(len(r.Method), 16)]), // the client may make one up
 		slog.String("route", route),
 		slog.Int("status", a.status),
 		slog.Duration("took", took),
-		slog.String("client", from),
+		slog.String("client", client.Address.String()),
 	}, a.attrs...)
 	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
 }

@@ -158,7 +158,7 @@ func hash(tb testing.TB, params password.Params) string {
 	tb.Helper()
 	pool := password.NewPool(password.Options{Params: params, Workers: 1})
 	defer pool.Close()
-	text, err := pool.Hash(tb.Context(), good)
+	text, _, err := pool.Hash(tb.Context(), good)
 	if err != nil {
 		tb.Fatal(err)
 	}

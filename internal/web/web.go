@@ -294,14 +294,12 @@ const exampleURL = "http://127.0.0.1:8080"
 
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(s.Rules.Keys.Settings.JWKSMaxAge.Seconds())))
-	return writeJSON(w, keySet{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
-}
-
-// keySet has the issuer beside the keys: a client that reaches the server by another
-// address than tokens name can notice (RFC 7517, section 5, allows more members).
-type keySet struct {
-	Keys   any    `json:"keys"`
-	Issuer string `json:"issuer"`
+	// The issuer stands beside the keys: a client that reaches the server by another
+	// address than tokens name can notice (RFC 7517, section 5, allows more members).
+	return writeJSON(w, struct {
+		Keys   any    `json:"keys"`
+		Issuer string `json:"issuer"`
+	}{s.Rules.Keys.JWKS(r.Context()).Keys, s.Rules.Settings.Issuer})
 }
 
 // health answers GET /healthz: the process lives.
