@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"kwai/internal/password"
 	"kwai/internal/store"
 	"kwai/internal/token"
 )
@@ -14,9 +15,13 @@ import (
 // shortLife is how long a browser session lasts that isn't to stay on its device.
 const shortLife = 12 * time.Hour
 
-// freshLife is how long a proof counts as fresh: to change a password, an address or
-// what a login must show.
-const freshLife = 10 * time.Minute
+const (
+	// freshLife is how long a proof counts as fresh: to be shown a form that changes a
+	// password, an address or what a login must show.
+	freshLife = 10 * time.Minute
+	// formLife is how long such a form may then be sent.
+	formLife = 15 * time.Minute
+)
 
 // Cookie is what holds a browser session.
 type Cookie struct {
@@ -31,6 +36,8 @@ type Visitor struct {
 	// Fresh says that everything the account demands was shown within freshLife, and
 	// that the cookie is the one that was given for it.
 	Fresh bool
+	// FreshForm is Fresh for a form that was shown while it was.
+	FreshForm bool
 
 	number int64 // of the cookie
 }
@@ -103,7 +110,8 @@ func (s *Service) Visitor(ctx context.Context, cookie string) (v Visitor, err er
 	v = Visitor{Caller: Caller{user.Profile, session.ID}, User: user, number: int64(number)}
 	switch newest := session.Counter; {
 	case v.number == newest:
-		v.Fresh = now.Sub(session.AuthTime) < freshLife
+		age := now.Sub(session.AuthTime)
+		v.Fresh, v.FreshForm = age < freshLife, age < freshLife+formLife
 	case v.number > newest, v.number == newest-1 && !session.Seen():
 	default:
 		return Visitor{}, ErrNotLoggedIn
@@ -137,6 +145,38 @@ func (s *Service) LogoutVisitor(ctx context.Context, client Client, v Visitor) e
 		return nil
 	}
 	return err
+}
+
+// ChoosePassword gives a visitor with a fresh proof a new password, and ends all other
+// sessions. Its errors: ErrNotLoggedIn without the proof, or where the password was
+// changed or the session ended meanwhile; Invalid for a password that breaks the policy.
+func (s *Service) ChoosePassword(ctx context.Context, client Client, v Visitor, chosen string) (err error) {
+	defer func() { s.counts.count(changes, succeeded, err) }()
+	if !v.FreshForm {
+		return ErrNotLoggedIn
+	}
+	ctx = password.InTurn(ctx, client.network(), accountOfKey(v.User.EmailKey))
+	fresh, err := s.choose(ctx, chosen, v.User)
+	if err != nil {
+		return err
+	}
+	changed := false
+	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
+		changed, err = s.storePassword(tx, client, v.Caller, v.User, fresh)
+		return err
+	})
+	if err == nil && !changed {
+		err = ErrNotLoggedIn
+	}
+	return err
+}
+
+// activityShown bounds a list of what happened.
+const activityShown = 100
+
+// Activity is what was recorded of the visitor, the latest first.
+func (s *Service) Activity(ctx context.Context, v Visitor) ([]store.AuditEntry, error) {
+	return s.Store.Read(ctx).RecentAuditLog(v.ID, activityShown)
 }
 
 // FormMAC binds a form to the visitor's session and to what else it is for.

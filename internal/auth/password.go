@@ -67,21 +67,27 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 		return false, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		if changed, err = tx.ChangePassword(user.ID, user.AuthVersion, fresh); err != nil || !changed {
-			return err
+		if changed, err = s.storePassword(tx, client, caller, user, fresh); err == nil && changed {
+			_, err = s.succeedAttempt(tx, a)
 		}
-		// Here the change and an end of this session wait for each other.
-		if live, err := tx.LockSession(caller.SessionID, user.ID, s.Settings.lifetimes()); err != nil {
-			return err
-		} else if !live {
-			return ErrNotLoggedIn
-		}
-		if _, err := s.succeedAttempt(tx, a); err != nil {
-			return err
-		}
-		return s.passwordChanged(tx, client, user, caller.SessionID, ByUser)
+		return err
 	})
 	return changed, err
+}
+
+// storePassword stores a new password, changed from a session, on LogIn's condition;
+// false if that doesn't hold. ErrNotLoggedIn if the session has ended.
+func (s *Service) storePassword(tx *store.Tx, client Client, caller Caller, user store.User, fresh store.Password) (bool, error) {
+	if changed, err := tx.ChangePassword(user.ID, user.AuthVersion, fresh); err != nil || !changed {
+		return false, err
+	}
+	// Here the change and an end of this session wait for each other.
+	if live, err := tx.LockSession(caller.SessionID, user.ID, s.Settings.lifetimes()); err != nil {
+		return false, err
+	} else if !live {
+		return false, ErrNotLoggedIn
+	}
+	return true, s.passwordChanged(tx, client, user, caller.SessionID, ByUser)
 }
 
 // SetPassword gives the user a new password and ends the user's sessions and

@@ -60,6 +60,11 @@ func (r Reader) AuditLogOfUserAfter(userID, id string, n int) ([]AuditEntry, err
 	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id > $2 ORDER BY audit_log.id LIMIT $3`, userID, id, n)
 }
 
+// RecentAuditLog lists the latest n entries about a user, the latest first.
+func (r Reader) RecentAuditLog(userID string, n int) ([]AuditEntry, error) {
+	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 ORDER BY audit_log.id DESC LIMIT $2`, userID, n)
+}
+
 // CountAuditEntries counts a user's entries of a kind between two ids.
 func (r Reader) CountAuditEntries(userID, kind, after, before string) (int64, error) {
 	return database.QueryRow(r.db, database.Column[int64], `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND id > $2 AND id < $3 AND kind = $4`, userID, after, before, kind)

@@ -87,6 +87,8 @@ func allowedMethods() map[string]string {
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
 		"/style.css": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+		"/login": "GET, HEAD, POST", "/logout": "GET, HEAD, POST", "/out": get, "/account": get, "/account/password": "GET, HEAD, POST",
+		"/account/sessions": "GET, HEAD, POST", "/account/activity": get, "/.well-known/change-password": get,
 	}
 	for _, e := range endpoints {
 		allow["/api/v1/auth/"+e.name] = post
@@ -117,7 +119,8 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 }
 
 // gets are the paths that TestHeadIsGetWithoutBody tries.
-var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css"}
+var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css",
+	"/login", "/logout", "/out", "/account", "/account/password", "/account/sessions", "/account/activity", "/.well-known/change-password"}
 
 func TestHeadIsGetWithoutBody(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
@@ -135,13 +138,13 @@ func TestUnknownPathsAreProblems(t *testing.T) {
 	t.Parallel()
 	s := bare(t).listen()
 	for _, path := range []string{
-		"/", "/api", "/api/v1/auth", "/api/v1/auth/", "/api/v1/auth/login/", "/api/v1/auth/Login", "/api/v1/auth/login%00",
+		"/api", "/api/v1/auth", "/api/v1/auth/", "/api/v1/auth/login/", "/api/v1/auth/Login", "/api/v1/auth/login%00",
 		"/api/v1/auth/login%2f", "/api/v1/auth/users", "/dev/mail", "/dev/uuid", "/.env", "/pages/layout.html", "/favicon.ico",
 		"/%ff%fe", "/" + strings.Repeat("x", 8000),
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			a := s.send(method, path, "", "", "")
-			if detail := a.problem(t, 404); strings.Contains(detail, path) && path != "/" {
+			if detail := a.problem(t, 404); strings.Contains(detail, path) {
 				t.Errorf("%s echoes the path: %s", path, detail)
 			}
 		}

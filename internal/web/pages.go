@@ -42,7 +42,8 @@ type messagePage struct{ Title, Text string }
 // pages has the templates by language and name. "sent", "done", "used" (the link has
 // done its work), "invalid" (the link is no longer valid) and "revoked" take the site
 // to go on to, "" for none.
-var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "devmails", "devmail")
+var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
+	"account", "password", "sessions", "activity", "devmails", "devmail")
 
 func parsePages(names ...string) map[*i18n.Language]map[string]*template.Template {
 	pages := make(map[*i18n.Language]map[string]*template.Template)
@@ -76,8 +77,10 @@ var styleVersion = fmt.Sprintf("%.8x", sha256.Sum256(styleSheet))
 
 // view is what every page is made of.
 type view struct {
-	Up   string // what links to other pages begin with
-	Data any    // the page's own
+	Up      string // what links to other pages begin with
+	Visitor string // the address of the user who is logged in; "": nobody is
+	Form    string // what seals the forms of a page
+	Data    any    // the page's own
 }
 
 // up leads from a page to the top level. Addresses on pages are relative: so they hold
@@ -88,15 +91,28 @@ func up(r *http.Request) string {
 
 // pagePolicy allows our style sheet and our forms, nothing else. Images of
 // data: addresses load nothing; the layout's empty icon is one.
-const pagePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+const (
+	pagePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+	openPolicy = "default-src 'none'; style-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
+)
+
+// leadsOut are the pages from which another program is reached. Chromium and Safari
+// hold form-action against each redirect after a post, and an opener policy cuts off
+// the window that waits for a login.
+var leadsOut = map[string]bool{"login": true, "logout": true}
 
 // page answers with the page of that name, in the request's language. The page is made
 // before the first byte is sent, so that a fault in it, which is a bug, can't leave half
 // of one.
 func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
+	return s.write(w, r, status, name, view{Data: data})
+}
+
+func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name string, v view) error {
 	var page bytes.Buffer
 	l := s.language(r)
-	if err := pages[l][name].Execute(&page, view{Up: up(r), Data: data}); err != nil {
+	v.Up = up(r)
+	if err := pages[l][name].Execute(&page, v); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -106,6 +122,10 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name s
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	if leadsOut[name] {
+		h.Set("Content-Security-Policy", openPolicy)
+		h.Del("Cross-Origin-Opener-Policy")
+	}
 	// The address may hold a unique id: it goes to no other site. Not
 	// no-referrer: a browser would then send "Origin: null" with our forms.
 	h.Set("Referrer-Policy", "same-origin")

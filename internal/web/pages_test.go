@@ -14,6 +14,7 @@ import (
 
 	"kwai/internal/i18n"
 	"kwai/internal/mail"
+	"kwai/internal/store"
 )
 
 const hostile = `"'><script>alert(1)</script>`
@@ -41,6 +42,19 @@ var pageTests = []struct {
 	{label: "invalid", name: "invalid", title: "This link is no longer valid"},
 	{label: "revoked", name: "revoked", title: "This account is blocked"},
 	{label: "error", name: "error", data: messagePage{Title: hostile, Text: hostile}, title: "Error: " + hostile},
+	{label: "login", name: "login", data: loginPage{Next: "account", Stay: true}, title: "Log in", fields: map[string]string{"next": "account", "username": "", "password": "", "stay": "1"}},
+	{label: "login, wrong", name: "login", data: loginPage{Next: "account", Email: hostile, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "username": hostile, "password": "", "stay": "1"}},
+	{label: "login, throttled", name: "login", data: loginPage{Next: "account", Notice: hostile}, title: "Error: ", fields: map[string]string{"next": "account", "username": "", "password": "", "stay": "1"}},
+	{label: "login, fresh proof", name: "login", data: loginPage{Next: "account/password", Email: hostile, Prove: true}, title: "Log in", focus: "password", fields: map[string]string{"next": "account/password", "prove": "1", "username": hostile, "password": ""}},
+	{label: "login, wrong proof", name: "login", data: loginPage{Next: "account", Email: hostile, Prove: true, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "prove": "1", "username": hostile, "password": ""}},
+	{label: "logout", name: "logout", title: "Log out", fields: map[string]string{"form": ""}},
+	{label: "out", name: "out", data: "https://example.org", title: "You are logged out"},
+	{label: "account", name: "account", data: store.User{Profile: store.Profile{Email: hostile, FirstName: hostile, LastName: hostile}}, title: "Your account"},
+	{label: "password", name: "password", data: passwordPage{Email: hostile, MinLength: 8}, title: "Change the password", fields: map[string]string{"form": "", "username": hostile, "password": ""}},
+	{label: "password, weak", name: "password", data: passwordPage{Email: hostile, MinLength: 8, PasswordError: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"form": "", "username": hostile, "password": ""}},
+	{label: "sessions", name: "sessions", data: []sessionRow{{ID: "a", Device: hostile, Address: hostile, Current: true}, {ID: "b"}}, title: "Where you are logged in", fields: map[string]string{"form": ""}},
+	{label: "activity", name: "activity", data: []activityRow{{What: hostile, Device: hostile, Address: hostile}}, title: "What happened"},
+	{label: "activity, none", name: "activity", data: []activityRow{}, title: "What happened"},
 	{label: "dev mails", name: "devmails", data: []struct {
 		Name    string
 		Message mail.Message

@@ -126,9 +126,24 @@ func (s *Server) routes() []route {
 		{"POST", "/reset", s.resetForm, true},
 		{"GET", "/done", s.sitePage("done"), true},
 		{"GET", "/style.css", serveStyle, false},
+
+		{"GET", "/login", s.loginPage, true},
+		{"POST", "/login", s.loginForm, true},
+		{"GET", "/logout", s.visited(s.logoutPage), true},
+		{"POST", "/logout", s.visited(s.sealed(s.logoutForm)), true},
+		{"GET", "/out", s.sitePage("out"), true},
+		{"GET", "/account", s.visited(s.accountPage), true},
+		{"GET", "/account/password", s.fresh(s.passwordPage), true},
+		{"POST", "/account/password", s.fresh(s.sealed(s.passwordForm)), true},
+		{"GET", "/account/sessions", s.visited(s.sessionsPage), true},
+		{"POST", "/account/sessions", s.visited(s.sealed(s.sessionsForm)), true},
+		{"GET", "/account/activity", s.visited(s.activityPage), true},
+		{"GET", "/.well-known/change-password", s.changePassword, true},
 	}
 	if s.SiteURL != "" {
 		routes = append(routes, route{"GET", "/{$}", s.site, false})
+	} else {
+		routes = append(routes, route{"GET", "/{$}", s.visited(s.homePage), true})
 	}
 	if s.DevMail != nil {
 		routes = append(routes,

@@ -1,0 +1,129 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"kwai/internal/auth"
+)
+
+// visitPage is page for a visitor: the layout leads to the account and the logout, and
+// forms are sealed for the visitor.
+func (s *Server) visitPage(w http.ResponseWriter, r *http.Request, v auth.Visitor, status int, name string, data any) error {
+	mac, err := s.Rules.FormMAC(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	return s.write(w, r, status, name, view{Visitor: v.User.Email, Form: mac, Data: data})
+}
+
+// homePage answers GET / where there is no site to go on to.
+func (s *Server) homePage(w http.ResponseWriter, r *http.Request, _ auth.Visitor) error {
+	return seeOther(w, r, "account")
+}
+
+// accountPage is the overview.
+func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	return s.visitPage(w, r, v, http.StatusOK, "account", v.User)
+}
+
+// passwordPage is the data of "password".
+type passwordPage struct {
+	Email         string // for password managers
+	PasswordError string
+	MinLength     int // in characters
+}
+
+// passwordPage shows the form that changes the password. The fresh proof before it has
+// shown the old one.
+func (s *Server) passwordPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	return s.visitPage(w, r, v, http.StatusOK, "password", passwordPage{Email: v.User.Email, MinLength: auth.MinPassword})
+}
+
+// passwordForm takes what was typed into it.
+func (s *Server) passwordForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
+	page := passwordPage{Email: v.User.Email, MinLength: auth.MinPassword}
+	chosen := f.optional("password")
+	err := error(auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password.", Code: "password.missing"}))
+	if chosen != "" {
+		err = s.Rules.ChoosePassword(r.Context(), clientOf(r), v, chosen)
+	}
+	if err == nil {
+		return seeOther(w, r, "account?done=password")
+	}
+	if errors.Is(err, auth.ErrNotLoggedIn) { // it was changed elsewhere, or must be proven anew
+		return seeOther(w, r, "login?prompt=login&next=account/password")
+	}
+	refused, ok := errors.AsType[*auth.Error](err)
+	if !ok || refused.Code != auth.Invalid {
+		return err
+	}
+	for _, field := range refused.Fields {
+		page.PasswordError = s.language(r).Text(field.Code, "least", auth.MinPassword)
+	}
+	return s.visitPage(w, r, v, http.StatusUnprocessableEntity, "password", page)
+}
+
+// sessionRow is a row of "sessions".
+type sessionRow struct {
+	ID, Device, Address  string
+	CreatedAt, RenewedAt time.Time
+	Current              bool
+}
+
+// sessionsPage lists where the visitor is logged in.
+func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	found, err := s.Rules.Sessions(r.Context(), v.Caller)
+	if err != nil {
+		return err
+	}
+	l := s.language(r)
+	rows := make([]sessionRow, len(found))
+	for i, f := range found {
+		rows[i] = sessionRow{f.ID, l.Device(f.UserAgent), f.Address, f.CreatedAt, f.RenewedAt, f.Current}
+	}
+	return s.visitPage(w, r, v, http.StatusOK, "sessions", rows)
+}
+
+// sessionsForm ends one of them, or all others.
+func (s *Server) sessionsForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
+	var err error
+	if id := f.optional("id"); id != "" {
+		err = s.Rules.EndSession(r.Context(), clientOf(r), v.Caller, id)
+	} else {
+		err = s.Rules.EndOtherSessions(r.Context(), clientOf(r), v.Caller)
+	}
+	if err != nil && !errors.Is(err, auth.ErrNotOwn) { // which has ended by itself
+		return err
+	}
+	return seeOther(w, r, "account/sessions")
+}
+
+// activityRow is a row of "activity".
+type activityRow struct {
+	At                    time.Time
+	What, Device, Address string
+}
+
+// activityPage is the visitor's own part of the audit log, in plain words.
+func (s *Server) activityPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	found, err := s.Rules.Activity(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	l := s.language(r)
+	rows := make([]activityRow, 0, len(found))
+	for _, e := range found {
+		if key := "activity." + e.Kind; l.Has(key) {
+			rows = append(rows, activityRow{e.At, l.Text(key), l.Device(e.UserAgent), e.Address})
+		}
+	}
+	return s.visitPage(w, r, v, http.StatusOK, "activity", rows)
+}
+
+// changePassword answers /.well-known/change-password (W3C), by which password
+// managers find the page.
+func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
+	return seeOther(w, r, "account/password")
+}

@@ -1,0 +1,115 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"kwai/internal/auth"
+)
+
+// The browser session of the pages. Its cookie is __Host-kwai, which no other host of
+// the site can set. Over http that name is refused by browsers, and Secure by Safari
+// even on loopback: there it is kwai-dev, which a server with https never reads.
+// SameSite=Lax, since a link from a mail or an app must find it.
+//
+// It is set at a login and at a fresh proof, and cleared at a logout. An answer to a
+// cookie that is worth nothing leaves it as it is: another tab may just have set a new
+// one.
+const (
+	hostCookie = "__Host-kwai"
+	devCookie  = "kwai-dev"
+)
+
+func (s *Server) cookie(value string) *http.Cookie {
+	c := &http.Cookie{Name: devCookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	if s.PublicURL != nil && s.PublicURL.Scheme == "https" {
+		c.Name, c.Secure = hostCookie, true
+	}
+	return c
+}
+
+func (s *Server) setCookie(w http.ResponseWriter, c auth.Cookie) {
+	cookie := s.cookie(c.Value)
+	cookie.Expires = c.Expires
+	http.SetCookie(w, cookie)
+}
+
+func (s *Server) clearCookie(w http.ResponseWriter) {
+	cookie := s.cookie("")
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+// visitor is whose browser session the request is of; ErrNotLoggedIn for none.
+func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, error) {
+	cookies := r.CookiesNamed(s.cookie("").Name)
+	if len(cookies) != 1 {
+		return auth.Visitor{}, auth.ErrNotLoggedIn
+	}
+	v, err := s.Rules.Visitor(r.Context(), cookies[0].Value)
+	if err == nil {
+		note(w, "user", v.ID)
+	}
+	return v, err
+}
+
+// visit answers a request of a visitor.
+type visit func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error
+
+// visited leads those who aren't logged in to the login, and from there back.
+func (s *Server) visited(answer visit) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		v, err := s.visitor(w, r)
+		if errors.Is(err, auth.ErrNotLoggedIn) {
+			return seeOther(w, r, "login?next="+url.QueryEscape(strings.TrimPrefix(r.URL.Path, "/")))
+		}
+		if err != nil {
+			return err
+		}
+		return answer(w, r, v)
+	}
+}
+
+// fresh asks for a fresh proof before a form is shown; the form then has 15 minutes.
+func (s *Server) fresh(answer visit) handler {
+	return s.visited(func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+		if !v.Fresh && (r.Method != http.MethodPost || !v.FreshForm) {
+			return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(strings.TrimPrefix(r.URL.Path, "/")))
+		}
+		return answer(w, r, v)
+	})
+}
+
+// sealed takes a form that was made for the visitor. Without that, a page of one user
+// could be sent by another, who has logged in in between.
+func (s *Server) sealed(take func(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error) visit {
+	return func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+		f, err := s.readForm(w, r)
+		if err != nil {
+			return err
+		}
+		ok, err := s.Rules.CheckFormMAC(r.Context(), v, f.optional("form"))
+		if err != nil {
+			return err
+		}
+		if !ok { // the form is old, or somebody else's: the page is shown anew
+			return seeOther(w, r, strings.TrimPrefix(r.URL.Path, "/"))
+		}
+		return take(w, r, v, f)
+	}
+}
+
+// nexts are the pages that a login may go on to.
+var nexts = []string{"account", "account/password", "account/sessions", "account/activity"}
+
+// next is where a login goes on to: one of our own pages by its name, whatever is
+// asked for.
+func next(text string) string {
+	if slices.Contains(nexts, text) {
+		return text
+	}
+	return nexts[0]
+}

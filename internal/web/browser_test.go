@@ -1,0 +1,319 @@
+package web_test
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// browser has the cookies of a site and follows no redirects.
+type browser struct {
+	t       *testing.T
+	s       *site
+	cookies map[string]string
+}
+
+func (s *site) browser(t *testing.T) *browser {
+	return &browser{t: t, s: s, cookies: make(map[string]string)}
+}
+
+// do sends a request as a browser does, and takes its cookies.
+func (b *browser) do(method, path string, fields ...string) answer {
+	b.t.Helper()
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	r := b.s.request(method, path, strings.NewReader(form.Encode()))
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", urlencoded)
+		r.Header.Set("Origin", b.s.web.PublicURL.String())
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	for name, value := range b.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	a := b.s.do(r)
+	for _, c := range (&http.Response{Header: a.Header}).Cookies() {
+		if b.cookies[c.Name] = c.Value; c.MaxAge < 0 {
+			delete(b.cookies, c.Name)
+		}
+	}
+	return a
+}
+
+func (b *browser) get(path string) answer { b.t.Helper(); return b.do(http.MethodGet, path) }
+
+// goes says where the answer leads.
+func (b *browser) goes(what string, a answer, to string) {
+	b.t.Helper()
+	if a.Status != http.StatusSeeOther || a.Header.Get("Location") != to {
+		b.t.Errorf("%s: %d to %q, want 303 to %q\n%s", what, a.Status, a.Header.Get("Location"), to, a.Body)
+	}
+}
+
+// login logs in on the page.
+func (b *browser) login(email, password string) *browser {
+	b.t.Helper()
+	b.goes("the login", b.do(http.MethodPost, "/login", "username", email, "password", password, "stay", "1"), "account")
+	return b
+}
+
+// shows says that a page is answered, with that text.
+func (b *browser) shows(path string, words ...string) string {
+	b.t.Helper()
+	a := b.get(path)
+	if a.Status != http.StatusOK {
+		b.t.Fatalf("%s: %d to %q", path, a.Status, a.Header.Get("Location"))
+	}
+	for _, w := range words {
+		if !strings.Contains(string(a.Body), w) {
+			b.t.Errorf("%s lacks %q:\n%s", path, w, a.Body)
+		}
+	}
+	return string(a.Body)
+}
+
+var sealOf = regexp.MustCompile(`name="form" value="([^"]+)"`)
+
+// send sends a page's form.
+func (b *browser) send(page, path string, fields ...string) answer {
+	b.t.Helper()
+	seal := sealOf.FindStringSubmatch(b.shows(page))
+	if seal == nil {
+		b.t.Fatalf("%s has no sealed form", page)
+	}
+	return b.do(http.MethodPost, path, append([]string{"form", seal[1]}, fields...)...)
+}
+
+func TestALoginInTheBrowser(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t)
+		b.goes("/", b.get("/"), "login?next=")
+		b.goes("the account", b.get("/account"), "login?next=account")
+		b.goes("a page below it", b.get("/account/sessions"), "../login?next=account%2Fsessions")
+		b.shows("/login?next=account/sessions", `name="username"`, `name="password"`, `value="account/sessions"`)
+		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", "account/sessions", "stay", "1")
+		b.goes("the login", a, "account/sessions")
+		c := (&http.Response{Header: a.Header}).Cookies()[0]
+		same(t, "the cookie's name", c.Name, "__Host-kwai")
+		if !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || time.Until(c.Expires) < 0 && !c.Expires.After(s.clock.now()) {
+			t.Errorf("the cookie is %v", c)
+		}
+		same(t, "the cookie of an answer to a visit", b.get("/account").Header.Get("Set-Cookie"), "")
+		b.shows("/account", "ann@example.org", `href="logout"`)
+		b.shows("/account/sessions", "this one", `href="../logout"`, `href="../style.css`)
+		b.shows("/account/activity", "You logged in")
+		b.goes("/", b.get("/"), "account")
+		b.goes("the login, logged in", b.get("/login?next=account/activity"), "account/activity")
+		b.shows("/logout", "ann@example.org")
+		b.goes("the logout", b.send("/logout", "/logout"), "out")
+		same(t, "cookies", len(b.cookies), 0)
+		b.shows("/out", "You are logged out")
+		b.goes("the account", b.get("/account"), "login?next=account")
+	})
+}
+
+// A session that isn't to stay has a cookie without an end. Over http the cookie has
+// another name, which a server with https never reads.
+func TestCookies(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t)
+		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good)
+		if set := a.Header.Get("Set-Cookie"); strings.Contains(set, "Expires") || strings.Contains(set, "Max-Age") {
+			t.Errorf("the cookie is %q", set)
+		}
+		value := b.cookies["__Host-kwai"]
+		refresh := s.login("ann@example.org").field("refresh_token")
+		for what, cookie := range map[string]string{
+			"none": "", "empty": "__Host-kwai=", "another name": "kwai-dev=" + value, "doubled": "__Host-kwai=" + value + "; __Host-kwai=" + value,
+			"huge": "__Host-kwai=" + strings.Repeat("A", 12<<10), "a refresh token": "__Host-kwai=" + refresh, "another key": "__Host-kwai=" + value[:3] + "AAAA" + value[7:],
+			"a letter more": "__Host-kwai=" + value + "A", "quoted": `__Host-kwai="` + value[:30] + `"`, "half": "__Host-kwai=" + value[:30],
+		} {
+			r := s.request(http.MethodGet, "/account", nil)
+			r.Header.Set("Cookie", cookie)
+			a := s.do(r)
+			if a.Status != http.StatusSeeOther || a.Header.Get("Set-Cookie") != "" {
+				t.Errorf("%s: %d, %q", what, a.Status, a.Header.Get("Set-Cookie"))
+			}
+		}
+		b.shows("/account")
+	})
+}
+
+func TestCookiesOverHTTP(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t)
+		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good)
+		if set := a.Header.Get("Set-Cookie"); !strings.HasPrefix(set, "kwai-dev=") || strings.Contains(set, "Secure") {
+			t.Errorf("over http the cookie is %q", set)
+		}
+		b.shows("/account")
+	}, func(s *setup) { s.web.PublicURL = &url.URL{Scheme: "http", Host: "127.0.0.1:8080"} })
+}
+
+// Wherever a link wants a login to lead to, it leads to one of our own pages.
+func TestALoginLeadsToOurOwnPagesAlone(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		for _, next := range []string{
+			"", "/", "//", "///", "//evil.example", "/\\evil.example", "\\\\evil.example", "/%2fevil.example", "%2f%2fevil.example", "https://evil.example",
+			"https:evil.example", "http:\\\\evil.example", "javascript:alert(1)", "data:text/html,x", "account/../../evil", "account//evil.example", "account@evil.example",
+			"account\t", "\taccount", "account\r\nSet-Cookie: a=b", "account\n", "account?next=//evil", "account#x", "ACCOUNT", "account/", "/account", "./account", "../account",
+			"／／evil.example", "\u2044\u2044evil.example", "account\u0000", "login", "logout", "api/v1/auth/user", "account/password/../..", strings.Repeat("a", 60000),
+			"@evil.example", ".evil.example", "evil.example/account", ":80", "[::1]", "?next=x", "account;x", "account%00", "account%2Fpassword",
+		} {
+			b := s.browser(t)
+			b.goes("after a login with next "+next[:min(len(next), 40)], b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", next), "account")
+			if len(next) < 6000 {
+				b.goes("logged in, with next "+next, b.get("/login?next="+url.QueryEscape(next)), "account")
+			}
+			if a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", "wrong", "next", next); !strings.Contains(string(a.Body), `name="next" value="account"`) {
+				t.Errorf("after a refusal with next %.40q the form has\n%s", next, a.Body)
+			}
+		}
+		b := s.browser(t)
+		b.goes("one of ours", b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", "account/activity"), "account/activity")
+	}, limitsOff)
+}
+
+// The page says no more than the API: whether an account exists, is revoked or has no
+// password.
+func TestTheLoginPageRevealsNothing(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("known@example.org", good)
+		s.user("revoked@example.org", good)
+		s.revoke("revoked@example.org")
+		s.user("invited@example.org", "")
+		var first string
+		for _, email := range []string{"unknown@example.org", "known@example.org", "revoked@example.org", "invited@example.org", "not an address"} {
+			a := s.browser(t).do(http.MethodPost, "/login", "username", email, "password", better)
+			same(t, email+": the status", a.Status, http.StatusUnauthorized)
+			body := strings.ReplaceAll(string(a.Body), email, "X")
+			if first == "" {
+				first = body
+			}
+			same(t, email+": the page", body, first)
+			if strings.Contains(body, better) {
+				t.Errorf("%s: the page has the password", email)
+			}
+		}
+	})
+}
+
+// Who changes what could lock the owner out shows the password again first. The old
+// cookie is worth nothing once the new one has been used.
+func TestAFreshProofAndANewPassword(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b, other := s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good)
+		seal := sealOf.FindStringSubmatch(b.shows("/account/password", `autocomplete="new-password"`))[1]
+		s.clock.advance(10 * time.Minute)
+		b.goes("ten minutes later", b.get("/account/password"), "../login?prompt=login&next=account%2Fpassword")
+		same(t, "the form that was shown before", b.do(http.MethodPost, "/account/password", "form", seal, "password", "short").Status, http.StatusUnprocessableEntity)
+		s.clock.advance(15 * time.Minute)
+		b.goes("the form, later", b.do(http.MethodPost, "/account/password", "form", seal, "password", better), "../login?prompt=login&next=account%2Fpassword")
+		b.shows("/login?prompt=login&next=account/password", `name="prove"`, "ann@example.org")
+		stolen := s.browser(t)
+		stolen.cookies["__Host-kwai"] = b.cookies["__Host-kwai"]
+		a := b.do(http.MethodPost, "/login", "prove", "1", "password", "wrong", "next", "account/password")
+		same(t, "a wrong password", a.Status, http.StatusUnauthorized)
+		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "password", good, "next", "account/password"), "account/password")
+		b.shows("/account/password")
+		stolen.goes("the old cookie", stolen.get("/account"), "login?next=account")
+		same(t, "what the answer to it sets", stolen.get("/account").Header.Get("Set-Cookie"), "")
+
+		a = b.send("/account/password", "/account/password", "password", "short")
+		if a.Status != http.StatusUnprocessableEntity || !strings.Contains(string(a.Body), "too short") {
+			t.Errorf("a short password: %d\n%s", a.Status, a.Body)
+		}
+		b.goes("the new password", b.send("/account/password", "/account/password", "password", better), "../account?done=password")
+		b.shows("/account")
+		other.goes("the other browser", other.get("/account"), "login?next=account")
+		same(t, "the old password", s.browser(t).do(http.MethodPost, "/login", "username", "ann@example.org", "password", good).Status, http.StatusUnauthorized)
+		s.browser(t).login("ann@example.org", better)
+	})
+}
+
+// A form is good for the session and the user that it was made for.
+func TestFormsOfOthersChangeNothing(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		ann, bob := s.browser(t).login("ann@example.org", good), s.browser(t).login("bob@example.org", good)
+		anns := sealOf.FindStringSubmatch(ann.shows("/account/password"))[1]
+		for what, seal := range map[string]string{"none": "", "another user's": anns, "garbage": "x.y", "half": anns[:10]} {
+			bob.goes(what, bob.do(http.MethodPost, "/account/password", "form", seal, "password", better), "../account/password")
+			bob.goes(what+", at the logout", bob.do(http.MethodPost, "/logout", "form", seal), "logout")
+		}
+		bob.shows("/account")
+		s.browser(t).login("bob@example.org", good)
+		// Another user in the same browser: the page of the one before changes nothing.
+		page := ann.shows("/account/password")
+		before := ann.cookies["__Host-kwai"]
+		ann.login("bob@example.org", good)
+		ann.goes("the page of before", ann.do(http.MethodPost, "/account/password", "form", sealOf.FindStringSubmatch(page)[1], "password", better), "../account/password")
+		s.browser(t).login("bob@example.org", good)
+		left := s.browser(t)
+		left.cookies["__Host-kwai"] = before
+		left.goes("the session of before", left.get("/account"), "login?next=account")
+	})
+}
+
+// A post from another site is refused, whatever cookie comes along.
+func TestPostsOfOtherSites(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t).login("ann@example.org", good)
+		for _, origin := range []string{"https://evil.example", "null", "http://auth.example.org"} {
+			r := s.request(http.MethodPost, "/logout", strings.NewReader("form="+sealOf.FindStringSubmatch(b.shows("/logout"))[1]))
+			r.Header.Set("Content-Type", urlencoded)
+			r.Header.Set("Origin", origin)
+			r.AddCookie(&http.Cookie{Name: "__Host-kwai", Value: b.cookies["__Host-kwai"]})
+			same(t, "a post from "+origin, s.do(r).Status, http.StatusForbidden)
+		}
+		b.shows("/account")
+	})
+}
+
+func TestSessionsOnThePage(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		b, other, third := s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good)
+		api := s.login("ann@example.org")
+		bob := s.browser(t).login("bob@example.org", good)
+		ids := regexp.MustCompile(`name="id" value="([^"]+)"`).FindAllStringSubmatch(b.shows("/account/sessions"), -1)
+		same(t, "other sessions", len(ids), 3)
+		bobs := regexp.MustCompile(`name="id" value="([^"]+)"`).FindAllStringSubmatch(s.browser(t).login("bob@example.org", good).shows("/account/sessions"), -1)
+		b.goes("somebody else's", b.send("/account/sessions", "/account/sessions", "id", bobs[0][1]), "../account/sessions")
+		bob.shows("/account")
+		b.goes("one of them", b.send("/account/sessions", "/account/sessions", "id", ids[len(ids)-1][1]), "../account/sessions")
+		other.goes("the oldest other one", other.get("/account"), "login?next=account")
+		third.shows("/account")
+		b.goes("all others", b.send("/account/sessions", "/account/sessions"), "../account/sessions")
+		third.goes("the third", third.get("/account"), "login?next=account")
+		same(t, "the API's", s.alive(api), false)
+		b.shows("/account")
+		again := s.browser(t).login("ann@example.org", good)
+		b.goes("everywhere", b.send("/logout", "/logout", "everywhere", "1"), "out")
+		again.goes("the other browser", again.get("/account"), "login?next=account")
+	})
+}
+
+// Pages read no bearer token, and the API no cookie.
+func TestPagesAndTheAPIAreApart(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		access := s.login("ann@example.org").field("access_token")
+		same(t, "a page with a bearer token", s.get("/account", access).Status, http.StatusSeeOther)
+		b := s.browser(t).login("ann@example.org", good)
+		same(t, "the API with a cookie", b.get(userPath).Status, http.StatusUnauthorized)
+	})
+}

@@ -1,0 +1,113 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"kwai/internal/auth"
+)
+
+// loginPage is the data of "login".
+type loginPage struct {
+	Email  string // as typed, or the visitor's who shows the password again
+	Prove  bool   // a fresh proof: the address is fixed
+	Stay   bool   // logged in on this device
+	Next   string
+	Error  string // what is wrong with the password or the address; "" when nothing is
+	Notice string // why it can't be done now
+}
+
+// loginPage shows the login. A browser that is logged in goes on, unless it is asked
+// for a fresh proof.
+func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	page := loginPage{Next: next(q.Get("next")), Stay: true}
+	v, err := s.visitor(w, r)
+	switch {
+	case errors.Is(err, auth.ErrNotLoggedIn):
+	case err != nil:
+		return err
+	case q.Get("prompt") != "login", v.Fresh:
+		return seeOther(w, r, page.Next)
+	default:
+		page.Prove, page.Email = true, v.User.Email
+	}
+	return s.page(w, r, http.StatusOK, "login", page)
+}
+
+// loginForm takes what was typed into it: a login, or a fresh proof of the visitor.
+func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.readForm(w, r)
+	if err != nil {
+		return err
+	}
+	page := loginPage{
+		Email: f.optional("username"), Stay: f.optional("stay") != "", Next: next(f.optional("next")), Prove: f.optional("prove") != "",
+	}
+	password := f.optional("password")
+	before, err := s.visitor(w, r)
+	if err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
+		return err
+	}
+	visits := err == nil
+	var cookie auth.Cookie
+	if page.Prove && visits {
+		page.Email = before.User.Email
+		cookie, err = s.Rules.Prove(r.Context(), clientOf(r), before, password)
+	} else {
+		page.Prove = false
+		cookie, err = s.Rules.LoginBrowser(r.Context(), clientOf(r), page.Email, password, page.Stay)
+	}
+	if err != nil {
+		return s.refuseLogin(w, r, page, err)
+	}
+	if visits && !page.Prove {
+		// Another login in the same browser: its cookie replaces the one before, which
+		// nobody would have any longer.
+		if err := s.Rules.LogoutVisitor(r.Context(), clientOf(r), before); err != nil {
+			return err
+		}
+	}
+	s.setCookie(w, cookie)
+	return seeOther(w, r, page.Next)
+}
+
+// refuseLogin shows the form again, with what is wrong.
+func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginPage, err error) error {
+	l, p := s.language(r), s.explain(w, r, err)
+	refused, _ := errors.AsType[*auth.Error](err)
+	switch {
+	case errors.Is(err, auth.ErrNotLoggedIn): // it ended meanwhile: a proof becomes a login
+		return seeOther(w, r, "login?next="+page.Next)
+	case errors.Is(err, auth.ErrCredentials) && page.Prove:
+		page.Error = l.Text("login.wrong_password")
+	case errors.Is(err, auth.ErrCredentials):
+		page.Error = l.Text("login.wrong")
+	case refused != nil && refused.Code == auth.Throttled:
+		page.Notice = l.Text("login.throttled", "wait", l.Duration(refused.RetryAfter))
+	case p.Status == http.StatusServiceUnavailable:
+		page.Notice = l.Text("error.busy")
+	default:
+		return err
+	}
+	return s.page(w, r, p.Status, "login", page)
+}
+
+// logoutPage asks; a link from elsewhere must not log anybody out.
+func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	return s.visitPage(w, r, v, http.StatusOK, "logout", nil)
+}
+
+// logoutForm ends the session, or all of them.
+func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
+	if f.optional("everywhere") != "" {
+		if err := s.Rules.EndOtherSessions(r.Context(), clientOf(r), v.Caller); err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
+			return err
+		}
+	}
+	if err := s.Rules.LogoutVisitor(r.Context(), clientOf(r), v); err != nil {
+		return err
+	}
+	s.clearCookie(w)
+	return seeOther(w, r, "out")
+}
