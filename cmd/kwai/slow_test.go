@@ -197,7 +197,7 @@ func TestStrangeRequests(t *testing.T) {
 		"a Host with a slash":        {"GET /healthz HTTP/1.1\r\nHost: a/b\r\n\r\n", 400},
 		"another Host":               {"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n", 200},
 		"a full URL":                 {"GET http://evil.example/healthz HTTP/1.1\r\nHost: kwai\r\n\r\n", 200},
-		"a full URL, nothing there":  {"GET http://evil.example/ HTTP/1.1\r\nHost: kwai\r\n\r\n", 404},
+		"a full URL, nothing there":  {"GET http://evil.example/nothing HTTP/1.1\r\nHost: kwai\r\n\r\n", 404},
 		"another scheme":             {"GET file:///etc/passwd HTTP/1.1\r\nHost: kwai\r\n\r\n", 404},
 		"no slash":                   {"GET healthz HTTP/1.1\r\nHost: kwai\r\n\r\n", 400},
 		"a star":                     {"GET * HTTP/1.1\r\nHost: kwai\r\n\r\n", 400},
