@@ -157,7 +157,7 @@ func postFromElsewhere(t *testing.T, b *tab, _ *site, _ *mailtest.Server) {
 	t.Cleanup(elsewhere.Close)
 	b.open(200, elsewhere.URL+"/")
 	b.click(403, "button")
-	b.sees("elsewhere", `heading "Forbidden"`)
+	b.sees("elsewhere", `heading "Not allowed"`)
 }
 
 // checkPassword says whether this is ann's password and the old one is not.

@@ -240,7 +240,7 @@ func spoken(nodes []*accessibility.Node) (lines []string) {
 	var walk func(n *accessibility.Node)
 	walk = func(n *accessibility.Node) {
 		switch role := axText(n.Role); role {
-		case "heading", "textbox", "button", "link":
+		case "heading", "textbox", "checkbox", "button", "link":
 			line := fmt.Sprintf("%s %q", role, axText(n.Name))
 			if d := axText(n.Description); d != "" {
 				line += " (" + d + ")"

@@ -21,7 +21,7 @@ type loginPage struct {
 // for a fresh proof.
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	page := loginPage{Next: next(q.Get("next")), Stay: true}
+	page := loginPage{Next: next(q.Get("next"))}
 	v, err := s.visitor(w, r)
 	switch {
 	case errors.Is(err, auth.ErrNotLoggedIn):

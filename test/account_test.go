@@ -1,0 +1,133 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"kwai/internal/testing/cluster"
+	"kwai/internal/testing/need"
+)
+
+// What the account's pages show to assistive technology.
+const (
+	passwordField = `textbox "Password"`
+	loginButton   = `button "Log in"`
+	wrongLogin    = "Error: The address or the password is wrong."
+)
+
+var (
+	navigation  = []string{`link "Your account"`, `link "Log out"`}
+	accountPage = append(navigation, `heading "Your account"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`)
+)
+
+// People log in and look after their account on the pages, by mouse or by keyboard,
+// without a script.
+func TestAccountInBrowser(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	browser := startBrowser(t)
+	for _, tt := range []struct {
+		promise, host, prefix string
+		test                  func(t *testing.T, b *tab)
+	}{
+		{"an account is looked after by mouse", loopbackName, "", accountByMouse},
+		{"an account is looked after by keyboard, without scripts", loopbackName, "", accountByKeyboard},
+		{"pages below a path of a proxy lead to each other", loopbackName, "/some/where", accountByMouse},
+		{"eight tabs log in at once, each where it began", loopbackName, "", eightTabs},
+	} {
+		t.Run(tt.promise, func(t *testing.T) {
+			each(t, func(t *testing.T, k cluster.Kwai) {
+				s, public := startBehind(t, tt.host, tt.prefix, k)
+				s.user("ann@example.org", "the old password")
+				b := openTab(t, browser, strings.TrimSuffix(public, tt.prefix))
+				b.home = public
+				tt.test(t, b)
+			})
+		})
+	}
+}
+
+func accountByMouse(_ *testing.T, b *tab) {
+	b.open(200, b.home+"/account/sessions") // leads to the login
+	b.sees("login", `heading "Log in"`, emailField, passwordField, `checkbox "Stay logged in on this device"`, loginButton, `link "Forgotten the password?"`)
+	b.typeInto("username", "ann@example.org")
+	b.typeInto("password", "a wrong password")
+	b.click(401, "button")
+	b.sees("login-error", `heading "Log in"`, emailField, `alert "`+wrongLogin+`"`, passwordField+` (`+wrongLogin+`) invalid`,
+		`checkbox "Stay logged in on this device"`, loginButton, `link "Forgotten the password?"`)
+	b.hasFocus("password")
+	b.typeInto("password", "the old password")
+	b.click(200, "button") // and back to where it began
+	b.sees("sessions", append(navigation, `heading "Where you are logged in"`)...)
+	b.click(200, `a[href="../account"]`)
+	b.sees("account", accountPage...)
+	b.click(200, `a[href="account/activity"]`)
+	b.sees("activity", append(navigation, `heading "What happened"`)...)
+	b.open(200, b.home+"/account/password")
+	b.typeInto("password", "password1")
+	b.click(422, "button")
+	b.sees("password-error", append(navigation, `heading "Change the password"`, emailField, `alert "`+tooCommon+`"`,
+		`textbox "New password" (`+tooCommon+` `+passwordHint+`) invalid`, saveButton)...)
+	b.typeInto("password", "a tatami by the sea")
+	b.click(200, "button")
+	b.sees("", accountPage...)
+	b.click(200, `a[href="logout"]`)
+	b.sees("logout", append(navigation, `heading "Log out"`, `button "Log out here"`, `button "Log out everywhere"`)...)
+	b.click(200, "button")
+	b.sees("out", `heading "You are logged out"`, `link "Log in again"`)
+	b.open(200, b.home+"/account")
+	b.sees("", `heading "Log in"`, emailField, passwordField, `checkbox "Stay logged in on this device"`, loginButton, `link "Forgotten the password?"`)
+}
+
+func accountByKeyboard(_ *testing.T, b *tab) {
+	b.do(func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		return chromedp.Void{}, err
+	})
+	b.open(200, b.home+"/")
+	b.press(kb.Tab + "ann@example.org" + kb.Tab + "the old password" + kb.Tab + " " + kb.Tab)
+	b.submit(200, kb.Enter)
+	b.sees("", accountPage...)
+	b.press(kb.Tab + kb.Tab + kb.Tab) // past the navigation
+	b.submit(200, kb.Enter)
+	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + "a tatami by the sea")
+	b.submit(200, kb.Enter)
+	b.sees("", accountPage...)
+	b.press(kb.Tab + kb.Tab)
+	b.submit(200, kb.Enter)
+	b.press(kb.Tab + kb.Tab + kb.Tab)
+	b.submit(200, kb.Enter)
+	b.sees("", `heading "You are logged out"`, `link "Log in again"`)
+}
+
+func eightTabs(t *testing.T, first *tab) {
+	places := []string{"account", "account/sessions", "account/activity", "account/password"}
+	tabs := []*tab{first}
+	for len(tabs) < 8 {
+		tabs = append(tabs, first.another())
+	}
+	for i, b := range tabs {
+		b.open(200, first.home+"/"+places[i%len(places)])
+		b.typeInto("username", "ann@example.org")
+		b.typeInto("password", "the old password")
+	}
+	var all sync.WaitGroup
+	for _, b := range tabs {
+		all.Go(func() { b.click(200, "button") })
+	}
+	all.Wait()
+	for i, b := range tabs {
+		if got, want := eval[string](b, "location.href"), fmt.Sprintf("%s/%s", first.home, places[i%len(places)]); got != want {
+			t.Errorf("tab %d is at %s, want %s", i, got, want)
+		}
+		b.load(200, chromedp.Reload())
+	}
+}
