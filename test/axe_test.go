@@ -1,0 +1,107 @@
+package test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
+	"kwai/internal/testing/mailtest"
+	"kwai/internal/testing/need"
+)
+
+// axe-core finds nothing on any page, in any state and language, dark and light.
+func TestAxeFindsNothing(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	script := readFile(t, filepath.Join(newNode(t).Folder, "node_modules/axe-core/axe.min.js"))
+	browser := startBrowser(t)
+	k := install(t, "")
+	m := mailtest.Serve(t)
+	s, public := startBehind(t, loopbackName, "", k, "--smtp="+m.URL())
+	s.user("ann@example.org", "the old password")
+	s.user("bob@example.org", "the old password")
+	s.post("recover", "", "email", "ann@example.org")
+	link := waitMails(t, m, 1)[0].RecoveryLink()
+	for _, language := range []string{"en", "nl", "fr", "de"} {
+		for _, scheme := range []string{"light", "dark"} {
+			b := openTab(t, browser, public)
+			call(b, page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true})
+			call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+			call(b, network.Enable, network.EnableParams{})
+			call(b, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Accept-Language": language}})
+			check := func(state string) {
+				t.Helper()
+				if got := eval[string](b, "document.documentElement.lang"); got != language {
+					t.Errorf("%s %s: the page is in %q", state, language, got)
+				}
+				eval[chromedp.Void](b, string(script))
+				found := await(t, b, `axe.run().then(r => r.passes.length < 10 ? "axe looked at nothing" : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).join(" ")).join("\n"))`)
+				if found != "" {
+					t.Errorf("%s, %s, %s:\n%s", state, language, scheme, found)
+				}
+			}
+			visit := func(status int, path string) {
+				t.Helper()
+				b.open(status, public+path)
+				check(path)
+			}
+			visit(200, "/recover")
+			if language == "en" && scheme == "light" { // it would find something
+				eval[chromedp.Void](b, `document.querySelector("label").remove()`)
+				if !strings.Contains(await(t, b, `axe.run().then(r => r.violations.map(v => v.id).join(" "))`), "label") {
+					t.Error("axe doesn't miss a label")
+				}
+				visit(200, "/recover")
+			}
+			b.click(422, "button")
+			check("/recover, with an error")
+			visit(200, "/sent")
+			b.open(200, link)
+			check("/reset")
+			b.click(422, "button")
+			check("/reset, with an error")
+			visit(200, "/reset")
+			visit(200, "/done")
+			visit(404, "/reset?uuid=00000000-0000-4000-8000-000000000000")
+			visit(200, "/login")
+			b.typeInto("username", "bob@example.org")
+			b.click(401, "button")
+			check("/login, with an error")
+			b.typeInto("password", "the old password")
+			b.click(200, "button")
+			check("/account")
+			visit(200, "/account/sessions")
+			visit(200, "/account/activity")
+			visit(200, "/account/password")
+			b.click(422, "button")
+			check("/account/password, with an error")
+			visit(200, "/logout")
+			b.click(200, "button")
+			check("/out")
+		}
+	}
+}
+
+// call calls a method of the browser's protocol that answers nothing.
+func call[P, R any](b *tab, method cdp.Command[P, R], params P) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, method, params); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// await is eval of a promise.
+func await(t *testing.T, b *tab, script string) string {
+	t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
