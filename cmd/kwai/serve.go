@@ -21,6 +21,7 @@ import (
 	"kwai/internal/bus"
 	"kwai/internal/database"
 	"kwai/internal/folder"
+	"kwai/internal/i18n"
 	"kwai/internal/loopback"
 	"kwai/internal/mail"
 	"kwai/internal/offline"
@@ -237,7 +238,7 @@ func (s *kwaiServer) warn() {
 func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
 		Rules:  s.rules,
-		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName},
+		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language)},
 		Sender: s.sender,
 		Log:    s.log,
 	}
@@ -294,7 +295,7 @@ func (s *kwaiServer) makeSite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true

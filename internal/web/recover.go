@@ -41,7 +41,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		renderPage(w, s.language(r), http.StatusUnprocessableEntity, "recover", page)
 		return nil //nolint:nilerr // it has been answered
 	}
-	if err := s.Rules.Recover(r.Context(), clientOf(r), page.Email); err != nil {
+	if err := s.Rules.Recover(r.Context(), s.pageClient(r), page.Email); err != nil {
 		if auth.CodeOf(err) != auth.Unavailable {
 			return err
 		}
