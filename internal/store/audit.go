@@ -43,7 +43,7 @@ func (tx *Tx) Record(t AuditEntry) error {
 func (tx *Tx) RecordRefusal(t AuditEntry) error {
 	_, err := tx.Exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, address, user_agent)
 		SELECT $1, $2, $3, $4, $5, $6, CASE WHEN known THEN $7 ELSE '' END, CASE WHEN known THEN $8 ELSE '' END
-		FROM (SELECT $5 IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = $5) AS known) AS users_row`,
+		FROM (SELECT CAST($5 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = $5) AS known) AS client`,
 		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
 	return err
 }
