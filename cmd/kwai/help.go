@@ -33,7 +33,7 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	}
 	for _, flag := range ctx.Model.Flags {
 		if flag.Name == "language" && strings.Contains(command.Detail, languageHelp) {
-			flag.Group, flag.Envs = nil, nil
+			flag.Group, flag.Tag.Envs = nil, nil
 			flag.Help = "The user's language for mails and pages: " + strings.Join(i18n.Codes(), ", ") + "; empty for none."
 			continue
 		}

@@ -53,7 +53,7 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 	m, ok, err := s.compose(ctx, event)
 	if err == nil && !ok {
 		s.overtaken.Add(1)
-		log.Info("no mail is sent: its cause was overtaken, or the user is revoked")
+		log.Info("no mail is sent: its cause was overtaken, or the user is revoked or deleted")
 		return nil
 	}
 	if err == nil {
