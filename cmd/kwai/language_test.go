@@ -20,7 +20,7 @@ func TestMailsAreInTheLanguageOfTheUserOrThePage(t *testing.T) {
 		s.user("ann@example.org", good)
 		form := func(accept string) func(*testing.T) {
 			return func(t *testing.T) {
-				r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/recover", strings.NewReader(encodeURL("email", "ann@example.org")))
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/recover", strings.NewReader(encodeURL("email", "ann@example.org")))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -32,7 +32,7 @@ func TestMailsAreInTheLanguageOfTheUserOrThePage(t *testing.T) {
 			}
 		}
 		api := func(t *testing.T) {
-			r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/v1/auth/recover", strings.NewReader(encodeURL("email", "ann@example.org")))
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/api/v1/auth/recover", strings.NewReader(encodeURL("email", "ann@example.org")))
 			if err != nil {
 				t.Fatal(err)
 			}

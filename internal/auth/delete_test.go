@@ -17,13 +17,13 @@ func TestADeletionLeavesNothing(t *testing.T) {
 		user, other := s.user(t, ann), s.user(t, bob)
 		ok(t, s.UpdateUser(t.Context(), ann, auth.UserUpdate{Language: new("nl")}))
 		home := from("192.0.2.1")
-		session := must(s.Login(t.Context(), home, ann, oldPassword))(t)
+		must(s.Login(t.Context(), home, ann, oldPassword))(t) // the password ends it
 		ended := must(s.Login(t.Context(), home, ann, oldPassword))(t)
 		ok(t, s.Logout(t.Context(), home, s.caller(t, ended), ended.Refresh))
 		others := must(s.Login(t.Context(), home, bob, oldPassword))(t)
 		id := s.recover(t, ann)
 		ok(t, s.SetPassword(t.Context(), ann, oldPassword)) // its notice waits
-		session = must(s.Login(t.Context(), home, ann, oldPassword))(t)
+		session := must(s.Login(t.Context(), home, ann, oldPassword))(t)
 		_, err := s.Login(t.Context(), from("198.51.100.1"), ann, newPassword)
 		wantErr(t, "a guess", err, auth.ErrCredentials)
 		c.advance(30 * time.Minute)
