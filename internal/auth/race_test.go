@@ -401,31 +401,32 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 	type meeting struct {
 		prepare func(t *testing.T, s *server, user store.User) operation
 		late    error
+		kind    string // of the entry that it leaves
 	}
 	for name, m := range map[string]meeting{
 		"reset": {func(t *testing.T, s *server, user store.User) operation {
 			id := s.recovery(t, user)
 			return func(ctx context.Context) error { return s.Reset(ctx, auth.Client{}, id, newPassword) }
-		}, auth.ErrRecovery},
+		}, auth.ErrRecovery, auth.EventPasswordChanged},
 		"password": {func(t *testing.T, s *server, user store.User) operation {
 			caller := s.caller(t, s.login(t, user.Email, oldPassword))
 			return func(ctx context.Context) error {
 				return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
 			}
-		}, auth.ErrNotLoggedIn},
+		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
 		"set password": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
-		}, auth.ErrNoUser},
+		}, auth.ErrNoUser, auth.EventPasswordChanged},
 		"revocation": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error { return s.Revoke(ctx, user.Email) }
-		}, auth.ErrNoUser},
+		}, auth.ErrNoUser, auth.EventRevoked},
 		"update": {func(_ *testing.T, s *server, user store.User) operation {
 			email := "new-" + user.Email
 			return func(ctx context.Context) error { return s.UpdateUser(ctx, user.ID, auth.UserUpdate{Email: &email}) }
-		}, auth.ErrNoUser},
+		}, auth.ErrNoUser, auth.EventEmailChanged},
 		"deletion": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error { return s.DeleteUser(ctx, user.ID) }
-		}, auth.ErrNoUser},
+		}, auth.ErrNoUser, auth.EventDeleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
@@ -439,6 +440,11 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 						}
 						ok(t, deletion)
 						r.one.deleted(t, user)
+						var left int
+						ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND kind = $2`, user.ID, m.kind).Scan(&left))
+						if done := one == nil || m.kind == auth.EventDeleted; done != (left == 1) {
+							t.Errorf("it was done: %v, and left %d entries", done, left)
+						}
 						if one == nil {
 							return true
 						}
@@ -477,9 +483,11 @@ func TestADeletionAndARecoveryMeet(t *testing.T) {
 // Nothing is written down of where a request came from once its user was deleted.
 func TestADeletionAndARequestMeet(t *testing.T) {
 	race(t, func(t *testing.T, r rivals, user store.User) contest {
-		ok(t, r.one.Recover(t.Context(), from("192.0.2.1"), user.Email))
 		return contest{
 			one: func(ctx context.Context) error {
+				if err := r.one.Recover(ctx, from("192.0.2.1"), user.Email); err != nil {
+					return err
+				}
 				_, err := r.one.TakeRecoveries(ctx)
 				return err
 			},
