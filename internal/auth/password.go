@@ -107,13 +107,14 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.SetPassword(user.ID, stored); err != nil {
+		now, err := tx.SetPassword(user.ID, stored)
+		if err != nil {
 			return gone(err)
 		}
 		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
 			return err
 		}
-		return s.passwordChanged(tx, Operator, user, "", ByCommand)
+		return s.passwordChanged(tx, Operator, now, "", ByCommand)
 	})
 	return s.changed(change, err)
 }
