@@ -112,7 +112,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 			secrets = append(secrets, a.field("access_token"), a.field("refresh_token"))
 			return a
 		}
-		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "reinstated", "recovery", "password-changed", "opened", "opened", "new-network"}
+		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "reinstated", "recovery", "password-changed", "opened", "opened", "new-network", "updated", "email-changed", "deleted"}
 		ann := s.user("ann@example.org", good)
 		in := keep(s.login("ann@example.org"))
 		if a := s.post("logout", in.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != http.StatusOK {
@@ -133,6 +133,16 @@ func TestEveryEventIsPublished(t *testing.T) {
 
 		for _, from := range []string{"192.0.2.1", "198.51.100.1"} {
 			keep(s.forClient(from, "POST", "/api/v1/auth/login", "", "username", "ann@example.org", "password", "another good one"))
+		}
+
+		waitMails(t, mails, 5) // of the password and the network
+		s.mustCommand("", "user", "update", "ann@example.org", "--first-name=Anna", "--email=anna@example.net", "--language=nl")
+		waitMails(t, mails, 6) // a deletion drops what waits
+		s.mustCommand("", "user", "delete", "anna@example.net")
+		for i, want := range []string{"ann@example.org", "anna@example.net"} {
+			if m := waitMails(t, mails, 7)[5+i]; m.To != want {
+				t.Errorf("mail %d went to %s, want %s", 5+i, m.To, want)
+			}
 		}
 
 		js := queue.JetStream()
@@ -161,7 +171,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 			}
 			sessions = append(sessions, e.Data.Session)
 			message := fmt.Sprint(m.Subject(), m.Headers(), string(m.Data()))
-			for _, secret := range append(secrets, "ann@", "eve@", "Ann", "Other", good, recovery, "$argon2") {
+			for _, secret := range append(secrets, "ann@", "anna@", "eve@", "Ann", "Other", good, recovery, "$argon2") {
 				if strings.Contains(message, secret) {
 					t.Errorf("%s tells %q", message, secret)
 				}

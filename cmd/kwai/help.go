@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"kwai/internal/i18n"
 )
 
 // helpGroups are the titles of the groups of commands and settings.
@@ -30,6 +32,11 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 		return nil
 	}
 	for _, flag := range ctx.Model.Flags {
+		if flag.Name == "language" && strings.Contains(command.Detail, languageHelp) {
+			flag.Group, flag.Tag.Envs = nil, nil
+			flag.Help = "The user's language for mails and pages: " + strings.Join(i18n.Codes(), ", ") + "; empty for none."
+			continue
+		}
 		if flag.Name != "help" && command.Name != "serve" && !slices.Contains(settingsOfAll, flag.Name) {
 			flag.Hidden = true
 		}

@@ -19,11 +19,11 @@ import (
 // module's own. Tests may import more. A package that isn't here, such as verify,
 // imports none of them.
 var ourImports = map[string][]string{
-	"cmd/kwai":          {"internal/auth", "internal/bus", "internal/database", "internal/folder", "internal/loopback", "internal/mail", "internal/offline", "internal/password", "internal/store", "internal/token", "internal/web"},
+	"cmd/kwai":          {"internal/auth", "internal/bus", "internal/database", "internal/folder", "internal/i18n", "internal/loopback", "internal/mail", "internal/offline", "internal/password", "internal/store", "internal/token", "internal/web"},
 	"internal/web":      {"internal/auth", "internal/i18n", "internal/loopback", "internal/mail"}, // mail: the mails at /dev/mail
 	"internal/mail":     {"internal/auth", "internal/bus", "internal/folder", "internal/i18n", "internal/loopback", "internal/store"},
 	"internal/bus":      {"internal/database", "internal/loopback", "internal/store"}, // database: what fails while it is away
-	"internal/auth":     {"internal/password", "internal/store", "internal/token", "verify"},
+	"internal/auth":     {"internal/i18n", "internal/password", "internal/store", "internal/token", "verify"},
 	"internal/offline":  {"internal/database", "internal/folder", "internal/store"},
 	"internal/store":    {"internal/database"},
 	"internal/database": {"internal/folder"},

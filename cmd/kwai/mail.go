@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"kwai/internal/auth"
+	"kwai/internal/i18n"
 	"kwai/internal/loopback"
 	"kwai/internal/mail"
 )
@@ -145,7 +146,7 @@ type mailTestCmd struct {
 }
 
 func (cmd *mailTestCmd) Help() string {
-	return "It takes the server's settings (--smtp, --mail-from, --public-url, --service-name), and needs neither the server nor the database."
+	return "It takes the server's settings (--smtp, --mail-from, --public-url, --service-name, --language), and needs neither the server nor the database."
 }
 
 func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
@@ -159,7 +160,7 @@ func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if err != nil {
 		return err
 	}
-	writer := &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName}
+	writer := &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language)}
 	m, err := writer.Test(uuid.NewString(), mail.Recipient{Email: cmd.Address}, time.Now())
 	if err != nil {
 		return err

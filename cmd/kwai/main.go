@@ -101,8 +101,8 @@ func main() {
 }
 
 // Exit codes: 2 where the command line, a setting or what was given with them is
-// wrong, 3 where an account that is to be made is there already, 1 where something
-// else failed.
+// wrong, 3 where an account that is to be made is there already or an address is taken,
+// 1 where something else failed.
 const (
 	exitFailed = 1
 	exitUsage  = 2

@@ -21,6 +21,7 @@ import (
 	"kwai/internal/bus"
 	"kwai/internal/database"
 	"kwai/internal/folder"
+	"kwai/internal/i18n"
 	"kwai/internal/loopback"
 	"kwai/internal/mail"
 	"kwai/internal/offline"
@@ -232,7 +233,7 @@ func (s *kwaiServer) warn() {
 func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
 		Rules:  s.rules,
-		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName},
+		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language)},
 		Sender: s.sender,
 		Log:    s.log,
 	}
@@ -285,7 +286,7 @@ func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
 
 // makeSite makes what answers requests.
 func (s *kwaiServer) makeSite(ctx context.Context) error {
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true

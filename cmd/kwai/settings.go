@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"kwai/internal/auth"
+	"kwai/internal/i18n"
 	"kwai/internal/password"
 	"kwai/internal/web"
 )
@@ -38,6 +39,7 @@ type Settings struct {
 	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`
 	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" bounds:"1..100" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
 	MailFrom        string `group:"mail" env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
+	Language        string `group:"mail" env:"KWAI_LANGUAGE" default:"en" placeholder:"CODE" help:"Language of mails and pages where neither the user nor the page asks for one: ${languages} (${default})."`
 	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
 
 	CORSOrigins []string `group:"address" env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
@@ -94,13 +96,13 @@ const defaultData = "./kwai-data"
 
 // helpVars are what tags name.
 func helpVars() kong.Vars {
-	return kong.Vars{"data": defaultData, "kinds": strings.Join(auth.AuditKinds, ", ")}
+	return kong.Vars{"data": defaultData, "languages": strings.Join(i18n.Codes(), ", "), "kinds": strings.Join(auth.AuditKinds, ", ")}
 }
 
 // finish derives what depends on other settings and refuses what can't be.
 func (s *Settings) finish() error {
 	for _, step := range []func() error{
-		s.readSecrets, s.finishPlaces, s.checkBounds, s.checkOthers, s.finishURLs,
+		s.readSecrets, s.finishPlaces, s.checkBounds, s.checkOthers, s.checkLanguage, s.finishURLs,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -188,6 +190,14 @@ func (s *Settings) checkOthers() error {
 	}
 	if s.MaxConnections < 1 {
 		return &usageError{"--max-connections", fmt.Errorf("%d is not at least 1", s.MaxConnections)}
+	}
+	return nil
+}
+
+// checkLanguage allows "", which takes a user's choice back in kwai user update.
+func (s *Settings) checkLanguage() error {
+	if s.Language != "" && i18n.Lookup(s.Language) == nil {
+		return &usageError{"--language", fmt.Errorf("%q is none of %s", s.Language, strings.Join(i18n.Codes(), ", "))}
 	}
 	return nil
 }

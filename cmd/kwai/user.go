@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"kwai/internal/auth"
 	"kwai/internal/password"
 	"kwai/internal/store"
@@ -19,6 +21,8 @@ type userCmd struct {
 	List     userListCmd     `cmd:"" help:"List accounts."`
 	Import   userImportCmd   `cmd:"" help:"Make the accounts of another system, with their hashes and ids."`
 	Invite   userInviteCmd   `cmd:"" help:"Mail a user without a password a link to choose one, again."`
+	Update   userUpdateCmd   `cmd:"" help:"Change a user's names, address or language."`
+	Delete   userDeleteCmd   `cmd:"" help:"Delete an account and all that belongs to it."`
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
@@ -34,11 +38,28 @@ type userCreateCmd struct {
 }
 
 func (cmd *userCreateCmd) Help() string {
-	return "Without a password or a hash the user is mailed a link to choose a password; a running server sends it."
+	return "Without a password or a hash the user is mailed a link to choose a password; a running server sends it. " + languageHelp
 }
 
-func (cmd *userCreateCmd) Run(ctx context.Context, s *Settings, c console) error {
+// languageHelp is said of commands whose --language is the user's. The setting of that
+// name is for servers: kong knows one flag of a name.
+const languageHelp = "Here --language is the user's choice of a language for mails and pages, if it is given as a flag."
+
+// languageFlag is --language if the command line has it; else nil.
+func languageFlag(parsed *kong.Context, s *Settings) *string {
+	for _, p := range parsed.Path {
+		if p.Flag != nil && p.Flag.Name == "language" && !p.Resolved {
+			return &s.Language
+		}
+	}
+	return nil
+}
+
+func (cmd *userCreateCmd) Run(ctx context.Context, parsed *kong.Context, s *Settings, c console) error {
 	n := auth.NewUser{Email: cmd.Email, FirstName: cmd.FirstName, LastName: cmd.LastName}
+	if language := languageFlag(parsed, s); language != nil {
+		n.Language = *language
+	}
 	var err error
 	switch {
 	case cmd.PasswordStdin:
@@ -55,6 +76,42 @@ func (cmd *userCreateCmd) Run(ctx context.Context, s *Settings, c console) error
 			fmt.Fprintln(c.out, id)
 		}
 		return err
+	})
+}
+
+type userUpdateCmd struct {
+	userArg
+	FirstName *string `placeholder:"NAME" help:"First name."`
+	LastName  *string `placeholder:"NAME" help:"Last name."`
+	Email     *string `placeholder:"EMAIL" help:"E-mail address. Another one ends links that were mailed; the one before gets a notice."`
+}
+
+func (cmd *userUpdateCmd) Help() string {
+	return "What isn't given stays as it is. Sessions go on. " + languageHelp + " --language= takes it back."
+}
+
+func (cmd *userUpdateCmd) Run(ctx context.Context, parsed *kong.Context, s *Settings, c console) error {
+	u := auth.UserUpdate{Email: cmd.Email, FirstName: cmd.FirstName, LastName: cmd.LastName, Language: languageFlag(parsed, s)}
+	if u == (auth.UserUpdate{}) {
+		return &usageError{"user update", errors.New("give --first-name, --last-name, --email or --language")}
+	}
+	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.UpdateUser(ctx, cmd.User, u) }, func(ch auth.Change) string {
+		if ch.Nothing {
+			return "was so already: nothing has changed"
+		}
+		return "is updated"
+	})
+}
+
+type userDeleteCmd struct{ userArg }
+
+func (cmd *userDeleteCmd) Help() string {
+	return "It asks nothing, and can't be taken back. The user gets a last mail; a running server sends it."
+}
+
+func (cmd *userDeleteCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.DeleteUser(ctx, cmd.User) }, func(ch auth.Change) string {
+		return fmt.Sprintf("is deleted; sessions ended: %d", ch.Sessions)
 	})
 }
 
@@ -98,6 +155,7 @@ type userView struct {
 	Email         string     `json:"email"`
 	FirstName     string     `json:"first_name"`
 	LastName      string     `json:"last_name"`
+	Language      string     `json:"language"`      // chosen; "": none
 	State         string     `json:"state"`         // active, invited or revoked
 	PasswordCost  string     `json:"password_cost"` // "" where none is chosen
 	PasswordSetAt *time.Time `json:"password_set_at"`
@@ -108,7 +166,7 @@ type userView struct {
 
 func viewUser(u store.User) userView {
 	v := userView{
-		ID: u.ID, Email: u.Email, FirstName: u.FirstName, LastName: u.LastName, State: "active",
+		ID: u.ID, Email: u.Email, FirstName: u.FirstName, LastName: u.LastName, Language: u.Language, State: "active",
 		PasswordSetAt: orNull(u.PasswordSetAt), LastLoginAt: orNull(u.LastLoginAt),
 		RevokedAt: orNull(u.RevokedAt), CreatedAt: orNull(u.CreatedAt),
 	}
@@ -147,7 +205,7 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		}
 		t := newTable(c.out, 0)
 		for _, line := range [][2]string{
-			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"state", v.State},
+			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"language", v.Language}, {"state", v.State},
 			{"password", v.PasswordCost}, {"password set", formatTime(v.PasswordSetAt)}, {"last login", formatTime(v.LastLoginAt)},
 			{"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
 			{"failed logins", failedLogins(throttling)}, {"known networks", knownNetworks(throttling)},

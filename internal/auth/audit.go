@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"iter"
+	"strings"
 	"time"
 
 	"kwai/internal/store"
@@ -23,7 +26,7 @@ const (
 
 // AuditKinds are the kinds of all entries.
 var AuditKinds = []string{
-	EventCreated, EventInvitation, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
+	EventCreated, EventInvitation, EventUpdated, EventEmailChanged, EventDeleted, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
 	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
@@ -43,7 +46,8 @@ const (
 )
 
 // AuditLog reads what was recorded from then on, in the order of time; of one
-// account unless email is "": ErrNoUser if there is none such.
+// account, which may have been deleted, unless email is "": ErrNoUser if there is none
+// such.
 //
 // It reads in pages, each at its own moment. What happens while it reads may be
 // left out.
@@ -52,7 +56,7 @@ func (s *Service) AuditLog(ctx context.Context, since time.Time, email string) i
 		var user store.User
 		if email != "" {
 			var err error
-			if user, err = s.User(ctx, email); err != nil {
+			if user, err = s.auditedUser(ctx, email); err != nil {
 				yield(store.AuditEntry{}, err)
 				return
 			}
@@ -74,4 +78,18 @@ func (s *Service) AuditLog(ctx context.Context, since time.Time, email string) i
 			}
 		}
 	}
+}
+
+// auditedUser is User, and of a user who was deleted the id.
+func (s *Service) auditedUser(ctx context.Context, who string) (store.User, error) {
+	user, err := s.User(ctx, who)
+	if !errors.Is(err, errNoUserID) {
+		return user, err
+	}
+	id := strings.ToLower(who)
+	left, readErr := s.Store.Read(ctx).AuditLogOfUserAfter(id, "", 1)
+	if readErr != nil || len(left) == 0 {
+		return user, cmp.Or(readErr, err)
+	}
+	return store.User{Profile: store.Profile{ID: id}}, nil
 }

@@ -38,6 +38,8 @@
 //	tokens.go       the tokens of a session
 //
 //	user.go         accounts, as operators make, find and revoke them
+//	update.go       names, language and address are changed
+//	delete.go       the end of an account
 //	import.go       accounts of another system
 //	mail.go         mail that wasn't delivered
 //	email.go        when two addresses are the same

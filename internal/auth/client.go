@@ -10,6 +10,9 @@ type Client struct {
 	// which others come from, too. Without it the rules by network are off.
 	Network   bool
 	UserAgent string // as the client wrote it, bounded
+	// Language is that of the page that the client was on; "" of a program. Mails that
+	// come of it are in it, unless their user has chosen one.
+	Language string
 }
 
 // Operator is the Client of commands and of the server itself: the audit log names

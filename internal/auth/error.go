@@ -75,7 +75,7 @@ var (
 		Detail: "The password has been changed, and the unique id has ended with that. If it was you, all is well; if not, ask for a new one."}
 	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
 	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
-	errNoUserID    = refuse(NotFound, "There is no user with that id.")
+	errNoUserID    = &Error{Code: NotFound, Detail: "There is no user with that id.", Of: ErrNoUser}
 	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
 	ErrHasPassword = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
 	ErrUserRevoked = refuse(Conflict, "The user is revoked: kwai user enact comes first.")

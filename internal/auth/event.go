@@ -13,6 +13,9 @@ const (
 	EventCreated         = "user.created"          // an account was made
 	EventInvitation      = "user.invited"          // it was made without a password; mailed
 	EventRevoked         = "user.revoked"          // the user can no longer log in; all sessions were ended
+	EventUpdated         = "user.updated"          // names, the language or the spelling of the address were changed
+	EventEmailChanged    = "user.email-changed"    // the user has another address, recoveries were ended; mailed to the one before
+	EventDeleted         = "user.deleted"          // the account and all its sessions are gone; mailed
 	EventReinstated      = "user.reinstated"       // the user can log in again
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
 	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended but the one it names, if any; mailed
@@ -23,7 +26,7 @@ const (
 )
 
 // SubscriberMail is the subscriber that mails users.
-const SubscriberMail = "mail"
+const SubscriberMail = store.SubscriberMail
 
 // noticeLife is how long a notice is tried: an old one would alarm more than
 // it helps, but an outage of the mail server over a week-end must not lose it.
@@ -32,7 +35,7 @@ const noticeLife = 4 * 24 * time.Hour
 // mailed says which events are mailed to their user.
 func mailed(kind string) bool {
 	switch kind {
-	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork:
+	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork, EventEmailChanged, EventDeleted:
 		return true
 	}
 	return false
@@ -43,7 +46,14 @@ type happening struct{ kind, reason, user, session string }
 
 // publish records what happens now, and enqueues the event for its subscribers.
 func (s *Service) publish(tx *store.Tx, client Client, h happening) error {
+	return s.publishTo(tx, client, h, "", client.Language)
+}
+
+// publishTo is publish for an event whose mail goes to another address than the user's,
+// or in a language that is known here alone.
+func (s *Service) publishTo(tx *store.Tx, client Client, h happening, recipient, language string) error {
 	e := s.newEvent(tx, h.kind, h.user, h.session)
+	e.Recipient, e.Language = recipient, language
 	subscribers := s.subscribers(h.kind)
 	if err := record(tx, e.ID, client, h); err != nil {
 		return err
@@ -77,18 +87,22 @@ func (s *Service) subscribers(kind string) []string {
 
 // record adds to the audit log, in the transaction that changes what it records.
 func record(tx *store.Tx, id string, client Client, h happening) error {
+	return tx.Record(auditEntry(tx, id, client, h))
+}
+
+func auditEntry(tx *store.Tx, id string, client Client, h happening) store.AuditEntry {
 	e := store.AuditEntry{ID: id, At: tx.Now, Kind: h.kind, Reason: h.reason, UserID: h.user, SessionID: h.session, UserAgent: client.UserAgent}
 	if client.Address.IsValid() {
 		e.Address = client.Address.String()
 	}
-	return tx.Record(e)
+	return e
 }
 
 // recordRefusal records a refused password, and returns the refusal. It does so even
 // if the client has disconnected.
 func (s *Service) recordRefusal(ctx context.Context, client Client, h happening, refused error) error {
 	err := s.Store.Statement(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		return record(tx, nextID(tx), client, h)
+		return tx.RecordRefusal(auditEntry(tx, nextID(tx), client, h))
 	})
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func (i Importable) OwnID() string {
 // CheckImport says what is wrong with an account of another system: its errors
 // are Invalid. It computes no hash.
 func (s *Service) CheckImport(i Import) (c Importable, err error) {
-	if c.User, err = newUser(i.Email, i.FirstName, i.LastName); err != nil {
+	if c.User, err = newUser(UserUpdate{Email: &i.Email, FirstName: &i.FirstName, LastName: &i.LastName}); err != nil {
 		return c, err
 	}
 	if i.ID != "" {

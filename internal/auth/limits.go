@@ -82,6 +82,12 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		// The user's row first: meanwhile the user is neither deleted nor gets another
+		// address.
+		user, err := tx.LockUser(user.ID)
+		if err != nil {
+			return gone(err)
+		}
 		counts, err := tx.AttemptsOf(accountOfKey(user.EmailKey))
 		if err != nil {
 			return err

@@ -22,15 +22,24 @@ func (s *Service) UndeliveredMail(ctx context.Context) iter.Seq2[Undelivered, er
 		r := s.Store.Read(ctx)
 		for d, err := range paged("", func(after string, n int) ([]store.Delivery, error) { return r.Deliveries(SubscriberMail, after, n) },
 			func(d store.Delivery) string { return d.ID }) {
-			var user store.User
-			if err == nil {
-				user, err = r.UserByID(d.UserID)
+			email := d.Recipient
+			if err == nil && email == "" {
+				email, err = emailOf(r, d.UserID)
 			}
-			if d.ID > end || !yield(Undelivered{d, user.Email}, err) {
+			if d.ID > end || !yield(Undelivered{d, email}, err) {
 				return
 			}
 		}
 	}
+}
+
+// emailOf is a user's address; "" once the user was deleted.
+func emailOf(r store.Reader, userID string) (string, error) {
+	user, err := r.UserByID(userID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return user.Email, err
 }
 
 // MailWaits says whether a mail is due that hasn't been sent.
@@ -53,15 +62,19 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 			return err
 		}
 		e := s.newEvent(tx, d.Type, d.UserID, d.SessionID)
+		e.Recipient, e.Language = d.Recipient, d.Language
 		if d.Type == EventRecovery {
 			user, err := tx.UserByID(d.UserID)
+			if errors.Is(err, store.ErrNotFound) {
+				return ErrNoMail // the user was deleted just now
+			}
 			if err != nil {
 				return err
 			}
 			e.ExpiresAt = e.CreatedAt.Add(s.recoveryLife(user))
 		}
-		if d.Type == EventPasswordChanged || d.Type == EventReplay || d.Type == EventNewNetwork {
-			e.CreatedAt = d.CreatedAt // these mails say when it happened
+		if d.Type != EventRecovery && d.Type != EventInvitation {
+			e.CreatedAt = d.CreatedAt // the other mails say when it happened
 		}
 		if err := recordCommand(tx, AuditMailResent, d.UserID); err != nil {
 			return err

@@ -37,6 +37,7 @@ type modelUser struct {
 	password string    // "": none was chosen yet
 	changed  time.Time // when it was; zero: never
 	revoked  bool
+	deleted  bool
 	latest   time.Time // request of the latest recovery that was made
 	notices  map[string]int
 }
@@ -90,8 +91,12 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"create": func(t *rapid.T) {
 					m.create(t, email.Draw(t, "email"), rapid.OneOf(passwords, rapid.Just("")).Draw(t, "password"))
 				},
-				"login":       func(t *rapid.T) { m.login(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
-				"login again": func(t *rapid.T) { m.login(t, m.emails[0], m.users[m.emails[0]].password) },
+				"login": func(t *rapid.T) { m.login(t, email.Draw(t, "email"), passwords.Draw(t, "password")) },
+				"login again": func(t *rapid.T) {
+					if user := m.users[m.emails[0]]; user != nil {
+						m.login(t, m.emails[0], user.password)
+					}
+				},
 				// Thrice, as it is what happens most.
 				"renew":        func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },
 				"renew too":    func(t *rapid.T) { m.renew(t, pick(t, m.tokens)) },
@@ -108,10 +113,12 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"take":       m.take,
 				"deliver":    func(t *rapid.T) { m.deliver(t, pick(t, m.events)) },
 				"reset":      func(t *rapid.T) { m.reset(t, pick(t, m.recoveries), rapid.OneOf(passwords, weak).Draw(t, "password")) },
+				"address":    func(t *rapid.T) { m.address(t, email.Draw(t, "email"), email.Draw(t, "new")) },
 				// Seldom, or nobody would stay logged in for long.
 				"operate": func(t *rapid.T) {
 					rapid.SampledFrom([]func(*rapid.T, string){
 						func(t *rapid.T, email string) { m.setPassword(t, email, passwords.Draw(t, "password")) },
+						m.delete,
 						func(t *rapid.T, email string) { m.revoke(t, email, true) },
 						func(t *rapid.T, email string) { m.revoke(t, email, false) },
 						func(t *rapid.T, email string) { m.revoke(t, email, false) },
@@ -168,7 +175,7 @@ func (m *model) check(t *rapid.T) {
 	}
 	outbox := m.s.outbox(t)
 	for _, user := range m.users {
-		for _, kind := range []string{auth.EventPasswordChanged, auth.EventReplay} {
+		for _, kind := range []string{auth.EventPasswordChanged, auth.EventReplay, auth.EventEmailChanged} {
 			n := 0
 			for _, d := range outbox {
 				if d.UserID == user.ID && d.Type == kind {
@@ -371,7 +378,7 @@ func (m *model) deliver(t *rapid.T, e *modelEvent) {
 	got, made, err := m.s.MakeRecovery(t.Context(), e.Event)
 	ok(t, err)
 	switch {
-	case e.user.revoked || !m.c.now().Before(e.ExpiresAt) || e.made != nil && e.made.over:
+	case e.user.deleted || e.user.revoked || !m.c.now().Before(e.ExpiresAt) || e.made != nil && e.made.over:
 		if made {
 			t.Fatal("a recovery was made that must not be")
 		}
@@ -445,6 +452,48 @@ func (m *model) revoke(t *rapid.T, email string, revoke bool) {
 	user.revoked = revoke
 	if revoke {
 		m.endSessions(user, nil)
+	}
+}
+
+func (m *model) address(t *rapid.T, email, to string) {
+	err := m.s.UpdateUser(t.Context(), email, auth.UserUpdate{Email: &to})
+	user, other := m.users[email], m.users[to]
+	switch {
+	case user == nil:
+		wantErr(t, "another address", err, auth.ErrNoUser)
+		return
+	case other != nil && other != user:
+		wantErr(t, "a taken address", err, auth.ErrUserExists)
+		return
+	}
+	ok(t, err)
+	if other == user {
+		return
+	}
+	delete(m.users, email)
+	m.users[to] = user
+	user.Email = to
+	user.notices[auth.EventEmailChanged]++
+	m.endRecoveries(user)
+}
+
+func (m *model) delete(t *rapid.T, email string) {
+	err := m.s.DeleteUser(t.Context(), email)
+	user := m.users[email]
+	if user == nil {
+		wantErr(t, "a deletion", err, auth.ErrNoUser)
+		return
+	}
+	ok(t, err)
+	user.deleted = true
+	m.endSessions(user, nil)
+	m.endRecoveries(user)
+	delete(m.users, email)
+	delete(m.asked, email)
+	for _, d := range m.s.outbox(t) {
+		if d.UserID == user.ID && (d.Type != auth.EventDeleted || d.Recipient != email) {
+			t.Fatalf("%s to %q waits for a user who was deleted", d.Type, d.Recipient)
+		}
 	}
 }
 

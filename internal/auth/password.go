@@ -21,7 +21,7 @@ func (s *Service) ChangePassword(ctx context.Context, client Client, caller Call
 }
 
 func (s *Service) changePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
-	user, err := s.Store.Read(ctx).UserByID(caller.ID)
+	user, err := s.userOf(ctx, caller)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 		changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
 		if err == nil && !changed {
 			// Another change came first: what was right may be wrong now.
-			if user, err = s.Store.Read(ctx).UserByID(caller.ID); err == nil {
+			if user, err = s.userOf(ctx, caller); err == nil {
 				changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
 			}
 		}
@@ -48,6 +48,15 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 		err = s.recordRefusal(ctx, client, refused, err)
 	}
 	return err
+}
+
+// userOf is the caller; ErrNotLoggedIn once the user was deleted.
+func (s *Service) userOf(ctx context.Context, caller Caller) (store.User, error) {
+	user, err := s.Store.Read(ctx).UserByID(caller.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrNotLoggedIn
+	}
+	return user, err
 }
 
 // replacePassword returns false if the password was changed while it hashed, or the
@@ -103,13 +112,14 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.SetPassword(user.ID, stored); err != nil {
-			return err
+		now, err := tx.SetPassword(user.ID, stored)
+		if err != nil {
+			return gone(err)
 		}
 		if change.Sessions, err = tx.CountSessions(user.ID, tx.Now, s.Settings.lifetimes()); err != nil {
 			return err
 		}
-		return s.passwordChanged(tx, Operator, user, "", ByCommand)
+		return s.passwordChanged(tx, Operator, now, "", ByCommand)
 	})
 	return s.changed(change, err)
 }

@@ -141,6 +141,9 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 	setPassword := end{"set password", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
 	}}
+	deletion := end{"deletion", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+		return func(ctx context.Context) error { return s.DeleteUser(ctx, user.Email) }
+	}}
 	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
 		return func(ctx context.Context) error {
 			return s.Logout(ctx, auth.Client{}, auth.Caller{Profile: user.Profile}, open.Refresh)
@@ -161,7 +164,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
 		return func(ctx context.Context) error { return s.EndOtherSessions(ctx, auth.Client{}, caller) }
 	}}
-	for _, end := range []end{reset, revoke, setPassword, change} {
+	for _, end := range []end{reset, revoke, setPassword, change, deletion} {
 		t.Run("login and "+end.name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
 				before := r.one.login(t, user.Email, oldPassword)
@@ -186,7 +189,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 			})
 		})
 	}
-	for _, end := range []end{reset, revoke, setPassword, logout, change, endOne, endOthers} {
+	for _, end := range []end{reset, revoke, setPassword, deletion, logout, change, endOne, endOthers} {
 		t.Run("renew and "+end.name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
 				before := r.one.login(t, user.Email, oldPassword)
@@ -370,6 +373,203 @@ func TestLoginsThatMeetAtAnImportedHashSucceed(t *testing.T) {
 			judge: func(one, other error) bool {
 				ok(t, errors.Join(one, other))
 				return ends[0].Before(ends[1])
+			},
+		}
+	})
+}
+
+// deleted checks that nothing is left of a user but the audit log and the last mail.
+func (s *server) deleted(t *testing.T, user store.User) {
+	t.Helper()
+	_, err := s.User(t.Context(), user.ID)
+	wantErr(t, "the user by the id", err, auth.ErrNoUser)
+	for _, query := range []string{
+		`SELECT COUNT(*) FROM sessions WHERE user_id = $1`,
+		`SELECT COUNT(*) FROM recoveries WHERE user_id = $1`,
+		`SELECT COUNT(*) FROM deliveries JOIN events ON events.id = event_id WHERE user_id = $1 AND subscriber = 'mail' AND type <> 'user.deleted'`,
+	} {
+		var n int
+		ok(t, s.database(t).QueryRowContext(t.Context(), query, user.ID).Scan(&n))
+		if n != 0 {
+			t.Errorf("%d rows are left: %s", n, query)
+		}
+	}
+}
+
+// What a deletion meets comes before it, and goes with the account, or finds no account.
+func TestADeletionAndAChangeMeet(t *testing.T) {
+	type meeting struct {
+		prepare func(t *testing.T, s *server, user store.User) operation
+		late    error
+		kind    string // of the entry that it leaves
+	}
+	for name, m := range map[string]meeting{
+		"reset": {func(t *testing.T, s *server, user store.User) operation {
+			id := s.recovery(t, user)
+			return func(ctx context.Context) error { return s.Reset(ctx, auth.Client{}, id, newPassword) }
+		}, auth.ErrRecovery, auth.EventPasswordChanged},
+		"password": {func(t *testing.T, s *server, user store.User) operation {
+			caller := s.caller(t, s.login(t, user.Email, oldPassword))
+			return func(ctx context.Context) error {
+				return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+			}
+		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
+		"set password": {func(_ *testing.T, s *server, user store.User) operation {
+			return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
+		}, auth.ErrNoUser, auth.EventPasswordChanged},
+		"revocation": {func(_ *testing.T, s *server, user store.User) operation {
+			return func(ctx context.Context) error { return s.Revoke(ctx, user.Email) }
+		}, auth.ErrNoUser, auth.EventRevoked},
+		"update": {func(_ *testing.T, s *server, user store.User) operation {
+			email := "new-" + user.Email
+			return func(ctx context.Context) error { return s.UpdateUser(ctx, user.ID, auth.UserUpdate{Email: &email}) }
+		}, auth.ErrNoUser, auth.EventEmailChanged},
+		"deletion": {func(_ *testing.T, s *server, user store.User) operation {
+			return func(ctx context.Context) error { return s.DeleteUser(ctx, user.ID) }
+		}, auth.ErrNoUser, auth.EventDeleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			race(t, func(t *testing.T, r rivals, user store.User) contest {
+				return contest{
+					one:   m.prepare(t, r.one, user),
+					other: func(ctx context.Context) error { return r.other.DeleteUser(ctx, user.ID) },
+					judge: func(one, deletion error) bool {
+						if name == "deletion" && one == nil {
+							wantErr(t, "the second deletion", deletion, auth.ErrNoUser)
+							deletion = nil
+						}
+						ok(t, deletion)
+						r.one.deleted(t, user)
+						var left int
+						ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT COUNT(*) FROM audit_log WHERE user_id = $1 AND kind = $2`, user.ID, m.kind).Scan(&left))
+						if done := one == nil || m.kind == auth.EventDeleted; done != (left == 1) {
+							t.Errorf("it was done: %v, and left %d entries", done, left)
+						}
+						if one == nil {
+							return true
+						}
+						wantErr(t, "what came too late", one, m.late)
+						return false
+					},
+				}
+			})
+		})
+	}
+}
+
+func TestADeletionAndARecoveryMeet(t *testing.T) {
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		event := r.one.request(user)
+		var m auth.RecoveryMail
+		var made bool
+		return contest{
+			one: func(ctx context.Context) (err error) {
+				m, made, err = r.one.MakeRecovery(ctx, event)
+				return err
+			},
+			other: func(ctx context.Context) error { return r.other.DeleteUser(ctx, user.Email) },
+			judge: func(making, deletion error) bool {
+				ok(t, errors.Join(making, deletion))
+				r.one.deleted(t, user)
+				if made {
+					wantErr(t, "a reset by the mail of a user who was deleted", r.one.Reset(t.Context(), auth.Client{}, m.ID, newPassword), auth.ErrRecovery)
+				}
+				return made
+			},
+		}
+	})
+}
+
+// Nothing is written down of where a request came from once its user was deleted.
+func TestADeletionAndARequestMeet(t *testing.T) {
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		return contest{
+			one: func(ctx context.Context) error {
+				if err := r.one.Recover(ctx, from("192.0.2.1"), user.Email); err != nil {
+					return err
+				}
+				_, err := r.one.TakeRecoveries(ctx)
+				return err
+			},
+			other: func(ctx context.Context) error { return r.other.DeleteUser(ctx, user.Email) },
+			judge: func(taking, deletion error) bool {
+				ok(t, errors.Join(taking, deletion))
+				r.one.deleted(t, user)
+				var entries, addresses int
+				ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT COUNT(CASE WHEN kind = 'user.recovery' THEN 1 END),
+					COUNT(CASE WHEN address <> '' OR user_agent <> '' THEN 1 END) FROM audit_log WHERE user_id = $1`, user.ID).Scan(&entries, &addresses))
+				if addresses != 0 {
+					t.Errorf("%d entries say where the client was", addresses)
+				}
+				return entries == 1
+			},
+		}
+	})
+}
+
+func TestOneOfTwoGetsAnAddress(t *testing.T) {
+	for _, made := range []bool{true, false} {
+		t.Run(fmt.Sprintf("of a new account %v", made), func(t *testing.T) {
+			race(t, func(t *testing.T, r rivals, user store.User) contest {
+				email := "new-" + user.Email
+				move := func(s *server, user store.User) operation {
+					return func(ctx context.Context) error { return s.UpdateUser(ctx, user.ID, auth.UserUpdate{Email: &email}) }
+				}
+				c := contest{one: move(r.one, user)}
+				if made {
+					c.other = func(ctx context.Context) error {
+						_, err := r.other.CreateUser(ctx, auth.NewUser{Email: email})
+						return err
+					}
+				} else {
+					c.other = move(r.other, r.other.user(t, "other-"+user.Email))
+				}
+				c.judge = func(one, other error) bool {
+					late, first := other, one == nil
+					if !first {
+						ok(t, other)
+						late = one
+					}
+					if late != auth.ErrUserExists { //nolint:errorlint // it is shown: nothing of the database may stand in it
+						t.Fatalf("the second: error %v, want %v", late, auth.ErrUserExists)
+					}
+					if owner := must(r.one.User(t.Context(), email))(t); (owner.ID == user.ID) != first {
+						t.Error("the second has the address")
+					}
+					return first
+				}
+				return c
+			})
+		})
+	}
+}
+
+// A link that works never goes to an address that its user no longer has.
+func TestAnAddressChangeAndARecoveryMeet(t *testing.T) {
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		event := r.one.request(user)
+		email := "new-" + user.Email
+		var m auth.RecoveryMail
+		return contest{
+			one: func(ctx context.Context) (err error) {
+				var made bool
+				if m, made, err = r.one.MakeRecovery(ctx, event); err == nil && !made {
+					err = errors.New("it was dropped")
+				}
+				return err
+			},
+			other: func(ctx context.Context) error {
+				return r.other.UpdateUser(ctx, user.ID, auth.UserUpdate{Email: &email})
+			},
+			judge: func(making, change error) bool {
+				ok(t, errors.Join(making, change))
+				reset := r.one.Reset(t.Context(), auth.Client{}, m.ID, newPassword)
+				if m.User.Email == user.Email {
+					wantErr(t, "a reset by the mail to the old address", reset, auth.ErrRecovery)
+					return true
+				}
+				ok(t, reset)
+				return false
 			},
 		}
 	})

@@ -16,6 +16,8 @@ const (
 	maxRequests = 1000
 	// requestBatch is how many are looked at in one transaction.
 	requestBatch = 100
+	// recoveryRequests names the turn of the transaction that looks at them.
+	recoveryRequests = "recovery requests"
 )
 
 // RecoveriesEvery is how often a server calls TakeAllRecoveries: at fixed times, so
@@ -41,7 +43,7 @@ func (s *Service) recover(ctx context.Context, client Client, email string) erro
 		return ErrBusy
 	}
 	return s.Store.Statement(ctx, func(tx *store.Tx) error {
-		r := store.RecoveryRequest{ID: nextID(tx), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent}
+		r := store.RecoveryRequest{ID: nextID(tx), EmailKey: key, RequestedAt: tx.Now, UserAgent: client.UserAgent, Language: client.Language}
 		if client.Address.IsValid() {
 			r.Address = client.Address.String()
 		}
@@ -65,7 +67,7 @@ func (s *Service) TakeRecoveries(ctx context.Context) (taken int, err error) {
 		taken, throttled = 0, nil
 		// One replica at a time: PostgreSQL would let two wait for each
 		// other's rows.
-		if err := tx.Serialize("recovery requests"); err != nil {
+		if err := tx.Serialize(recoveryRequests); err != nil {
 			return err
 		}
 		requests, err := tx.TakeRecoveryRequests(requestBatch)
@@ -147,7 +149,7 @@ func (s *Service) publishRecovery(tx *store.Tx, user store.User, r store.Recover
 	}
 	return tx.Publish(store.Event{
 		ID: r.ID, Type: EventRecovery, UserID: user.ID,
-		CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.recoveryLife(user)),
+		CreatedAt: r.RequestedAt, ExpiresAt: r.RequestedAt.Add(s.recoveryLife(user)), Language: r.Language,
 	}, s.subscribers(EventRecovery)...)
 }
 
@@ -179,9 +181,12 @@ type RecoveryMail struct {
 // MakeRecovery makes the recovery that an event asks for, or finds the one
 // that an earlier delivery of the same event made. False if it must not be made: there
 // is a newer one, the password was changed since the request, it was used, has expired,
-// or the user is revoked.
+// or the user is revoked or was deleted.
 func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m RecoveryMail, ok bool, err error) {
 	m.User, err = s.Store.Read(ctx).UserByID(event.UserID)
+	if errors.Is(err, store.ErrNotFound) {
+		return m, false, nil
+	}
 	if err == nil && !m.User.RevokedAt.IsZero() {
 		// It won't be mailed, so it must not hold back a later request.
 		return m, false, s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.EndRecovery(event.ID) })
@@ -195,7 +200,7 @@ func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m Recove
 	}
 	made, err := s.Store.Read(ctx).RecoveryByRequest(event.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		made, err = s.newRecovery(ctx, event, keys.ring)
+		made, err = s.newRecovery(ctx, &m.User, event, keys.ring)
 	}
 	if err != nil || made.RequestID == "" || !made.EndedAt.IsZero() {
 		return m, false, err
@@ -205,8 +210,9 @@ func (s *Service) MakeRecovery(ctx context.Context, event store.Event) (m Recove
 	return m, err == nil, err
 }
 
-// newRecovery returns the zero Recovery where none may be made.
-func (s *Service) newRecovery(ctx context.Context, event store.Event, keys *token.Keyring) (store.Recovery, error) {
+// newRecovery returns the zero Recovery where none may be made. The user is read once
+// more under the lock: a link must not go to an address that the user no longer has.
+func (s *Service) newRecovery(ctx context.Context, user *store.User, event store.Event, keys *token.Keyring) (store.Recovery, error) {
 	r := store.Recovery{RequestID: event.ID, MACKey: keys.RecoveryKey(), UserID: event.UserID, ExpiresAt: event.ExpiresAt}
 	id, err := keys.RecoveryID(r.MACKey, r.RequestID)
 	if err != nil {
@@ -229,6 +235,9 @@ func (s *Service) newRecovery(ctx context.Context, event store.Event, keys *toke
 			return err
 		}
 		made = r
+		if *user, err = tx.UserByID(event.UserID); err != nil {
+			return err
+		}
 		if err := tx.EndRecoveries(event.UserID); err != nil {
 			return err
 		}

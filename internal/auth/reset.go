@@ -25,6 +25,9 @@ func (s *Service) Reset(ctx context.Context, client Client, id, pw string) (err 
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		now, err := tx.SetPassword(user.ID, fresh)
+		if errors.Is(err, store.ErrNotFound) {
+			return ErrRecovery // the user was deleted, and the recovery with it
+		}
 		if err != nil {
 			return err
 		}

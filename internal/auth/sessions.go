@@ -80,7 +80,9 @@ func (s *Service) EndOtherSessions(ctx context.Context, client Client, caller Ca
 func (s *Service) endSomeOthers(tx *store.Tx, client Client, caller Caller) (more bool, err error) {
 	lives := s.Settings.lifetimes()
 	// In this order everywhere: so nobody waits for each other.
-	if err := tx.LockUser(caller.ID); err != nil {
+	if _, err := tx.LockUser(caller.ID); errors.Is(err, store.ErrNotFound) {
+		return false, ErrNotLoggedIn // the user was deleted
+	} else if err != nil {
 		return false, err
 	}
 	if live, err := tx.LockSession(caller.SessionID, caller.ID, lives); err != nil {
@@ -157,8 +159,8 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 		ended := int64(0)
 		err := s.Store.InTx(ctx, func(tx *store.Tx) error {
 			// First the user's row: none is opened meanwhile.
-			if err := tx.LockUser(user.ID); err != nil {
-				return err
+			if _, err := tx.LockUser(user.ID); err != nil {
+				return gone(err)
 			}
 			live, err := tx.LiveSessions(user.ID, tx.Now, s.Settings.lifetimes(), EventOpened, sessionsEnded)
 			if err != nil {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"iter"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -17,6 +15,7 @@ import (
 // mailed a link to choose a password.
 type NewUser struct {
 	Email, FirstName, LastName string
+	Language                   string // of mails and pages, a code of package i18n; "": none is chosen
 	Password                   string
 	Hash                       string // a bcrypt or argon2id hash made elsewhere
 }
@@ -24,7 +23,7 @@ type NewUser struct {
 // CreateUser makes an account and returns its id. ErrUserExists if the address
 // is taken, Invalid if something is wrong with the input.
 func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err error) {
-	user, err := newUser(n.Email, n.FirstName, n.LastName)
+	user, err := newUser(UserUpdate{&n.Email, &n.FirstName, &n.LastName, &n.Language})
 	if err != nil {
 		return "", err
 	}
@@ -61,10 +60,10 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 		return user, err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		now, err := tx.UserByID(user.ID)
+		now, err := tx.LockUser(user.ID)
 		switch {
 		case err != nil:
-			return err
+			return gone(err)
 		case !now.RevokedAt.IsZero():
 			return ErrUserRevoked
 		case now.PasswordHash != "":
@@ -76,33 +75,8 @@ func (s *Service) Invite(ctx context.Context, email string) (store.User, error) 
 }
 
 // newUser checks what an account is made of; it has an id of its own.
-func newUser(email, firstName, lastName string) (user store.User, err error) {
-	user.ID, user.Email = uuid.NewString(), strings.TrimSpace(email)
-	user.FirstName, user.LastName = strings.TrimSpace(firstName), strings.TrimSpace(lastName)
-	if user.EmailKey, err = FoldEmail(user.Email); err != nil {
-		return user, InvalidFields(Field{Name: "email", Message: "This is not an e-mail address."})
-	}
-	if err := checkName("first_name", user.FirstName); err != nil {
-		return user, err
-	}
-	return user, checkName("last_name", user.LastName)
-}
-
-// maxName bounds a name, in code points.
-const maxName = 100
-
-// checkName refuses what doesn't belong into a name and could deceive where it
-// is shown: controls, line breaks, marks that change the direction of writing.
-func checkName(field, name string) error {
-	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName {
-		return InvalidFields(Field{Name: field, Message: "It must be text of at most 100 characters."})
-	}
-	for _, r := range name {
-		if !unicode.IsGraphic(r) {
-			return InvalidFields(Field{Name: field, Message: "It must not hold control or invisible characters."})
-		}
-	}
-	return nil
+func newUser(u UserUpdate) (store.User, error) {
+	return u.apply(store.User{Profile: store.Profile{ID: uuid.NewString()}})
 }
 
 // Change is what a command changed, and whose.
@@ -111,6 +85,14 @@ type Change struct {
 	Nothing  bool  // it was so already
 	Sessions int64 // that were ended
 	Failures int64 // that are forgotten
+}
+
+// gone is the error of a user who was deleted since the command found the account.
+func gone(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNoUser
+	}
+	return err
 }
 
 func (s *Service) changed(c Change, err error) error {
@@ -234,6 +216,9 @@ func (s *Service) change(ctx context.Context, email, event string, fn func(*stor
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.LockUser(user.ID); err != nil {
+			return gone(err)
+		}
 		changed, err := fn(tx, &change)
 		change.Nothing = !changed
 		if err != nil || !changed {

@@ -38,6 +38,7 @@ const (
 	noPrivilege      = "42501"
 	lockNotAvailable = "55P03"
 	diskFull         = "53100"
+	uniqueViolation  = "23505"
 )
 
 // server is what kwai wants to know of a database before it uses it.

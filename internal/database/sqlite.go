@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"modernc.org/sqlite"
@@ -225,6 +226,16 @@ func SQLiteCode(err error) int {
 		return e.Code() & 0xff
 	}
 	return 0
+}
+
+// Duplicate says whether a row was refused because another one has its unique value, on
+// either engine.
+func Duplicate(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == uniqueViolation
 }
 
 func (e *sqliteEngine) trouble(err error) trouble {

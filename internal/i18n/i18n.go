@@ -76,6 +76,15 @@ func load() ([]*Language, language.Matcher) {
 // Languages are all that there are, English first.
 func Languages() []*Language { return slices.Clone(languages) }
 
+// Codes are the codes of Languages.
+func Codes() []string {
+	var codes []string
+	for _, l := range languages {
+		codes = append(codes, l.Code)
+	}
+	return codes
+}
+
 // Lookup is the language of that code; nil if there is none.
 func Lookup(code string) *Language {
 	for _, l := range languages {

@@ -1,8 +1,8 @@
 // Package mail composes kwai's mails and sends them.
 //
 // [Subscriber] gets events from package bus and sends the mail for each. A [Writer]
-// makes the [Message]: for a recovery, an invitation, a changed password, a replayed
-// refresh token, a login from a new network. A [Sender] sends it: [SMTP] to a mail
+// makes the [Message]: for a recovery, an invitation, a changed password or address, a
+// replayed refresh token, a login from a new network, a deletion. A [Sender] sends it: [SMTP] to a mail
 // server; [Files] into a folder, for those who have no server.
 //
 //	w := &mail.Writer{PublicURL: "https://auth.example.org"}
@@ -30,7 +30,8 @@
 //     the connection afterwards. An error means that it was not taken, or that the
 //     answer was lost; so sending again may deliver twice, with the same Message-ID.
 //
-// Files: subscriber.go the events; writer.go, origin.go and templates/ the texts;
+// Files: subscriber.go the events; writer.go and origin.go what they say,
+// by the texts of package i18n;
 // envelope.go and address.go what goes over the wire; smtp.go, session.go and
 // client.go the SMTP client; files.go and parse.go mails in a folder.
 //

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/bus"
+	"kwai/internal/i18n"
 	"kwai/internal/store"
 )
 
@@ -51,7 +53,7 @@ func (s *Subscriber) Deliver(ctx context.Context, event store.Event) error {
 	m, ok, err := s.compose(ctx, event)
 	if err == nil && !ok {
 		s.overtaken.Add(1)
-		log.Info("no mail is sent: its cause was overtaken, or the user is revoked")
+		log.Info("no mail is sent: its cause was overtaken, or the user is revoked or deleted")
 		return nil
 	}
 	if err == nil {
@@ -97,7 +99,10 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 		if event.Type == auth.EventInvitation {
 			write = s.Writer.Invitation
 		}
-		m, err = write(event.ID, recipient(r.User), r.ID, r.ExpiresAt, now)
+		m, err = write(event.ID, recipient(r.User, event), r.ID, r.ExpiresAt, now)
+		return m, true, err
+	case auth.EventDeleted: // there is no user left to ask about
+		m, err = s.Writer.Deleted(event.ID, recipient(store.User{}, event), event.CreatedAt, now)
 		return m, true, err
 	}
 	user, err := s.Rules.Store.Read(ctx).UserByID(event.UserID)
@@ -112,14 +117,16 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return m, false, err
 	}
-	o := Origin{When: event.CreatedAt, Address: entry.Address, UserAgent: entry.UserAgent}
+	to, o := recipient(user, event), Origin{When: event.CreatedAt, Address: entry.Address, UserAgent: entry.UserAgent}
 	switch event.Type {
 	case auth.EventPasswordChanged:
-		m, err = s.Writer.PasswordChanged(event.ID, recipient(user), o, Change{actors[entry.Reason], event.SessionID != ""}, now)
+		m, err = s.Writer.PasswordChanged(event.ID, to, o, Change{actors[entry.Reason], event.SessionID != ""}, now)
 	case auth.EventReplay:
-		m, err = s.Writer.SessionReplayed(event.ID, recipient(user), o, now)
+		m, err = s.Writer.SessionReplayed(event.ID, to, o, now)
 	case auth.EventNewNetwork:
-		m, err = s.Writer.NewNetwork(event.ID, recipient(user), o, now)
+		m, err = s.Writer.NewNetwork(event.ID, to, o, now)
+	case auth.EventEmailChanged:
+		m, err = s.Writer.EmailChanged(event.ID, to, user.Email, event.CreatedAt, now)
 	default:
 		err = permanent("there is no mail for events of type " + event.Type)
 	}
@@ -129,6 +136,11 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 // actors has who did it, by the reason in the audit log.
 var actors = map[string]Actor{auth.ByRecovery: ByLink, auth.ByCommand: ByOperator, auth.ByUser: ByUser}
 
-func recipient(u store.User) Recipient {
-	return Recipient{Email: u.Email, FirstName: u.FirstName, LastName: u.LastName}
+// recipient is whom the mail about an event goes to, in which language: that of the
+// user's choice, else that of the page which caused it.
+func recipient(u store.User, e store.Event) Recipient {
+	return Recipient{
+		Email: cmp.Or(e.Recipient, u.Email), FirstName: u.FirstName, LastName: u.LastName,
+		Language: cmp.Or(i18n.Lookup(u.Language), i18n.Lookup(e.Language)),
+	}
 }

@@ -107,6 +107,23 @@ func (w *Writer) NewNetwork(id string, to Recipient, o Origin, now time.Time) (M
 	})
 }
 
+// EmailChanged reports to the address that an account had that it has another one now.
+func (w *Writer) EmailChanged(id string, to Recipient, email string, when, now time.Time) (Message, error) {
+	return w.compose("email_changed", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "email", email, "when", m.lang.Time(when)), m.text("mails"))
+		m.paragraph(m.lang.Text("mail.you"))
+		m.paragraph(m.text("else"))
+	})
+}
+
+// Deleted is the last mail to a user: the account is gone.
+func (w *Writer) Deleted(id string, to Recipient, when, now time.Time) (Message, error) {
+	return w.compose("deleted", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "when", m.lang.Time(when)), m.text("gone"))
+		m.paragraph(m.text("else"))
+	})
+}
+
 // Test is for the operator: it shows that mails arrive.
 func (w *Writer) Test(id string, to Recipient, now time.Time) (Message, error) {
 	return w.compose("test", id, to, now, func(m *draft) {

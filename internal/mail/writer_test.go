@@ -95,6 +95,16 @@ func TestMails(t *testing.T) {
 			func() (mail.Message, error) { return long.SessionReplayed("a", user, there, now) },
 			[]string{"At 12:05 UTC on Monday 2 March 2026", "we ended that session. " + where, "What to do"}, false,
 		},
+		{
+			"email changed", "The address of your account at auth.example.org was changed", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) { return short.EmailChanged("a", user, "jan@example.net", now, now) },
+			[]string{"was changed to jan@example.net at 12:05 UTC on Monday 2 March 2026. From now on", "If it was not you and you didn't ask for it"}, false,
+		},
+		{
+			"deleted", "Your account at " + longService + " was deleted", longService, long.PublicURL,
+			func() (mail.Message, error) { return long.Deleted("a", mail.Recipient{Email: user.Email}, now, now) },
+			[]string{"was deleted at 12:05 UTC on Monday 2 March 2026. All sessions were ended", "This is the last mail about it.", "If you didn't ask for it"}, false,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +121,10 @@ func TestMails(t *testing.T) {
 			if m.Subject != tc.subject {
 				t.Errorf("its subject is %q", m.Subject)
 			}
-			both := slices.Concat(tc.both, []string{tc.home + "/recover", user.Email})
+			both := slices.Concat(tc.both, []string{user.Email})
+			if tc.name != "email changed" && tc.name != "deleted" { // a link would go to nobody, or to the new address
+				both = append(both, tc.home+"/recover")
+			}
 			if tc.link {
 				both = append(both, tc.home+"/reset?uuid="+code, ">"+code+"<", tc.home+"/reset<")
 			}

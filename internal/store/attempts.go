@@ -265,6 +265,30 @@ func (tx *Tx) noteNetwork(account, network string, underWay int, until time.Time
 // forgetUnknown forgets the failures of networks that an account doesn't know.
 const forgetUnknown = `DELETE FROM attempts WHERE account = $1 AND network = ''`
 
+// ForgetAccount forgets all of an account's failures, and its networks.
+func (tx *Tx) ForgetAccount(account string) error {
+	_, err := tx.Exec(`DELETE FROM attempts WHERE account = $1`, account)
+	return err
+}
+
+// MoveAttempts has an account's failures and networks count under another name. What
+// was counted there was nobody's, and is forgotten. (An attempt that is counted there
+// at the same time is why the row may be there all the same.)
+func (tx *Tx) MoveAttempts(from, to string) error {
+	if err := tx.ForgetAccount(to); err != nil {
+		return err
+	}
+	moved, err := database.QueryRows(tx.db, scanAttempts, `DELETE FROM attempts WHERE account = $1 RETURNING `+attemptsColumns, from)
+	for _, a := range moved {
+		if err == nil {
+			_, err = tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $2, $3, $4, $5)
+				ON CONFLICT (account, network) DO UPDATE SET failures = excluded.failures, until = excluded.until, expires_at = excluded.expires_at`,
+				to, a.Network, a.Failures, micros(a.Until), micros(a.ExpiresAt))
+		}
+	}
+	return err
+}
+
 // ForgetFailures forgets all of an account's failures, but not its networks.
 func (tx *Tx) ForgetFailures(account string) error {
 	_, err := tx.Exec(forgetUnknown, account)

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"kwai/internal/database"
+
 	"kwai/internal/store"
 	"kwai/internal/testing/storetest"
 )
@@ -363,6 +366,32 @@ func TestAnAccountKnowsTheNetworksOfItsLatestLogins(t *testing.T) {
 		for i := range 40 {
 			if _, is := got[fmt.Sprintf("10.0.%d.0/24", i)]; is != (i >= 8) {
 				t.Errorf("network %d is known: %v", i, is)
+			}
+		}
+	})
+}
+
+// Counts that are moved replace those that are there.
+func TestCountsAreMoved(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, nil)
+		row := func(account, network string, failures int64) store.Attempts {
+			return store.Attempts{Account: account, Network: network, Failures: failures, Until: epoch.Add(time.Second), ExpiresAt: epoch.Add(time.Hour)}
+		}
+		storetest.At(t, s, epoch, func(tx *store.Tx) error {
+			for _, a := range []store.Attempts{row("a", "", 3), row("a", "n", 1), row("b", "", 9), row("b", "m", 0), row("c", "", 5)} {
+				if _, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+					a.Account, a.Network, a.Failures, a.Until.UnixMicro(), a.ExpiresAt.UnixMicro()); err != nil {
+					return err
+				}
+			}
+			return tx.MoveAttempts("a", "b")
+		})
+		for account, want := range map[string][]store.Attempts{"a": nil, "b": {row("b", "", 3), row("b", "n", 1)}, "c": {row("c", "", 5)}} {
+			got, err := s.Read(t.Context()).AttemptsOf(account)
+			check(t, err)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("of %s (-want +got):\n%s", account, diff)
 			}
 		}
 	})

@@ -38,6 +38,22 @@ func (tx *Tx) Record(t AuditEntry) error {
 	return err
 }
 
+// RecordRefusal is Record for what no transaction of the user's row comes with. If the
+// user was deleted meanwhile, it doesn't say where the client was.
+func (tx *Tx) RecordRefusal(t AuditEntry) error {
+	_, err := tx.Exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, address, user_agent)
+		SELECT $1, $2, $3, $4, $5, $6, CASE WHEN known THEN $7 ELSE '' END, CASE WHEN known THEN $8 ELSE '' END
+		FROM (SELECT CAST($5 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = $5) AS known) AS client`,
+		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
+	return err
+}
+
+// ForgetClients removes from a user's entries where the clients were.
+func (tx *Tx) ForgetClients(userID string) error {
+	_, err := tx.Exec(`UPDATE audit_log SET address = '', user_agent = '' WHERE user_id = $1 AND (address <> '' OR user_agent <> '')`, userID)
+	return err
+}
+
 // AuditEntryByID finds an entry; ErrNotFound if there is none, or it was purged.
 func (r Reader) AuditEntryByID(id string) (AuditEntry, error) {
 	return database.QueryRow(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.id = $1`, id)

@@ -15,7 +15,14 @@ type Event struct {
 	SessionID string // of the session that it is about; "" if about none
 	CreatedAt time.Time
 	ExpiresAt time.Time // mailing it later is of no use
+
+	// Of the mail alone: a subscriber outside gets neither.
+	Language  string // of the page that caused it, or of a user who was deleted; "": neither
+	Recipient string // where it goes if not to the user's address
 }
+
+// SubscriberMail is the subscriber that mails users.
+const SubscriberMail = "mail"
 
 // Delivery is an event on its way to a subscriber.
 type Delivery struct {
@@ -29,12 +36,12 @@ type Delivery struct {
 
 // selectDeliveries begins a query of the deliveries of subscriber $1.
 const selectDeliveries = `SELECT e.id, e.type, e.user_id, e.session_id, e.created_at, e.expires_at,
-	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error
+	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error, d.language, d.recipient
 	FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.subscriber = $1 `
 
 func scanDelivery(scan database.Scan) (d Delivery, err error) {
 	return d, scan(&d.ID, &d.Type, &d.UserID, (*nullable)(&d.SessionID), (*instant)(&d.CreatedAt), (*instant)(&d.ExpiresAt),
-		&d.Subscriber, &d.Attempts, (*instant)(&d.DueAt), (*instant)(&d.DeadAt), &d.LastError)
+		&d.Subscriber, &d.Attempts, (*instant)(&d.DueAt), (*instant)(&d.DeadAt), &d.LastError, &d.Language, &d.Recipient)
 }
 
 // Publish writes an event, to be delivered to the subscribers named; without any
@@ -54,10 +61,14 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 		if !slices.Contains(tx.subscribers, name) {
 			tx.subscribers = append(tx.subscribers, name)
 		}
+		language, recipient := e.Language, e.Recipient
+		if name != SubscriberMail {
+			language, recipient = "", ""
+		}
 		if err == nil {
-			_, err = tx.Exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position)
-				SELECT $1, $2, 0, $3, '', COALESCE(MAX(position), 0) + 1 FROM deliveries WHERE subscriber = $2`,
-				e.ID, name, micros(tx.Now))
+			_, err = tx.Exec(`INSERT INTO deliveries (event_id, subscriber, attempts, due_at, last_error, position, language, recipient)
+				SELECT $1, $2, 0, $3, '', COALESCE(MAX(position), 0) + 1, $4, $5 FROM deliveries WHERE subscriber = $2`,
+				e.ID, name, micros(tx.Now), language, recipient)
 		}
 	}
 	return err
@@ -92,6 +103,18 @@ func (tx *Tx) Delivered(subscriber, eventID string) (bool, error) {
 		err = tx.forgetEvent(eventID)
 	}
 	return n == 1, err
+}
+
+// DropDeliveries removes all of a user's deliveries to a subscriber, tried or dead.
+func (tx *Tx) DropDeliveries(subscriber, userID string) error {
+	ids, err := database.QueryRows(tx.db, database.Column[string], `DELETE FROM deliveries WHERE subscriber = $1 AND event_id IN
+		(SELECT id FROM events WHERE user_id = $2) RETURNING event_id`, subscriber, userID)
+	for _, id := range ids {
+		if err == nil {
+			err = tx.forgetEvent(id)
+		}
+	}
+	return err
 }
 
 // forgetEvent removes an event if the delivery just removed was its last one.

@@ -16,14 +16,15 @@ type RecoveryRequest struct {
 	RequestedAt time.Time
 	Address     string // of the client
 	UserAgent   string
+	Language    string // of the page; "" of a program
 }
 
 // RequestRecovery notes a request; one that is pending for the same address is
 // made as young as this one and keeps its id.
 func (tx *Tx) RequestRecovery(r RecoveryRequest) error {
-	_, err := tx.Exec(`INSERT INTO recovery_requests (id, email_key, requested_at, address, user_agent) VALUES ($1, $2, $3, $4, $5)
+	_, err := tx.Exec(`INSERT INTO recovery_requests (id, email_key, requested_at, address, user_agent, language) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (email_key) DO UPDATE SET requested_at = `+later(`recovery_requests.requested_at`, `excluded.requested_at`),
-		r.ID, r.EmailKey, micros(r.RequestedAt), r.Address, r.UserAgent)
+		r.ID, r.EmailKey, micros(r.RequestedAt), r.Address, r.UserAgent, r.Language)
 	return err
 }
 
@@ -35,9 +36,9 @@ func (r Reader) RecoveryRequested() (bool, error) {
 // TakeRecoveryRequests removes up to n requests, the oldest first.
 func (tx *Tx) TakeRecoveryRequests(n int) ([]RecoveryRequest, error) {
 	taken, err := database.QueryRows(tx.db, func(scan database.Scan) (r RecoveryRequest, err error) {
-		return r, scan(&r.ID, &r.EmailKey, (*instant)(&r.RequestedAt), &r.Address, &r.UserAgent)
+		return r, scan(&r.ID, &r.EmailKey, (*instant)(&r.RequestedAt), &r.Address, &r.UserAgent, &r.Language)
 	}, `DELETE FROM recovery_requests WHERE id IN (SELECT id FROM recovery_requests ORDER BY requested_at, id LIMIT $1)
-		RETURNING id, email_key, requested_at, address, user_agent`, n)
+		RETURNING id, email_key, requested_at, address, user_agent, language`, n)
 	// RETURNING has no order.
 	slices.SortFunc(taken, func(a, b RecoveryRequest) int {
 		return cmp.Or(a.RequestedAt.Compare(b.RequestedAt), cmp.Compare(a.ID, b.ID))
@@ -117,5 +118,15 @@ func (tx *Tx) EndRecovery(requestID string) error {
 // EndRecoveries ends all of the user's recoveries.
 func (tx *Tx) EndRecoveries(userID string) error {
 	_, err := tx.Exec(`UPDATE recoveries SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL`, micros(tx.Now), userID)
+	return err
+}
+
+// DeleteRecoveries removes all of the user's recoveries, and a request that is pending
+// for the user's address. LockUser comes first, in the same transaction.
+func (tx *Tx) DeleteRecoveries(userID, emailKey string) error {
+	if _, err := tx.Exec(`DELETE FROM recoveries WHERE user_id = $1`, userID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`DELETE FROM recovery_requests WHERE email_key = $1`, emailKey)
 	return err
 }

@@ -170,6 +170,13 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 	return err
 }
 
+// DeleteSessions removes all of the user's sessions, after LockUser. An end or a
+// renewal at the same time comes before, or finds none.
+func (tx *Tx) DeleteSessions(userID string) error {
+	_, err := tx.Exec(`DELETE FROM sessions WHERE user_id = $1`, userID)
+	return err
+}
+
 // OpenedSession is a session with what its login came from.
 type OpenedSession struct {
 	Session
@@ -203,13 +210,6 @@ func (tx *Tx) ChangePassword(userID string, version int64, p Password) (bool, er
 	n, err := tx.Exec(`UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3, auth_version = auth_version + 1
 		WHERE id = $4 AND auth_version = $5 AND revoked_at IS NULL`, p.Hash, p.Cost, micros(tx.Now), userID, version)
 	return n == 1, err
-}
-
-// LockUser keeps all others who would lock the user's row waiting until the
-// transaction ends.
-func (tx *Tx) LockUser(userID string) error {
-	_, err := tx.Exec(`UPDATE users SET last_login_at = last_login_at WHERE id = $1`, userID)
-	return err
 }
 
 // LockSession keeps a user's session as it is until the transaction ends; false

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"time"
 
 	"kwai/internal/database"
@@ -14,6 +15,7 @@ type User struct {
 	PasswordHash  string // PHC; empty until a password is chosen
 	PasswordSetAt time.Time
 	RevokedAt     time.Time
+	Language      string // chosen for mails and pages, BCP 47; "": none
 	// AuthVersion is raised by all that changes what a login must show, or may come
 	// to. It is read with a proof, and compared in the transaction that the proof is for.
 	AuthVersion int64
@@ -31,12 +33,12 @@ type Profile struct {
 // userColumns are those of scanUserAnd, in its order; InsertUser and UserOfSession
 // name theirs themselves.
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
-	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.auth_version`
+	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.language, users.auth_version`
 
 // dest is what userColumns are scanned into.
 func (u *User) dest() []any {
 	return []any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, (*nullable)(&u.PasswordHash),
-		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.AuthVersion}
+		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.Language, &u.AuthVersion}
 }
 
 func scanUser(scan database.Scan) (u User, err error) { return u, scan(u.dest()...) }
@@ -97,10 +99,39 @@ func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
 	if p.Hash != "" {
 		set = u.CreatedAt
 	}
-	n, err := tx.Exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
-		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), optional(u.RevokedAt), micros(u.CreatedAt))
+	n, err := tx.Exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at, language)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
+		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), optional(u.RevokedAt), micros(u.CreatedAt), u.Language)
 	return n == 1, err
+}
+
+// LockUser keeps all others who would lock the user's row waiting until the
+// transaction ends, and returns the user as it is then; ErrNotFound if there is none.
+func (tx *Tx) LockUser(userID string) (User, error) {
+	return database.QueryRow(tx.db, scanUser, `UPDATE users SET last_login_at = last_login_at WHERE id = $1 RETURNING `+userColumns, userID)
+}
+
+// UpdateUser stores the user's names, language and address, after LockUser. Another
+// address raises AuthVersion: a login by the one before ends. ErrTaken ends the
+// transaction if another user has it.
+func (tx *Tx) UpdateUser(u User) error {
+	_, err := tx.Exec(`UPDATE users SET email = $1, first_name = $2, last_name = $3, language = $4,
+			auth_version = auth_version + CASE WHEN email_key = $5 THEN 0 ELSE 1 END, email_key = $5
+		WHERE id = $6`, u.Email, u.FirstName, u.LastName, u.Language, u.EmailKey, u.ID)
+	if database.Duplicate(err) {
+		err = errors.Join(ErrTaken, err)
+	}
+	return err
+}
+
+// ErrTaken says that another user has the address.
+var ErrTaken = errors.New("another user has that address")
+
+// DeleteUser removes the user's row. LockUser comes first, and then all that refers to
+// the row is removed: sessions and recoveries.
+func (tx *Tx) DeleteUser(userID string) error {
+	_, err := tx.Exec(`DELETE FROM users WHERE id = $1`, userID)
+	return err
 }
 
 // LogIn stamps a login, provided that nothing has changed what it must show since

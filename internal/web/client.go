@@ -81,6 +81,13 @@ type clientKey struct{}
 // clientOf is the client of a request that has passed through logged.
 func clientOf(r *http.Request) auth.Client { return r.Context().Value(clientKey{}).(auth.Client) }
 
+// pageClient is the client of a page's request, which comes in the page's language.
+func (s *Server) pageClient(r *http.Request) auth.Client {
+	c := clientOf(r)
+	c.Language = s.language(r).Code
+	return c
+}
+
 // client finds out who sent a request.
 func (s *Server) client(r *http.Request) auth.Client {
 	c := auth.Client{UserAgent: userAgent(r.Header)}

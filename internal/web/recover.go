@@ -36,7 +36,7 @@ func (s *Server) recoverForm(w http.ResponseWriter, r *http.Request) error {
 		page.Error = s.language(r).Text("recover.malformed")
 		return s.page(w, r, http.StatusUnprocessableEntity, "recover", page)
 	}
-	if err := s.Rules.Recover(r.Context(), clientOf(r), page.Email); err != nil {
+	if err := s.Rules.Recover(r.Context(), s.pageClient(r), page.Email); err != nil {
 		if auth.CodeOf(err) != auth.Unavailable {
 			return err
 		}

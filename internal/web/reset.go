@@ -50,7 +50,7 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	case chosen == "":
 		err = auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password.", Code: "password.missing"})
 	default:
-		err = s.Rules.Reset(r.Context(), clientOf(r), page.UUID, chosen)
+		err = s.Rules.Reset(r.Context(), s.pageClient(r), page.UUID, chosen)
 	}
 	if err != nil {
 		return s.refuseReset(w, r, page, err)

@@ -15,4 +15,19 @@ ALTER TABLE sessions ADD COLUMN auth_time BIGINT;
 -- The end of a browser session that isn't to stay on its device; null: as all others.
 ALTER TABLE sessions ADD COLUMN ends_at BIGINT;
 
+-- Which language a user has chosen for mails and pages (BCP 47); '': none.
+ALTER TABLE users ADD COLUMN language TEXT NOT NULL DEFAULT '';
+-- The language of the page on which it was requested; '': none.
+ALTER TABLE recovery_requests ADD COLUMN language TEXT NOT NULL DEFAULT '';
+-- Of mails alone. language: that of the page which caused it, or of a user who is
+-- deleted; recipient: where it goes if not to the user's address. '': neither.
+ALTER TABLE deliveries ADD COLUMN language TEXT NOT NULL DEFAULT '';
+ALTER TABLE deliveries ADD COLUMN recipient TEXT NOT NULL DEFAULT '';
+
+-- A deletion needs all of a user's rows, ended or not.
+DROP INDEX sessions_by_user;
+CREATE INDEX sessions_by_user ON sessions (user_id, ended_at);
+DROP INDEX recoveries_by_user;
+CREATE INDEX recoveries_by_user ON recoveries (user_id, ended_at);
+
 UPDATE meta SET value = '5' WHERE name = 'oldest_schema';

@@ -1,0 +1,60 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+
+	"kwai/internal/store"
+)
+
+// DeleteUser deletes an account with all that belongs to it, in one transaction. From
+// then on its tokens are refused everywhere, and its address may have a new account.
+// The audit log keeps its entries, with ids and without addresses. A last mail goes to
+// the user. ErrNoUser if there is no such account.
+func (s *Service) DeleteUser(ctx context.Context, who string) error {
+	user, err := s.User(ctx, who)
+	if err != nil {
+		return err
+	}
+	change := Change{User: user}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
+		change.User, change.Sessions, err = s.deleteUser(tx, Operator, user.ID)
+		return err
+	})
+	return s.changed(change, err)
+}
+
+// deleteUser says whom it deleted, and how many sessions ended with that.
+func (s *Service) deleteUser(tx *store.Tx, client Client, id string) (user store.User, sessions int64, err error) {
+	// Requests that are looked at are written down for a user whose row isn't locked:
+	// that is over before, or finds no user.
+	if err := tx.Serialize(recoveryRequests); err != nil {
+		return user, 0, err
+	}
+	// The row first: so a login, a reset and all else that locks it comes before, or
+	// finds no user.
+	if user, err = tx.LockUser(id); err != nil {
+		return user, 0, gone(err)
+	}
+	if sessions, err = tx.CountSessions(id, tx.Now, s.Settings.lifetimes()); err != nil {
+		return user, 0, err
+	}
+	for _, step := range []func() error{
+		func() error { return tx.DeleteSessions(id) },
+		func() error { return tx.DeleteRecoveries(id, user.EmailKey) },
+		func() error { return tx.ForgetAccount(accountOfKey(user.EmailKey)) },
+		// Of the mails only the last one is left.
+		func() error { return tx.DropDeliveries(SubscriberMail, id) },
+		func() error { return tx.DeleteUser(id) },
+		func() error {
+			deleted := happening{kind: EventDeleted, reason: ByCommand, user: id}
+			return s.publishTo(tx, client, deleted, user.Email, cmp.Or(user.Language, client.Language))
+		},
+		func() error { return tx.ForgetClients(id) },
+	} {
+		if err := step(); err != nil {
+			return user, 0, err
+		}
+	}
+	return user, sessions, nil
+}
