@@ -52,7 +52,7 @@ func TestPromisesNameTheirTests(t *testing.T) {
 	named := 0
 	for line := range strings.Lines(docpages.Read(t, "docs/promises.md")) {
 		var waiting []string // for their package
-		for _, m := range regexp.MustCompile("`(Test\\w+)`|\\(([a-z][a-z/]*)\\)").FindAllStringSubmatch(line, -1) {
+		for _, m := range regexp.MustCompile("`(Test\\w+)`|\\(([a-z][a-z0-9/]*)\\)").FindAllStringSubmatch(line, -1) {
 			test, dir := m[1], m[2]
 			if test != "" {
 				waiting = append(waiting, test)
