@@ -58,7 +58,7 @@ func readSecretFile(path string, log *slog.Logger) ([]byte, error) {
 // refuseExposed refuses a secret that everyone on this machine can read, if its mode
 // can be changed from here. It can't where the file is mounted read-only, as
 // orchestrators do, where it is another user's, or where files have no modes:
-// warnOfExposed warns there. A file that everyone can write is refused whoever owns
+// warnOfExposed warns there. A file that everyone can write is refused, whatever user owns
 // it, unless files have no modes.
 func refuseExposed(f *os.File, info fs.FileInfo) error {
 	if info.Mode().Perm()&forEveryone != 0 && folder.CanClose(f, info) {

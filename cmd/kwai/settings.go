@@ -33,7 +33,7 @@ type Settings struct {
 	Data          string        `group:"database" env:"KWAI_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder of the database, the keys and undelivered mail (${default})."`
 	Database      string        `group:"database" env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
 	MasterKeyFile string        `group:"database" env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
-	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are told: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
+	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are published: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
 	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" bounds:"1m..100 years" placeholder:"DURATION" help:"How long an event waits to be published outside before it is dropped (${default})."`
 
 	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`

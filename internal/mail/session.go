@@ -132,7 +132,7 @@ func noMailbox(step string, reply *textproto.Error) bool {
 // answer only the codes are kept then.
 func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 	f := &failure{}
-	told := step == stepLogin || step == stepContent
+	mayQuote := step == stepLogin || step == stepContent
 	var reply *textproto.Error
 	var netErr net.Error
 	var certErr *tls.CertificateVerificationError
@@ -146,7 +146,7 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 		}
 	case s.security == implicit && errors.As(err, new(tls.RecordHeaderError)):
 		text = "no TLS comes first there: write smtp://, which takes it by STARTTLS"
-	case errors.As(err, &reply) && told:
+	case errors.As(err, &reply) && mayQuote:
 		text = fmt.Sprintf("refused with %d %s", reply.Code, enhancedCode.FindString(reply.Msg))
 	case errors.As(err, &reply):
 		text = fmt.Sprintf("refused with %d %s", reply.Code, reply.Msg)
@@ -154,7 +154,7 @@ func (s *SMTP) failed(ctx context.Context, step string, err error) error {
 		text = fmt.Sprintf("its certificate is not valid for %s (%v); SSL_CERT_FILE can name a further authority", s.host, certErr.Err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		text = "it hung up"
-	case told && !errors.As(err, &netErr):
+	case mayQuote && !errors.As(err, &netErr):
 		text = "its answer can't be understood"
 	default:
 		text = err.Error()
