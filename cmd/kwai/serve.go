@@ -72,6 +72,7 @@ type kwaiServer struct {
 	passwords   *password.Pool
 	rules       *auth.Service
 	buses       map[string]*bus.Bus // by their subscribers
+	brand       web.Brand
 	site        *web.Server
 	http        *http.Server
 
@@ -102,7 +103,7 @@ func openServer(ctx context.Context, settings *Settings, c console, dev bool) (*
 	s := &kwaiServer{
 		Settings: settings, console: c, dev: dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
 	}
-	for _, step := range []func(context.Context) error{s.listen, s.makeSenders, s.open, s.makeRules, s.makeBuses, s.makeSite} {
+	for _, step := range []func(context.Context) error{s.listen, s.makeSenders, s.readBrand, s.open, s.makeRules, s.makeBuses, s.makeSite} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -170,6 +171,11 @@ func (s *kwaiServer) makeSenders(context.Context) (err error) {
 	return nil
 }
 
+func (s *kwaiServer) readBrand(context.Context) (err error) {
+	s.brand, err = s.Settings.brand()
+	return err
+}
+
 // open opens the database and its keys.
 func (s *kwaiServer) open(ctx context.Context) error {
 	master, err := s.openMasterKey()
@@ -233,7 +239,7 @@ func (s *kwaiServer) warn() {
 func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
 		Rules:  s.rules,
-		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language)},
+		Writer: s.mailWriter(),
 		Sender: s.sender,
 		Log:    s.log,
 	}
@@ -286,7 +292,7 @@ func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
 
 // makeSite makes what answers requests.
 func (s *kwaiServer) makeSite(ctx context.Context) error {
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Brand: s.brand, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true
