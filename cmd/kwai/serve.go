@@ -127,6 +127,11 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	if s.dev {
+		if err := checkLocalhost(ctx, s.Listen); err != nil {
+			return err
+		}
+	}
 	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen); err != nil {
 		return &usageError{"--listen", err}
 	}
@@ -141,6 +146,9 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	}
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.listener.Addr().String()}
+		if s.dev {
+			s.publicURL.Host = localhost(s.listener.Addr())
+		}
 	}
 	s.warnOfPlainHTTP()
 	return nil
