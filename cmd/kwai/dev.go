@@ -68,7 +68,7 @@ func checkLocalhost(ctx context.Context, listen string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &usageError{"--listen", fmt.Errorf("another program is at %s, to which http://localhost:%s can lead, too: choose another port, as by --listen=127.0.0.1:8081", address, port)}
 	}
-	if err != nil {
+	if other == nil {
 		return nil // the machine has no such address
 	}
 	return other.Close()
