@@ -96,6 +96,9 @@ func checkSVG(data []byte) error {
 // logo answers GET /logo. An SVG that is opened by itself runs nothing: its policy
 // allows styles alone, as drawing programs write them.
 func (s *Server) logo(w http.ResponseWriter, r *http.Request) error {
+	if s.Brand.Logo == nil {
+		return &httpError{http.StatusNotFound, "The pages have no logo."}
+	}
 	w.Header().Set("Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'")
 	return s.Brand.Logo.picture.serve(w, r, s.Brand.Logo.mediaType)
 }

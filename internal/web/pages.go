@@ -94,10 +94,11 @@ func (s *Server) policy(leadsOut bool) string {
 	return "default-src 'none'; style-src 'self'; img-src " + images + "; " + forms + "frame-ancestors 'none'; base-uri 'none'"
 }
 
-// leadsOut are the pages from which another program is reached. Chromium and Safari
+// leadsOut are the paths from which another program is reached: also if they answer
+// with an error, after which one goes back. Chromium and Safari
 // hold form-action against each redirect after a post, and an opener policy cuts off
 // the window that waits for a login.
-var leadsOut = map[string]bool{"login": true, "logout": true}
+var leadsOut = map[string]bool{"/login": true, "/logout": true}
 
 // page answers with the page of that name, in the request's language. The page is made
 // before the first byte is sent, so that a fault in it, which is a bug, can't leave half
@@ -118,8 +119,8 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
 	h.Set("Content-Language", l.Code)
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", s.policy(leadsOut[name]))
-	if !leadsOut[name] {
+	h.Set("Content-Security-Policy", s.policy(leadsOut[r.URL.Path]))
+	if !leadsOut[r.URL.Path] {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
 	// The address may hold a unique id: it goes to no other site. Not

@@ -128,6 +128,7 @@ func (s *Server) routes() []route {
 		{"POST", "/reset", s.resetForm, true},
 		{"GET", "/done", s.sitePage("done"), true},
 		{"GET", "/style.css", s.style, false},
+		{"GET", "/logo", s.logo, false},
 
 		{"GET", "/login", s.loginPage, true},
 		{"POST", "/login", s.loginForm, true},
@@ -146,9 +147,6 @@ func (s *Server) routes() []route {
 		routes = append(routes, route{"GET", "/{$}", s.site, false})
 	} else {
 		routes = append(routes, route{"GET", "/{$}", s.visited(s.homePage), true})
-	}
-	if s.Brand.Logo != nil {
-		routes = append(routes, route{"GET", "/logo", s.logo, false})
 	}
 	if s.DevMail != nil {
 		routes = append(routes,
@@ -176,8 +174,8 @@ func (s *Server) Handler() (http.Handler, error) {
 	for _, r := range s.routes() {
 		handle := r.handle
 		r.handle = func(w http.ResponseWriter, req *http.Request) error {
-			// There are no cookies to abuse. But a page could make its visitor's
-			// browser guess passwords, until its owner is locked out at home.
+			// A page of another site could send forms with its visitor's cookie, or
+			// have the browser guess passwords until its owner is locked out at home.
 			if err := sameOrigin.Check(req); err != nil && (r.page || !s.allows(req.Header.Get("Origin"))) {
 				return errOtherSite
 			}
