@@ -19,7 +19,7 @@ import (
 func TestAxeFindsNothing(t *testing.T) {
 	t.Parallel()
 	need.Time(t)
-	script := readFile(t, filepath.Join(newNode(t).Folder, "node_modules/axe-core/axe.min.js"))
+	script := axeScript(t)
 	browser := startBrowser(t)
 	k := install(t, "")
 	m := mailtest.Serve(t)
@@ -31,21 +31,7 @@ func TestAxeFindsNothing(t *testing.T) {
 	for _, language := range []string{"en", "nl", "fr", "de"} {
 		for _, scheme := range []string{"light", "dark"} {
 			b := openTab(t, browser, public)
-			call(b, page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true})
-			call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
-			call(b, network.Enable, network.EnableParams{})
-			call(b, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Accept-Language": language}})
-			check := func(state string) {
-				t.Helper()
-				if got := eval[string](b, "document.documentElement.lang"); got != language {
-					t.Errorf("%s %s: the page is in %q", state, language, got)
-				}
-				eval[chromedp.Void](b, string(script))
-				found := await(t, b, `axe.run().then(r => r.passes.length < 10 ? "axe looked at nothing" : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).join(" ")).join("\n"))`)
-				if found != "" {
-					t.Errorf("%s, %s, %s:\n%s", state, language, scheme, found)
-				}
-			}
+			check := axe(t, b, script, language, scheme)
 			visit := func(status int, path string) {
 				t.Helper()
 				b.open(status, public+path)
@@ -84,6 +70,69 @@ func TestAxeFindsNothing(t *testing.T) {
 			visit(200, "/logout")
 			b.click(200, "button")
 			check("/out")
+		}
+	}
+}
+
+// A page that shows whose it is has nothing to be found either, whatever accent is
+// taken.
+func TestAxeFindsNothingOnBrandedPages(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	script, browser, logo := axeScript(t), startBrowser(t), writeLogo(t)
+	for _, brand := range [][]string{
+		{"--service-name=Judo club Example", "--accent-color=#7a1f3d", "--logo=" + logo, "--support-url=mailto:help@example.org"},
+		{"--accent-color=#000000", "--logo=" + logo, "--terms-url=https://example.org/terms", "--privacy-url=https://example.org/privacy"},
+		{"--accent-color=#006e4f", "--service-name=" + strings.Repeat("A very long name ", 8) + strings.Repeat("x", 60)}, // hardly dark enough
+	} {
+		s, public := startBehind(t, loopbackName, "/some/where", install(t, ""), brand...)
+		s.user("ann@example.org", "the old password")
+		for _, scheme := range []string{"light", "dark"} {
+			b := openTab(t, browser, strings.TrimSuffix(public, "/some/where"))
+			check := axe(t, b, script, "en", scheme)
+			b.open(200, public+"/login")
+			check("/login")
+			b.click(401, "button")
+			check("/login, with an error")
+			b.typeInto("username", "ann@example.org")
+			b.typeInto("password", "the old password")
+			b.click(200, "button")
+			check("/account")
+			b.open(200, public+"/account/sessions")
+			check("/account/sessions")
+			b.do(chromedp.EmulateViewport(320, 720))
+			if over := eval[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
+				t.Errorf("%q: %d pixels too wide for a screen of 320", brand, over)
+			}
+			if eval[bool](b, `[...document.images].some(i => i.naturalHeight == 0)`) {
+				t.Errorf("%q: the browser doesn't show the logo", brand)
+			}
+		}
+	}
+}
+
+func axeScript(t *testing.T) string {
+	t.Helper()
+	return string(readFile(t, filepath.Join(newNode(t).Folder, "node_modules/axe-core/axe.min.js")))
+}
+
+// axe has a tab look at pages in a language and a colour scheme. What it returns looks
+// for faults in the tab's page.
+func axe(t *testing.T, b *tab, script, language, scheme string) (check func(state string)) {
+	t.Helper()
+	call(b, page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true})
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	call(b, network.Enable, network.EnableParams{})
+	call(b, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Accept-Language": language}})
+	return func(state string) {
+		t.Helper()
+		if got := eval[string](b, "document.documentElement.lang"); got != language {
+			t.Errorf("%s %s: the page is in %q", state, language, got)
+		}
+		eval[chromedp.Void](b, script)
+		found := await(t, b, `axe.run().then(r => r.passes.length < 10 ? "axe looked at nothing" : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).join(" ")).join("\n"))`)
+		if found != "" {
+			t.Errorf("%s, %s, %s:\n%s", state, language, scheme, found)
 		}
 	}
 }

@@ -24,7 +24,8 @@ import (
 )
 
 // startBrowser starts a Chromium without windows, until the end of the test.
-// Each name below example.org leads it to loopback, and no other name anywhere.
+// Each name below example.org leads it to loopback, as localhost does, and no other name
+// anywhere.
 // Where there is no Chromium the test is skipped, or fails if every test was
 // asked for.
 func startBrowser(t *testing.T) context.Context {
@@ -37,7 +38,7 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.WSURLReadTimeout(time.Hour), // machines that run tests can be slow
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("host-resolver-rules", "MAP *.example.org 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+		chromedp.Flag("host-resolver-rules", "MAP *.example.org 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 	)...)
 	t.Cleanup(stop)
 	ctx, closeBrowser := chromedp.NewContext(ctx)

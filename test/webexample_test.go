@@ -26,7 +26,7 @@ func TestWebExample(t *testing.T) {
 	if n := strings.Count(string(text), "\n"); n >= 100 {
 		t.Errorf("the example has %d lines", n)
 	}
-	const inPage = "http://127.0.0.1:8080"
+	const inPage = "http://localhost:8080"
 	if !strings.Contains(string(text), inPage) {
 		t.Fatalf("the page doesn't name %s", inPage)
 	}

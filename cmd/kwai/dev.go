@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"kwai/internal/auth"
 	"kwai/internal/folder"
@@ -39,6 +41,37 @@ func (s *Settings) applyDev() error {
 	s.Database = "sqlite://" + filepath.Join(devData, "kwai.db")
 	s.LimitMailPause, s.LimitMailHour = 0, 1000 // a developer tries again and again
 	return nil
+}
+
+// localhost is the address of the server as people write it: by a name, since no
+// browser keeps a passkey for an address. Other addresses of 127.0.0.0/8 have no name.
+func localhost(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if err != nil || otherLocalhost[host] == "" {
+		return address.String()
+	}
+	return net.JoinHostPort("localhost", port)
+}
+
+// otherLocalhost has what browsers try, too, where localhost is asked for.
+var otherLocalhost = map[string]string{"127.0.0.1": "::1", "::1": "127.0.0.1", "localhost": "::1"}
+
+// checkLocalhost refuses a port that another program has at the other address of
+// localhost: the demo account's password would be typed there.
+func checkLocalhost(ctx context.Context, listen string) error {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || otherLocalhost[host] == "" || port == "0" {
+		return err
+	}
+	address := net.JoinHostPort(otherLocalhost[host], port)
+	other, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &usageError{"--listen", fmt.Errorf("another program is at %s, to which http://localhost:%s can lead, too: choose another port, as by --listen=127.0.0.1:8081", address, port)}
+	}
+	if other == nil {
+		return nil // the machine has no such address
+	}
+	return other.Close()
 }
 
 // flagOf is the flag of an environment variable.
@@ -105,7 +138,7 @@ func endUnused(ctx context.Context, rules *auth.Service) error {
 	return nil
 }
 
-// printDev prints five lines to paste. The tokens in them are real: of two
+// printDev prints where to log in, and five lines to paste. The tokens in them are real: of two
 // sessions made for them, so that they work in any order.
 func printDev(ctx context.Context, s *Settings, rules *auth.Service, pw string, c console) error {
 	toRenew, err := rules.Login(ctx, auth.Operator, demoUser, pw)
@@ -119,8 +152,9 @@ func printDev(ctx context.Context, s *Settings, rules *auth.Service, pw string, 
 	base := s.publicURL.String()
 	api := base + "/api/v1/auth"
 	_, err = fmt.Fprintf(c.out, `
-The demo account is %[3]s with the password %[4]s.
-Mail is shown at %[1]s/dev/mail, the forms are at %[1]s/recover and %[1]s/reset.
+Log in at %[1]s/login as %[3]s with the password %[4]s
+
+Mail is shown at %[1]s/dev/mail, the form for a forgotten password is at %[1]s/recover.
 Everything is kept in %[8]s; delete it to begin anew. Other commands find it by --data:
 kwai user list --data %[8]s. Five lines to try; the second (but for a minute), the
 third and the fifth (until the fourth is sent again) work once:

@@ -15,7 +15,7 @@ import (
 func helpGroups() kong.Option {
 	return kong.ExplicitGroups([]kong.Group{
 		{Key: "server", Title: "The server"}, {Key: "accounts", Title: "Accounts"}, {Key: "data", Title: "Keys and data"}, {Key: "program", Title: "The program"},
-		{Key: "address", Title: "Address"}, {Key: "database", Title: "Database and keys"}, {Key: "mail", Title: "Mail"}, {Key: "events", Title: "Events"},
+		{Key: "address", Title: "Address"}, {Key: "database", Title: "Database and keys"}, {Key: "mail", Title: "Mail"}, {Key: "pages", Title: "Pages"}, {Key: "events", Title: "Events"},
 		{Key: "tokens", Title: "Tokens and sessions"}, {Key: "passwords", Title: "Passwords"}, {Key: "throttling", Title: "Throttling"}, {Key: "log", Title: "Log"},
 	})
 }

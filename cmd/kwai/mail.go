@@ -146,7 +146,7 @@ type mailTestCmd struct {
 }
 
 func (cmd *mailTestCmd) Help() string {
-	return "It takes the server's settings (--smtp, --mail-from, --public-url, --service-name, --language), and needs neither the server nor the database."
+	return "It takes the server's settings (--smtp, --mail-from, --public-url, --service-name, --support-url, --language), and needs neither the server nor the database."
 }
 
 func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
@@ -160,8 +160,7 @@ func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
 	if err != nil {
 		return err
 	}
-	writer := &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language)}
-	m, err := writer.Test(uuid.NewString(), mail.Recipient{Email: cmd.Address}, time.Now())
+	m, err := s.mailWriter().Test(uuid.NewString(), mail.Recipient{Email: cmd.Address}, time.Now())
 	if err != nil {
 		return err
 	}
@@ -179,6 +178,13 @@ func (cmd *mailTestCmd) Run(ctx context.Context, s *Settings, c console) error {
 		fmt.Fprintf(c.out, "No mail server is set (--smtp): the mail was written to %s.\n", sender.Folder())
 	}
 	return nil
+}
+
+// mailWriter composes mails as the settings say.
+func (s *Settings) mailWriter() *mail.Writer {
+	return &mail.Writer{
+		PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, SupportURL: s.SupportURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language),
+	}
 }
 
 // mailSender is what takes mails away.

@@ -72,6 +72,7 @@ type kwaiServer struct {
 	passwords   *password.Pool
 	rules       *auth.Service
 	buses       map[string]*bus.Bus // by their subscribers
+	brand       web.Brand
 	site        *web.Server
 	http        *http.Server
 
@@ -102,7 +103,7 @@ func openServer(ctx context.Context, settings *Settings, c console, dev bool) (*
 	s := &kwaiServer{
 		Settings: settings, console: c, dev: dev, log: settings.logger(c), name: uuid.NewString(), registry: newRegistry(settings),
 	}
-	for _, step := range []func(context.Context) error{s.listen, s.makeSenders, s.open, s.makeRules, s.makeBuses, s.makeSite} {
+	for _, step := range []func(context.Context) error{s.listen, s.makeSenders, s.readBrand, s.open, s.makeRules, s.makeBuses, s.makeSite} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -126,6 +127,11 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	if s.dev {
+		if err := checkLocalhost(ctx, s.Listen); err != nil {
+			return err
+		}
+	}
 	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen); err != nil {
 		return &usageError{"--listen", err}
 	}
@@ -140,6 +146,9 @@ func (s *kwaiServer) listen(ctx context.Context) (err error) {
 	}
 	if s.publicURL == nil {
 		s.publicURL = &url.URL{Scheme: s.scheme(), Host: s.listener.Addr().String()}
+		if s.dev {
+			s.publicURL.Host = localhost(s.listener.Addr())
+		}
 	}
 	s.warnOfPlainHTTP()
 	return nil
@@ -168,6 +177,11 @@ func (s *kwaiServer) makeSenders(context.Context) (err error) {
 		return &usageError{"--bus", err}
 	}
 	return nil
+}
+
+func (s *kwaiServer) readBrand(context.Context) (err error) {
+	s.brand, err = s.Settings.brand()
+	return err
 }
 
 // open opens the database and its keys.
@@ -233,7 +247,7 @@ func (s *kwaiServer) warn() {
 func (s *kwaiServer) makeBuses(ctx context.Context) error {
 	mails := &mail.Subscriber{
 		Rules:  s.rules,
-		Writer: &mail.Writer{PublicURL: s.publicURL.String(), SiteURL: s.SiteURL, Service: s.ServiceName, Language: i18n.Lookup(s.Language)},
+		Writer: s.mailWriter(),
 		Sender: s.sender,
 		Log:    s.log,
 	}
@@ -286,7 +300,7 @@ func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
 
 // makeSite makes what answers requests.
 func (s *kwaiServer) makeSite(ctx context.Context) error {
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Brand: s.brand, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true

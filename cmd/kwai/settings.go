@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -40,7 +43,13 @@ type Settings struct {
 	SMTPConnections int    `group:"mail" env:"KWAI_SMTP_CONNECTIONS" name:"smtp-connections" default:"2" bounds:"1..100" placeholder:"N" help:"How many mails are sent at the same time (${default})."`
 	MailFrom        string `group:"mail" env:"KWAI_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails. Default: noreply@ and the public URL's host."`
 	Language        string `group:"mail" env:"KWAI_LANGUAGE" default:"en" placeholder:"CODE" help:"Language of mails and pages where neither the user nor the page asks for one: ${languages} (${default})."`
-	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service. Default: the public URL's host."`
+	ServiceName     string `group:"mail" env:"KWAI_SERVICE_NAME" placeholder:"NAME" help:"What mails call the service, and what pages show if it is set. Default: the public URL's host."`
+
+	Logo        string `group:"pages" env:"KWAI_LOGO" placeholder:"FILE" help:"Picture above each page: an SVG or a PNG, up to 256 KiB. Default: none."`
+	AccentColor string `group:"pages" env:"KWAI_ACCENT_COLOR" placeholder:"#RRGGBB" help:"Colour of buttons and links. Its contrast must be enough; the dark scheme gets a lighter one. Default: blue."`
+	SupportURL  string `group:"pages" env:"KWAI_SUPPORT_URL" name:"support-url" placeholder:"URL" help:"Where users get help: https://… or mailto:…; pages and mails end with it. Default: none."`
+	TermsURL    string `group:"pages" env:"KWAI_TERMS_URL" name:"terms-url" placeholder:"URL" help:"The terms of use; pages end with it. Default: none."`
+	PrivacyURL  string `group:"pages" env:"KWAI_PRIVACY_URL" name:"privacy-url" placeholder:"URL" help:"The privacy statement; pages end with it. Default: none."`
 
 	CORSOrigins []string `group:"address" env:"KWAI_CORS_ORIGINS" name:"cors-origins" sep:"," placeholder:"ORIGIN" help:"Origins whose pages may call the API, such as https://club.example.org, separated by commas."`
 
@@ -88,6 +97,7 @@ type Settings struct {
 	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`
 
 	proxies     web.Proxies       // as TrustedProxies has them
+	accent      *web.Accent       // nil: kwai's own
 	publicURL   *url.URL          // nil where it must be made of the address listened on
 	secretFiles map[string]string // the @FILE that a secret was read from, by flag
 }
@@ -102,7 +112,7 @@ func helpVars() kong.Vars {
 // finish derives what depends on other settings and refuses what can't be.
 func (s *Settings) finish() error {
 	for _, step := range []func() error{
-		s.readSecrets, s.finishPlaces, s.checkBounds, s.checkOthers, s.checkLanguage, s.finishURLs,
+		s.readSecrets, s.finishPlaces, s.checkBounds, s.checkOthers, s.checkLanguage, s.finishURLs, s.finishBrand,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -227,6 +237,68 @@ func (s *Settings) finishURLs() (err error) {
 		s.SiteURL = u.String()
 	}
 	return nil
+}
+
+// finishBrand reads the accent and the addresses that pages end with. The logo is read
+// by the server alone.
+func (s *Settings) finishBrand() (err error) {
+	for _, link := range []struct {
+		flag  string
+		value *string
+	}{{"--support-url", &s.SupportURL}, {"--terms-url", &s.TermsURL}, {"--privacy-url", &s.PrivacyURL}} {
+		read, example := webURL, "a URL such as https://club.example.org"
+		if link.flag == "--support-url" {
+			read, example = supportURL, "https://club.example.org/help or mailto:help@example.org"
+		}
+		if *link.value == "" {
+			continue
+		}
+		u, err := read(*link.value)
+		if err != nil {
+			return &usageError{link.flag, fmt.Errorf("%q is not %s: %w", *link.value, example, err)}
+		}
+		*link.value = u.String()
+	}
+	if s.AccentColor != "" {
+		if s.accent, err = web.NewAccent(s.AccentColor); err != nil {
+			return &usageError{"--accent-color", err}
+		}
+	}
+	return nil
+}
+
+// brand is whose pages they are.
+func (s *Settings) brand() (web.Brand, error) {
+	b := web.Brand{Name: strings.Join(strings.Fields(s.ServiceName), " "), Accent: s.accent, SupportURL: s.SupportURL, TermsURL: s.TermsURL, PrivacyURL: s.PrivacyURL}
+	if s.Logo == "" {
+		return b, nil
+	}
+	data, err := readUpTo(s.Logo, web.MaxLogo)
+	if err == nil {
+		text := ""
+		if b.Name == "" {
+			text = s.publicURL.Hostname()
+		}
+		b.Logo, err = web.NewLogo(data, text)
+	}
+	if err != nil {
+		return b, &usageError{"--logo", fmt.Errorf("%s: %w", s.Logo, err)}
+	}
+	return b, nil
+}
+
+// readUpTo reads a file, of a larger one a byte more than so many.
+func readUpTo(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Unwrap(err) // without the path
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	return data, err
 }
 
 func (s *Settings) hashing() password.Params {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -30,6 +31,22 @@ func webURL(text string) (*url.URL, error) {
 		return nil, errors.New("it must be https:// or http://, and a host")
 	}
 	return u, normalizeHost(u)
+}
+
+// supportURL reads a URL of http, https or mailto.
+func supportURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "mailto" {
+		return webURL(text)
+	}
+	address, err := url.PathUnescape(u.Opaque)
+	if err == nil {
+		_, err = mail.ParseAddress("<" + address + ">")
+	}
+	if err != nil {
+		return nil, errors.New("behind mailto: must be one address")
+	}
+	return u, nil
 }
 
 // normalizeHost writes the host in lower case and in punycode, and no port that

@@ -1,7 +1,7 @@
 // Command verify is an example of a program that trusts kwai's access tokens:
 // its users log in at kwai and show it the token.
 //
-//	go run ./examples/verify -issuer http://127.0.0.1:8080
+//	go run ./examples/verify -issuer http://localhost:8080
 //	curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8081/hello
 //
 // GET /hello is cheap: it checks the signature, with keys that are fetched now and then,
@@ -28,7 +28,7 @@ import (
 )
 
 func main() {
-	issuer := flag.String("issuer", "http://127.0.0.1:8080", "kwai's public URL")
+	issuer := flag.String("issuer", "http://localhost:8080", "kwai's public URL")
 	audience := flag.String("audience", "kwai", "the audience of the tokens, as kwai's --audience")
 	listen := flag.String("listen", "127.0.0.1:8081", "address to serve at")
 	flag.Parse()

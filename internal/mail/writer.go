@@ -25,6 +25,8 @@ type Writer struct {
 	PublicURL string
 	// SiteURL is where mails lead at their end; "": nowhere.
 	SiteURL string
+	// SupportURL is where their readers get help, https: or mailto:; "": nowhere.
+	SupportURL string
 	// Service is the name shown, in subjects too.
 	Service string
 	// Language is for recipients who have none; nil: English.
@@ -205,11 +207,16 @@ func (w *Writer) compose(kind, id string, to Recipient, now time.Time, write fun
 		}
 		text = append(text, b.Text, b.Link, b.Code)
 	}
-	text = slices.DeleteFunc(append(text, end, w.SiteURL), func(paragraph string) bool { return paragraph == "" })
+	help, support := "", supportShown(w.SupportURL)
+	if support != "" {
+		help = m.lang.Text("mail.help")
+	}
+	text = slices.DeleteFunc(append(text, end, strings.TrimSpace(help+" "+support), w.SiteURL), func(paragraph string) bool { return paragraph == "" })
 
 	var html bytes.Buffer
 	err = layout.Execute(&html, map[string]any{
 		"Lang": m.lang.Code, "Title": subject, "Greeting": greeting, "Blocks": m.blocks, "End": end, "Home": w.SiteURL,
+		"Help": help, "Support": w.SupportURL, "SupportShown": support,
 	})
 	if err != nil {
 		return Message{}, permanent(fmt.Sprintf("the mail %s can't be composed (%T)", kind, err)) // the text might quote it
@@ -218,6 +225,19 @@ func (w *Writer) compose(kind, id string, to Recipient, now time.Time, write fun
 		ID: id, To: to.Email, Date: now,
 		Subject: subject, Text: fill(strings.Join(text, "\n\n"), 72), HTML: fillLines(html.String(), 76),
 	}, nil
+}
+
+// supportShown is a support URL as people read it: of mailto:, the address.
+func supportShown(link string) string {
+	address, isMail := strings.CutPrefix(link, "mailto:")
+	if !isMail {
+		return link
+	}
+	address, _, _ = strings.Cut(address, "?")
+	if plain, err := url.PathUnescape(address); err == nil {
+		return plain
+	}
+	return address
 }
 
 //go:embed layout.html

@@ -86,7 +86,7 @@ func allowedMethods() map[string]string {
 	const get, post = "GET, HEAD", "POST"
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
-		"/style.css": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+		"/style.css": get, "/logo": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
 		"/login": "GET, HEAD, POST", "/logout": "GET, HEAD, POST", "/out": get, "/account": get, "/account/password": "GET, HEAD, POST",
 		"/account/sessions": "GET, HEAD, POST", "/account/activity": get, "/.well-known/change-password": get,
 	}
@@ -119,7 +119,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 }
 
 // gets are the paths that TestHeadIsGetWithoutBody tries.
-var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css",
+var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css", "/logo",
 	"/login", "/logout", "/out", "/account", "/account/password", "/account/sessions", "/account/activity", "/.well-known/change-password"}
 
 func TestHeadIsGetWithoutBody(t *testing.T) {

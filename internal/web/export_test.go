@@ -1,8 +1,11 @@
 package web
 
 // Routes are the methods and paths of a server that has a site to go on to.
-func Routes() (all [][2]string) {
-	for _, r := range (&Server{SiteURL: "https://example.org"}).routes() {
+func Routes() (all [][2]string) { return RoutesOf(&Server{SiteURL: "https://example.org"}) }
+
+// RoutesOf are those of a server.
+func RoutesOf(s *Server) (all [][2]string) {
+	for _, r := range s.routes() {
 		all = append(all, [2]string{r.method, r.path})
 	}
 	return all

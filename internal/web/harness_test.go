@@ -550,7 +550,7 @@ func (s *site) do(r *http.Request) answer {
 
 // apiRouter finds what openapi.yaml says of a request.
 var apiRouter = sync.OnceValues(func() (routers.Router, error) {
-	for _, text := range []string{"text/html", "text/css"} {
+	for _, text := range []string{"text/html", "text/css", "image/svg+xml"} {
 		openapi3filter.RegisterBodyDecoder(text, openapi3filter.RegisteredBodyDecoder("text/plain"))
 	}
 	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
@@ -574,8 +574,8 @@ func documented(r *http.Request, a answer) error {
 	}
 	route, params, err := router.FindRoute(r)
 	if err != nil {
-		if a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed || r.Method == http.MethodOptions || r.Method == http.MethodHead {
-			return nil // what isn't described isn't there
+		if strings.HasPrefix(r.URL.Path, "/dev/") || a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed || r.Method == http.MethodOptions || r.Method == http.MethodHead {
+			return nil // what isn't described isn't there, but for developers
 		}
 		return err
 	}

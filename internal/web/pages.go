@@ -3,9 +3,7 @@ package web
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"embed"
-	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
@@ -49,11 +47,9 @@ func parsePages(names ...string) map[*i18n.Language]map[string]*template.Templat
 	pages := make(map[*i18n.Language]map[string]*template.Template)
 	for _, l := range i18n.Languages() {
 		functions := template.FuncMap{
-			// The version makes the style sheet cacheable for good.
-			"style": func() string { return "style.css?v=" + styleVersion },
-			"lang":  func() string { return l.Code },
-			"t":     l.Text,
-			"time":  l.Time,
+			"lang": func() string { return l.Code },
+			"t":    l.Text,
+			"time": l.Time,
 		}
 		pages[l] = make(map[string]*template.Template, len(names))
 		for _, name := range names {
@@ -70,13 +66,9 @@ func (s *Server) language(r *http.Request) *i18n.Language {
 	return i18n.Match(cmp.Or(s.Language, i18n.English), strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","), r.Header.Get("Accept-Language"))
 }
 
-//go:embed pages/style.css
-var styleSheet []byte
-
-var styleVersion = fmt.Sprintf("%.8x", sha256.Sum256(styleSheet))
-
 // view is what every page is made of.
 type view struct {
+	Brand   head
 	Up      string // what links to other pages begin with
 	Visitor string // the address of the user who is logged in; "": nobody is
 	Form    string // what seals the forms of a page
@@ -89,17 +81,24 @@ func up(r *http.Request) string {
 	return strings.Repeat("../", max(strings.Count(r.URL.Path, "/")-1, 0))
 }
 
-// pagePolicy allows our style sheet and our forms, nothing else. Images of
-// data: addresses load nothing; the layout's empty icon is one.
-const (
-	pagePolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-	openPolicy = "default-src 'none'; style-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
-)
+// policy allows our style sheet, our logo and, unless the page leads out, our forms;
+// nothing else. Images of data: addresses load nothing; the layout's empty icon is one.
+func (s *Server) policy(leadsOut bool) string {
+	images, forms := "data:", "form-action 'self'; "
+	if s.Brand.Logo != nil {
+		images = "'self' data:"
+	}
+	if leadsOut {
+		forms = ""
+	}
+	return "default-src 'none'; style-src 'self'; img-src " + images + "; " + forms + "frame-ancestors 'none'; base-uri 'none'"
+}
 
-// leadsOut are the pages from which another program is reached. Chromium and Safari
+// leadsOut are the paths from which another program is reached: also if they answer
+// with an error, after which one goes back. Chromium and Safari
 // hold form-action against each redirect after a post, and an opener policy cuts off
 // the window that waits for a login.
-var leadsOut = map[string]bool{"login": true, "logout": true}
+var leadsOut = map[string]bool{"/login": true, "/logout": true}
 
 // page answers with the page of that name, in the request's language. The page is made
 // before the first byte is sent, so that a fault in it, which is a bug, can't leave half
@@ -111,7 +110,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name s
 func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name string, v view) error {
 	var page bytes.Buffer
 	l := s.language(r)
-	v.Up = up(r)
+	v.Up, v.Brand = up(r), s.Brand.head()
 	if err := pages[l][name].Execute(&page, v); err != nil {
 		return err
 	}
@@ -120,11 +119,9 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
 	h.Set("Content-Language", l.Code)
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", pagePolicy)
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	if leadsOut[name] {
-		h.Set("Content-Security-Policy", openPolicy)
-		h.Del("Cross-Origin-Opener-Policy")
+	h.Set("Content-Security-Policy", s.policy(leadsOut[r.URL.Path]))
+	if !leadsOut[r.URL.Path] {
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
 	// The address may hold a unique id: it goes to no other site. Not
 	// no-referrer: a browser would then send "Origin: null" with our forms.
@@ -157,20 +154,5 @@ func seeOther(w http.ResponseWriter, r *http.Request, page string) error {
 	w.Header().Set("Location", up(r)+page)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
-	return nil
-}
-
-// serveStyle answers GET /style.css. The version in the query is for caches
-// alone: an address with an older one gets today's sheet, uncached.
-func serveStyle(w http.ResponseWriter, r *http.Request) error {
-	h := w.Header()
-	h.Set("Content-Type", "text/css; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(styleSheet)))
-	h.Set("Cache-Control", "no-cache")
-	if r.URL.Query().Get("v") == styleVersion {
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	}
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.Write(styleSheet)
 	return nil
 }

@@ -21,7 +21,8 @@
 //	form.go     reading a form
 //	error.go    errors: statuses, problem+json, error pages
 //	oauth.go    errors as OAuth 2 clients read them
-//	pages.go    pages and their style sheet, of the folder pages
+//	pages.go    pages, of the folder pages
+//	brand.go    whose pages they are: name, logo, colour, and the style sheet
 //	cors.go     which other sites may call the API
 //	log.go      the log and the counting of requests; metrics.go has the counters
 //	pace.go     the pace of refusals
@@ -69,6 +70,7 @@ type Server struct {
 	Language *i18n.Language
 	// SiteURL is where people go on from the pages, and from /; "": nowhere.
 	SiteURL string
+	Brand   Brand
 	// CORSOrigins may call the API from a browser, with credentials. Pages of
 	// any other origin may neither read its answers nor change anything by it.
 	CORSOrigins []string
@@ -125,7 +127,8 @@ func (s *Server) routes() []route {
 		{"GET", "/reset", s.resetPage, true},
 		{"POST", "/reset", s.resetForm, true},
 		{"GET", "/done", s.sitePage("done"), true},
-		{"GET", "/style.css", serveStyle, false},
+		{"GET", "/style.css", s.style, false},
+		{"GET", "/logo", s.logo, false},
 
 		{"GET", "/login", s.loginPage, true},
 		{"POST", "/login", s.loginForm, true},
@@ -150,9 +153,6 @@ func (s *Server) routes() []route {
 			route{"GET", "/dev/mail", s.devMails, true},
 			route{"GET", "/dev/mail/{name}", s.devMail, true},
 			route{"GET", "/dev/uuid", s.devUUID, false},
-			// Pages name their style sheet relative to themselves.
-			route{"GET", "/dev/style.css", serveStyle, false},
-			route{"GET", "/dev/mail/style.css", serveStyle, false},
 		)
 	}
 	return routes
@@ -174,8 +174,8 @@ func (s *Server) Handler() (http.Handler, error) {
 	for _, r := range s.routes() {
 		handle := r.handle
 		r.handle = func(w http.ResponseWriter, req *http.Request) error {
-			// There are no cookies to abuse. But a page could make its visitor's
-			// browser guess passwords, until its owner is locked out at home.
+			// A page of another site could send forms with its visitor's cookie, or
+			// have the browser guess passwords until its owner is locked out at home.
 			if err := sameOrigin.Check(req); err != nil && (r.page || !s.allows(req.Header.Get("Origin"))) {
 				return errOtherSite
 			}
