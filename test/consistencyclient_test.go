@@ -54,11 +54,11 @@ func (h *history) run(seed uint64) {
 	for i := range consistencyClients {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, h.id<<8+uint64(i)+1))
-			for range consistencySteps {
+			for step := range consistencySteps {
+				if h.deletion && i < 2 && step == consistencySteps-2 { // of two that meet, one finds nothing
+					h.delete(i+1, h.rules[i])
+				}
 				h.step(i+1, rng)
-			}
-			if h.deletion && i < 2 { // of two that meet, one finds nothing
-				h.delete(i+1, h.rules[i])
 			}
 		})
 	}

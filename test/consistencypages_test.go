@@ -158,8 +158,11 @@ func (h *history) pageStep(client int, rng *rand.Rand, known int) {
 	session := live[rng.IntN(len(live))]
 	cookies := h.browsers[session].cookies
 	number := len(cookies) - 1
-	if rng.IntN(3) == 0 {
+	switch rng.IntN(8) {
+	case 0:
 		number = rng.IntN(len(cookies))
+	case 1, 2, 3:
+		number = max(0, number-1)
 	}
 	cookie := cookies[number]
 	h.mu.Unlock()
@@ -171,7 +174,7 @@ func (h *history) pageStep(client int, rng *rand.Rand, known int) {
 	case r < 40:
 		a, m := h.page(client, rng, "/account/password", cookie)
 		h.looked(m, q, opVisit, a.visits())
-	case r < 65:
+	case r < 70:
 		h.prove(client, rng, q, cookie, known)
 	case r < 80:
 		h.pageLogin(client, rng, known)
@@ -214,7 +217,7 @@ func (h *history) prove(client int, rng *rand.Rand, q question, cookie string, n
 			r.status = http.StatusNotFound
 		}
 		if in {
-			h.record(m, question{op: opProve, session: q.session, password: n}, r)
+			h.record(m, question{op: opProve, session: q.session, token: q.token, password: n}, r)
 		} else {
 			h.record(m, question{op: opPage, password: n}, r)
 		}
@@ -308,8 +311,10 @@ func (a account) afterPage(q question, r reply) (account, bool) {
 		if !right || b.newest <= 0 {
 			return a, !right && r.status == http.StatusUnauthorized || b.newest <= 0 && r.status == http.StatusNotFound
 		}
-		b.newest++
-		b.seen = false
+		if q.token != int(b.newest)-1 || b.seen { // else the answer with the newest was lost
+			b.newest++
+			b.seen = false
+		}
 		return a, r.status == http.StatusOK && r.token == int(b.newest)
 	case opChoose:
 		if r.status == http.StatusNotFound { // perhaps the password was changed since the visit
@@ -346,8 +351,8 @@ func TestTheCheckerKnowsThePages(t *testing.T) {
 	visit := func(from, to int64, number, status int) op {
 		return do(from, to, question{op: opVisit, token: number}, reply{status: status})
 	}
-	prove := func(from, to int64, number int) op {
-		return do(from, to, question{op: opProve}, reply{200, 0, number})
+	prove := func(from, to int64, number, got int) op {
+		return do(from, to, question{op: opProve, token: number}, reply{200, 0, got})
 	}
 	said := func(from, to int64, what string, status int) op {
 		return do(from, to, question{op: what, token: 1, password: 1}, reply{status: status})
@@ -357,25 +362,27 @@ func TestTheCheckerKnowsThePages(t *testing.T) {
 		want    porcupine.CheckResult
 		history []op
 	}{
-		"a session's life":                     {porcupine.Ok, []op{open, visit(3, 4, 1, 200), prove(5, 6, 2), visit(7, 8, 1, unfresh), visit(9, 10, 2, 200), visit(11, 12, 1, 401), said(13, 14, opLeave, 200), visit(15, 16, 2, 401)}},
-		"proofs at once":                       {porcupine.Ok, []op{open, prove(3, 9, 3), prove(4, 8, 2), visit(10, 11, 2, unfresh), visit(12, 13, 3, 200)}},
-		"one number twice":                     {porcupine.Illegal, []op{open, prove(3, 9, 2), prove(4, 8, 2)}},
-		"a lost answer that logs out":          {porcupine.Illegal, []op{open, prove(3, 4, 2), visit(5, 6, 1, 401)}},
-		"a replaced cookie that is fresh":      {porcupine.Illegal, []op{open, prove(3, 4, 2), visit(5, 6, 1, 200)}},
-		"a replaced cookie during the proof":   {porcupine.Ok, []op{open, prove(3, 9, 2), visit(4, 5, 1, 200), visit(6, 7, 1, unfresh)}},
-		"a replaced cookie that doesn't die":   {porcupine.Illegal, []op{open, prove(3, 4, 2), visit(5, 6, 2, 200), visit(7, 8, 1, unfresh)}},
-		"a newest cookie that isn't fresh":     {porcupine.Illegal, []op{open, visit(3, 4, 1, unfresh)}},
-		"a visit after the logout":             {porcupine.Illegal, []op{open, said(3, 4, opLeave, 200), visit(5, 6, 1, 200)}},
-		"a proof after the logout":             {porcupine.Illegal, []op{open, said(3, 4, opLeave, 200), prove(5, 6, 2)}},
-		"a proof with the old password":        {porcupine.Illegal, []op{open, said(3, 4, opChoose, 200), prove(5, 6, 2)}},
-		"a chosen password":                    {porcupine.Ok, []op{open, login(3, 4, 0, 1), said(5, 6, opChoose, 200), visit(7, 8, 1, 200), do(9, 10, question{op: opVisit, session: 1, token: 1}, reply{status: 401}), login(11, 12, 1, 2)}},
-		"a chosen password that ends nothing":  {porcupine.Illegal, []op{open, login(3, 4, 0, 1), said(5, 6, opChoose, 200), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
-		"a password chosen after the end":      {porcupine.Illegal, []op{open, said(3, 4, opPassword, 200), said(5, 6, opChoose, 200)}},
-		"a choice refused for no reason":       {porcupine.Illegal, []op{open, said(3, 4, opChoose, 404)}},
-		"a session that \"everywhere\" missed": {porcupine.Illegal, []op{open, login(3, 4, 0, 1), said(5, 6, opEndOthers, 200), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
-		"a visit after the deletion":           {porcupine.Illegal, []op{open, said(3, 4, opDelete, 200), visit(5, 6, 1, 200)}},
-		"a login after the deletion":           {porcupine.Illegal, []op{said(1, 2, opDelete, 200), login(3, 4, 0, 0)}},
-		"two deletions":                        {porcupine.Illegal, []op{said(1, 9, opDelete, 200), said(2, 8, opDelete, 200)}},
+		"a session's life":                        {porcupine.Ok, []op{open, visit(3, 4, 1, 200), prove(5, 6, 1, 2), visit(7, 8, 1, unfresh), visit(9, 10, 2, 200), visit(11, 12, 1, 401), said(13, 14, opLeave, 200), visit(15, 16, 2, 401)}},
+		"proofs at once":                          {porcupine.Ok, []op{open, prove(3, 9, 1, 2), prove(4, 8, 1, 2), visit(10, 11, 1, unfresh), visit(12, 13, 2, 200)}},
+		"a proof once the newest was seen":        {porcupine.Ok, []op{open, prove(3, 9, 1, 3), prove(4, 5, 1, 2), visit(6, 7, 2, 200), visit(10, 11, 3, 200), visit(12, 13, 2, 401)}},
+		"a proof in the newest that does nothing": {porcupine.Illegal, []op{open, prove(3, 4, 1, 2), prove(5, 6, 2, 2)}},
+		"two proofs in the newest, one number":    {porcupine.Illegal, []op{open, prove(3, 4, 1, 2), visit(5, 6, 2, 200), prove(7, 8, 2, 2)}},
+		"a lost answer that logs out":             {porcupine.Illegal, []op{open, prove(3, 4, 1, 2), visit(5, 6, 1, 401)}},
+		"a replaced cookie that is fresh":         {porcupine.Illegal, []op{open, prove(3, 4, 1, 2), visit(5, 6, 1, 200)}},
+		"a replaced cookie during the proof":      {porcupine.Ok, []op{open, prove(3, 9, 1, 2), visit(4, 5, 1, 200), visit(6, 7, 1, unfresh)}},
+		"a replaced cookie that doesn't die":      {porcupine.Illegal, []op{open, prove(3, 4, 1, 2), visit(5, 6, 2, 200), visit(7, 8, 1, unfresh)}},
+		"a newest cookie that isn't fresh":        {porcupine.Illegal, []op{open, visit(3, 4, 1, unfresh)}},
+		"a visit after the logout":                {porcupine.Illegal, []op{open, said(3, 4, opLeave, 200), visit(5, 6, 1, 200)}},
+		"a proof after the logout":                {porcupine.Illegal, []op{open, said(3, 4, opLeave, 200), prove(5, 6, 1, 2)}},
+		"a proof with the old password":           {porcupine.Illegal, []op{open, said(3, 4, opChoose, 200), prove(5, 6, 1, 2)}},
+		"a chosen password":                       {porcupine.Ok, []op{open, login(3, 4, 0, 1), said(5, 6, opChoose, 200), visit(7, 8, 1, 200), do(9, 10, question{op: opVisit, session: 1, token: 1}, reply{status: 401}), login(11, 12, 1, 2)}},
+		"a chosen password that ends nothing":     {porcupine.Illegal, []op{open, login(3, 4, 0, 1), said(5, 6, opChoose, 200), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
+		"a password chosen after the end":         {porcupine.Illegal, []op{open, said(3, 4, opPassword, 200), said(5, 6, opChoose, 200)}},
+		"a choice refused for no reason":          {porcupine.Illegal, []op{open, said(3, 4, opChoose, 404)}},
+		"a session that \"everywhere\" missed":    {porcupine.Illegal, []op{open, login(3, 4, 0, 1), said(5, 6, opEndOthers, 200), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
+		"a visit after the deletion":              {porcupine.Illegal, []op{open, said(3, 4, opDelete, 200), visit(5, 6, 1, 200)}},
+		"a login after the deletion":              {porcupine.Illegal, []op{said(1, 2, opDelete, 200), login(3, 4, 0, 0)}},
+		"two deletions":                           {porcupine.Illegal, []op{said(1, 9, opDelete, 200), said(2, 8, opDelete, 200)}},
 	} {
 		if got := oneByOne(c.history); got != c.want {
 			t.Errorf("%s is %s, want %s:\n%s", name, got, c.want, written(c.history))
