@@ -23,7 +23,7 @@ import (
 const (
 	consistencyAtOnce  = 4 // users
 	consistencyClients = 8 // of a user
-	consistencySteps   = 6 // of a client
+	consistencySteps   = 8 // of a client
 )
 
 // However many clients use an account at once, through whichever replicas: all
@@ -94,7 +94,7 @@ func (c *consistency) run(users int) {
 	c.t.Helper()
 	var histories []*history
 	for i := range users {
-		h := &history{consistency: c, id: uint64(i), email: fmt.Sprintf("client%d@example.org", i), numbers: map[string]int{}}
+		h := &history{consistency: c, id: uint64(i), email: fmt.Sprintf("client%d@example.org", i), numbers: map[string]int{}, pages: map[string]int{}, deletion: i%3 == 0}
 		for i := range h.via {
 			h.via[i] = newTransport(c.t)
 		}
@@ -165,7 +165,8 @@ func (h *history) judge() {
 
 // changes says whether an operation changed the account or a session.
 func changes(o porcupine.Operation) bool {
-	return o.Input.(question).op != opCheck && o.Output.(reply).status == http.StatusOK
+	op := o.Input.(question).op
+	return op != opCheck && op != opVisit && op != opVisitor && o.Output.(reply).status == http.StatusOK
 }
 
 // report holds that all that can happen did, and that each operation met
@@ -178,6 +179,9 @@ func (c *consistency) report() {
 		{opCheck, 200, false}, {opCheck, 401, false},
 		{opLogout, 200, false}, {opLogout, 404, false},
 		{opReset, 200, false}, {opReset, 403, false}, {opReset, 404, false},
+		{opPage, 200, false}, {opPage, 401, false}, {opProve, 200, false}, {opProve, 401, false},
+		{opVisit, 200, false}, {opVisit, unfresh, false}, {opVisit, 401, false}, {opVisitor, 200, false}, {opVisitor, 401, false},
+		{opChoose, 200, false}, {opEndOthers, 200, false}, {opLeave, 200, false}, {opDelete, 200, false}, {opDelete, 404, false},
 		{opPassword, 200, false}, {opRevoke, 200, false}, {opEnact, 200, false},
 	} {
 		c.t.Logf("%-22v %6d", o, c.outcomes[o])

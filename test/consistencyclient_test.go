@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -24,9 +25,13 @@ type history struct {
 	sessions   []*tokens
 	numbers    map[string]int // of refresh tokens
 	logins     int            // sessions that there may be
+	browsers   []*browser     // sessions of the pages
+	pages      map[string]int // their numbers by their ids
+	pageLogins int            // of them that there may be
 	passwords  int            // that were set, or will be
 	password   int            // that was set last, as far as answers tell
 	revoked    bool           // as far as answers tell
+	deletion   bool           // the account is deleted at the end
 	operations []porcupine.Operation
 	via        [1 + consistencyClients]*http.Transport // of the clients
 }
@@ -43,12 +48,16 @@ func (h *history) run(seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, h.id<<8))
 	for range 2 {
 		h.login(0, rng, 0)
+		h.pageLogin(0, rng, 0)
 	}
 	var wg sync.WaitGroup
 	for i := range consistencyClients {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, h.id<<8+uint64(i)+1))
-			for range consistencySteps {
+			for step := range consistencySteps {
+				if h.deletion && i < 2 && step == consistencySteps-2 { // of two that meet, one finds nothing
+					h.delete(i+1, h.rules[i])
+				}
 				h.step(i+1, rng)
 			}
 		})
@@ -58,8 +67,14 @@ func (h *history) run(seed uint64) {
 		h.renew(0, rng, i, last(s.refresh))
 		h.check(0, rng, i, last(s.access))
 	}
+	for i, b := range h.browsers {
+		q := question{session: i, token: len(b.cookies)}
+		a, m := h.page(0, rng, "/account/password", last(b.cookies))
+		h.looked(m, q, opVisit, a.visits())
+	}
 	h.login(0, rng, 0)
 	h.login(0, rng, h.password)
+	h.pageLogin(0, rng, h.password)
 }
 
 func last(tokens []string) string { return tokens[len(tokens)-1] }
@@ -90,6 +105,10 @@ func (h *history) step(client int, rng *rand.Rand) {
 	}
 	h.mu.Unlock()
 	rules := h.rules[rng.IntN(len(h.rules))]
+	if rng.IntN(5) < 2 {
+		h.pageStep(client, rng, known)
+		return
+	}
 	switch {
 	case r < 30:
 		h.renew(client, rng, n, newest)
@@ -144,7 +163,12 @@ func (h *history) record(m moment, q question, r reply) {
 	switch {
 	case (q.op == opCheck || q.op == opRenew) && r.status == http.StatusUnauthorized, q.op == opLogout:
 		h.sessions[q.session].dead = true
-	case (q.op == opPassword || q.op == opReset) && r.status == http.StatusOK:
+	case (q.op == opVisit || q.op == opVisitor) && r.status == http.StatusUnauthorized:
+		b := h.browsers[q.session]
+		b.dead = b.dead || q.token == len(b.cookies)
+	case q.op == opLeave:
+		h.browsers[q.session].dead = true
+	case (q.op == opPassword || q.op == opReset || q.op == opChoose) && r.status == http.StatusOK:
 		h.password = q.password
 	case q.op == opRevoke || q.op == opEnact:
 		h.revoked = q.op == opRevoke
@@ -253,10 +277,11 @@ func (h *history) command(client int, q question, do func(context.Context) error
 	m := moment{client: client, where: "by command", call: time.Since(h.start)}
 	err := do(h.t.Context())
 	m.end = time.Since(h.start)
-	if err != nil {
+	gone := errors.Is(err, auth.ErrNoUser)
+	if err != nil && !gone {
 		h.t.Errorf("%s: %s: %v", h.email, q.op, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.record(m, q, reply{status: http.StatusOK})
+	h.record(m, q, reply{status: either(gone, http.StatusNotFound, http.StatusOK)})
 }

@@ -34,6 +34,7 @@ type reply struct {
 const (
 	mostSessions = 24
 	mostTokens   = 128
+	mostBrowsers = 12
 )
 
 // account is all that there is to know of a user and its sessions, were one
@@ -41,9 +42,11 @@ const (
 type account struct {
 	password int
 	revoked  bool
+	deleted  bool
 	recovery bool              // it can be used
 	issued   [mostTokens]bool  // refresh tokens
 	current  [mostSessions]int // tokens; 0 before the login, ended after the end
+	browsers [mostBrowsers]pages
 }
 
 const ended = -1
@@ -68,8 +71,16 @@ func (a account) after(q question, r reply) (account, bool) {
 		}
 		a.current[q.session] = ended
 		return a, r.status == http.StatusOK
+	case opVisit, opVisitor:
+		after, status := a.visit(q.session, q.token)
+		if q.op == opVisitor && status == unfresh {
+			status = http.StatusOK
+		}
+		return after, r.status == status
+	case opPage, opProve, opChoose, opEndOthers, opLeave:
+		return a.afterPage(q, r)
 	case opLogin:
-		right := !a.revoked && q.password == a.password
+		right := !a.revoked && !a.deleted && q.password == a.password
 		if !right || r.status != http.StatusOK {
 			return a, !right && r.status == http.StatusUnauthorized
 		}
@@ -77,6 +88,11 @@ func (a account) after(q question, r reply) (account, bool) {
 			return a, false
 		}
 		return a.issue(r.session, r.token)
+	}
+	if a.deleted { // there is nothing to do it to
+		return a, r.status == http.StatusNotFound
+	}
+	switch q.op {
 	case opReset:
 		if a.revoked || !a.recovery {
 			return a, a.revoked && r.status == http.StatusForbidden || !a.recovery && r.status == http.StatusNotFound
@@ -93,6 +109,9 @@ func (a account) after(q question, r reply) (account, bool) {
 		a.end()
 	case opEnact:
 		a.revoked = false
+	case opDelete:
+		a.deleted = true
+		a.end()
 	}
 	return a, r.status == http.StatusOK
 }
@@ -111,6 +130,11 @@ func (a *account) end() {
 	for i, current := range a.current {
 		if current > 0 {
 			a.current[i] = ended
+		}
+	}
+	for i := range a.browsers {
+		if b := &a.browsers[i]; b.newest > 0 {
+			b.newest = ended
 		}
 	}
 }
@@ -141,11 +165,13 @@ func written(history []porcupine.Operation) string {
 		q, r := o.Input.(question), o.Output.(reply)
 		what := ""
 		switch q.op {
-		case opCheck, opLogout:
+		case opCheck, opLogout, opLeave, opEndOthers:
 			what = fmt.Sprintf("session %d", q.session)
-		case opRenew:
+		case opRenew, opVisit, opVisitor:
 			what = fmt.Sprintf("session %d token %d", q.session, q.token)
-		case opLogin, opReset, opPassword:
+		case opProve, opChoose:
+			what = fmt.Sprintf("session %d password %d", q.session, q.password)
+		case opLogin, opPage, opReset, opPassword:
 			what = fmt.Sprintf("password %d", q.password)
 		}
 		fmt.Fprintf(&b, "%10d %10d µs  client %d %v: %s %s: %d", o.Call/1000, o.Return/1000, o.ClientId, o.Metadata, q.op, what, r.status)

@@ -255,6 +255,23 @@ func form(fields ...string) string {
 // request sends a request, a POST of a form if there is one. It follows no
 // redirect, and takes the time that it takes.
 func request(ctx context.Context, via http.RoundTripper, url, bearer, form string) (answer, error) {
+	header := http.Header{}
+	if bearer != "" {
+		header.Set("Authorization", "Bearer "+bearer)
+	}
+	return requestWith(ctx, via, url, header, form)
+}
+
+// pageRequest is request for a page, by the cookie of a browser session, or "".
+func pageRequest(ctx context.Context, via http.RoundTripper, url, cookie, form string) (answer, error) {
+	header := http.Header{}
+	if cookie != "" {
+		header.Set("Cookie", "kwai-dev="+cookie)
+	}
+	return requestWith(ctx, via, url, header, form)
+}
+
+func requestWith(ctx context.Context, via http.RoundTripper, url string, header http.Header, form string) (answer, error) {
 	method := http.MethodPost
 	if form == "" {
 		method = http.MethodGet
@@ -263,11 +280,9 @@ func request(ctx context.Context, via http.RoundTripper, url, bearer, form strin
 	if err != nil {
 		return answer{}, err
 	}
+	r.Header = header
 	if form != "" {
 		r.Header.Set("Content-Type", urlencoded)
-	}
-	if bearer != "" {
-		r.Header.Set("Authorization", "Bearer "+bearer)
 	}
 	res, err := via.RoundTrip(r)
 	if err != nil {

@@ -27,6 +27,7 @@ type model struct {
 	users      map[string]*modelUser
 	sessions   []*modelSession
 	tokens     []*modelToken // all that were handed out
+	cookies    []modelCookie // likewise
 	events     []*modelEvent // all that ask for a recovery
 	recoveries []*modelRecovery
 	asked      map[string]time.Time // addresses that wait for a recovery, since when
@@ -49,6 +50,7 @@ type modelSession struct {
 	current          int               // number of the refresh token that is next
 	replaced         map[int]time.Time // when those before were replaced
 	over             bool
+	browser          *modelBrowser // nil: it is one of the API
 }
 
 type modelToken struct {
@@ -107,7 +109,26 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 				"change": func(t *rapid.T) {
 					m.change(t, pick(t, m.tokens), passwords.Draw(t, "current"), rapid.OneOf(passwords, weak).Draw(t, "password"))
 				},
-				"end":        func(t *rapid.T) { m.end(t, pick(t, m.tokens), pick(t, m.tokens).session) },
+				"browse": func(t *rapid.T) {
+					m.browse(t, email.Draw(t, "email"), passwords.Draw(t, "password"), rapid.Bool().Draw(t, "stay"))
+				},
+				"browse again": func(t *rapid.T) {
+					if user := m.users[m.emails[0]]; user != nil {
+						m.browse(t, m.emails[0], user.password, true)
+					}
+				},
+				"visit":       func(t *rapid.T) { m.visitor(t, pick(t, m.cookies)) },
+				"visit newer": func(t *rapid.T) { m.visitor(t, pick(t, m.cookies[max(0, len(m.cookies)-2):])) },
+				"visit ahead": func(t *rapid.T) { m.visitAhead(t, pick(t, m.sessions), rapid.IntRange(1, 3).Draw(t, "by")) },
+				"prove":       func(t *rapid.T) { m.prove(t, pick(t, m.cookies), passwords.Draw(t, "password")) },
+				"prove again": func(t *rapid.T) {
+					c := pick(t, m.cookies[max(0, len(m.cookies)-2):])
+					m.prove(t, c, c.session.user.password)
+				},
+				"choose":     func(t *rapid.T) { m.choose(t, pick(t, m.cookies), rapid.OneOf(passwords, weak).Draw(t, "password")) },
+				"leave":      func(t *rapid.T) { m.logoutVisitor(t, pick(t, m.cookies), rapid.Bool().Draw(t, "everywhere")) },
+				"end from":   func(t *rapid.T) { m.endFrom(t, pick(t, m.cookies), pick(t, m.sessions)) },
+				"end":        func(t *rapid.T) { m.end(t, pick(t, m.tokens), pick(t, m.sessions)) },
 				"end others": func(t *rapid.T) { m.endOthers(t, pick(t, m.tokens)) },
 				"recover":    func(t *rapid.T) { m.recover(t, email.Draw(t, "email")) },
 				"take":       m.take,
@@ -172,7 +193,11 @@ func (m *model) check(t *rapid.T) {
 		if live := there && row.Live(m.c.now(), lives); live != m.live(session) {
 			t.Fatalf("a session is alive: %v, must be: %v", live, !live)
 		}
+		if b := session.browser; m.live(session) && b != nil && (row.Counter != int64(b.newest) || !row.AuthTime.Equal(b.proved)) {
+			t.Fatalf("the cookie has the number %d of %v, must have %d of %v", row.Counter, row.AuthTime, b.newest, b.proved)
+		}
 	}
+	m.checkCookies(t)
 	outbox := m.s.outbox(t)
 	for _, user := range m.users {
 		for _, kind := range []string{auth.EventPasswordChanged, auth.EventReplay, auth.EventEmailChanged} {
@@ -192,15 +217,18 @@ func (m *model) check(t *rapid.T) {
 
 // stored are all rows of this run's sessions, in one query, by their ids.
 func (m *model) stored(t *rapid.T) map[string]store.Session {
-	rows, err := m.beside.QueryContext(t.Context(), `SELECT id, created_at, renewed_at, COALESCE(ended_at, 0) FROM sessions WHERE created_at >= $1`, m.began.UnixMicro())
+	rows, err := m.beside.QueryContext(t.Context(), `SELECT id, created_at, renewed_at, counter, auth_time, COALESCE(ends_at, 0), COALESCE(ended_at, 0) FROM sessions WHERE created_at >= $1`, m.began.UnixMicro())
 	ok(t, err)
 	defer rows.Close()
 	all := make(map[string]store.Session)
 	for rows.Next() {
 		var id string
-		var created, renewed, ended int64
-		ok(t, rows.Scan(&id, &created, &renewed, &ended))
-		s := store.Session{CreatedAt: time.UnixMicro(created), RenewedAt: time.UnixMicro(renewed)}
+		var created, renewed, number, proved, ends, ended int64
+		ok(t, rows.Scan(&id, &created, &renewed, &number, &proved, &ends, &ended))
+		s := store.Session{CreatedAt: time.UnixMicro(created), RenewedAt: time.UnixMicro(renewed), Counter: number, AuthTime: time.UnixMicro(proved)}
+		if ends > 0 {
+			s.EndsAt = time.UnixMicro(ends)
+		}
 		if ended > 0 {
 			s.EndedAt = time.UnixMicro(ended)
 		}
@@ -303,8 +331,8 @@ func (m *model) renew(t *rapid.T, token *modelToken) {
 func (m *model) renewAhead(t *rapid.T, s *modelSession, by int) {
 	now := m.c.now()
 	got, err := m.s.Renew(t.Context(), auth.Client{}, m.s.Ring().Refresh(s.id, uint64(s.current+by)), now)
-	if !m.live(s) {
-		wantErr(t, "renewal of a dead session", err, auth.ErrRefresh)
+	if !m.live(s) || s.browser != nil {
+		wantErr(t, "renewal of a dead session, or a browser's", err, auth.ErrRefresh)
 		return
 	}
 	ok(t, err)
@@ -551,8 +579,13 @@ func (m *model) end(t *rapid.T, token *modelToken, s *modelSession) {
 	if !in {
 		return
 	}
+	m.endBy(t, caller, token.session.user, s)
+}
+
+// endBy ends a session from another one of a user, which is live.
+func (m *model) endBy(t *rapid.T, caller auth.Caller, user *modelUser, s *modelSession) {
 	err := m.s.EndSession(t.Context(), auth.Client{}, caller, s.id.String())
-	if !m.live(s) || s.user != token.session.user {
+	if !m.live(s) || s.user != user {
 		wantErr(t, "end", err, auth.ErrNotOwn)
 		return
 	}

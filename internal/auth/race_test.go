@@ -124,47 +124,52 @@ func meet(ctx context.Context, one, other operation, delay time.Duration) (oneEr
 	return oneErr, otherErr
 }
 
-// Whatever ends a user's sessions, once it is answered none from before is
-// alive, however it met with a login or a renewal.
-func TestAnAnsweredEndIsFinal(t *testing.T) {
-	type end struct {
-		name    string
-		prepare func(t *testing.T, s *server, user store.User, open auth.Tokens) operation
-	}
-	reset := end{"reset", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+// ending ends sessions of a user, who has one with these tokens.
+type ending struct {
+	name    string
+	prepare func(t *testing.T, s *server, user store.User, open auth.Tokens) operation
+}
+
+var (
+	byReset = ending{"reset", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		id := s.recovery(t, user)
 		return func(ctx context.Context) error { return s.Reset(ctx, auth.Client{}, id, newPassword) }
 	}}
-	revoke := end{"revoke", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+	byRevocation = ending{"revoke", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		return func(ctx context.Context) error { return s.Revoke(ctx, user.Email) }
 	}}
-	setPassword := end{"set password", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+	bySetPassword = ending{"set password", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
 	}}
-	deletion := end{"deletion", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+	byDeletion = ending{"deletion", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		return func(ctx context.Context) error { return s.DeleteUser(ctx, user.Email) }
 	}}
-	logout := end{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
+	byLogout = ending{"logout", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
 		return func(ctx context.Context) error {
 			return s.Logout(ctx, auth.Client{}, auth.Caller{Profile: user.Profile}, open.Refresh)
 		}
 	}}
 	// And what another session of the user's does.
-	change := end{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+	byChange = ending{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
 		return func(ctx context.Context) error {
 			return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
 		}
 	}}
-	endOne := end{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
+	byEnd = ending{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
 		caller, id := s.caller(t, s.login(t, user.Email, oldPassword)), s.session(t, open).ID
 		return func(ctx context.Context) error { return s.EndSession(ctx, auth.Client{}, caller, id) }
 	}}
-	endOthers := end{"end the others", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
+	byEndOthers = ending{"end the others", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
 		return func(ctx context.Context) error { return s.EndOtherSessions(ctx, auth.Client{}, caller) }
 	}}
-	for _, end := range []end{reset, revoke, setPassword, change, deletion} {
+)
+
+// Whatever ends a user's sessions, once it is answered none from before is
+// alive, however it met with a login or a renewal.
+func TestAnAnsweredEndIsFinal(t *testing.T) {
+	for _, end := range []ending{byReset, byRevocation, bySetPassword, byChange, byDeletion} {
 		t.Run("login and "+end.name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
 				before := r.one.login(t, user.Email, oldPassword)
@@ -189,7 +194,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 			})
 		})
 	}
-	for _, end := range []end{reset, revoke, setPassword, deletion, logout, change, endOne, endOthers} {
+	for _, end := range []ending{byReset, byRevocation, bySetPassword, byDeletion, byLogout, byChange, byEnd, byEndOthers} {
 		t.Run("renew and "+end.name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
 				before := r.one.login(t, user.Email, oldPassword)
@@ -404,6 +409,12 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 		kind    string // of the entry that it leaves
 	}
 	for name, m := range map[string]meeting{
+		"login by page": {func(_ *testing.T, s *server, user store.User) operation {
+			return func(ctx context.Context) error {
+				_, err := s.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true)
+				return err
+			}
+		}, auth.ErrCredentials, auth.EventOpened},
 		"reset": {func(t *testing.T, s *server, user store.User) operation {
 			id := s.recovery(t, user)
 			return func(ctx context.Context) error { return s.Reset(ctx, auth.Client{}, id, newPassword) }
@@ -414,6 +425,13 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 				return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
 			}
 		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
+		"password by page": {func(t *testing.T, s *server, user store.User) operation {
+			v := s.visit(t, s.browse(t, user.Email, true))
+			return func(ctx context.Context) error { return s.ChoosePassword(ctx, auth.Client{}, v, newPassword) }
+		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
+		"proof": {func(t *testing.T, s *server, user store.User) operation {
+			return proves(s, s.visit(t, s.browse(t, user.Email, true)), new(auth.Cookie))
+		}, auth.ErrCredentials, auth.AuditProved},
 		"set password": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error { return s.SetPassword(ctx, user.Email, newPassword) }
 		}, auth.ErrNoUser, auth.EventPasswordChanged},
