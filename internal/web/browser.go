@@ -49,7 +49,11 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 	if len(cookies) != 1 {
 		return auth.Visitor{}, auth.ErrNotLoggedIn
 	}
-	v, err := s.Rules.Visitor(r.Context(), cookies[0].Value)
+	visitor := s.Rules.Visitor
+	if r.Method == http.MethodHead { // which has no effect
+		visitor = s.Rules.PeekVisitor
+	}
+	v, err := visitor(r.Context(), cookies[0].Value)
 	if err == nil {
 		note(w, "user", v.ID)
 	}
