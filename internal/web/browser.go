@@ -63,11 +63,13 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 // visit answers a request of a visitor.
 type visit func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error
 
-// visited leads those who aren't logged in to the login, and from there back.
+// visited leads those who aren't logged in to the login, and from there back. That is a
+// refusal, and paced as others are.
 func (s *Server) visited(answer visit) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		v, err := s.visitor(w, r)
 		if errors.Is(err, auth.ErrNotLoggedIn) {
+			s.pace()
 			return seeOther(w, r, "login?next="+url.QueryEscape(strings.TrimPrefix(r.URL.Path, "/")))
 		}
 		if err != nil {
