@@ -107,6 +107,16 @@ func TestForgedTokensAreNone(t *testing.T) {
 	}
 }
 
+func TestDeadCookiesAreNone(t *testing.T) {
+	t.Parallel()
+	const live = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSYnKCkqKywt"
+	for i := range 100 {
+		if c := (cookies{live, "old", "ended"}).dead(i); c == live || c == "" {
+			t.Fatalf("the cookie %d is %q", i, c)
+		}
+	}
+}
+
 // a round in which all went well.
 func goodRound() round {
 	alone := figures{PerSecond: 1000, P99: 10, Answers: map[int]int{200: 1000}}

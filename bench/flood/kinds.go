@@ -61,6 +61,10 @@ func (t *target) kinds() []kind {
 	right := func(accounts int) func(i int) (path, form string) {
 		return func(i int) (path, form string) { return loginPath, loginForm(t.victims[i%accounts], load.Password) }
 	}
+	page := func(i int) (path, form string) {
+		_, form = wrong(i)
+		return "/login", form
+	}
 	recoveries := func(int) (path, form string) {
 		return "/api/v1/auth/recover", url.Values{"email": {randomEmail()}}.Encode()
 	}
@@ -73,6 +77,7 @@ func (t *target) kinds() []kind {
 			{name: "unknown accounts, one network", promised: requestsGoOn, prepare: useUp, client: repeat(address, one, nobody)},
 			{name: "wrong logins, many networks", promised: requestsGoOn, client: repeat(address, many, wrong)},
 			{name: "unknown accounts, many networks", promised: requestsGoOn, client: repeat(address, many, nobody)},
+			{name: "wrong logins on the page, many networks", promised: requestsGoOn, client: repeat(address, many, page)},
 			{name: "right passwords of one account, one network", promised: othersLogIn, client: repeat(address, one, right(1)), connections: []int{64, othersPromisedUpTo}},
 			{name: "right passwords of many accounts, one network", promised: othersLogIn, client: repeat(address, one, right(len(t.victims))), connections: []int{64, othersPromisedUpTo}},
 			{name: "recoveries, many networks", client: repeat(address, many, recoveries)},
@@ -82,6 +87,10 @@ func (t *target) kinds() []kind {
 	return []kind{
 		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, nowhere, wrong)},
 		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, nowhere, nobody)},
+		{name: "wrong logins on the page", promised: requestsGoOn, client: repeat(address, nowhere, page)},
+		{name: "dead cookies", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, i int) (int, error) {
+			return t.cookies.visitAccount(c, address, i)
+		})},
 		{name: "recoveries", client: repeat(address, nowhere, recoveries)},
 		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
@@ -141,17 +150,24 @@ func (t *target) useUp(ctx context.Context, network string) error {
 	})
 }
 
-// repeat sends one request after the other; next makes the i-th of the flood's,
-// and from tells the network it comes from.
+// repeat posts one form after the other; next makes the i-th of the flood's, and from
+// tells the network it comes from.
 func repeat(address string, from func() string, next func(i int) (path, form string)) client {
+	return oneByOne(address, from, func(c *load.Conn, i int) (int, error) {
+		path, form := next(i)
+		return c.Post(path, "", form)
+	})
+}
+
+// oneByOne sends one request after the other; send sends the flood's i-th.
+func oneByOne(address string, from func() string, send func(c *load.Conn, i int) (status int, err error)) client {
 	var turn atomic.Int64
 	return func(ctx context.Context, seen *answers) {
 		c := load.NewConnContext(ctx, address)
 		defer c.Close()
 		for ctx.Err() == nil {
-			path, form := next(int(turn.Add(1)))
 			c.From = from()
-			status, err := c.Post(path, "", form)
+			status, err := send(c, int(turn.Add(1)))
 			switch {
 			case ctx.Err() != nil: // the flood broke it off
 			case err != nil:

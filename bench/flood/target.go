@@ -36,6 +36,7 @@ type target struct {
 	sessions  []load.Session // that are renewed and checked
 	logouts   []load.Session // each of which can be ended
 	forgeable string         // a refresh token
+	cookies   cookies
 }
 
 // startTarget builds kwai, fills a database and starts the server. stop ends it
@@ -130,6 +131,9 @@ func fill(ctx context.Context, kwai cluster.Kwai, duration time.Duration) (*targ
 		return nil, err
 	}
 	defer server.Stop()
+	if t.cookies, err = makeCookies(ctx, server.Address, owners); err != nil {
+		return nil, err
+	}
 	const kept = 16 * honestConnections
 	n := kept + 1 + logoutMeasures*logoutsAtATime(duration)
 	sessions, err := load.OpenSessions(ctx, server.Address, owners, n)

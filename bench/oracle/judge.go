@@ -45,7 +45,7 @@ func judgeLogin(s *series) (all []comparison) {
 			c.Unit = "%"
 			all = append(all, c)
 		}
-		all = append(all, compare("after login", p, "all", s.values(p[0], nil, after), s.values(p[1], nil, after), false)...)
+		all = append(all, compare("after "+s.name, p, "all", s.values(p[0], nil, after), s.values(p[1], nil, after), false)...)
 	}
 	return all
 }
@@ -71,7 +71,7 @@ func (s *series) again() (all [kinds][]float64) {
 // judgeMix compares which classes the addresses were found in.
 func judgeMix(subjects *[kinds][]*subject) (all []mix) {
 	var n [kinds]counts
-	for _, k := range login.kinds {
+	for _, k := range loginKinds {
 		for _, u := range subjects[k] {
 			if u.found >= 0 {
 				n[k][u.found]++

@@ -142,7 +142,7 @@ func (b *block) print(w io.Writer) error {
 		fmt.Fprintf(w, "  accounts put into another class than theirs by their times: %d\n", b.Mistaken)
 	}
 	for _, m := range b.Mixes {
-		fmt.Fprintf(w, "  login: %s: %s %v, %s %v: %.1f of %.1f  %s\n",
+		fmt.Fprintf(w, "  %s: %s %v, %s %v: %.1f of %.1f  %s\n",
 			m.What, m.Kinds[0], m.Counts[0], m.Kinds[1], m.Counts[1], m.Worst, bound, verdict(m.Broken, false))
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -28,7 +28,7 @@ type state struct {
 // The states. What comes first leaves the accounts fewer failures than are free,
 // so that logins are refused for their passwords alone. Two passes tell whether
 // the same address costs the same again, and find its class.
-var states = []state{{
+var states = withPages([]state{{
 	name: "idle", title: "idle",
 	login:   question{endpoint: login, passes: 2, want: http.StatusUnauthorized, aside: busyAnswers},
 	recover: recoveries,
@@ -73,7 +73,30 @@ var states = []state{{
 	prepare: throttle,
 	login:   question{endpoint: login, passes: 3, want: http.StatusTooManyRequests},
 	judge:   judgeThrottled,
-}}
+}})
+
+// withPages adds to each state one in which the login page is asked instead. What leaves
+// the accounts more failures than are free by default comes later, and what has them wait
+// for an hour last.
+func withPages(all []state) (ordered []state) {
+	for _, failed := range []bool{false, true} {
+		var pages []state
+		for _, st := range all {
+			if failed != (st.prepare != nil) {
+				continue
+			}
+			ordered = append(ordered, st)
+			st.name, st.title = "page-"+st.name, st.title+", on the login page"
+			st.login.endpoint, st.recover = loginPage, question{}
+			if !failed {
+				st.flags = append(slices.Clone(st.flags), "--limit-free=100")
+			}
+			pages = append(pages, st)
+		}
+		ordered = append(ordered, pages...)
+	}
+	return ordered
+}
 
 var (
 	recoveries = question{endpoint: recovery, passes: 3, want: http.StatusOK, aside: busyAnswers}

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/i18n"
 )
 
 // endpoint is what is asked about an address.
@@ -19,16 +22,40 @@ type endpoint struct {
 	path  string
 	form  func(email string) url.Values
 	kinds []kind
+	page  bool // the answer shows the address as it was typed, and in words how long to wait
 }
 
 var (
-	login = endpoint{"login", "/api/v1/auth/login", func(email string) url.Values {
-		return url.Values{"username": {email}, "password": {"wrong " + load.Password}}
-	}, []kind{known, unknown, revoked, invited}}
-	recovery = endpoint{"recover", "/api/v1/auth/recover", func(email string) url.Values {
+	login     = endpoint{name: "login", path: "/api/v1/auth/login", form: loginForm, kinds: loginKinds}
+	loginPage = endpoint{name: "login page", path: "/login", form: loginForm, kinds: loginKinds, page: true}
+	recovery  = endpoint{name: "recover", path: "/api/v1/auth/recover", form: func(email string) url.Values {
 		return url.Values{"email": {email}}
-	}, []kind{known, unknown, revoked, malformed}}
+	}, kinds: []kind{known, unknown, revoked, malformed}}
+
+	loginKinds = []kind{known, unknown, revoked, invited}
 )
+
+func loginForm(email string) url.Values {
+	return url.Values{"username": {email}, "password": {"wrong " + load.Password}}
+}
+
+// shown is an answer without what the client knows anyway.
+func (e endpoint) shown(answer, email string, retry float64) string {
+	if !e.page {
+		return answer
+	}
+	answer = strings.ReplaceAll(answer, `value="`+email+`"`, `value="*"`)
+	if retry > 0 { // the page says it rounded, of a time that isn't
+		for _, d := range []float64{retry, retry - 1} {
+			wait := i18n.English.Duration(time.Duration(d * float64(time.Second)))
+			answer = strings.ReplaceAll(answer, wait, "*")
+		}
+		answer = contentLength.ReplaceAllString(answer, "Content-Length: *")
+	}
+	return answer
+}
+
+var contentLength = regexp.MustCompile(`Content-Length: \d+`)
 
 // checkPath is that of the request that follows each: a check, with the valid token of
 // somebody who has nothing to do with it. It comes by the two things that work
@@ -132,7 +159,8 @@ func (s *series) one(c *client, u *subject, pass int, token string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
-	status, answer, retry := c.status, string(c.answer), c.retry
+	status, retry := c.status, c.retry
+	answer := s.shown(string(c.answer), u.email, retry)
 	after, err := c.exchange(c.get(checkPath, token))
 	if err != nil || c.status != http.StatusOK {
 		return fmt.Errorf("the check after %s: status %d, %w", s.name, c.status, err)

@@ -39,7 +39,8 @@ type Visitor struct {
 	// FreshForm is Fresh for a form that was shown while it was.
 	FreshForm bool
 
-	number int64 // of the cookie
+	number int64     // of the cookie
+	at     time.Time // when the session was read
 }
 
 // LoginBrowser is Login for the login page. A session that is to stay lasts as long as
@@ -92,32 +93,48 @@ func (s *Service) cookie(ctx context.Context, session store.Session) (Cookie, er
 // older ones are dead, which is no replay and ends nothing: an old cookie comes back
 // with a browser that was restored. A number above the newest means that the database
 // lost history: it is good, and not fresh.
-func (s *Service) Visitor(ctx context.Context, cookie string) (v Visitor, err error) {
+func (s *Service) Visitor(ctx context.Context, cookie string) (Visitor, error) {
+	v, session, err := s.findVisitor(ctx, cookie)
+	if err != nil {
+		return Visitor{}, err
+	}
+	return v, s.keepVisitor(ctx, session, v.number, v.at)
+}
+
+// PeekVisitor is Visitor for a request that has no effect (HEAD): the number isn't
+// seen by it, nor does the idle time begin anew.
+func (s *Service) PeekVisitor(ctx context.Context, cookie string) (Visitor, error) {
+	v, _, err := s.findVisitor(ctx, cookie)
+	return v, err
+}
+
+// findVisitor reads the session of a cookie, and is all that a dead one costs.
+func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, session store.Session, err error) {
 	id, number, err := s.Keys.parseBrowser(ctx, cookie)
 	if errors.Is(err, token.ErrRefresh) {
-		return v, ErrNotLoggedIn
+		return v, session, ErrNotLoggedIn
 	}
 	if err != nil {
-		return v, err
+		return v, session, err
 	}
 	now := s.Store.Now()
 	session, user, err := s.Store.Read(ctx).BrowserSession(id.String(), now, s.Settings.lifetimes())
 	if errors.Is(err, store.ErrNotFound) {
-		return v, ErrNotLoggedIn
+		return v, session, ErrNotLoggedIn
 	}
 	if err != nil {
-		return v, err
+		return v, session, err
 	}
-	v = Visitor{Caller: Caller{user.Profile, session.ID}, User: user, number: int64(number)}
+	v = Visitor{Caller: Caller{user.Profile, session.ID}, User: user, number: int64(number), at: now}
 	switch newest := session.Counter; {
 	case v.number == newest:
 		age := now.Sub(session.AuthTime)
 		v.Fresh, v.FreshForm = age < freshLife, age < freshLife+formLife
 	case v.number > newest, v.number == newest-1 && !session.Seen():
 	default:
-		return Visitor{}, ErrNotLoggedIn
+		return Visitor{}, session, ErrNotLoggedIn
 	}
-	return v, s.keepVisitor(ctx, session, v.number, now)
+	return v, session, nil
 }
 
 // keepVisitor notes that the newest number has come back, and from time to time that

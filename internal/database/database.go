@@ -38,6 +38,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -191,7 +192,7 @@ func (db *DB) run(ctx context.Context, one bool, fn func(*Tx) error) error {
 // Read reads what has been committed. Each of the Reader's calls sees the
 // state of its own moment.
 func (db *DB) Read(ctx context.Context) Reader {
-	return Reader{ctx: ctx, timeout: db.timeout, q: db.readers, wrap: db.wrap}
+	return Reader{ctx: ctx, timeout: db.timeout, q: db.readers, reads: db.metrics.reads, wrap: db.wrap}
 }
 
 func (db *DB) wrap(err error) error {
@@ -213,6 +214,7 @@ type Reader struct {
 	ctx     context.Context //nolint:containedctx // a Reader lives for one call
 	timeout time.Duration   // of a query, if it has one of its own
 	q       querier
+	reads   prometheus.Counter // unless nil: of its queries
 	wrap    func(error) error
 	tx      *Tx // the transaction it belongs to, or nil
 }
@@ -254,6 +256,9 @@ func (tx *Tx) Next() uint32 { return tx.next.Add(1) }
 // statement runs one statement and notes an error of the engine: the transaction
 // may be lost with it even if the caller forgives it.
 func (r Reader) statement(run func() error) error {
+	if r.reads != nil {
+		r.reads.Inc()
+	}
 	if r.tx == nil {
 		return r.wrap(run())
 	}

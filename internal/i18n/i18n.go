@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/text/language"
@@ -33,7 +34,8 @@ type Language struct {
 	Code string // BCP 47: en
 	Name string // in the language itself: English
 
-	texts map[string]string
+	texts            map[string]string
+	weekdays, months []string
 }
 
 var languages, matcher = load()
@@ -57,6 +59,7 @@ func load() ([]*Language, language.Matcher) {
 			panic(fmt.Sprintf("i18n: %s: %v", name, err))
 		}
 		l.Name = l.texts["language"]
+		l.weekdays, l.months = strings.Split(l.texts["time.weekdays"], ","), strings.Split(l.texts["time.months"], ",")
 		all = append(all, l)
 	}
 	// The first is what the matcher falls back to.
@@ -108,29 +111,66 @@ const maxPreferences = 200
 // the header Accept-Language (RFC 9110, 12.5.4), or empty, or of no use.
 func Match(fallback *Language, preferences ...string) *Language {
 	for _, p := range preferences {
-		if p == "" {
-			continue
-		}
 		if len(p) > maxPreferences {
 			p = p[:maxPreferences]
 			p = p[:max(strings.LastIndexByte(p, ','), 0)]
 		}
-		// One by one: a language that nobody knows must not hide the others.
-		var wanted []preference
-		for item := range strings.SplitSeq(p, ",") {
-			tags, weights, err := language.ParseAcceptLanguage(item)
-			if err == nil && len(tags) == 1 {
-				wanted = append(wanted, preference{tags[0], weights[0]})
-			}
+		if p == "" {
+			continue
 		}
-		slices.SortStableFunc(wanted, func(a, b preference) int { return cmp.Compare(b.weight, a.weight) })
-		for _, w := range wanted {
-			if _, i, confidence := matcher.Match(w.tag); confidence >= language.Low {
-				return languages[i]
-			}
+		if l := matched.of(p); l != nil {
+			return l
 		}
 	}
 	return fallback
+}
+
+// matched remembers what lists have come to: browsers send few different ones, and each
+// costs more than the page that is in the language.
+var matched matches
+
+type matches struct {
+	mu    sync.RWMutex
+	found map[string]*Language
+}
+
+// maxMatches bounds what is remembered. Beyond it all is forgotten.
+const maxMatches = 1000
+
+func (m *matches) of(list string) *Language {
+	m.mu.RLock()
+	l, ok := m.found[list]
+	m.mu.RUnlock()
+	if ok {
+		return l
+	}
+	l = match(list)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.found) == 0 || len(m.found) >= maxMatches {
+		m.found = make(map[string]*Language)
+	}
+	m.found[strings.Clone(list)] = l
+	return l
+}
+
+// match is nil where none of the list is a language that there is.
+func match(list string) *Language {
+	// One by one: a language that nobody knows must not hide the others.
+	var wanted []preference
+	for item := range strings.SplitSeq(list, ",") {
+		tags, weights, err := language.ParseAcceptLanguage(item)
+		if err == nil && len(tags) == 1 {
+			wanted = append(wanted, preference{tags[0], weights[0]})
+		}
+	}
+	slices.SortStableFunc(wanted, func(a, b preference) int { return cmp.Compare(b.weight, a.weight) })
+	for _, w := range wanted {
+		if _, i, confidence := matcher.Match(w.tag); confidence >= language.Low {
+			return languages[i]
+		}
+	}
+	return nil
 }
 
 // Text is the text of a key, in which each {name} is replaced by the value that
@@ -143,12 +183,26 @@ func (l *Language) Text(key string, pairs ...any) string {
 	if len(pairs) == 0 {
 		return text
 	}
-	replaced := make([]string, len(pairs))
-	for i := 0; i+1 < len(pairs); i += 2 {
-		replaced[i] = "{" + fmt.Sprint(pairs[i]) + "}"
-		replaced[i+1] = fmt.Sprint(pairs[i+1])
+	var filled strings.Builder
+	for {
+		before, rest, ok := strings.Cut(text, "{")
+		filled.WriteString(before)
+		if !ok {
+			return filled.String()
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		filled.WriteString(valueOf(name, pairs))
+		text = after
 	}
-	return strings.NewReplacer(replaced...).Replace(text)
+}
+
+func valueOf(name string, pairs []any) string {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i] == name {
+			return fmt.Sprint(pairs[i+1])
+		}
+	}
+	return "{" + name + "}"
 }
 
 // Has says whether there is a text of that key.
@@ -163,9 +217,8 @@ func (l *Language) Keys() []string { return slices.Sorted(maps.Keys(l.texts)) }
 // Time is a moment, in UTC, to the minute.
 func (l *Language) Time(t time.Time) string {
 	t = t.UTC()
-	name := func(list string, i int) string { return strings.Split(l.Text(list), ",")[i] }
-	return l.Text("time.moment", "time", t.Format("15:04"), "weekday", name("time.weekdays", int(t.Weekday())),
-		"day", strconv.Itoa(t.Day()), "month", name("time.months", int(t.Month())-1), "year", strconv.Itoa(t.Year()))
+	return l.Text("time.moment", "time", t.Format("15:04"), "weekday", l.weekdays[t.Weekday()],
+		"day", strconv.Itoa(t.Day()), "month", l.months[t.Month()-1], "year", strconv.Itoa(t.Year()))
 }
 
 // Duration says a duration to the minute below two days, and to the hour above.

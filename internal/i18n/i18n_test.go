@@ -1,6 +1,7 @@
 package i18n_test
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -79,10 +80,28 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// Whatever lists browsers make up, each is answered as the first time.
+func TestMatchesAreForgotten(t *testing.T) {
+	t.Parallel()
+	for range 2 {
+		for i := range 3000 {
+			if got := i18n.Match(i18n.English, fmt.Sprintf("x%d, fr;q=0.5", i)); got.Code != "fr" {
+				t.Fatalf("list %d: %s", i, got.Code)
+			}
+			if got := i18n.Match(i18n.English, fmt.Sprintf("x%d", i), "de"); got.Code != "de" {
+				t.Fatalf("list %d of nothing: %s", i, got.Code)
+			}
+		}
+	}
+}
+
 func TestText(t *testing.T) {
 	t.Parallel()
 	if got := i18n.English.Text("mail.greeting", "name", "{email}"); got != "Hello {email}," {
 		t.Errorf("got %q", got)
+	}
+	if got := i18n.English.Text("mail.greeting", "email", "x"); got != "Hello {name}," {
+		t.Errorf("without its value: %q", got)
 	}
 	defer func() {
 		if recover() == nil {

@@ -11,11 +11,8 @@ import (
 // visitPage is page for a visitor: the layout leads to the account and the logout, and
 // forms are sealed for the visitor.
 func (s *Server) visitPage(w http.ResponseWriter, r *http.Request, v auth.Visitor, status int, name string, data any) error {
-	mac, err := s.Rules.FormMAC(r.Context(), v)
-	if err != nil {
-		return err
-	}
-	return s.write(w, r, status, name, view{Visitor: v.User.Email, Form: mac, Data: data})
+	seal := func() (string, error) { return s.Rules.FormMAC(r.Context(), v) }
+	return s.write(w, r, status, name, view{Visitor: v.User.Email, Data: data, seal: seal})
 }
 
 // homePage answers GET / where there is no site to go on to.

@@ -96,3 +96,48 @@ func BenchmarkBare(b *testing.B) {
 		read(b, exchange(b, bare, "POST", "access_token", "", "refresh_token="+strings.Repeat("x", 60)))
 	}
 }
+
+// visit has the handler answer a request for a page, as a browser sends it.
+func visit(tb testing.TB, h http.Handler, path, cookie string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, path, http.NoBody)
+	r.Header.Set("Accept-Language", "nl-BE,nl;q=0.9,en-US;q=0.8,en;q=0.7")
+	if cookie != "" {
+		r.Header.Set("Cookie", "__Host-kwai="+cookie)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		tb.Errorf("%s: %d to %q", path, w.Code, w.Header().Get("Location"))
+	}
+	return w
+}
+
+// benchmarkPage is of a page beside BenchmarkBarePage, whose figures are the request's
+// and the recorder's.
+func benchmarkPage(b *testing.B, path string, loggedIn bool) {
+	b.Helper()
+	s := start(b, storetest.SQLite(b), func(o *setup) { o.level = slog.LevelError + 1 })
+	s.user("ann@example.org", good)
+	cookie := ""
+	if loggedIn {
+		cookie = s.pageCookie("ann@example.org")
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(visit(b, s.handler, path, cookie).Body.Len()))
+	for b.Loop() {
+		visit(b, s.handler, path, cookie)
+	}
+}
+
+func BenchmarkLoginPage(b *testing.B)    { benchmarkPage(b, "/login", false) }
+func BenchmarkAccountPage(b *testing.B)  { benchmarkPage(b, "/account", true) }
+func BenchmarkSessionsPage(b *testing.B) { benchmarkPage(b, "/account/sessions", true) }
+
+func BenchmarkBarePage(b *testing.B) {
+	answer := make([]byte, 1500)
+	bare := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answer) })
+	b.ReportAllocs()
+	for b.Loop() {
+		visit(b, bare, "/account", strings.Repeat("x", 60))
+	}
+}

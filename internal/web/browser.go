@@ -49,7 +49,11 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 	if len(cookies) != 1 {
 		return auth.Visitor{}, auth.ErrNotLoggedIn
 	}
-	v, err := s.Rules.Visitor(r.Context(), cookies[0].Value)
+	visitor := s.Rules.Visitor
+	if r.Method == http.MethodHead { // which has no effect
+		visitor = s.Rules.PeekVisitor
+	}
+	v, err := visitor(r.Context(), cookies[0].Value)
 	if err == nil {
 		note(w, "user", v.ID)
 	}
@@ -59,11 +63,13 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 // visit answers a request of a visitor.
 type visit func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error
 
-// visited leads those who aren't logged in to the login, and from there back.
+// visited leads those who aren't logged in to the login, and from there back. That is a
+// refusal, and paced as others are.
 func (s *Server) visited(answer visit) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		v, err := s.visitor(w, r)
 		if errors.Is(err, auth.ErrNotLoggedIn) {
+			s.pace()
 			return seeOther(w, r, "login?next="+url.QueryEscape(strings.TrimPrefix(r.URL.Path, "/")))
 		}
 		if err != nil {

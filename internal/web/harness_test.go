@@ -496,6 +496,14 @@ func (s *site) send(method, path, bearer, contentType, body string) answer {
 	return s.do(r)
 }
 
+// pageCookie is the cookie of a browser session.
+func (s *site) pageCookie(email string) string {
+	s.tb.Helper()
+	c, err := s.rules.LoginBrowser(s.tb.Context(), auth.Client{}, email, good, true)
+	s.ok(err)
+	return c.Value
+}
+
 // loginFrom is a login as a proxy passes it on for a client with that address.
 func (s *site) loginFrom(address, email string) answer {
 	s.tb.Helper()

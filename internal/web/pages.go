@@ -6,8 +6,11 @@ import (
 	"embed"
 	"html/template"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"kwai/internal/i18n"
 )
@@ -37,27 +40,78 @@ type resetPage struct {
 // messagePage is the data of "error", for what has no page of its own.
 type messagePage struct{ Title, Text string }
 
-// pages has the templates by language and name. "sent", "done", "used" (the link has
-// done its work), "invalid" (the link is no longer valid) and "revoked" take the site
-// to go on to, "" for none.
-var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "password", "sessions", "activity", "devmails", "devmail")
+// pageNames are those of the pages. "sent", "done", "used" (the link has done its work),
+// "invalid" (the link is no longer valid) and "revoked" take the site to go on to, ""
+// for none.
+var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
+	"account", "password", "sessions", "activity", "devmails", "devmail"}
 
-func parsePages(names ...string) map[*i18n.Language]map[string]*template.Template {
-	pages := make(map[*i18n.Language]map[string]*template.Template)
+// pages has the pages by language and name.
+var pages = makePages()
+
+func makePages() map[*i18n.Language]map[string]*pageTemplate {
+	pages := make(map[*i18n.Language]map[string]*pageTemplate)
 	for _, l := range i18n.Languages() {
-		functions := template.FuncMap{
-			"lang": func() string { return l.Code },
-			"t":    l.Text,
-			"time": l.Time,
-		}
-		pages[l] = make(map[string]*template.Template, len(names))
-		for _, name := range names {
-			layout := template.New("layout.html").Funcs(functions)
-			pages[l][name] = template.Must(layout.ParseFS(pageFiles, "pages/layout.html", "pages/kit.html", "pages/"+name+".html"))
+		pages[l] = make(map[string]*pageTemplate, len(pageNames))
+		for _, name := range pageNames {
+			pages[l][name] = &pageTemplate{language: l, name: name}
 		}
 	}
 	return pages
+}
+
+// pageTemplate is a page in a language. It is parsed when it is first shown: the program
+// also runs as a command, and as a worker that hashes, which show none.
+type pageTemplate struct {
+	language *i18n.Language
+	name     string
+	parsed   [3]atomic.Pointer[template.Template] // by the depth at which it is shown
+}
+
+// at is the page for a path of that depth.
+func (p *pageTemplate) at(depth int) *template.Template {
+	if depth >= len(p.parsed) { // no route is as deep
+		return p.parse(depth)
+	}
+	t := p.parsed[depth].Load()
+	if t == nil {
+		t = p.parse(depth)
+		p.parsed[depth].Store(t)
+	}
+	return t
+}
+
+// parse panics at a fault in the page, which is a bug.
+func (p *pageTemplate) parse(depth int) *template.Template {
+	all := template.New("layout.html").Funcs(template.FuncMap{"t": p.language.Text, "time": p.language.Time})
+	for _, name := range []string{"layout.html", "kit.html", p.name + ".html"} {
+		text, err := pageFiles.ReadFile("pages/" + name)
+		if err != nil {
+			panic(err)
+		}
+		t := all
+		if name != all.Name() {
+			t = all.New(name)
+		}
+		template.Must(t.Parse(fixed(string(text), p.language, depth)))
+	}
+	return all
+}
+
+var fixedText = regexp.MustCompile(`\{\{t "([^"]*)"\}\}`)
+
+// fixed puts in what is the same whenever the page is shown: texts without values, the
+// language, the style sheet, and {{.Up}}, what links to other pages begin with. They are
+// most of what a page would call functions for, and that is most of what it costs.
+func fixed(text string, l *i18n.Language, depth int) string {
+	text = fixedText.ReplaceAllStringFunc(text, func(call string) string {
+		return template.HTMLEscapeString(l.Text(fixedText.FindStringSubmatch(call)[1]))
+	})
+	return strings.NewReplacer(
+		"{{lang}}", l.Code,
+		"{{.Up}}", up(depth),
+		"{{$.Up}}", up(depth),
+	).Replace(text)
 }
 
 // language is the language of a page: what the link to it asks for (OpenID Connect's
@@ -69,17 +123,26 @@ func (s *Server) language(r *http.Request) *i18n.Language {
 // view is what every page is made of.
 type view struct {
 	Brand   head
-	Up      string // what links to other pages begin with
 	Visitor string // the address of the user who is logged in; "": nobody is
-	Form    string // what seals the forms of a page
 	Data    any    // the page's own
+
+	seal func() (string, error) // see Form; nil: there is no visitor
 }
 
-// up leads from a page to the top level. Addresses on pages are relative: so they hold
-// behind a proxy that serves kwai below a path of its own.
-func up(r *http.Request) string {
-	return strings.Repeat("../", max(strings.Count(r.URL.Path, "/")-1, 0))
+// Form seals a form of the page. It is computed where a template asks for it.
+func (v view) Form() (string, error) {
+	if v.seal == nil {
+		return "", nil
+	}
+	return v.seal()
 }
+
+// depth is how many folders a path lies below the top level, as a browser counts them.
+func depth(r *http.Request) int { return max(strings.Count(r.URL.EscapedPath(), "/")-1, 0) }
+
+// up leads from a depth to the top level. Addresses on pages are relative: so they hold
+// behind a proxy that serves kwai below a path of its own.
+func up(depth int) string { return strings.Repeat("../", depth) }
 
 // policy allows our style sheet, our logo and, unless the page leads out, our forms;
 // nothing else. Images of data: addresses load nothing; the layout's empty icon is one.
@@ -100,6 +163,9 @@ func (s *Server) policy(leadsOut bool) string {
 // the window that waits for a login.
 var leadsOut = map[string]bool{"/login": true, "/logout": true}
 
+// buffers are those in which pages are made.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // page answers with the page of that name, in the request's language. The page is made
 // before the first byte is sent, so that a fault in it, which is a bug, can't leave half
 // of one.
@@ -108,10 +174,12 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name s
 }
 
 func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name string, v view) error {
-	var page bytes.Buffer
+	page := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(page)
+	page.Reset()
 	l := s.language(r)
-	v.Up, v.Brand = up(r), s.Brand.head()
-	if err := pages[l][name].Execute(&page, v); err != nil {
+	v.Brand = s.Brand.head()
+	if err := pages[l][name].at(depth(r)).Execute(page, v); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -151,7 +219,7 @@ func (s *Server) site(w http.ResponseWriter, _ *http.Request) error {
 // without sending the form again. The address is relative, as links on the pages
 // are: http.Redirect would make a path of it that lacks a proxy's prefix.
 func seeOther(w http.ResponseWriter, r *http.Request, page string) error {
-	w.Header().Set("Location", up(r)+page)
+	w.Header().Set("Location", up(depth(r))+page)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
 	return nil

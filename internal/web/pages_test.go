@@ -71,6 +71,23 @@ func render(t *testing.T, w http.ResponseWriter, l *i18n.Language, status int, n
 	}
 }
 
+// A page is the same at whatever depth it is shown, but for its links.
+func TestPagesAtADepth(t *testing.T) {
+	t.Parallel()
+	for depth, want := range []string{"", "../", "../../", "../../../", "../../../../"} {
+		r := httptest.NewRequest(http.MethodGet, "/"+strings.Repeat("a%2Fb/", depth), http.NoBody)
+		rec := httptest.NewRecorder()
+		if err := new(Server).page(rec, r, http.StatusOK, "login", loginPage{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range []string{"login", "recover", "style.css"} {
+			if !strings.Contains(rec.Body.String(), `"`+want+link) {
+				t.Errorf("at depth %d the page has no link to %s%s:\n%s", depth, want, link, rec.Body)
+			}
+		}
+	}
+}
+
 func TestPages(t *testing.T) {
 	t.Parallel()
 	for _, tt := range pageTests {
