@@ -37,6 +37,7 @@
 //	sessions.go     sessions: listed and ended, by their user and by an operator
 //	tokens.go       the tokens of a session
 //
+//	actor.go        who changes an account: an operator, or its own user
 //	user.go         accounts, as operators make, find and revoke them
 //	update.go       names, language and address are changed
 //	delete.go       the end of an account

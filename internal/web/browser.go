@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"kwai/internal/auth"
+	"kwai/internal/i18n"
 )
 
 // The browser session of the pages. Its cookie is __Host-kwai, which no other host of
@@ -52,6 +53,7 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 	v, err := s.Rules.Visitor(r.Context(), cookies[0].Value)
 	if err == nil {
 		note(w, "user", v.ID)
+		senderOf(r).chosen = i18n.Lookup(v.User.Language)
 	}
 	return v, err
 }
@@ -103,7 +105,7 @@ func (s *Server) sealed(take func(w http.ResponseWriter, r *http.Request, v auth
 }
 
 // nexts are the pages that a login may go on to.
-var nexts = []string{"account", "account/password", "account/sessions", "account/activity"}
+var nexts = []string{"account", "account/profile", "account/password", "account/sessions", "account/activity"}
 
 // next is where a login goes on to: one of our own pages by its name, whatever is
 // asked for.

@@ -317,3 +317,35 @@ func TestPagesAndTheAPIAreApart(t *testing.T) {
 		same(t, "the API with a cookie", b.get(userPath).Status, http.StatusUnauthorized)
 	})
 }
+
+// The visitor's choice of a language comes before what the browser asks for, on all
+// pages of the visitor and in mails.
+func TestNamesAndLanguageOnThePage(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t).login("ann@example.org", good)
+		s.clock.advance(time.Hour) // no fresh proof is asked for
+		b.shows("/account", `href="account/profile"`)
+		b.shows("/account/profile", `value="Ann"`, `value="Other"`, `<option value="nl" lang="nl">Nederlands</option>`)
+		a := b.send("/account/profile", "/account/profile", "first_name", strings.Repeat("x", 101), "last_name", "O\u202ether", "language", "nl")
+		same(t, "wrong names", a.Status, http.StatusUnprocessableEntity)
+		for _, want := range []string{"at most 100 characters", "can&#39;t be seen", `id="first_name-error"`, `id="last_name-error"`, strings.Repeat("x", 101), `<option value="nl" lang="nl" selected>`} {
+			contains(t, "the page", string(a.Body), want)
+		}
+		same(t, "a language that there isn't", b.send("/account/profile", "/account/profile", "language", "xx").Status, http.StatusUnprocessableEntity)
+		b.shows("/account", "Ann Other")
+
+		b.goes("what fits", b.send("/account/profile", "/account/profile", "first_name", " Anna ", "last_name", "", "language", "nl"), "../account?done=profile")
+		b.shows("/account?done=profile", "Anna", "Naam en taal zijn opgeslagen", `lang="nl"`)
+		b.shows("/login?prompt=login", "Ben jij het?")
+		b.shows("/account/activity", "Naam, taal of adres zijn gewijzigd")
+		s.browser(t).shows("/login", "Log in") // of others
+		s.setPassword("ann@example.org", better)
+		contains(t, "the mail", s.sent(1)[0].Text, "Hallo Anna,")
+
+		b = s.browser(t)
+		b.goes("the login", b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", better), "account")
+		b.goes("no language", b.send("/account/profile", "/account/profile", "first_name", "Anna"), "../account?done=profile")
+		b.shows("/account?done=nonsense", "Your account")
+	})
+}

@@ -66,7 +66,7 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 			s.log(r, client, m.route, a, took)
 		}()
 		client = s.client(r)
-		next(a, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
+		next(a, r.WithContext(context.WithValue(r.Context(), senderKey{}, &sender{client: client})))
 	})
 }
 

@@ -43,7 +43,7 @@ type messagePage struct{ Title, Text string }
 // done its work), "invalid" (the link is no longer valid) and "revoked" take the site
 // to go on to, "" for none.
 var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "password", "sessions", "activity", "devmails", "devmail")
+	"account", "profile", "password", "sessions", "activity", "devmails", "devmail")
 
 func parsePages(names ...string) map[*i18n.Language]map[string]*template.Template {
 	pages := make(map[*i18n.Language]map[string]*template.Template)
@@ -64,9 +64,13 @@ func parsePages(names ...string) map[*i18n.Language]map[string]*template.Templat
 	return pages
 }
 
-// language is the language of a page: what the link to it asks for (OpenID Connect's
-// ui_locales), else what the browser does, else the server's.
+// language is the language of a page: what the visitor has chosen, else what the link to
+// it asks for (OpenID Connect's ui_locales), else what the browser does, else the
+// server's.
 func (s *Server) language(r *http.Request) *i18n.Language {
+	if from := senderOf(r); from != nil && from.chosen != nil {
+		return from.chosen
+	}
 	return i18n.Match(cmp.Or(s.Language, i18n.English), strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","), r.Header.Get("Accept-Language"))
 }
 

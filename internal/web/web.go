@@ -133,6 +133,8 @@ func (s *Server) routes() []route {
 		{"POST", "/logout", s.visited(s.sealed(s.logoutForm)), true},
 		{"GET", "/out", s.sitePage("out"), true},
 		{"GET", "/account", s.visited(s.accountPage), true},
+		{"GET", "/account/profile", s.visited(s.profilePage), true},
+		{"POST", "/account/profile", s.visited(s.sealed(s.profileForm)), true},
 		{"GET", "/account/password", s.fresh(s.passwordPage), true},
 		{"POST", "/account/password", s.fresh(s.sealed(s.passwordForm)), true},
 		{"GET", "/account/sessions", s.visited(s.sessionsPage), true},
