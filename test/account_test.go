@@ -28,7 +28,7 @@ const (
 
 var (
 	navigation   = []string{`link "Your account"`, `link "Log out"`}
-	accountLinks = []string{`link "Name and language"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`}
+	accountLinks = []string{`link "Name and language"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`, `link "Your data"`}
 	accountPage  = accountDone()
 )
 
@@ -80,6 +80,8 @@ func accountByMouse(_ *testing.T, b *tab) {
 	b.sees("account", accountPage...)
 	b.click(200, `a[href="account/activity"]`)
 	b.sees("activity", append(navigation, `heading "What happened"`)...)
+	b.open(200, b.home+"/account/data")
+	b.sees("data", append(navigation, `heading "Your data"`, `link "Download the file"`)...)
 	b.open(200, b.home+"/account/profile")
 	profile := []string{`heading "Name and language"`, `textbox "First name"`, `textbox "Last name"`, languageField, `button "Save"`}
 	b.sees("profile", append(navigation, profile...)...)
@@ -120,7 +122,7 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 	b.press(kb.Tab + kb.Tab + kb.Tab + "Ann" + kb.Tab + "Other" + kb.Tab + "n" + kb.Tab) // Nederlands
 	b.submit(200, kb.Enter)
 	b.sees("", `link "Je account"`, `link "Uitloggen"`, `heading "Je account"`, `status "Naam en taal zijn opgeslagen."`,
-		`link "Naam en taal"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`)
+		`link "Naam en taal"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`, `link "Je gegevens"`)
 	b.press(kb.Tab + kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Home + kb.Tab) // as the browser asks

@@ -81,6 +81,7 @@ func TestAxeFindsNothing(t *testing.T) {
 			b.typeInto("last_name", strings.Repeat("x", 101))
 			b.click(422, "button")
 			check("/account/profile, with an error")
+			visit(200, "/account/data")
 			visit(200, "/account/sessions")
 			visit(200, "/account/activity")
 			visit(200, "/account/password")

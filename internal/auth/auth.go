@@ -41,6 +41,7 @@
 //	user.go         accounts, as operators make, find and revoke them
 //	update.go       names, language and address are changed
 //	delete.go       the end of an account
+//	data.go         all that is kept about a user
 //	import.go       accounts of another system
 //	mail.go         mail that wasn't delivered
 //	email.go        when two addresses are the same

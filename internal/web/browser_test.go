@@ -1,9 +1,11 @@
 package web_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -348,4 +350,59 @@ func TestNamesAndLanguageOnThePage(t *testing.T) {
 		b.goes("no language", b.send("/account/profile", "/account/profile", "first_name", "Anna"), "../account?done=profile")
 		b.shows("/account?done=nonsense", "Your account")
 	})
+}
+
+// All that is kept about a visitor can be downloaded, after a fresh proof, without
+// anything of others and without secrets.
+func TestDataIsDownloaded(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		id := s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		s.browser(t).login("bob@example.org", good)
+		ended := s.loginFrom("192.0.2.7", "ann@example.org")
+		s.post("logout", ended.field("access_token"), "refresh_token", ended.field("refresh_token")).done(t, "the logout")
+		b := s.browser(t).login("ann@example.org", good)
+		b.shows("/account", `href="account/data"`)
+		s.clock.advance(time.Hour)
+		for _, path := range []string{"/account/data", "/account/data.json"} {
+			b.goes(path+" without a fresh proof", b.get(path), "../login?prompt=login&next=account%2Fdata")
+		}
+		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "password", good, "next", "account/data"), "account/data")
+		b.shows("/account/data", `href="../account/data.json"`)
+		head := b.do(http.MethodHead, "/account/data.json")
+		a := b.get("/account/data.json")
+		for name, want := range map[string]string{"Content-Type": "application/json", "Content-Disposition": `attachment; filename="account.json"`, "Cache-Control": "no-store"} {
+			same(t, name, a.Header.Get(name), want)
+			same(t, name+" of HEAD", head.Header.Get(name), want)
+		}
+		var data struct {
+			Account  map[string]any
+			Networks []map[string]any
+			Sessions []map[string]any
+			AuditLog []map[string]any `json:"audit_log"`
+		}
+		if err := json.Unmarshal(a.Body, &data); err != nil {
+			t.Fatalf("%v: %s", err, a.Body)
+		}
+		same[any](t, "the id", data.Account["id"], id)
+		same[any](t, "the address", data.Account["email"], "ann@example.org")
+		if len(data.Sessions) != 2 || data.Sessions[0]["ended_at"] == nil || data.Sessions[1]["kind"] != "browser" {
+			t.Errorf("the sessions are %v", data.Sessions)
+		}
+		same[any](t, "the network", data.Networks[0]["network"], "192.0.2.0/24")
+		var kinds []string
+		for _, e := range data.AuditLog {
+			kinds = append(kinds, e["kind"].(string))
+		}
+		want := []string{"user.created", "session.opened", "session.ended", "session.opened", "session.proved", "user.exported"} // once: HEAD has no effect
+		if !slices.Equal(kinds, want) {
+			t.Errorf("the audit log has %q, want %q", kinds, want)
+		}
+		for _, secret := range []string{"argon2", "bob@", b.cookies["__Host-kwai"], ended.field("refresh_token")} {
+			if strings.Contains(string(a.Body), secret) {
+				t.Errorf("it has %q: %s", secret, a.Body)
+			}
+		}
+		b.shows("/account/activity", "You downloaded your data")
+	}, behindProxy)
 }

@@ -51,6 +51,7 @@ var pageTests = []struct {
 	{label: "logout", name: "logout", title: "Log out", fields: map[string]string{"form": ""}},
 	{label: "out", name: "out", data: "https://example.org", title: "You are logged out"},
 	{label: "account", name: "account", data: accountPage{Visitor: auth.Visitor{User: store.User{Profile: store.Profile{Email: hostile, FirstName: hostile, LastName: hostile}}}, Done: hostile}, title: "Your account"},
+	{label: "data", name: "data", title: "Your data"},
 	{label: "profile", name: "profile", data: profilePage{FirstName: hostile, LastName: hostile, Languages: i18n.Languages()}, title: "Name and language", fields: map[string]string{"form": "", "first_name": hostile, "last_name": hostile}},
 	{label: "profile, a wrong name", name: "profile", data: profilePage{LastName: hostile, LastNameError: hostile, Language: "nl", Languages: i18n.Languages()}, title: "Error: ", focus: "last_name", invalid: []string{"last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": hostile}},
 	{label: "profile, wrong names", name: "profile", data: profilePage{FirstNameError: hostile, LastNameError: hostile, Languages: i18n.Languages()}, title: "Error: ", focus: "first_name", invalid: []string{"first_name", "last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": ""}},

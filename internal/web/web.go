@@ -140,6 +140,8 @@ func (s *Server) routes() []route {
 		{"GET", "/account/sessions", s.visited(s.sessionsPage), true},
 		{"POST", "/account/sessions", s.visited(s.sealed(s.sessionsForm)), true},
 		{"GET", "/account/activity", s.visited(s.activityPage), true},
+		{"GET", "/account/data", s.fresh(s.dataPage), true},
+		{"GET", "/account/data.json", s.fresh(s.data), true},
 		{"GET", "/.well-known/change-password", s.changePassword, true},
 	}
 	if s.SiteURL != "" {
