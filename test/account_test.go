@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,13 +21,21 @@ import (
 const (
 	passwordField = `textbox "Password"`
 	loginButton   = `button "Log in"`
+	languageField = `combobox "Language" (Of these pages, and of the mails that we send you.)`
+	longName      = "Error: The name is too long: use at most 100 characters."
 	wrongLogin    = "Error: The address or the password is wrong."
 )
 
 var (
-	navigation  = []string{`link "Your account"`, `link "Log out"`}
-	accountPage = append(navigation, `heading "Your account"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`)
+	navigation   = []string{`link "Your account"`, `link "Log out"`}
+	accountLinks = []string{`link "Name and language"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`, `link "Your data"`}
+	accountPage  = accountDone()
 )
+
+// accountDone is the account's page, with what has just been done.
+func accountDone(done ...string) []string {
+	return slices.Concat(navigation, []string{`heading "Your account"`}, done, accountLinks)
+}
 
 // People log in and look after their account on the pages, by mouse or by keyboard,
 // without a script.
@@ -71,6 +80,18 @@ func accountByMouse(_ *testing.T, b *tab) {
 	b.sees("account", accountPage...)
 	b.click(200, `a[href="account/activity"]`)
 	b.sees("activity", append(navigation, `heading "What happened"`)...)
+	b.open(200, b.home+"/account/data")
+	b.sees("data", append(navigation, `heading "Your data"`, `link "Download the file"`)...)
+	b.open(200, b.home+"/account/profile")
+	profile := []string{`heading "Name and language"`, `textbox "First name"`, `textbox "Last name"`, languageField, `button "Save"`}
+	b.sees("profile", append(navigation, profile...)...)
+	b.typeInto("last_name", strings.Repeat("x", 101))
+	b.click(422, "button")
+	b.sees("profile-error", append(navigation, `heading "Name and language"`, `textbox "First name"`, `alert "`+longName+`"`, `textbox "Last name" (`+longName+`) invalid`, languageField, `button "Save"`)...)
+	b.hasFocus("last_name")
+	b.typeInto("last_name", "Other")
+	b.click(200, "button")
+	b.sees("profile-done", accountDone(`status "Name and language are saved."`)...)
 	b.open(200, b.home+"/account/password")
 	b.typeInto("password", "password1")
 	b.click(422, "button")
@@ -78,7 +99,7 @@ func accountByMouse(_ *testing.T, b *tab) {
 		`textbox "New password" (`+tooCommon+` `+passwordHint+`) invalid`, saveButton)...)
 	b.typeInto("password", "a tatami by the sea")
 	b.click(200, "button")
-	b.sees("", accountPage...)
+	b.sees("", accountDone(`status "The password is changed."`)...)
 	b.click(200, `a[href="logout"]`)
 	b.sees("logout", append(navigation, `heading "Log out"`, `button "Log out here"`, `button "Log out everywhere"`)...)
 	b.click(200, "button")
@@ -98,9 +119,20 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 	b.sees("", accountPage...)
 	b.press(kb.Tab + kb.Tab + kb.Tab) // past the navigation
 	b.submit(200, kb.Enter)
+	b.press(kb.Tab + kb.Tab + kb.Tab + "Ann" + kb.Tab + "Other" + kb.Tab + "n" + kb.Tab) // Nederlands
+	b.submit(200, kb.Enter)
+	b.sees("", `link "Je account"`, `link "Uitloggen"`, `heading "Je account"`, `status "Naam en taal zijn opgeslagen."`,
+		`link "Naam en taal"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`, `link "Je gegevens"`)
+	b.press(kb.Tab + kb.Tab + kb.Tab)
+	b.submit(200, kb.Enter)
+	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Home + kb.Tab) // as the browser asks
+	b.submit(200, kb.Enter)
+	b.sees("", accountDone(`status "Name and language are saved."`)...)
+	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab)
+	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + "a tatami by the sea")
 	b.submit(200, kb.Enter)
-	b.sees("", accountPage...)
+	b.sees("", accountDone(`status "The password is changed."`)...)
 	b.press(kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab)

@@ -188,7 +188,7 @@ func (b *tab) hasFocus(id string) {
 }
 
 // sees compares what the page tells assistive technology: its headings, fields,
-// buttons, links and alerts, in their order. It makes sure that nothing is to be
+// buttons, links, alerts and status messages, in their order. It makes sure that nothing is to be
 // scrolled sideways, even on a narrow screen, and takes pictures of the page if
 // it has a name.
 func (b *tab) sees(name string, want ...string) {
@@ -241,7 +241,7 @@ func spoken(nodes []*accessibility.Node) (lines []string) {
 	var walk func(n *accessibility.Node)
 	walk = func(n *accessibility.Node) {
 		switch role := axText(n.Role); role {
-		case "heading", "textbox", "checkbox", "button", "link":
+		case "heading", "textbox", "checkbox", "combobox", "button", "link":
 			line := fmt.Sprintf("%s %q", role, axText(n.Name))
 			if d := axText(n.Description); d != "" {
 				line += " (" + d + ")"
@@ -252,8 +252,8 @@ func spoken(nodes []*accessibility.Node) (lines []string) {
 				}
 			}
 			lines = append(lines, line)
-		case "alert":
-			lines = append(lines, fmt.Sprintf("alert %q", strings.Join(strings.Fields(textBelow(n, byID)), " ")))
+		case "alert", "status":
+			lines = append(lines, fmt.Sprintf("%s %q", role, strings.Join(strings.Fields(textBelow(n, byID)), " ")))
 		}
 		for _, id := range n.ChildIDs {
 			if child := byID[id]; child != nil {

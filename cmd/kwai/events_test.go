@@ -67,7 +67,7 @@ func documentedEvents(t *testing.T) map[string]bool {
 
 // auditedOnly are the kinds of the audit log that are no events.
 var auditedOnly = []string{
-	"login.failed", "session.proved", "user.password-refused", "user.unlocked", "mail.resent", "mail.dropped", "key.made", "key.revoked", "key.resealed",
+	"login.failed", "session.proved", "user.password-refused", "user.exported", "user.unlocked", "mail.resent", "mail.dropped", "key.made", "key.revoked", "key.resealed",
 }
 
 // docs/events.md lists the event types, exactly, and has an example of each.

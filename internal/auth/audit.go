@@ -16,6 +16,7 @@ const (
 	AuditProved          = "session.proved"        // a visitor showed the password again
 	AuditLoginFailed     = "login.failed"          // its reason says why; the client doesn't learn it
 	AuditPasswordRefused = "user.password-refused" // a session's user gave a wrong current password
+	AuditExported        = "user.exported"         // a visitor took all that is kept about the account
 	AuditUnlocked        = "user.unlocked"         // an operator had an account's failures forgotten
 	AuditMailResent      = "mail.resent"           // an operator had an undelivered mail sent again
 	AuditMailDropped     = "mail.dropped"          // an operator gave an undelivered mail up
@@ -28,7 +29,7 @@ const (
 var AuditKinds = []string{
 	EventCreated, EventInvitation, EventUpdated, EventEmailChanged, EventDeleted, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
-	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
+	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditExported, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 
 // How a password was changed, and much else, in the audit log.

@@ -37,9 +37,11 @@
 //	sessions.go     sessions: listed and ended, by their user and by an operator
 //	tokens.go       the tokens of a session
 //
+//	actor.go        who changes an account: an operator, or its own user
 //	user.go         accounts, as operators make, find and revoke them
 //	update.go       names, language and address are changed
 //	delete.go       the end of an account
+//	data.go         all that is kept about a user
 //	import.go       accounts of another system
 //	mail.go         mail that wasn't delivered
 //	email.go        when two addresses are the same

@@ -27,26 +27,39 @@ func (s *Service) UpdateUser(ctx context.Context, who string, u UserUpdate) erro
 	if err != nil {
 		return err
 	}
-	if _, err := u.apply(user); err != nil { // before any lock
-		return err
-	}
+	change, err := s.update(ctx, operator, user, u)
+	return s.changed(change, err)
+}
+
+// UpdateProfile changes what the visitor is called and the language that mails and
+// pages are in; "" is none. It needs no fresh proof. Invalid if something is wrong with
+// the input, ErrNotLoggedIn where the session was ended meanwhile.
+func (s *Service) UpdateProfile(ctx context.Context, client Client, v Visitor, firstName, lastName, language string) error {
+	_, err := s.update(ctx, byVisitor(client, v), v.User, UserUpdate{FirstName: &firstName, LastName: &lastName, Language: &language})
+	return err
+}
+
+func (s *Service) update(ctx context.Context, by actor, user store.User, u UserUpdate) (Change, error) {
 	change := Change{User: user}
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
-		before, err := tx.LockUser(user.ID)
+	if _, err := u.apply(user); err != nil { // before any lock
+		return change, err
+	}
+	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
+		before, err := s.lock(tx, by, user.ID)
 		if err != nil {
-			return gone(err)
+			return err
 		}
 		change.User, err = u.apply(before)
 		change.Nothing = change.User == before
 		if err != nil || change.Nothing {
 			return err
 		}
-		return s.updateUser(tx, Operator, before, change.User)
+		return s.updateUser(tx, by, before, change.User)
 	})
 	if errors.Is(err, store.ErrTaken) {
 		err = ErrUserExists
 	}
-	return s.changed(change, err)
+	return change, err
 }
 
 // apply is the user as it is to become, if nothing is wrong with the update.
@@ -57,6 +70,7 @@ func (u UserUpdate) apply(user store.User) (_ store.User, err error) {
 			return user, InvalidFields(Field{Name: "email", Message: "This is not an e-mail address."})
 		}
 	}
+	var wrong []Field
 	for _, name := range []struct {
 		field   string
 		is, now *string
@@ -65,9 +79,10 @@ func (u UserUpdate) apply(user store.User) (_ store.User, err error) {
 			continue
 		}
 		*name.is = strings.TrimSpace(*name.now)
-		if err := checkName(name.field, *name.is); err != nil {
-			return user, err
-		}
+		wrong = append(wrong, checkName(name.field, *name.is)...)
+	}
+	if len(wrong) > 0 {
+		return user, InvalidFields(wrong...)
 	}
 	if u.Language != nil {
 		user.Language = *u.Language
@@ -78,25 +93,23 @@ func (u UserUpdate) apply(user store.User) (_ store.User, err error) {
 	return user, nil
 }
 
-// maxName bounds a name, in code points.
-const maxName = 100
+// MaxName bounds a name, in code points.
+const MaxName = 100
 
 // checkName refuses what doesn't belong into a name and could deceive where it
 // is shown: controls, line breaks, marks that change the direction of writing.
-func checkName(field, name string) error {
-	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName {
-		return InvalidFields(Field{Name: field, Message: "It must be text of at most 100 characters."})
+func checkName(field, name string) []Field {
+	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > MaxName {
+		return []Field{{field, "It must be text of at most 100 characters.", "name.too_long"}}
 	}
-	for _, r := range name {
-		if !unicode.IsGraphic(r) {
-			return InvalidFields(Field{Name: field, Message: "It must not hold control or invisible characters."})
-		}
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		return []Field{{field, "It must not hold control or invisible characters.", "name.untyped"}}
 	}
 	return nil
 }
 
 // updateUser stores and publishes an update. The user's row is locked.
-func (s *Service) updateUser(tx *store.Tx, client Client, before, after store.User) error {
+func (s *Service) updateUser(tx *store.Tx, by actor, before, after store.User) error {
 	if err := tx.UpdateUser(after); err != nil {
 		return err
 	}
@@ -106,7 +119,7 @@ func (s *Service) updateUser(tx *store.Tx, client Client, before, after store.Us
 		rest.Email, rest.EmailKey = before.Email, before.EmailKey
 	}
 	if rest != before {
-		if err := s.publish(tx, client, happening{kind: EventUpdated, reason: ByCommand, user: after.ID}); err != nil {
+		if err := s.publish(tx, by.client, happening{kind: EventUpdated, reason: by.how, user: after.ID}); err != nil {
 			return err
 		}
 	}
@@ -119,5 +132,5 @@ func (s *Service) updateUser(tx *store.Tx, client Client, before, after store.Us
 	if err := tx.MoveAttempts(accountOfKey(before.EmailKey), accountOfKey(after.EmailKey)); err != nil {
 		return err
 	}
-	return s.publishTo(tx, client, happening{kind: EventEmailChanged, reason: ByCommand, user: after.ID}, before.Email, client.Language)
+	return s.publishTo(tx, by.client, happening{kind: EventEmailChanged, reason: by.how, user: after.ID}, before.Email, by.client.Language)
 }

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -183,5 +184,33 @@ func TestSubscribersOutsideGetNoAddress(t *testing.T) {
 		if n := s.count(t, `SELECT COUNT(*) FROM deliveries WHERE subscriber <> 'mail'`); n != 3 {
 			t.Errorf("%d deliveries outside", n)
 		}
+	})
+}
+
+// A visitor's update is the user's own in the audit log, and needs the session.
+func TestAVisitorUpdatesTheProfile(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		v := s.visit(t, s.browse(t, ann, true))
+		s.subscribe(t)
+		ok(t, s.UpdateProfile(t.Context(), from("192.0.2.1"), v, " Anna", "", "nl"))
+		ok(t, s.UpdateProfile(t.Context(), from("192.0.2.1"), v, "Anna", "", "nl")) // the same: nothing is published
+		same(t, "the events", s.published(t), []string{auth.EventUpdated})
+		user := must(s.User(t.Context(), ann))(t)
+		same(t, "the user", []string{user.FirstName, user.LastName, user.Language, user.Email}, []string{"Anna", "", "nl", ann})
+		for e, err := range s.AuditLog(t.Context(), c.now().Add(-time.Hour), ann) {
+			if ok(t, err); e.Kind == auth.EventUpdated && (e.Reason != auth.ByUser || e.Address != "192.0.2.1") {
+				t.Errorf("the entry is %+v", e)
+			}
+		}
+		var refused *auth.Error
+		if err := s.UpdateProfile(t.Context(), auth.Client{}, v, "A\nB", strings.Repeat("x", 101), ""); !errors.As(err, &refused) || len(refused.Fields) != 2 {
+			t.Errorf("two wrong names: error %v", err)
+		}
+		ok(t, s.LogoutVisitor(t.Context(), auth.Client{}, v))
+		wantErr(t, "an update after the logout", s.UpdateProfile(t.Context(), auth.Client{}, v, "Eve", "", ""), auth.ErrNotLoggedIn)
+		v = s.visit(t, s.browse(t, ann, true))
+		ok(t, s.DeleteUser(t.Context(), ann))
+		wantErr(t, "an update after the deletion", s.UpdateProfile(t.Context(), auth.Client{}, v, "Eve", "", ""), auth.ErrNotLoggedIn)
 	})
 }

@@ -183,6 +183,12 @@ type OpenedSession struct {
 	Address, UserAgent string // as the audit log has them; empty where it doesn't
 }
 
+// SessionsOfUserAfter lists up to n of the user's sessions, live and ended, in the order
+// of their ids, beginning behind the one given.
+func (r Reader) SessionsOfUserAfter(userID, id string, n int) ([]Session, error) {
+	return database.QueryRows(r.db, scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE sessions.user_id = $1 AND sessions.id > $2 ORDER BY sessions.id LIMIT $3`, userID, id, n)
+}
+
 // LiveSessions lists up to n of the user's live sessions, the newest first. opened
 // is the kind of the entries of logins.
 //

@@ -20,9 +20,19 @@ func (s *Server) homePage(w http.ResponseWriter, r *http.Request, _ auth.Visitor
 	return seeOther(w, r, "account")
 }
 
+// accountPage is the data of "account".
+type accountPage struct {
+	auth.Visitor
+	Done string // what has just been done; "": nothing
+}
+
 // accountPage is the overview.
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
-	return s.visitPage(w, r, v, http.StatusOK, "account", v.User)
+	page, l := accountPage{Visitor: v}, s.language(r)
+	if key := "account.done." + r.URL.Query().Get("done"); l.Has(key) {
+		page.Done = l.Text(key)
+	}
+	return s.visitPage(w, r, v, http.StatusOK, "account", page)
 }
 
 // passwordPage is the data of "password".
@@ -44,7 +54,7 @@ func (s *Server) passwordForm(w http.ResponseWriter, r *http.Request, v auth.Vis
 	chosen := f.optional("password")
 	err := error(auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password.", Code: "password.missing"}))
 	if chosen != "" {
-		err = s.Rules.ChoosePassword(r.Context(), clientOf(r), v, chosen)
+		err = s.Rules.ChoosePassword(r.Context(), s.pageClient(r), v, chosen)
 	}
 	if err == nil {
 		return seeOther(w, r, "account?done=password")
@@ -87,9 +97,9 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v auth.Vis
 func (s *Server) sessionsForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	var err error
 	if id := f.optional("id"); id != "" {
-		err = s.Rules.EndSession(r.Context(), clientOf(r), v.Caller, id)
+		err = s.Rules.EndSession(r.Context(), s.pageClient(r), v.Caller, id)
 	} else {
-		err = s.Rules.EndOtherSessions(r.Context(), clientOf(r), v.Caller)
+		err = s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller)
 	}
 	if err != nil && !errors.Is(err, auth.ErrNotOwn) { // which has ended by itself
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"kwai/internal/auth"
+	"kwai/internal/i18n"
 )
 
 // The browser session of the pages. Its cookie is __Host-kwai, which no other host of
@@ -56,8 +57,15 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 	v, err := visitor(r.Context(), cookies[0].Value)
 	if err == nil {
 		note(w, "user", v.ID)
+		senderOf(r).chosen = i18n.Lookup(v.User.Language)
 	}
 	return v, err
+}
+
+// pageOf is the name of the page that a request is for. A login that is asked for before
+// a download goes on to the page which has it.
+func pageOf(r *http.Request) string {
+	return strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), ".json")
 }
 
 // visit answers a request of a visitor.
@@ -70,7 +78,7 @@ func (s *Server) visited(answer visit) handler {
 		v, err := s.visitor(w, r)
 		if errors.Is(err, auth.ErrNotLoggedIn) {
 			s.pace()
-			return seeOther(w, r, "login?next="+url.QueryEscape(strings.TrimPrefix(r.URL.Path, "/")))
+			return seeOther(w, r, "login?next="+url.QueryEscape(pageOf(r)))
 		}
 		if err != nil {
 			return err
@@ -83,7 +91,7 @@ func (s *Server) visited(answer visit) handler {
 func (s *Server) fresh(answer visit) handler {
 	return s.visited(func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
 		if !v.Fresh && (r.Method != http.MethodPost || !v.FreshForm) {
-			return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(strings.TrimPrefix(r.URL.Path, "/")))
+			return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(pageOf(r)))
 		}
 		return answer(w, r, v)
 	})
@@ -102,14 +110,14 @@ func (s *Server) sealed(take func(w http.ResponseWriter, r *http.Request, v auth
 			return err
 		}
 		if !ok { // the form is old, or somebody else's: the page is shown anew
-			return seeOther(w, r, strings.TrimPrefix(r.URL.Path, "/"))
+			return seeOther(w, r, pageOf(r))
 		}
 		return take(w, r, v, f)
 	}
 }
 
 // nexts are the pages that a login may go on to.
-var nexts = []string{"account", "account/password", "account/sessions", "account/activity"}
+var nexts = []string{"account", "account/profile", "account/password", "account/sessions", "account/activity", "account/data"}
 
 // next is where a login goes on to: one of our own pages by its name, whatever is
 // asked for.

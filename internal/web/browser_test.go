@@ -1,9 +1,11 @@
 package web_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -316,4 +318,91 @@ func TestPagesAndTheAPIAreApart(t *testing.T) {
 		b := s.browser(t).login("ann@example.org", good)
 		same(t, "the API with a cookie", b.get(userPath).Status, http.StatusUnauthorized)
 	})
+}
+
+// The visitor's choice of a language comes before what the browser asks for, on all
+// pages of the visitor and in mails.
+func TestNamesAndLanguageOnThePage(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t).login("ann@example.org", good)
+		s.clock.advance(time.Hour) // no fresh proof is asked for
+		b.shows("/account", `href="account/profile"`)
+		b.shows("/account/profile", `value="Ann"`, `value="Other"`, `<option value="nl" lang="nl">Nederlands</option>`)
+		a := b.send("/account/profile", "/account/profile", "first_name", strings.Repeat("x", 101), "last_name", "O\u202ether", "language", "nl")
+		same(t, "wrong names", a.Status, http.StatusUnprocessableEntity)
+		for _, want := range []string{"at most 100 characters", "can&#39;t be seen", `id="first_name-error"`, `id="last_name-error"`, strings.Repeat("x", 101), `<option value="nl" lang="nl" selected>`} {
+			contains(t, "the page", string(a.Body), want)
+		}
+		same(t, "a language that there isn't", b.send("/account/profile", "/account/profile", "language", "xx").Status, http.StatusUnprocessableEntity)
+		b.shows("/account", "Ann Other")
+
+		b.goes("what fits", b.send("/account/profile", "/account/profile", "first_name", " Anna ", "last_name", "", "language", "nl"), "../account?done=profile")
+		b.shows("/account?done=profile", "Anna", "Naam en taal zijn opgeslagen", `lang="nl"`)
+		b.shows("/login?prompt=login", "Ben jij het?")
+		b.shows("/account/activity", "Naam, taal of adres zijn gewijzigd")
+		s.browser(t).shows("/login", "Log in") // of others
+		s.setPassword("ann@example.org", better)
+		contains(t, "the mail", s.sent(1)[0].Text, "Hallo Anna,")
+
+		b = s.browser(t)
+		b.goes("the login", b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", better), "account")
+		b.goes("no language", b.send("/account/profile", "/account/profile", "first_name", "Anna"), "../account?done=profile")
+		b.shows("/account?done=nonsense", "Your account")
+	})
+}
+
+// All that is kept about a visitor can be downloaded, after a fresh proof, without
+// anything of others and without secrets.
+func TestDataIsDownloaded(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		id := s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		s.browser(t).login("bob@example.org", good)
+		ended := s.loginFrom("192.0.2.7", "ann@example.org")
+		s.post("logout", ended.field("access_token"), "refresh_token", ended.field("refresh_token")).done(t, "the logout")
+		b := s.browser(t).login("ann@example.org", good)
+		b.shows("/account", `href="account/data"`)
+		s.clock.advance(time.Hour)
+		for _, path := range []string{"/account/data", "/account/data.json"} {
+			b.goes(path+" without a fresh proof", b.get(path), "../login?prompt=login&next=account%2Fdata")
+		}
+		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "password", good, "next", "account/data"), "account/data")
+		b.shows("/account/data", `href="../account/data.json"`)
+		head := b.do(http.MethodHead, "/account/data.json")
+		a := b.get("/account/data.json")
+		for name, want := range map[string]string{"Content-Type": "application/json", "Content-Disposition": `attachment; filename="account.json"`, "Cache-Control": "no-store"} {
+			same(t, name, a.Header.Get(name), want)
+			same(t, name+" of HEAD", head.Header.Get(name), want)
+		}
+		var data struct {
+			Account  map[string]any
+			Networks []map[string]any
+			Sessions []map[string]any
+			AuditLog []map[string]any `json:"audit_log"`
+		}
+		if err := json.Unmarshal(a.Body, &data); err != nil {
+			t.Fatalf("%v: %s", err, a.Body)
+		}
+		same[any](t, "the id", data.Account["id"], id)
+		same[any](t, "the address", data.Account["email"], "ann@example.org")
+		if len(data.Sessions) != 2 || data.Sessions[0]["ended_at"] == nil || data.Sessions[1]["kind"] != "browser" {
+			t.Errorf("the sessions are %v", data.Sessions)
+		}
+		same[any](t, "the network", data.Networks[0]["network"], "192.0.2.0/24")
+		var kinds []string
+		for _, e := range data.AuditLog {
+			kinds = append(kinds, e["kind"].(string))
+		}
+		want := []string{"user.created", "session.opened", "session.ended", "session.opened", "session.proved", "user.exported"} // once: HEAD has no effect
+		if !slices.Equal(kinds, want) {
+			t.Errorf("the audit log has %q, want %q", kinds, want)
+		}
+		for _, secret := range []string{"argon2", "bob@", b.cookies["__Host-kwai"], ended.field("refresh_token")} {
+			if strings.Contains(string(a.Body), secret) {
+				t.Errorf("it has %q: %s", secret, a.Body)
+			}
+		}
+		b.shows("/account/activity", "You downloaded your data")
+	}, behindProxy)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"kwai/internal/auth"
+	"kwai/internal/i18n"
 )
 
 // Where a request comes from.
@@ -76,10 +77,22 @@ func (p Proxies) trust(a netip.Addr) bool {
 // warned remembers what has been warned of, which is done once.
 type warned struct{ unnamed, otherPeer, otherHeader atomic.Bool }
 
-type clientKey struct{}
+type senderKey struct{}
+
+// sender is who sent a request.
+type sender struct {
+	client auth.Client
+	chosen *i18n.Language // by the visitor; nil: none, or the cookie hasn't been read
+}
+
+// senderOf is the sender of a request that has passed through logged; else nil.
+func senderOf(r *http.Request) *sender {
+	from, _ := r.Context().Value(senderKey{}).(*sender)
+	return from
+}
 
 // clientOf is the client of a request that has passed through logged.
-func clientOf(r *http.Request) auth.Client { return r.Context().Value(clientKey{}).(auth.Client) }
+func clientOf(r *http.Request) auth.Client { return senderOf(r).client }
 
 // pageClient is the client of a page's request, which comes in the page's language.
 func (s *Server) pageClient(r *http.Request) auth.Client {

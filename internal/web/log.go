@@ -54,7 +54,9 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 		defer func() {
 			defer s.metrics.inFlight.Dec()
 			if p := recover(); p != nil {
-				s.Log.Error("a request panicked", "route", m.route, "panic", p, "stack", string(debug.Stack()))
+				if p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
+					s.Log.Error("a request panicked", "route", m.route, "panic", p, "stack", string(debug.Stack()))
+				}
 				if a.status != 0 {
 					m.count(r.Method, http.StatusInternalServerError, time.Since(begun))
 					panic(http.ErrAbortHandler) // half an answer must not look whole
@@ -66,7 +68,7 @@ func (s *Server) logged(m *routeMetrics, next http.HandlerFunc) http.Handler {
 			s.log(r, client, m.route, a, took)
 		}()
 		client = s.client(r)
-		next(a, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
+		next(a, r.WithContext(context.WithValue(r.Context(), senderKey{}, &sender{client: client})))
 	})
 }
 

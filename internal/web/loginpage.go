@@ -53,10 +53,10 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	var cookie auth.Cookie
 	if page.Prove && visits {
 		page.Email = before.User.Email
-		cookie, err = s.Rules.Prove(r.Context(), clientOf(r), before, password)
+		cookie, err = s.Rules.Prove(r.Context(), s.pageClient(r), before, password)
 	} else {
 		page.Prove = false
-		cookie, err = s.Rules.LoginBrowser(r.Context(), clientOf(r), page.Email, password, page.Stay)
+		cookie, err = s.Rules.LoginBrowser(r.Context(), s.pageClient(r), page.Email, password, page.Stay)
 	}
 	if err != nil {
 		return s.refuseLogin(w, r, page, err)
@@ -64,7 +64,7 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	if visits && !page.Prove {
 		// Another login in the same browser: its cookie replaces the one before, which
 		// nobody would have any longer.
-		if err := s.Rules.LogoutVisitor(r.Context(), clientOf(r), before); err != nil {
+		if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), before); err != nil {
 			return err
 		}
 	}
@@ -101,11 +101,11 @@ func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request, v auth.Visit
 // logoutForm ends the session, or all of them.
 func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	if f.optional("everywhere") != "" {
-		if err := s.Rules.EndOtherSessions(r.Context(), clientOf(r), v.Caller); err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
+		if err := s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller); err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
 			return err
 		}
 	}
-	if err := s.Rules.LogoutVisitor(r.Context(), clientOf(r), v); err != nil {
+	if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), v); err != nil {
 		return err
 	}
 	s.clearCookie(w)

@@ -44,7 +44,7 @@ type messagePage struct{ Title, Text string }
 // "invalid" (the link is no longer valid) and "revoked" take the site to go on to, ""
 // for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "password", "sessions", "activity", "devmails", "devmail"}
+	"account", "profile", "password", "sessions", "activity", "data", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()
@@ -114,9 +114,13 @@ func fixed(text string, l *i18n.Language, depth int) string {
 	).Replace(text)
 }
 
-// language is the language of a page: what the link to it asks for (OpenID Connect's
-// ui_locales), else what the browser does, else the server's.
+// language is the language of a page: what the visitor has chosen, else what the link to
+// it asks for (OpenID Connect's ui_locales), else what the browser does, else the
+// server's.
 func (s *Server) language(r *http.Request) *i18n.Language {
+	if from := senderOf(r); from != nil && from.chosen != nil {
+		return from.chosen
+	}
 	return i18n.Match(cmp.Or(s.Language, i18n.English), strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","), r.Header.Get("Accept-Language"))
 }
 

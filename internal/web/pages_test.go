@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"kwai/internal/auth"
 	"kwai/internal/i18n"
 	"kwai/internal/mail"
 	"kwai/internal/store"
@@ -49,7 +50,11 @@ var pageTests = []struct {
 	{label: "login, wrong proof", name: "login", data: loginPage{Next: "account", Email: hostile, Prove: true, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "prove": "1", "username": hostile, "password": ""}},
 	{label: "logout", name: "logout", title: "Log out", fields: map[string]string{"form": ""}},
 	{label: "out", name: "out", data: "https://example.org", title: "You are logged out"},
-	{label: "account", name: "account", data: store.User{Profile: store.Profile{Email: hostile, FirstName: hostile, LastName: hostile}}, title: "Your account"},
+	{label: "account", name: "account", data: accountPage{Visitor: auth.Visitor{User: store.User{Profile: store.Profile{Email: hostile, FirstName: hostile, LastName: hostile}}}, Done: hostile}, title: "Your account"},
+	{label: "data", name: "data", title: "Your data"},
+	{label: "profile", name: "profile", data: profilePage{FirstName: hostile, LastName: hostile, Languages: i18n.Languages()}, title: "Name and language", fields: map[string]string{"form": "", "first_name": hostile, "last_name": hostile}},
+	{label: "profile, a wrong name", name: "profile", data: profilePage{LastName: hostile, LastNameError: hostile, Language: "nl", Languages: i18n.Languages()}, title: "Error: ", focus: "last_name", invalid: []string{"last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": hostile}},
+	{label: "profile, wrong names", name: "profile", data: profilePage{FirstNameError: hostile, LastNameError: hostile, Languages: i18n.Languages()}, title: "Error: ", focus: "first_name", invalid: []string{"first_name", "last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": ""}},
 	{label: "password", name: "password", data: passwordPage{Email: hostile, MinLength: 8}, title: "Change the password", fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "password, weak", name: "password", data: passwordPage{Email: hostile, MinLength: 8, PasswordError: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "sessions", name: "sessions", data: []sessionRow{{ID: "a", Device: hostile, Address: hostile, Current: true}, {ID: "b"}}, title: "Where you are logged in", fields: map[string]string{"form": ""}},

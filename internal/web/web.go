@@ -136,11 +136,15 @@ func (s *Server) routes() []route {
 		{"POST", "/logout", s.visited(s.sealed(s.logoutForm)), true},
 		{"GET", "/out", s.sitePage("out"), true},
 		{"GET", "/account", s.visited(s.accountPage), true},
+		{"GET", "/account/profile", s.visited(s.profilePage), true},
+		{"POST", "/account/profile", s.visited(s.sealed(s.profileForm)), true},
 		{"GET", "/account/password", s.fresh(s.passwordPage), true},
 		{"POST", "/account/password", s.fresh(s.sealed(s.passwordForm)), true},
 		{"GET", "/account/sessions", s.visited(s.sessionsPage), true},
 		{"POST", "/account/sessions", s.visited(s.sealed(s.sessionsForm)), true},
 		{"GET", "/account/activity", s.visited(s.activityPage), true},
+		{"GET", "/account/data", s.fresh(s.dataPage), true},
+		{"GET", "/account/data.json", s.fresh(s.data), true},
 		{"GET", "/.well-known/change-password", s.changePassword, true},
 	}
 	if s.SiteURL != "" {

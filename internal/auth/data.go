@@ -1,0 +1,129 @@
+package auth
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"kwai/internal/store"
+)
+
+// UserData is all that is kept about a user, but for secrets and for what is gone within
+// hours: links and mails that are on their way.
+type UserData struct {
+	Account  AccountData
+	Networks iter.Seq2[NetworkData, error]
+	Sessions iter.Seq2[SessionData, error]
+	AuditLog iter.Seq2[EntryData, error]
+}
+
+// AccountData is an account, as its user takes it along. A time that isn't there is null,
+// here and below.
+type AccountData struct {
+	ID            string     `json:"id"`
+	Email         string     `json:"email"`
+	FirstName     string     `json:"first_name"`
+	LastName      string     `json:"last_name"`
+	Language      string     `json:"language"`
+	CreatedAt     time.Time  `json:"created_at"`
+	LastLoginAt   *time.Time `json:"last_login_at"`
+	PasswordSetAt *time.Time `json:"password_set_at"`
+}
+
+// NetworkData is a network that the account knows, or all others, with the logins that
+// failed there.
+type NetworkData struct {
+	Network    string     `json:"network"` // "": all that the account doesn't know
+	Failures   int64      `json:"failed_logins"`
+	WaitsUntil *time.Time `json:"waits_until"`
+	KeptUntil  time.Time  `json:"kept_until"`
+}
+
+// SessionData is a session, live or ended. Where its user was is in the audit log.
+type SessionData struct {
+	ID         string     `json:"id"`
+	Kind       string     `json:"kind"`
+	AMR        string     `json:"amr"` // what was shown, RFC 8176
+	AuthTime   time.Time  `json:"auth_time"`
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt time.Time  `json:"last_used_at"`
+	EndedAt    *time.Time `json:"ended_at"`
+}
+
+// EntryData is an entry of the audit log.
+type EntryData struct {
+	At        time.Time `json:"at"`
+	Kind      string    `json:"kind"`
+	Reason    string    `json:"reason"`
+	Session   string    `json:"session"`
+	Address   string    `json:"address"`
+	UserAgent string    `json:"user_agent"`
+}
+
+// Data is all that is kept about a visitor with a fresh proof; ErrNotLoggedIn without
+// one. Its lists are read in pages while they are gone through: they may be long. That
+// the visitor took it is recorded, since a thief would want it, too.
+func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData, error) {
+	if !v.Fresh {
+		return UserData{}, ErrNotLoggedIn
+	}
+	var u store.User
+	err := s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
+		if u, err = s.lock(tx, byVisitor(client, v), v.ID); err != nil {
+			return err
+		}
+		return record(tx, nextID(tx), client, happening{kind: AuditExported, reason: ByUser, user: v.ID, session: v.SessionID})
+	})
+	if err != nil {
+		return UserData{}, err
+	}
+	r := s.Store.Read(ctx)
+	sessions := func(after string, n int) ([]store.Session, error) { return r.SessionsOfUserAfter(v.ID, after, n) }
+	return UserData{
+		Account:  AccountData{u.ID, u.Email, u.FirstName, u.LastName, u.Language, u.CreatedAt, orNull(u.LastLoginAt), orNull(u.PasswordSetAt)},
+		Networks: s.networkData(r, u),
+		Sessions: mapped(paged("", sessions, func(s store.Session) string { return s.ID }), func(s store.Session) SessionData {
+			return SessionData{s.ID, string(s.Kind), s.AMR, s.AuthTime, s.CreatedAt, s.RenewedAt, orNull(s.EndedAt)}
+		}),
+		AuditLog: mapped(s.AuditLog(ctx, time.Time{}, v.ID), func(e store.AuditEntry) EntryData {
+			return EntryData{e.At, e.Kind, e.Reason, e.SessionID, e.Address, e.UserAgent}
+		}),
+	}, nil
+}
+
+func (s *Service) networkData(r store.Reader, u store.User) iter.Seq2[NetworkData, error] {
+	return func(yield func(NetworkData, error) bool) {
+		counts, err := r.AttemptsOf(accountOfKey(u.EmailKey))
+		if err != nil {
+			yield(NetworkData{}, err)
+			return
+		}
+		for _, a := range counts {
+			d := NetworkData{Network: a.Network, Failures: a.Failures, KeptUntil: a.ExpiresAt}
+			if a.Until.After(s.Store.Now()) {
+				d.WaitsUntil = &a.Until
+			}
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// mapped are the rows as f shows them.
+func mapped[T, V any](rows iter.Seq2[T, error], f func(T) V) iter.Seq2[V, error] {
+	return func(yield func(V, error) bool) {
+		for row, err := range rows {
+			if !yield(f(row), err) {
+				return
+			}
+		}
+	}
+}
