@@ -87,7 +87,7 @@ func (a answer) visits() int {
 func (h *history) page(client int, rng *rand.Rand, path, cookie string, fields ...string) (answer, moment) {
 	replica := rng.IntN(len(h.replicas))
 	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
-	a, err := pageRequest(h.t.Context(), h.via[client], h.replicas[replica].URL+path, cookie, form(fields...))
+	a, err := requestWith(h.t.Context(), h.via[client], h.replicas[replica].URL+path, pageHeader(cookie), form(fields...))
 	m.end = time.Since(h.start)
 	if err != nil || a.Status != http.StatusOK && a.Status != http.StatusSeeOther && a.Status != http.StatusUnauthorized {
 		h.t.Errorf("%s: %s answered %v, %v", h.email, path, a, err)
