@@ -73,19 +73,21 @@ type session struct {
 // what was answered.
 type client struct {
 	*wire
-	via      *http.Transport
-	operator *site // whose commands run beside the servers
-	inbox    inbox
-	rng      *rand.Rand
-	email    string
-	password string
-	retired  []string // earlier passwords
-	live     []*session
-	dead     []*session
-	settled  int      // of dead, those that were seen refused
-	ids      []string // of recoveries, as they came by mail; some may be stale
-	due      bool     // a recovery was accepted, so an id that works comes
-	notices  int      // mails that say that the password was changed, at least
+	via              *http.Transport
+	operator         *site // whose commands run beside the servers
+	inbox            inbox
+	rng              *rand.Rand
+	email            string
+	password         string
+	retired          []string // earlier passwords
+	live             []*session
+	dead             []*session
+	settled          int // of dead, those that were seen refused
+	pages, deadPages []*pageSession
+	settledPages     int
+	ids              []string // of recoveries, as they came by mail; some may be stale
+	due              bool     // a recovery was accepted, so an id that works comes
+	notices          int      // mails that say that the password was changed, at least
 	// settle finds out what became of the operation that was cut off, or nil.
 	settle func() error
 	calm   atomic.Int64 // operations answered since anybody's was cut off
@@ -93,43 +95,51 @@ type client struct {
 
 // send sends a request to a server.
 func (c *client) send(url, bearer, form string) (answer, error) {
+	return c.sendWith(url, bearerHeader(bearer), form)
+}
+
+func (c *client) sendWith(url string, header http.Header, form string) (answer, error) {
 	ctx := context.Background()
 	if still := c.still.Load(); still != nil && strings.HasPrefix(url, *still) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Second)
 		defer cancel()
 	}
-	return request(ctx, c.via, url, bearer, form)
+	return requestWith(ctx, c.via, url, header, form)
 }
 
 // ask does an operation that must be answered with one of the statuses, or cut
 // off. Fields come in pairs.
 func (c *client) ask(op, bearer string, want []int, fields ...string) (answer, error) {
-	// Who is refused must be refused by all.
-	servers := c.urls
-	if !slices.Equal(want, refused) {
-		servers = []string{c.urls[rand.IntN(len(c.urls))]}
-	}
 	var a answer
-	for _, server := range servers {
+	for _, server := range c.serversFor(want) {
 		var err error
-		if a, err = c.askOne(server, op, bearer, want, fields...); err != nil {
+		a, err = c.send(server+api+op, bearer, form(fields...))
+		if a, err = c.judge(server, op, a, err, a.Status, want); err != nil {
 			return a, err
 		}
 	}
 	return a, nil
 }
 
-func (c *client) askOne(server, op, bearer string, want []int, fields ...string) (answer, error) {
-	a, err := c.send(server+api+op, bearer, form(fields...))
+// serversFor are those to ask: any, but who is refused must be refused by all.
+func (c *client) serversFor(want []int) []string {
+	if slices.Equal(want, refused) {
+		return c.urls
+	}
+	return []string{c.urls[rand.IntN(len(c.urls))]}
+}
+
+// judge counts what became of an operation, and says what is wrong with it.
+func (c *client) judge(server, op string, a answer, err error, status int, want []int) (answer, error) {
 	switch {
 	case c.down.Load() && c.isCut(server, a, err):
 		c.add(c.cut, op)
 		return a, errCut
 	case err != nil:
 		return a, err
-	case !slices.Contains(want, a.Status):
-		return a, fmt.Errorf("%s answered %v, want %v", op, a, want)
+	case !slices.Contains(want, status):
+		return a, fmt.Errorf("%s answered %v, which is %d, want %v", op, a, status, want)
 	}
 	c.add(c.answered, op)
 	return a, nil
@@ -152,6 +162,8 @@ func (c *client) step() error {
 		return c.reset()
 	case r < seldom && !c.due, r < seldom/3:
 		return c.recover()
+	case c.rng.IntN(3) == 0:
+		return c.pageStep()
 	case len(c.live) == 0, len(c.live) < maxLive && r >= 90:
 		return c.login()
 	}
@@ -227,7 +239,7 @@ func (c *client) reset() error {
 	a, err := c.ask(opReset, "", []int{http.StatusOK, http.StatusNotFound}, "uuid", id, "password", password)
 	switch {
 	case err != nil:
-		c.settle = func() error { return c.settleReset(password) }
+		c.settle = func() error { return c.settlePassword(nil, password) }
 		if still {
 			c.settle = func() error { return c.overtake(password) }
 		}
@@ -240,18 +252,19 @@ func (c *client) reset() error {
 	return nil
 }
 
-// settleReset finds out whether the password was set. What PostgreSQL had been
+// settlePassword finds out whether the password was set, perhaps in a session of the
+// pages. What PostgreSQL had been
 // given when kwai was killed may take until the old one was tried.
-func (c *client) settleReset(password string) error {
+func (c *client) settlePassword(in *pageSession, password string) error {
 	for _, p := range []string{password, c.password, password} {
 		a, err := c.ask(opLogin, "", acceptedOrRefused, "username", c.email, "password", p)
 		if err != nil {
-			c.settle = func() error { return c.settleReset(password) }
+			c.settle = func() error { return c.settlePassword(in, password) }
 			return err
 		}
 		if a.Status == http.StatusOK {
 			if p == password {
-				c.changed(password)
+				c.changedIn(in, password)
 			}
 			c.open(a)
 			return nil
@@ -278,11 +291,16 @@ func (c *client) overtake(password string) error {
 	return errCut
 }
 
-func (c *client) changed(password string) {
-	for _, s := range c.live {
-		s.ended = opReset
+func (c *client) changed(password string) { c.changedIn(nil, password) }
+
+// changedIn is changed where the password was chosen in a session of the pages, which
+// stays.
+func (c *client) changedIn(in *pageSession, password string) {
+	op := opReset
+	if in != nil {
+		op = opChoose
 	}
-	c.dead, c.live = append(c.dead, c.live...), nil
+	c.endAll(op, in)
 	c.retired, c.password = append(c.retired, c.password), password
 	c.ids, c.due = nil, false
 	c.notices++
@@ -330,6 +348,9 @@ func (c *client) verify() error {
 		c.add(c.checked, s.ended)
 	}
 	c.settled = len(c.dead)
+	if err := c.verifyPages(); err != nil {
+		return err
+	}
 	for _, old := range c.retired[max(0, len(c.retired)-3):] {
 		if _, err := c.ask(opLogin, "", refused, "username", c.email, "password", old); err != nil {
 			return fmt.Errorf("a password that was replaced: %w", err)

@@ -255,20 +255,25 @@ func form(fields ...string) string {
 // request sends a request, a POST of a form if there is one. It follows no
 // redirect, and takes the time that it takes.
 func request(ctx context.Context, via http.RoundTripper, url, bearer, form string) (answer, error) {
+	return requestWith(ctx, via, url, bearerHeader(bearer), form)
+}
+
+// bearerHeader is that of a request by an access token, or "".
+func bearerHeader(bearer string) http.Header {
 	header := http.Header{}
 	if bearer != "" {
 		header.Set("Authorization", "Bearer "+bearer)
 	}
-	return requestWith(ctx, via, url, header, form)
+	return header
 }
 
-// pageRequest is request for a page, by the cookie of a browser session, or "".
-func pageRequest(ctx context.Context, via http.RoundTripper, url, cookie, form string) (answer, error) {
+// pageHeader is that of a request by the cookie of a browser session, or "".
+func pageHeader(cookie string) http.Header {
 	header := http.Header{}
 	if cookie != "" {
 		header.Set("Cookie", "kwai-dev="+cookie)
 	}
-	return requestWith(ctx, via, url, header, form)
+	return header
 }
 
 func requestWith(ctx context.Context, via http.RoundTripper, url string, header http.Header, form string) (answer, error) {

@@ -59,8 +59,9 @@ func (s *Service) LoginBrowser(ctx context.Context, client Client, email, passwo
 
 // Prove is a fresh proof: the visitor shows the password again, and the session's
 // cookie is replaced by one that counts as fresh. As long as nobody has come with that
-// one, a proof by the cookie from before gives the same once more. Its errors are Login's, for the
-// account that the visitor has.
+// one, a proof by the cookie from before gives the same once more. Its errors are
+// Login's, for the account that the visitor has, and ErrNotLoggedIn where the cookie is
+// dead by now.
 func (s *Service) Prove(ctx context.Context, client Client, v Visitor, password string) (Cookie, error) {
 	session, err := s.login(ctx, client, v.User.Email, password, door{kind: store.KindBrowser, proves: &v})
 	if err != nil {

@@ -42,16 +42,18 @@ func (tx *Tx) TouchSession(id string) error {
 }
 
 // Prove notes a proof in a live browser session, whose cookie gets the next number
-// with that; ErrNotFound if the session isn't live. LogIn comes first, in the same
-// transaction. A number above the row's came back from a lost history: the next one is
-// above it. One below a newest that nobody has seen shows that the answer with that was
-// lost, or is on its way to another tab: the proof gives it once more. So however many
-// answers get lost, the cookie that the browser has stays good.
+// with that; ErrNotFound if the session isn't live, or the cookie is dead by now. LogIn
+// comes first, in the same transaction.
+//
+// A number above the row's came back from a lost history: the next one is above it. One
+// below a newest that nobody has seen shows that the answer with that was lost, or is on
+// its way to another tab: the proof gives it once more. So however many answers get
+// lost, the cookie that the browser has stays good.
 func (tx *Tx) Prove(id, userID, amr string, number int64, l Lifetimes) (Session, error) {
 	now := micros(tx.Now)
-	return database.QueryRow(tx.db, scanSession, `UPDATE sessions SET counter = CASE WHEN counter = $1 + 1 AND mark < counter THEN counter WHEN counter > $1 THEN counter + 1 ELSE $1 + 1 END,
+	return database.QueryRow(tx.db, scanSession, `UPDATE sessions SET counter = $1 + 1,
 			auth_time = $2, amr = $3, renewed_at = `+later(`renewed_at`, `$2`)+`
 		WHERE id = $4 AND user_id = $5 AND kind = 'browser' AND ended_at IS NULL AND created_at > $6 AND renewed_at > $7
-			AND (ends_at IS NULL OR ends_at > $2) RETURNING `+sessionColumns,
+			AND (ends_at IS NULL OR ends_at > $2) AND (counter <= $1 OR counter = $1 + 1 AND mark < counter) RETURNING `+sessionColumns,
 		number, now, amr, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
 }
