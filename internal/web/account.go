@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"kwai/internal/auth"
@@ -11,7 +12,7 @@ import (
 // visitPage is page for a visitor: the layout leads to the account and the logout, and
 // forms are sealed for the visitor.
 func (s *Server) visitPage(w http.ResponseWriter, r *http.Request, v auth.Visitor, status int, name string, data any) error {
-	seal := func() (string, error) { return s.Rules.FormMAC(r.Context(), v) }
+	seal := sync.OnceValues(func() (string, error) { return s.Rules.FormMAC(r.Context(), v) })
 	return s.write(w, r, status, name, view{Visitor: v.User.Email, Data: data, seal: seal})
 }
 
@@ -96,8 +97,8 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v auth.Vis
 // sessionsForm ends one of them, or all others.
 func (s *Server) sessionsForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	var err error
-	if id := f.optional("id"); id != "" {
-		err = s.Rules.EndSession(r.Context(), s.pageClient(r), v.Caller, id)
+	if f.has("id") { // also an empty one, or two
+		err = s.Rules.EndSession(r.Context(), s.pageClient(r), v.Caller, f.optional("id"))
 	} else {
 		err = s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller)
 	}

@@ -25,14 +25,21 @@ func (s *site) browser(t *testing.T) *browser {
 // do sends a request as a browser does, and takes its cookies.
 func (b *browser) do(method, path string, fields ...string) answer {
 	b.t.Helper()
-	form := url.Values{}
-	for i := 0; i < len(fields); i += 2 {
-		form.Set(fields[i], fields[i+1])
-	}
-	r := b.s.request(method, path, strings.NewReader(form.Encode()))
+	return b.request(method, path, urlencoded, encodeURL(fields...))
+}
+
+// post sends a body of a kind.
+func (b *browser) post(path, kind, body string) answer {
+	b.t.Helper()
+	return b.request(http.MethodPost, path, kind, body)
+}
+
+func (b *browser) request(method, path, kind, body string) answer {
+	b.t.Helper()
+	r := b.s.request(method, path, strings.NewReader(body))
 	if method == http.MethodPost {
-		r.Header.Set("Content-Type", urlencoded)
-		r.Header.Set("Origin", b.s.web.PublicURL.String())
+		r.Header.Set("Content-Type", kind)
+		r.Header.Set("Origin", b.s.web.PublicURL.Scheme+"://"+b.s.web.PublicURL.Host)
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
 	}
 	for name, value := range b.cookies {

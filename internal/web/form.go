@@ -182,6 +182,9 @@ func (f *form) optional(name string) string {
 	}
 }
 
+// has says whether a field is there, whatever its value.
+func (f *form) has(name string) bool { return len(f.values[name]) > 0 }
+
 // required is the value of a field that must be there, and not empty.
 func (f *form) required(name string) string {
 	value := f.optional(name)

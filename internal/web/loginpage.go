@@ -100,7 +100,7 @@ func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request, v auth.Visit
 
 // logoutForm ends the session, or all of them.
 func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
-	if f.optional("everywhere") != "" {
+	if f.has("everywhere") {
 		if err := s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller); err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
 			return err
 		}
