@@ -1,8 +1,9 @@
 package web
 
-// Routes are the methods and paths of a server that has a site to go on to.
+// Routes are the methods and paths of a server that has a site to go on to, and lets users
+// delete their accounts.
 func Routes() (all [][2]string) {
-	for _, r := range (&Server{SiteURL: "https://example.org"}).routes() {
+	for _, r := range (&Server{SiteURL: "https://example.org", SelfDelete: true}).routes() {
 		all = append(all, [2]string{r.method, r.path})
 	}
 	return all
