@@ -28,7 +28,7 @@ const (
 
 var (
 	navigation   = []string{`link "Your account"`, `link "Log out"`}
-	accountLinks = []string{`link "Name and language"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`, `link "Your data"`}
+	accountLinks = []string{`link "Name and language"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`, `link "Your data"`, `link "Delete the account"`}
 	accountPage  = accountDone()
 )
 
@@ -100,10 +100,22 @@ func accountByMouse(_ *testing.T, b *tab) {
 	b.typeInto("password", "a tatami by the sea")
 	b.click(200, "button")
 	b.sees("", accountDone(`status "The password is changed."`)...)
+	b.open(200, b.home+"/account/delete")
+	deletion := []string{`heading "Delete the account"`, `link "Download your data first"`, `button "Delete my account"`, `link "Keep the account"`}
+	b.sees("delete", append(navigation, deletion...)...)
+	b.click(200, `p:last-child a`)
+	b.sees("", accountPage...)
 	b.click(200, `a[href="logout"]`)
 	b.sees("logout", append(navigation, `heading "Log out"`, `button "Log out here"`, `button "Log out everywhere"`)...)
 	b.click(200, "button")
 	b.sees("out", `heading "You are logged out"`, `link "Log in again"`)
+	b.open(200, b.home+"/account/delete")
+	b.typeInto("username", "ann@example.org")
+	b.typeInto("password", "a tatami by the sea")
+	b.click(200, "button")
+	b.sees("", append(navigation, deletion...)...)
+	b.click(200, "button")
+	b.sees("gone", `heading "Your account is deleted"`)
 	b.open(200, b.home+"/account")
 	b.sees("", `heading "Log in"`, emailField, passwordField, `checkbox "Stay logged in on this device"`, loginButton, `link "Forgotten the password?"`)
 }
@@ -122,7 +134,7 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 	b.press(kb.Tab + kb.Tab + kb.Tab + "Ann" + kb.Tab + "Other" + kb.Tab + "n" + kb.Tab) // Nederlands
 	b.submit(200, kb.Enter)
 	b.sees("", `link "Je account"`, `link "Uitloggen"`, `heading "Je account"`, `status "Naam en taal zijn opgeslagen."`,
-		`link "Naam en taal"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`, `link "Je gegevens"`)
+		`link "Naam en taal"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`, `link "Je gegevens"`, `link "Account verwijderen"`)
 	b.press(kb.Tab + kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Home + kb.Tab) // as the browser asks

@@ -73,6 +73,8 @@ func TestAxeFindsNothing(t *testing.T) {
 			visit(200, "/account/password")
 			b.click(422, "button")
 			check("/account/password, with an error")
+			visit(200, "/account/delete")
+			visit(200, "/gone")
 			visit(200, "/logout")
 			b.click(200, "button")
 			check("/out")

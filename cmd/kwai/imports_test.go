@@ -37,7 +37,7 @@ var ourImports = map[string][]string{
 	"bench":               {"bench/internal/load", "internal/auth", "internal/password", "internal/testing/cluster", "internal/testing/pgcluster"},
 	"bench/flood":         {"bench/internal/load", "internal/password", "internal/testing/cluster"},
 	"bench/internal/load": {"internal/auth", "internal/password", "internal/testing/cluster", "internal/testing/pgcluster"},
-	"bench/oracle":        {"bench/internal/load", "internal/password", "internal/testing/cluster"},
+	"bench/oracle":        {"bench/internal/load", "internal/i18n", "internal/password", "internal/testing/cluster"},
 	"examples/cluster":    {"internal/testing/cluster", "internal/testing/pgcluster"},
 	"examples/verify":     {"verify"},
 }

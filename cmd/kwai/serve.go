@@ -300,7 +300,7 @@ func (s *kwaiServer) warnOfUnserved(ctx context.Context) error {
 
 // makeSite makes what answers requests.
 func (s *kwaiServer) makeSite(ctx context.Context) error {
-	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Brand: s.brand, Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
+	s.site = &web.Server{Rules: s.rules, PublicURL: s.publicURL, SiteURL: s.SiteURL, Brand: s.brand, SelfDelete: s.SelfDelete == "on", Language: i18n.Lookup(s.Language), CORSOrigins: s.CORSOrigins, Proxies: s.proxies, Log: s.log}
 	if s.dev {
 		s.site.DevMail, _ = s.sender.(*mail.Files)
 		s.site.Loopback = true

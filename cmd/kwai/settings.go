@@ -92,6 +92,7 @@ type Settings struct {
 	LimitMailPause   time.Duration `group:"throttling" env:"KWAI_LIMIT_MAIL_PAUSE" default:"1m" bounds:"0s..1h" placeholder:"DURATION" help:"Time between two recovery mails to an account (${default})."`
 	LimitMailHour    int           `group:"throttling" env:"KWAI_LIMIT_MAIL_HOUR" default:"5" bounds:"1..1000" placeholder:"N" help:"Recovery mails to an account within an hour (${default})."`
 	LoginNotices     string        `group:"mail" env:"KWAI_LOGIN_NOTICES" default:"on" enum:"on,off" help:"Tell users by mail of logins from networks from which they hadn't logged in (${default})."`
+	SelfDelete       string        `group:"accounts" env:"KWAI_SELF_DELETE" default:"on" enum:"on,off" help:"Let users delete their own accounts, at /account/delete (${default})."`
 	TrailKeep        time.Duration `group:"log" env:"KWAI_TRAIL_KEEP" default:"9600h" bounds:"24h..100 years" placeholder:"DURATION" help:"How long the audit log is kept, and mail that could not be delivered (${default})."`
 	LogFormat        string        `group:"log" env:"KWAI_LOG_FORMAT" default:"text" enum:"text,json" help:"text or json (${default})."`
 	LogLevel         string        `group:"log" env:"KWAI_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error (${default})."`

@@ -85,7 +85,7 @@ func TestSettingsReachTheSite(t *testing.T) {
 	t.Parallel()
 	const club = "https://club.example.org"
 	s := start(t, storetest.SQLite(t), "--public-url="+publicURL, "--cors-origins="+club+"/, https://Bücher.example:443,capacitor://localhost", "--trusted-proxies=127.0.0.1",
-		"--limit-free=1", "--limit-first-wait=1h", "--access-life=10m")
+		"--limit-free=1", "--limit-first-wait=1h", "--access-life=10m", "--self-delete=off")
 	id := s.user("ann@example.org", good)
 	send := func(method, path, form string, headers http.Header) answer {
 		t.Helper()
@@ -110,6 +110,9 @@ func TestSettingsReachTheSite(t *testing.T) {
 		if a := send("POST", "/recover", "email=nobody%40example.org", http.Header{"Origin": {origin}}); a.Status != want {
 			t.Errorf("the form from %s: %d, want %d", origin, a.Status, want)
 		}
+	}
+	if a := send("GET", "/account/delete", "", http.Header{}); a.Status != 404 {
+		t.Errorf("with --self-delete=off its page: %d", a.Status)
 	}
 	in := s.login("ann@example.org")
 	if got := in.field("expires_in"); got != "600" {

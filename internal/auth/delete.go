@@ -18,14 +18,26 @@ func (s *Service) DeleteUser(ctx context.Context, who string) error {
 	}
 	change := Change{User: user}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		change.User, change.Sessions, err = s.deleteUser(tx, Operator, user.ID)
+		change.User, change.Sessions, err = s.deleteUser(tx, operator, user.ID)
 		return err
 	})
 	return s.changed(change, err)
 }
 
+// DeleteVisitor is DeleteUser for visitors with a fresh proof themselves; ErrNotLoggedIn
+// without one, or where the session was ended meanwhile.
+func (s *Service) DeleteVisitor(ctx context.Context, client Client, v Visitor) error {
+	if !v.FreshForm {
+		return ErrNotLoggedIn
+	}
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		_, _, err := s.deleteUser(tx, byVisitor(client, v), v.ID)
+		return err
+	})
+}
+
 // deleteUser says whom it deleted, and how many sessions ended with that.
-func (s *Service) deleteUser(tx *store.Tx, client Client, id string) (user store.User, sessions int64, err error) {
+func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User, sessions int64, err error) {
 	// Requests that are looked at are written down for a user whose row isn't locked:
 	// that is over before, or finds no user.
 	if err := tx.Serialize(recoveryRequests); err != nil {
@@ -33,8 +45,8 @@ func (s *Service) deleteUser(tx *store.Tx, client Client, id string) (user store
 	}
 	// The row first: so a login, a reset and all else that locks it comes before, or
 	// finds no user.
-	if user, err = tx.LockUser(id); err != nil {
-		return user, 0, gone(err)
+	if user, err = s.lock(tx, by, id); err != nil {
+		return user, 0, err
 	}
 	if sessions, err = tx.CountSessions(id, tx.Now, s.Settings.lifetimes()); err != nil {
 		return user, 0, err
@@ -47,8 +59,8 @@ func (s *Service) deleteUser(tx *store.Tx, client Client, id string) (user store
 		func() error { return tx.DropDeliveries(SubscriberMail, id) },
 		func() error { return tx.DeleteUser(id) },
 		func() error {
-			deleted := happening{kind: EventDeleted, reason: ByCommand, user: id}
-			return s.publishTo(tx, client, deleted, user.Email, cmp.Or(user.Language, client.Language))
+			deleted := happening{kind: EventDeleted, reason: by.how, user: id}
+			return s.publishTo(tx, by.client, deleted, user.Email, cmp.Or(user.Language, by.client.Language))
 		},
 		func() error { return tx.ForgetClients(id) },
 	} {

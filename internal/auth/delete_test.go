@@ -143,3 +143,33 @@ func TestARefusalOfADeletedUserHasNoAddress(t *testing.T) {
 		}
 	})
 }
+
+// A visitor's deletion is an operator's, but for who did it.
+func TestAVisitorDeletesTheAccount(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		session := s.login(t, ann, oldPassword)
+		cookie := s.browse(t, ann, true)
+		c.advance(25 * time.Minute)
+		wantErr(t, "without a fresh proof", s.DeleteVisitor(t.Context(), from("192.0.2.1"), s.visit(t, cookie)), auth.ErrNotLoggedIn)
+		v := s.visit(t, s.browse(t, ann, true))
+		ok(t, s.LogoutVisitor(t.Context(), auth.Client{}, v))
+		wantErr(t, "after the logout", s.DeleteVisitor(t.Context(), from("192.0.2.1"), v), auth.ErrNotLoggedIn)
+		v = s.visit(t, s.browse(t, ann, true))
+		s.subscribe(t)
+		ok(t, s.DeleteVisitor(t.Context(), from("192.0.2.1"), v))
+		s.deleted(t, user)
+		s.dead(t, user, session)
+		s.wantDead(t, "another browser", cookie)
+		same(t, "the events", s.published(t), []string{auth.EventDeleted})
+		wantErr(t, "once more", s.DeleteVisitor(t.Context(), from("192.0.2.1"), v), auth.ErrNotLoggedIn)
+		for e, err := range s.AuditLog(t.Context(), c.now().Add(-time.Hour), user.ID) {
+			if ok(t, err); e.Kind == auth.EventDeleted && e.Reason != auth.ByUser || e.Address != "" {
+				t.Errorf("the entry is %+v", e)
+			}
+		}
+		if mails := s.deliver(t); len(mails) != 1 || mails[0].To != ann {
+			t.Errorf("the mails are %+v", mails)
+		}
+	})
+}

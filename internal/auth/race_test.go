@@ -445,6 +445,16 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 		"deletion": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error { return s.DeleteUser(ctx, user.ID) }
 		}, auth.ErrNoUser, auth.EventDeleted},
+		"deletion by the user": {func(t *testing.T, s *server, user store.User) operation {
+			v := s.visit(t, s.browse(t, user.Email, true))
+			return func(ctx context.Context) error { return s.DeleteVisitor(ctx, from("192.0.2.1"), v) }
+		}, auth.ErrNotLoggedIn, auth.EventDeleted},
+		"profile": {func(t *testing.T, s *server, user store.User) operation {
+			v := s.visit(t, s.browse(t, user.Email, true))
+			return func(ctx context.Context) error {
+				return s.UpdateProfile(ctx, from("192.0.2.1"), v, "Another", "", "")
+			}
+		}, auth.ErrNotLoggedIn, auth.EventUpdated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			race(t, func(t *testing.T, r rivals, user store.User) contest {
@@ -452,7 +462,7 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 					one:   m.prepare(t, r.one, user),
 					other: func(ctx context.Context) error { return r.other.DeleteUser(ctx, user.ID) },
 					judge: func(one, deletion error) bool {
-						if name == "deletion" && one == nil {
+						if m.kind == auth.EventDeleted && one == nil {
 							wantErr(t, "the second deletion", deletion, auth.ErrNoUser)
 							deletion = nil
 						}

@@ -24,12 +24,13 @@ func (s *Server) homePage(w http.ResponseWriter, r *http.Request, _ auth.Visitor
 // accountPage is the data of "account".
 type accountPage struct {
 	auth.Visitor
-	Done string // what has just been done; "": nothing
+	Done      string // what has just been done; "": nothing
+	CanDelete bool   // the account
 }
 
 // accountPage is the overview.
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
-	page, l := accountPage{Visitor: v}, s.language(r)
+	page, l := accountPage{Visitor: v, CanDelete: s.SelfDelete}, s.language(r)
 	if key := "account.done." + r.URL.Query().Get("done"); l.Has(key) {
 		page.Done = l.Text(key)
 	}

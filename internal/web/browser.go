@@ -117,7 +117,7 @@ func (s *Server) sealed(take func(w http.ResponseWriter, r *http.Request, v auth
 }
 
 // nexts are the pages that a login may go on to.
-var nexts = []string{"account", "account/profile", "account/password", "account/sessions", "account/activity", "account/data"}
+var nexts = []string{"account", "account/profile", "account/password", "account/sessions", "account/activity", "account/data", "account/delete"}
 
 // next is where a login goes on to: one of our own pages by its name, whatever is
 // asked for.

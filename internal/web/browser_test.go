@@ -413,3 +413,53 @@ func TestDataIsDownloaded(t *testing.T) {
 		b.shows("/account/activity", "You downloaded your data")
 	}, behindProxy)
 }
+
+// A visitor deletes the account: after a fresh proof, by a form of that very session.
+func TestAVisitorDeletesTheAccount(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		b, other := s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good)
+		bob := s.browser(t).login("bob@example.org", good)
+		api := s.login("ann@example.org")
+		b.shows("/account", `href="account/delete"`)
+		bobs := sealOf.FindStringSubmatch(bob.shows("/account/delete"))[1]
+		b.goes("another user's form", b.do(http.MethodPost, "/account/delete", "form", bobs), "../account/delete")
+		seal := sealOf.FindStringSubmatch(b.shows("/account/delete", "ann@example.org", `href="../account/data"`))[1]
+		b.do(http.MethodHead, "/account/delete")
+		s.clock.advance(25 * time.Minute)
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			b.goes(method+" without a fresh proof", b.do(method, "/account/delete", "form", seal), "../login?prompt=login&next=account%2Fdelete")
+		}
+		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "password", good, "next", "account/delete"), "account/delete")
+		other.shows("/account")
+		b.goes("the deletion", b.send("/account/delete", "/account/delete"), "../gone")
+		same(t, "cookies", len(b.cookies), 0)
+		b.shows("/gone", "Your account is deleted")
+		other.goes("the other browser", other.get("/account"), "login?next=account")
+		same(t, "the API's session", s.alive(api), false)
+		same(t, "a login", s.browser(t).do(http.MethodPost, "/login", "username", "ann@example.org", "password", good).Status, http.StatusUnauthorized)
+		bob.shows("/account")
+		m := s.sent(1)[0]
+		if m.To != "ann@example.org" || !strings.Contains(m.Subject, "was deleted") {
+			t.Errorf("the mail is %+v", m)
+		}
+	}, limitsOff)
+}
+
+// Where users may not, neither the page nor the way to it is there.
+func TestWithoutSelfDelete(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t).login("ann@example.org", good)
+		if body := b.shows("/account"); strings.Contains(body, "delete") {
+			t.Errorf("it leads to the page:\n%s", body)
+		}
+		for _, path := range []string{"/account/delete", "/gone"} {
+			same(t, path, b.get(path).Status, http.StatusNotFound)
+		}
+		seal := sealOf.FindStringSubmatch(b.shows("/logout"))[1]
+		same(t, "the form", b.do(http.MethodPost, "/account/delete", "form", seal).Status, http.StatusNotFound)
+		b.shows("/account")
+	}, func(s *setup) { s.web.SelfDelete = false })
+}

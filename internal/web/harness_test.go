@@ -134,7 +134,7 @@ func prepare(tb testing.TB, options []func(*setup)) (*site, *setup) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	o := &setup{rules: auth.Defaults, web: &web.Server{PublicURL: public}, clock: newClock()}
+	o := &setup{rules: auth.Defaults, web: &web.Server{PublicURL: public, SelfDelete: true}, clock: newClock()}
 	for _, option := range options {
 		option(o)
 	}

@@ -71,6 +71,8 @@ type Server struct {
 	// SiteURL is where people go on from the pages, and from /; "": nowhere.
 	SiteURL string
 	Brand   Brand
+	// SelfDelete: users may delete their own accounts.
+	SelfDelete bool
 	// CORSOrigins may call the API from a browser, with credentials. Pages of
 	// any other origin may neither read its answers nor change anything by it.
 	CORSOrigins []string
@@ -146,6 +148,13 @@ func (s *Server) routes() []route {
 		{"GET", "/account/data", s.fresh(s.dataPage), true},
 		{"GET", "/account/data.json", s.fresh(s.data), true},
 		{"GET", "/.well-known/change-password", s.changePassword, true},
+	}
+	if s.SelfDelete {
+		routes = append(routes,
+			route{"GET", "/account/delete", s.fresh(s.deletePage), true},
+			route{"POST", "/account/delete", s.fresh(s.sealed(s.deleteForm)), true},
+			route{"GET", "/gone", s.sitePage("gone"), true},
+		)
 	}
 	if s.SiteURL != "" {
 		routes = append(routes, route{"GET", "/{$}", s.site, false})

@@ -1,0 +1,26 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"kwai/internal/auth"
+)
+
+// deletePage asks whether the account is to be deleted.
+func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	return s.visitPage(w, r, v, http.StatusOK, "delete", nil)
+}
+
+// deleteForm deletes it.
+func (s *Server) deleteForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, _ *form) error {
+	err := s.Rules.DeleteVisitor(r.Context(), s.pageClient(r), v)
+	if errors.Is(err, auth.ErrNotLoggedIn) {
+		return seeOther(w, r, "login?prompt=login&next=account/delete")
+	}
+	if err != nil {
+		return err
+	}
+	s.clearCookie(w)
+	return seeOther(w, r, "gone")
+}
