@@ -357,3 +357,29 @@ func TestMailsInEveryLanguage(t *testing.T) {
 		t.Errorf("%v:\n%s", err, m.Text)
 	}
 }
+
+// Each mail ends with where its reader gets help, in the language of the mail.
+func TestMailsEndWithTheSupportAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ language, support, shown, help string }{
+		{"en", "https://club.example.org/help?a=b&c=d", "https://club.example.org/help?a=b&c=d", "Questions? You get help here:"},
+		{"nl", "mailto:help@example.org", "help@example.org", "Vragen? Hier krijg je hulp:"},
+		{"fr", "mailto:help%2Bclub@example.org?subject=Aide", "help+club@example.org", "Des questions ? Vous trouverez de l’aide ici :"},
+		{"de", "mailto:help@example.org", "help@example.org", "Fragen? Hier erhalten Sie Hilfe:"},
+		{"en", "", "", ""},
+	} {
+		w := &mail.Writer{PublicURL: "https://auth.example.org", SiteURL: "https://club.example.org", SupportURL: tt.support}
+		m, err := w.Test("a", mail.Recipient{Email: "ann@example.org", Language: i18n.Lookup(tt.language)}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, html := strings.Join(strings.Fields(m.Text), " "), strings.ReplaceAll(strings.Join(strings.Fields(m.HTML), " "), "&#43;", "+")
+		if want := strings.Join(strings.Fields(tt.help+" "+tt.shown+" https://club.example.org"), " "); !strings.HasSuffix(text, want) {
+			t.Errorf("the text doesn't end with %q:\n%s", want, m.Text)
+		}
+		link := `<p style="font-size: 0.9em">` + tt.help + ` <a href="` + htmlEscape.Replace(tt.support) + `">` + htmlEscape.Replace(tt.shown) + `</a></p>`
+		if got := strings.Contains(apostrophes.Replace(html), apostrophes.Replace(link)); got != (tt.support != "") || strings.Contains(html, "help") != got {
+			t.Errorf("the HTML has %s: %t\n%s", link, got, m.HTML)
+		}
+	}
+}

@@ -156,6 +156,10 @@ func NewAccent(text string) (*Accent, error) {
 		--accent-strong: %s;
 	}
 }
+
+input {
+	accent-color: var(--accent);
+}
 `, accent, mix(accent, colour{}, 0.25), dark, mix(dark, white, 0.35)))}, nil
 }
 
