@@ -93,6 +93,7 @@ func (b *bench) small(ctx context.Context, c comparison, server *cluster.Server,
 		}
 		for _, op := range []func(int) load.Operation{
 			always(load.Renew(n, s.sessions)), always(load.Check(n, s.sessions)), b.logout(n, s),
+			always(load.LoginPage(n)), always(load.AccountPage(n, s.cookies)),
 		} {
 			if err := b.besideBare(ctx, c, server, op); err != nil {
 				return err

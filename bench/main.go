@@ -10,9 +10,10 @@
 //
 //   - logins, and logins with a wrong password, beside the rate at which all cores
 //     compute the password hash and do nothing else;
-//   - renewals, checks and logouts beside a bare net/http handler in a process of its
-//     own. It reads the same form and answers as many bytes, and the same client uses
-//     as many connections: this is what the transport and the client leave to a server;
+//   - renewals, checks, logouts and the pages of the login and the account beside a bare
+//     net/http handler in a process of its own. It reads the same form and answers as
+//     many bytes, and the same client uses as many connections: this is what the
+//     transport and the client leave to a server;
 //   - renewals on PostgreSQL also beside pgbench with the same statement, on the same
 //     table, from 64 connections of its own: this is what the database leaves;
 //   - renewals and checks on PostgreSQL by three replicas, over which the clients

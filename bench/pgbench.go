@@ -34,11 +34,11 @@ const renewal = `UPDATE sessions SET
 			prior = CASE WHEN renewed_at / $2 >= $3 THEN prior WHEN renewed_at / $2 = $4 THEN floor
 				WHEN renewed_at / $2 = $5 THEN mark ELSE counter END,
 			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
-		WHERE id = $7 AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
+		WHERE id = $7 AND kind = 'api' AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
 		RETURNING ` + renewalReturns
 
 // renewalReturns are the columns that kwai reads.
-const renewalReturns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at`
+const renewalReturns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at, sessions.kind, sessions.amr, sessions.auth_time, sessions.ends_at`
 
 const (
 	pgbenchClients = 64

@@ -61,7 +61,7 @@ func TestScriptSetsWhatItUses(t *testing.T) {
 	for _, want := range []string{
 		"\\set this 30000000\n", "\\set last 29999999\n", "\\set now 1800000000000000\n", "\\set opened 1792224000000000\n",
 		"\\set n 100000000001 + :client_id + 64 * random(0, 63)\n",
-		"counter = :next,", "renewed_at / :window = :before THEN", "WHERE id = '00000000-0000-7000-8000-' || :n AND counter <= :counter AND",
+		"counter = :next,", "renewed_at / :window = :before THEN", "WHERE id = '00000000-0000-7000-8000-' || :n AND kind = 'api' AND counter <= :counter AND",
 		"created_at > :opened AND renewed_at > :renewed\n",
 	} {
 		if !strings.Contains(script, want) {

@@ -15,6 +15,7 @@ const (
 	bigUsers    = 200_000
 	bigSessions = 1_000_000
 	walked      = 4096 // sessions renewed and checked
+	browsers    = 1024 // sessions of browsers
 	owners      = 4096 // their users
 	loggers     = 256  // users who log in, with hashes of default cost
 )
@@ -32,6 +33,7 @@ type site struct {
 	owners   []string       // addresses of those whose the sessions are; their hashes cost next to nothing
 	sessions []load.Session // to be renewed and checked
 	spare    []load.Session // to be ended
+	cookies  []string       // of browsers
 }
 
 // newSite fills a new installation: with as many users and sessions as said, if
@@ -82,6 +84,9 @@ func (s *site) open(ctx context.Context, spare int) error {
 	if s.sessions, err = load.OpenSessions(ctx, server.Address, s.owners, walked); err != nil {
 		return err
 	}
-	s.spare, err = load.OpenSessions(ctx, server.Address, s.owners, spare)
+	if s.spare, err = load.OpenSessions(ctx, server.Address, s.owners, spare); err != nil {
+		return err
+	}
+	s.cookies, err = load.OpenBrowserSessions(ctx, server.Address, s.owners, browsers)
 	return err
 }

@@ -89,7 +89,7 @@ func (t *target) kinds() []kind {
 		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, nowhere, nobody)},
 		{name: "wrong logins on the page", promised: requestsGoOn, client: repeat(address, nowhere, page)},
 		{name: "dead cookies", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, i int) (int, error) {
-			return t.cookies.visitAccount(c, address, i)
+			return t.cookies.visit(c, i)
 		})},
 		{name: "recoveries", client: repeat(address, nowhere, recoveries)},
 		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {

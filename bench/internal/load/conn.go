@@ -20,6 +20,8 @@ type Conn struct {
 	// (X-Forwarded-For); "": they say nothing. A server believes it that was
 	// started with [TrustClients].
 	From string
+	// Cookie is what it sends as one, NAME=VALUE, and what an answer sets; "": none.
+	Cookie string
 
 	address string
 	ctx     context.Context // ends it: see NewConnContext
@@ -72,6 +74,10 @@ func (c *Conn) head(method, path, bearer string) {
 	c.request = append(c.request, "\r\n"...)
 	if c.From != "" {
 		c.request = append(append(c.request, "X-Forwarded-For: "...), c.From...)
+		c.request = append(c.request, "\r\n"...)
+	}
+	if c.Cookie != "" {
+		c.request = append(append(c.request, "Cookie: "...), c.Cookie...)
 		c.request = append(c.request, "\r\n"...)
 	}
 	if bearer != "" {
@@ -129,6 +135,9 @@ func (c *Conn) answer() (status int, err error) {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
 				return 0, err
 			}
+		case "Set-Cookie":
+			cookie, _, _ := bytes.Cut(value, []byte(";"))
+			c.Cookie = string(cookie)
 		case "Connection":
 			last = string(bytes.TrimSpace(value)) == "close"
 		}
