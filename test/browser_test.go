@@ -171,8 +171,14 @@ func (s *site) checkPassword(t *testing.T, password string) {
 // host name, at a path that it strips, and returns its public URL too.
 func startBehind(t *testing.T, host, prefix string, k cluster.Kwai, flags ...string) (s *site, public string) {
 	t.Helper()
+	return startBehindProxy(t, host, prefix, k, nil, flags...)
+}
+
+// startBehindProxy is startBehind with a proxy that does something with each answer.
+func startBehindProxy(t *testing.T, host, prefix string, k cluster.Kwai, answered func(*http.Response) error, flags ...string) (s *site, public string) {
+	t.Helper()
 	inside := make(chan *url.URL, 1)
-	proxy := httptest.NewServer(http.StripPrefix(prefix, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	proxy := httptest.NewServer(http.StripPrefix(prefix, &httputil.ReverseProxy{ModifyResponse: answered, Rewrite: func(r *httputil.ProxyRequest) {
 		u := <-inside
 		inside <- u
 		r.SetURL(u)

@@ -194,6 +194,9 @@ func (c *crash) sort(ctx context.Context) {
 			return // the test is over
 		}
 		for _, m := range mails[have:] {
+			if inboxes[m.To] == nil && strings.Contains(m.Subject, "was deleted") {
+				continue
+			}
 			id := m.RecoveryID()
 			if id == "" && !strings.Contains(m.Subject, "was changed") {
 				c.t.Errorf("an honest client was mailed %q", m.Subject)

@@ -116,7 +116,10 @@ func TestFailureInABatchHarmsNoNeighbour(t *testing.T) {
 	}{
 		{"error", func(*store.Tx) error { return failure }, failure, nil, 1},
 		{"panic", func(*store.Tx) error { panic(failure) }, nil, failure, 1},
-		{"broken constraint", func(tx *store.Tx) error { _, err := tx.OpenSession(store.Session{ID: "s", UserID: "nobody", Kind: store.KindAPI}, 1); return err }, errAny, nil, 1},
+		{"broken constraint", func(tx *store.Tx) error {
+			_, err := tx.OpenSession(store.Session{ID: "s", UserID: "nobody", Kind: store.KindAPI}, 1)
+			return err
+		}, errAny, nil, 1},
 		// The engine may have undone more than its own statement, so each is
 		// run again alone.
 		{"engine", nonsense, errAny, nil, 2},

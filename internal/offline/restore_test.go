@@ -246,7 +246,7 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 					id := "user-" + key
 					_, err := tx.InsertUser(store.User{Profile: store.Profile{ID: id, Email: key}, EmailKey: key}, store.Password{})
 					if err == nil {
-						_, err = tx.OpenSession(store.Session{ID: "session-"+key, UserID: id, Kind: store.KindAPI}, 10)
+						_, err = tx.OpenSession(store.Session{ID: "session-" + key, UserID: id, Kind: store.KindAPI}, 10)
 					}
 					if err != nil {
 						return err

@@ -463,3 +463,24 @@ func TestWithoutSelfDelete(t *testing.T) {
 		b.shows("/account")
 	}, func(s *setup) { s.web.SelfDelete = false })
 }
+
+// The page of a fresh proof, sent by another user who has logged in in between, is shown
+// anew: the password that was typed isn't tried as the other's.
+func TestAProofOfAnotherUserIsShownAnew(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		b := s.browser(t).login("bob@example.org", good)
+		s.clock.advance(11 * time.Minute)
+		for _, password := range []string{good, "wrong"} {
+			a := b.do(http.MethodPost, "/login", "prove", "1", "username", "ann@example.org", "password", password, "next", "account/password")
+			b.goes("Ann's page, sent by Bob", a, "login?prompt=login&next=account%2Fpassword")
+			same(t, "its cookie", a.Header.Get("Set-Cookie"), "")
+		}
+		b.shows("/login?prompt=login&next=account%2Fpassword", `name="prove"`, "bob@example.org")
+		if activity := b.shows("/account/activity"); strings.Contains(activity, "A login failed") || strings.Contains(activity, "once more") {
+			t.Errorf("something was tried: %s", activity)
+		}
+		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "username", "bob@example.org", "password", good, "next", "account/password"), "account/password")
+	})
+}

@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"net/url"
 
 	"kwai/internal/auth"
 )
@@ -51,6 +52,11 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	visits := err == nil
 	var cookie auth.Cookie
+	if page.Prove && visits && page.Email != "" && page.Email != before.User.Email {
+		// The page is of somebody who was logged in before, or whose address was another:
+		// it is shown anew.
+		return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(page.Next))
+	}
 	if page.Prove && visits {
 		page.Email = before.User.Email
 		cookie, err = s.Rules.Prove(r.Context(), s.pageClient(r), before, password)
