@@ -29,6 +29,7 @@ type Session struct {
 // kind is worth nothing at another.
 type Kind string
 
+// The kinds there are.
 const (
 	KindAPI     Kind = "api"     // opened by the login API, renewed by refresh tokens
 	KindBrowser Kind = "browser" // opened by the login page, held by a cookie

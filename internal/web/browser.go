@@ -33,13 +33,13 @@ func (s *Server) cookie(value string) *http.Cookie {
 }
 
 func (s *Server) setCookie(w http.ResponseWriter, c auth.Cookie) {
-	cookie := s.cookie(c.Value)
+	cookie := s.cookie(c.Value) //nolint:gosec // Secure over https; see above
 	cookie.Expires = c.Expires
 	http.SetCookie(w, cookie)
 }
 
 func (s *Server) clearCookie(w http.ResponseWriter) {
-	cookie := s.cookie("")
+	cookie := s.cookie("") //nolint:gosec // as above
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
 }
