@@ -43,7 +43,7 @@ type messagePage struct{ Title, Text string }
 // done its work), "invalid" (the link is no longer valid) and "revoked" take the site
 // to go on to, "" for none.
 var pages = parsePages("recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "password", "sessions", "activity", "data", "delete", "gone", "devmails", "devmail")
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "sessions", "activity", "data", "delete", "gone", "devmails", "devmail")
 
 func parsePages(names ...string) map[*i18n.Language]map[string]*template.Template {
 	pages := make(map[*i18n.Language]map[string]*template.Template)
