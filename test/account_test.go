@@ -28,7 +28,7 @@ const (
 
 var (
 	navigation   = []string{`link "Your account"`, `link "Log out"`}
-	accountLinks = []string{`link "Name and language"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`, `link "Your data"`, `link "Delete the account"`}
+	accountLinks = []string{`link "Name and language"`, `link "Change the e-mail address"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What happened"`, `link "Your data"`, `link "Delete the account"`}
 	accountPage  = accountDone()
 )
 
@@ -80,6 +80,17 @@ func accountByMouse(_ *testing.T, b *tab) {
 	b.sees("account", accountPage...)
 	b.click(200, `a[href="account/activity"]`)
 	b.sees("activity", append(navigation, `heading "What happened"`)...)
+	b.open(200, b.home+"/account/email")
+	b.typeInto("email", "nonsense")
+	b.click(422, "button")
+	const noAddress = "Error: Type an e-mail address, such as name@example.org."
+	b.sees("email-error", append(navigation, `heading "Change the e-mail address"`, `alert "`+noAddress+`"`, `textbox "New e-mail address" (`+noAddress+`) invalid`, `button "Send the link"`)...)
+	b.hasFocus("email")
+	b.typeInto("email", "ann@example.net")
+	b.click(200, "button")
+	b.sees("email-sent", accountDone(`status "If the address can be used, a mail is on its way to it. Follow the link in that mail, in this browser."`)...)
+	b.open(404, b.home+"/account/email/confirm?code=x")
+	b.sees("email-invalid", append(navigation, `heading "This link is no longer valid"`, `link "Ask for a new link"`)...)
 	b.open(200, b.home+"/account/data")
 	b.sees("data", append(navigation, `heading "Your data"`, `link "Download the file"`)...)
 	b.open(200, b.home+"/account/profile")
@@ -134,13 +145,13 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 	b.press(kb.Tab + kb.Tab + kb.Tab + "Ann" + kb.Tab + "Other" + kb.Tab + "n" + kb.Tab) // Nederlands
 	b.submit(200, kb.Enter)
 	b.sees("", `link "Je account"`, `link "Uitloggen"`, `heading "Je account"`, `status "Naam en taal zijn opgeslagen."`,
-		`link "Naam en taal"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`, `link "Je gegevens"`, `link "Account verwijderen"`)
+		`link "Naam en taal"`, `link "E-mailadres wijzigen"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat er is gebeurd"`, `link "Je gegevens"`, `link "Account verwijderen"`)
 	b.press(kb.Tab + kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Home + kb.Tab) // as the browser asks
 	b.submit(200, kb.Enter)
 	b.sees("", accountDone(`status "Name and language are saved."`)...)
-	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab)
+	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + "a tatami by the sea")
 	b.submit(200, kb.Enter)

@@ -2,6 +2,7 @@ package test
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -23,11 +24,12 @@ func TestAxeFindsNothing(t *testing.T) {
 	browser := startBrowser(t)
 	k := install(t, "")
 	m := mailtest.Serve(t)
-	s, public := startBehind(t, loopbackName, "", k, "--smtp="+m.URL())
+	s, public := startBehind(t, loopbackName, "", k, "--smtp="+m.URL(), "--limits=off")
 	s.user("ann@example.org", "the old password")
 	s.user("bob@example.org", "the old password")
 	s.post("recover", "", "email", "ann@example.org")
 	link := waitMails(t, m, 1)[0].RecoveryLink()
+	sent := 1
 	for _, language := range []string{"en", "nl", "fr", "de"} {
 		for _, scheme := range []string{"light", "dark"} {
 			b := openTab(t, browser, public)
@@ -68,6 +70,16 @@ func TestAxeFindsNothing(t *testing.T) {
 			b.click(422, "button")
 			check("/account/profile, with an error")
 			visit(200, "/account/data")
+			visit(200, "/account/email")
+			b.click(422, "button")
+			check("/account/email, with an error")
+			b.typeInto("email", "new-"+language+scheme+"@example.org")
+			b.click(200, "button")
+			check("/account, with a message")
+			sent++
+			b.open(200, confirmLink(waitMails(t, m, sent)[sent-1].Text))
+			check("/account/email/confirm")
+			visit(404, "/account/email/confirm?code=x")
 			visit(200, "/account/sessions")
 			visit(200, "/account/activity")
 			visit(200, "/account/password")
@@ -143,6 +155,11 @@ func axe(t *testing.T, b *tab, script, language, scheme string) (check func(stat
 			t.Errorf("%s, %s, %s:\n%s", state, language, scheme, found)
 		}
 	}
+}
+
+// confirmLink is the link in a mail to a new address.
+func confirmLink(text string) string {
+	return regexp.MustCompile(`\S+/account/email/confirm\?\S+`).FindString(text)
 }
 
 // call calls a method of the browser's protocol that answers nothing.

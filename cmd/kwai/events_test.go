@@ -112,7 +112,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 			secrets = append(secrets, a.field("access_token"), a.field("refresh_token"))
 			return a
 		}
-		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "reinstated", "recovery", "password-changed", "opened", "opened", "new-network", "updated", "email-changed", "deleted"}
+		want := []string{"created", "opened", "ended", "opened", "replayed", "created", "invited", "revoked", "reinstated", "recovery", "password-changed", "opened", "opened", "new-network", "opened", "email-requested", "updated", "email-changed", "deleted"}
 		ann := s.user("ann@example.org", good)
 		in := keep(s.login("ann@example.org"))
 		if a := s.post("logout", in.field("access_token"), "refresh_token", in.field("refresh_token")); a.Status != http.StatusOK {
@@ -136,12 +136,14 @@ func TestEveryEventIsPublished(t *testing.T) {
 		}
 
 		waitMails(t, mails, 5) // of the password and the network
+		s.requestEmail("ann@example.org", "another good one", "new@example.org")
+		waitMails(t, mails, 6)
 		s.mustCommand("", "user", "update", "ann@example.org", "--first-name=Anna", "--email=anna@example.net", "--language=nl")
-		waitMails(t, mails, 6) // a deletion drops what waits
+		waitMails(t, mails, 7) // a deletion drops what waits
 		s.mustCommand("", "user", "delete", "anna@example.net")
 		for i, want := range []string{"ann@example.org", "anna@example.net"} {
-			if m := waitMails(t, mails, 7)[5+i]; m.To != want {
-				t.Errorf("mail %d went to %s, want %s", 5+i, m.To, want)
+			if m := waitMails(t, mails, 8)[6+i]; m.To != want {
+				t.Errorf("mail %d went to %s, want %s", 6+i, m.To, want)
 			}
 		}
 
@@ -171,7 +173,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 			}
 			sessions = append(sessions, e.Data.Session)
 			message := fmt.Sprint(m.Subject(), m.Headers(), string(m.Data()))
-			for _, secret := range append(secrets, "ann@", "anna@", "eve@", "Ann", "Other", good, recovery, "$argon2") {
+			for _, secret := range append(secrets, "ann@", "anna@", "new@", "eve@", "Ann", "Other", good, recovery, "$argon2") {
 				if strings.Contains(message, secret) {
 					t.Errorf("%s tells %q", message, secret)
 				}
@@ -185,6 +187,31 @@ func TestEveryEventIsPublished(t *testing.T) {
 		}
 		s.log.wait(t, 1, `"msg":"publishing events","servers":"`+queue.URL()+`","stream":"KWAI"`)
 	})
+}
+
+// requestEmail asks for another address on the page, as its user.
+func (s *site) requestEmail(email, password, to string) {
+	s.tb.Helper()
+	cookie := ""
+	visit := func(method, path string, fields ...string) answer {
+		r, err := http.NewRequestWithContext(s.tb.Context(), method, s.URL+path, strings.NewReader(encodeURL(fields...)))
+		if err != nil {
+			s.tb.Fatal(err)
+		}
+		r.Header = http.Header{"Cookie": {cookie}}
+		if len(fields) > 0 {
+			r.Header.Set("Content-Type", urlencoded)
+		}
+		return s.do(r)
+	}
+	cookie, _, _ = strings.Cut(visit("POST", "/login", "username", email, "password", password).Header.Get("Set-Cookie"), ";")
+	seal := regexp.MustCompile(`name="form" value="([^"]+)"`).FindSubmatch(visit("GET", "/account/email").Body)
+	if seal == nil {
+		s.tb.Fatal("there is no form")
+	}
+	if a := visit("POST", "/account/email", "form", string(seal[1]), "email", to); a.Status != http.StatusSeeOther {
+		s.tb.Fatal(a)
+	}
 }
 
 // operation is something that was done to a user, from its request to its answer.

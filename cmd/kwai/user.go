@@ -35,6 +35,7 @@ type userCreateCmd struct {
 	LastName      string `placeholder:"NAME" help:"Last name."`
 	PasswordStdin bool   `xor:"secret" help:"Read the password from standard input."`
 	HashStdin     bool   `xor:"secret" help:"Read a bcrypt or argon2id hash, made elsewhere, from standard input."`
+	Unverified    bool   `help:"You don't vouch that the mailbox is the user's."`
 }
 
 func (cmd *userCreateCmd) Help() string {
@@ -56,7 +57,7 @@ func languageFlag(parsed *kong.Context, s *Settings) *string {
 }
 
 func (cmd *userCreateCmd) Run(ctx context.Context, parsed *kong.Context, s *Settings, c console) error {
-	n := auth.NewUser{Email: cmd.Email, FirstName: cmd.FirstName, LastName: cmd.LastName}
+	n := auth.NewUser{Email: cmd.Email, FirstName: cmd.FirstName, LastName: cmd.LastName, Unverified: cmd.Unverified}
 	if language := languageFlag(parsed, s); language != nil {
 		n.Language = *language
 	}
@@ -159,6 +160,7 @@ type userView struct {
 	State         string     `json:"state"`         // active, invited or revoked
 	PasswordCost  string     `json:"password_cost"` // "" where none is chosen
 	PasswordSetAt *time.Time `json:"password_set_at"`
+	EmailProvenAt *time.Time `json:"email_proven_at"` // or vouched for by an operator
 	LastLoginAt   *time.Time `json:"last_login_at"`
 	RevokedAt     *time.Time `json:"revoked_at"`
 	CreatedAt     *time.Time `json:"created_at"`
@@ -167,7 +169,7 @@ type userView struct {
 func viewUser(u store.User) userView {
 	v := userView{
 		ID: u.ID, Email: u.Email, FirstName: u.FirstName, LastName: u.LastName, Language: u.Language, State: "active",
-		PasswordSetAt: orNull(u.PasswordSetAt), LastLoginAt: orNull(u.LastLoginAt),
+		PasswordSetAt: orNull(u.PasswordSetAt), EmailProvenAt: orNull(u.EmailProvenAt), LastLoginAt: orNull(u.LastLoginAt),
 		RevokedAt: orNull(u.RevokedAt), CreatedAt: orNull(u.CreatedAt),
 	}
 	if u.PasswordHash == "" {
@@ -207,7 +209,7 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		for _, line := range [][2]string{
 			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"language", v.Language}, {"state", v.State},
 			{"password", v.PasswordCost}, {"password set", formatTime(v.PasswordSetAt)}, {"last login", formatTime(v.LastLoginAt)},
-			{"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
+			{"email proven", formatTime(v.EmailProvenAt)}, {"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
 			{"failed logins", failedLogins(throttling)}, {"known networks", knownNetworks(throttling)},
 		} {
 			t.row(line[0], line[1])

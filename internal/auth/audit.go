@@ -27,7 +27,7 @@ const (
 
 // AuditKinds are the kinds of all entries.
 var AuditKinds = []string{
-	EventCreated, EventInvitation, EventUpdated, EventEmailChanged, EventDeleted, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
+	EventCreated, EventInvitation, EventUpdated, EventEmailRequested, EventEmailChanged, EventDeleted, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay,
 	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditExported, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }

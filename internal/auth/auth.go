@@ -40,6 +40,7 @@
 //	actor.go        who changes an account: an operator, or its own user
 //	user.go         accounts, as operators make, find and revoke them
 //	update.go       names, language and address are changed
+//	emailchange.go  another address, asked for and confirmed by the user
 //	delete.go       the end of an account
 //	data.go         all that is kept about a user
 //	import.go       accounts of another system

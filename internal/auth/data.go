@@ -28,6 +28,7 @@ type AccountData struct {
 	CreatedAt     time.Time  `json:"created_at"`
 	LastLoginAt   *time.Time `json:"last_login_at"`
 	PasswordSetAt *time.Time `json:"password_set_at"`
+	EmailProvenAt *time.Time `json:"email_proven_at"`
 }
 
 // NetworkData is a network that the account knows, or all others, with the logins that
@@ -80,7 +81,7 @@ func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData,
 	r := s.Store.Read(ctx)
 	sessions := func(after string, n int) ([]store.Session, error) { return r.SessionsOfUserAfter(v.ID, after, n) }
 	return UserData{
-		Account:  AccountData{u.ID, u.Email, u.FirstName, u.LastName, u.Language, u.CreatedAt, orNull(u.LastLoginAt), orNull(u.PasswordSetAt)},
+		Account:  AccountData{u.ID, u.Email, u.FirstName, u.LastName, u.Language, u.CreatedAt, orNull(u.LastLoginAt), orNull(u.PasswordSetAt), orNull(u.EmailProvenAt)},
 		Networks: s.networkData(r, u),
 		Sessions: mapped(paged("", sessions, func(s store.Session) string { return s.ID }), func(s store.Session) SessionData {
 			return SessionData{s.ID, string(s.Kind), s.AMR, s.AuthTime, s.CreatedAt, s.RenewedAt, orNull(s.EndedAt)}

@@ -54,6 +54,7 @@ func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User
 	for _, step := range []func() error{
 		func() error { return tx.DeleteSessions(id) },
 		func() error { return tx.DeleteRecoveries(id, user.EmailKey) },
+		func() error { return tx.DropEmailChange(id) },
 		func() error { return tx.ForgetAccount(accountOfKey(user.EmailKey)) },
 		// Of the mails only the last one is left.
 		func() error { return tx.DropDeliveries(SubscriberMail, id) },

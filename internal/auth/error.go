@@ -73,15 +73,17 @@ var (
 	ErrRecoveryID   = &Error{Code: NotFound, Detail: ErrRecovery.Detail, Of: ErrRecovery} // it has not the form of one
 	ErrRecoveryOver = &Error{Code: NotFound, Of: ErrRecovery,
 		Detail: "The password has been changed, and the unique id has ended with that. If it was you, all is well; if not, ask for a new one."}
-	ErrRevoked     = refuse(Forbidden, "The user is revoked.")
-	ErrNoUser      = refuse(NotFound, "There is no user with that address.")
-	errNoUserID    = &Error{Code: NotFound, Detail: "There is no user with that id.", Of: ErrNoUser}
-	ErrUserExists  = refuse(Conflict, "There is a user with that address already.")
-	ErrHasPassword = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
-	ErrUserRevoked = refuse(Conflict, "The user is revoked: kwai user enact comes first.")
-	ErrNoMail      = refuse(NotFound, "There is no undelivered mail with that id.")
-	errThrottled   = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
-	ErrBusy        = refuse(Unavailable, "The server is too busy. Try again soon.")
+	ErrEmailCode     = refuse(NotFound, "The link is not valid (any more), or is for another account.")
+	ErrRevoked       = refuse(Forbidden, "The user is revoked.")
+	ErrNoUser        = refuse(NotFound, "There is no user with that address.")
+	errNoUserID      = &Error{Code: NotFound, Detail: "There is no user with that id.", Of: ErrNoUser}
+	ErrUserExists    = refuse(Conflict, "There is a user with that address already.")
+	ErrHasPassword   = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
+	ErrUserRevoked   = refuse(Conflict, "The user is revoked: kwai user enact comes first.")
+	ErrNoMail        = refuse(NotFound, "There is no undelivered mail with that id.")
+	errThrottled     = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
+	errManyAddresses = &Error{Code: Throttled, Detail: "Too many addresses were asked for. Try again in an hour.", RetryAfter: time.Hour}
+	ErrBusy          = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 
 // CodeOf is the code of an Error. An error of the store or the password pool that

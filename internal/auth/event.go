@@ -15,6 +15,7 @@ const (
 	EventRevoked         = "user.revoked"          // the user can no longer log in; all sessions were ended
 	EventUpdated         = "user.updated"          // names, the language or the spelling of the address were changed
 	EventEmailChanged    = "user.email-changed"    // the user has another address, recoveries were ended; mailed to the one before
+	EventEmailRequested  = "user.email-requested"  // the user asked for another address; mailed to that one, if it is free
 	EventDeleted         = "user.deleted"          // the account and all its sessions are gone; mailed
 	EventReinstated      = "user.reinstated"       // the user can log in again
 	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
@@ -35,7 +36,7 @@ const noticeLife = 4 * 24 * time.Hour
 // mailed says which events are mailed to their user.
 func mailed(kind string) bool {
 	switch kind {
-	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork, EventEmailChanged, EventDeleted:
+	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork, EventEmailRequested, EventEmailChanged, EventDeleted:
 		return true
 	}
 	return false
@@ -65,7 +66,7 @@ func (s *Service) publishTo(tx *store.Tx, client Client, h happening, recipient,
 func (s *Service) newEvent(tx *store.Tx, kind, userID, sessionID string) store.Event {
 	life := noticeLife
 	switch kind {
-	case EventRecovery:
+	case EventRecovery, EventEmailRequested:
 		life = s.Settings.RecoveryLife
 	case EventInvitation:
 		life = s.Settings.InvitationLife

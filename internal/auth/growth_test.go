@@ -18,7 +18,7 @@ import (
 )
 
 // tables are all that the simulation writes to.
-var tables = []string{"sessions", "recoveries", "recovery_requests", "attempts", "audit_log", "events", "deliveries", "leases", "keys", "users"}
+var tables = []string{"sessions", "recoveries", "recovery_requests", "email_changes", "attempts", "audit_log", "events", "deliveries", "leases", "keys", "users"}
 
 // Storage is bounded by the users and what they do within the kept time, not by
 // how long the server has run: once the longest of the kept times is over, no
@@ -210,7 +210,23 @@ func (x *site) morning(ctx context.Context, d, i int, u *resident) error {
 	if err == nil && (d+i)%13 == 0 {
 		err = x.Recover(ctx, client, u.Email)
 	}
+	if err == nil && (d+i)%7 == 0 {
+		err = x.askForAddress(ctx, client, u)
+	}
 	return err
+}
+
+// askForAddress asks for an address that nobody confirms.
+func (x *site) askForAddress(ctx context.Context, client auth.Client, u *resident) error {
+	cookie, err := x.LoginBrowser(ctx, client, u.Email, u.password, false)
+	if err != nil {
+		return err
+	}
+	v, err := x.Visitor(ctx, cookie.Value)
+	if err != nil {
+		return err
+	}
+	return x.RequestEmail(ctx, client, v, "new-"+u.Email)
 }
 
 // noon is the reset of who asked for it; some never open the mail.

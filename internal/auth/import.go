@@ -112,6 +112,7 @@ func (s *Service) ImportUsers(ctx context.Context, batch []Importable, o ImportO
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		for n, i := range batch {
 			became[n], differs[n] = Made, nil
+			i.EmailProvenAt = tx.Now // an operator vouches
 			made, err := tx.InsertUser(i.User, i.password)
 			switch {
 			case err != nil:

@@ -73,7 +73,12 @@ func (s *Service) ResendMail(ctx context.Context, id string) error {
 			}
 			e.ExpiresAt = e.CreatedAt.Add(s.recoveryLife(user))
 		}
-		if d.Type != EventRecovery && d.Type != EventInvitation {
+		if d.Type == EventEmailRequested {
+			if err := tx.RenewEmailChange(d.UserID, d.ID, e.ID, e.ExpiresAt); err != nil {
+				return err
+			}
+		}
+		if d.Type != EventRecovery && d.Type != EventInvitation && d.Type != EventEmailRequested {
 			e.CreatedAt = d.CreatedAt // the other mails say when it happened
 		}
 		if err := recordCommand(tx, AuditMailResent, d.UserID); err != nil {

@@ -445,6 +445,14 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 		"deletion": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error { return s.DeleteUser(ctx, user.ID) }
 		}, auth.ErrNoUser, auth.EventDeleted},
+		"address": {func(t *testing.T, s *server, user store.User) operation {
+			v, code := s.emailCode(t, user, "new-"+user.Email)
+			return func(ctx context.Context) error { return s.ConfirmEmail(ctx, from("192.0.2.1"), v, code) }
+		}, auth.ErrNotLoggedIn, auth.EventEmailChanged},
+		"request of an address": {func(t *testing.T, s *server, user store.User) operation {
+			v := s.visit(t, s.browse(t, user.Email, true))
+			return func(ctx context.Context) error { return s.RequestEmail(ctx, from("192.0.2.1"), v, "new-"+user.Email) }
+		}, auth.ErrNotLoggedIn, auth.EventEmailRequested},
 		"deletion by the user": {func(t *testing.T, s *server, user store.User) operation {
 			v := s.visit(t, s.browse(t, user.Email, true))
 			return func(ctx context.Context) error { return s.DeleteVisitor(ctx, from("192.0.2.1"), v) }
@@ -533,6 +541,51 @@ func TestADeletionAndARequestMeet(t *testing.T) {
 			},
 		}
 	})
+}
+
+// A link to a new address is good once, and not after a new password.
+func TestAConfirmationAndWhatEndsItMeet(t *testing.T) {
+	for name, end := range map[string]func(s *server, v auth.Visitor, code string) operation{
+		"itself": func(s *server, v auth.Visitor, code string) operation {
+			return func(ctx context.Context) error { return s.ConfirmEmail(ctx, auth.Client{}, v, code) }
+		},
+		"another request": func(s *server, v auth.Visitor, _ string) operation {
+			return func(ctx context.Context) error { return s.RequestEmail(ctx, auth.Client{}, v, "other-"+v.User.Email) }
+		},
+		"a new password": func(s *server, v auth.Visitor, _ string) operation {
+			return func(ctx context.Context) error { return s.ChoosePassword(ctx, auth.Client{}, v, newPassword) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			race(t, func(t *testing.T, r rivals, user store.User) contest {
+				v, code := r.one.emailCode(t, user, "new-"+user.Email)
+				return contest{
+					one:   func(ctx context.Context) error { return r.one.ConfirmEmail(ctx, auth.Client{}, v, code) },
+					other: end(r.other, v, code),
+					judge: func(one, other error) bool {
+						now := must(r.one.User(t.Context(), user.ID))(t)
+						if moved := now.EmailKey == "new-"+user.EmailKey; moved != (one == nil || name == "itself") {
+							t.Errorf("the address is %s, errors %v, %v", now.Email, one, other)
+						}
+						if one != nil {
+							ok(t, other)
+							wantErr(t, "what came too late", one, auth.ErrEmailCode)
+							return false
+						}
+						switch name {
+						case "itself":
+							wantErr(t, "the second", other, auth.ErrEmailCode)
+						case "a new password": // it was hashed for the address before
+							wantErr(t, "the password", other, auth.ErrNotLoggedIn)
+						default:
+							ok(t, other)
+						}
+						return true
+					},
+				}
+			})
+		})
+	}
 }
 
 func TestOneOfTwoGetsAnAddress(t *testing.T) {

@@ -40,6 +40,9 @@ func (s *Service) Reset(ctx context.Context, client Client, id, pw string) (err 
 		} else if !used {
 			return ErrRecovery
 		}
+		if err := tx.ProveEmail(user.ID); err != nil { // the id was mailed
+			return err
+		}
 		return s.passwordChanged(tx, client, user, "", ByRecovery)
 	})
 	if errors.Is(err, ErrRecovery) {

@@ -129,6 +129,9 @@ func (s *Service) updateUser(tx *store.Tx, by actor, before, after store.User) e
 	if err := tx.EndRecoveries(after.ID); err != nil {
 		return err
 	}
+	if err := tx.DropEmailChange(after.ID); err != nil {
+		return err
+	}
 	if err := tx.MoveAttempts(accountOfKey(before.EmailKey), accountOfKey(after.EmailKey)); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ type NewUser struct {
 	Language                   string // of mails and pages, a code of package i18n; "": none is chosen
 	Password                   string
 	Hash                       string // a bcrypt or argon2id hash made elsewhere
+	Unverified                 bool   // the operator doesn't know that the mailbox is the user's
 }
 
 // CreateUser makes an account and returns its id. ErrUserExists if the address
@@ -38,6 +39,9 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (id string, err err
 		return "", err
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if !n.Unverified {
+			user.EmailProvenAt = tx.Now
+		}
 		if ok, err := tx.InsertUser(user, stored); err != nil {
 			return err
 		} else if !ok {

@@ -101,6 +101,13 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 		}
 		m, err = write(event.ID, recipient(r.User, event), r.ID, r.ExpiresAt, now)
 		return m, true, err
+	case auth.EventEmailRequested:
+		r, ok, err := s.Rules.MakeEmailCode(ctx, event)
+		if err != nil || !ok {
+			return m, false, err
+		}
+		m, err = s.Writer.ConfirmEmail(event.ID, recipient(r.User, event), r.Code, r.ExpiresAt, now)
+		return m, true, err
 	case auth.EventDeleted: // there is no user left to ask about
 		m, err = s.Writer.Deleted(event.ID, recipient(store.User{}, event), event.CreatedAt, now)
 		return m, true, err

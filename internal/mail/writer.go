@@ -109,6 +109,21 @@ func (w *Writer) NewNetwork(id string, to Recipient, o Origin, now time.Time) (M
 	})
 }
 
+// ConfirmEmail is the mail to an address that a user has asked for: the link by which the
+// account gets it. The user's name isn't said, in case the mailbox is somebody else's.
+func (w *Writer) ConfirmEmail(id string, to Recipient, code string, expires, now time.Time) (Message, error) {
+	if !expires.After(now) {
+		return Message{}, permanent("the link has expired")
+	}
+	to.FirstName, to.LastName = "", ""
+	return w.compose("email_requested", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what"))
+		m.add(block{Text: m.text("confirm"), Link: m.page("account/email/confirm") + "?code=" + url.QueryEscape(code), Button: true})
+		m.paragraph(m.text("valid", "valid", m.lang.Duration(expires.Sub(now)), "until", m.lang.Time(expires)))
+		m.paragraph(m.text("else"))
+	})
+}
+
 // EmailChanged reports to the address that an account had that it has another one now.
 func (w *Writer) EmailChanged(id string, to Recipient, email string, when, now time.Time) (Message, error) {
 	return w.compose("email_changed", id, to, now, func(m *draft) {

@@ -96,6 +96,13 @@ func TestMails(t *testing.T) {
 			[]string{"At 12:05 UTC on Monday 2 March 2026", "we ended that session. " + where, "What to do"}, false,
 		},
 		{
+			"email requested", "Your new address for auth.example.org", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) {
+				return short.ConfirmEmail("a", user, "01234567.abc-_", now.Add(2*time.Hour), now)
+			},
+			[]string{"asked to use this address", "https://auth.example.org/account/email/confirm?code=01234567.abc-_", "once, for 2 hours: until 14:05 UTC", "ignore this mail"}, false,
+		},
+		{
 			"email changed", "The address of your account at auth.example.org was changed", "auth.example.org", "https://auth.example.org",
 			func() (mail.Message, error) { return short.EmailChanged("a", user, "jan@example.net", now, now) },
 			[]string{"was changed to jan@example.net at 12:05 UTC on Monday 2 March 2026. From now on", "If it was not you and you didn't ask for it"}, false,
@@ -122,7 +129,7 @@ func TestMails(t *testing.T) {
 				t.Errorf("its subject is %q", m.Subject)
 			}
 			both := slices.Concat(tc.both, []string{user.Email})
-			if tc.name != "email changed" && tc.name != "deleted" { // a link would go to nobody, or to the new address
+			if tc.name != "email changed" && tc.name != "email requested" && tc.name != "deleted" { // a link would go to nobody, or to the new address
 				both = append(both, tc.home+"/recover")
 			}
 			if tc.link {

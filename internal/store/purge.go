@@ -38,6 +38,7 @@ var Purges = [...]Purge{
 	}),
 	// Used and replaced ones stay for as long as the others.
 	byKey("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),
+	byKey("email_changes", "user_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),
 	{"attempts", lookAtAttempts, removeAttempts},
 	byKey("audit_log", "id", "at", "at <= $3", true, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
 	{"deliveries", lookAtDead, removeDead},

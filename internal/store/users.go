@@ -15,7 +15,8 @@ type User struct {
 	PasswordHash  string // PHC; empty until a password is chosen
 	PasswordSetAt time.Time
 	RevokedAt     time.Time
-	Language      string // chosen for mails and pages, BCP 47; "": none
+	Language      string    // chosen for mails and pages, BCP 47; "": none
+	EmailProvenAt time.Time // the mailbox was proven, or an operator vouched for it
 	// AuthVersion is raised by all that changes what a login must show, or may come
 	// to. It is read with a proof, and compared in the transaction that the proof is for.
 	AuthVersion int64
@@ -33,12 +34,12 @@ type Profile struct {
 // userColumns are those of scanUserAnd, in its order; InsertUser and UserOfSession
 // name theirs themselves.
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
-	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.language, users.auth_version`
+	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.language, users.auth_version, users.email_proven_at`
 
 // dest is what userColumns are scanned into.
 func (u *User) dest() []any {
 	return []any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, (*nullable)(&u.PasswordHash),
-		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.Language, &u.AuthVersion}
+		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.Language, &u.AuthVersion, (*instant)(&u.EmailProvenAt)}
 }
 
 func scanUser(scan database.Scan) (u User, err error) { return u, scan(u.dest()...) }
@@ -99,9 +100,9 @@ func (tx *Tx) InsertUser(u User, p Password) (bool, error) {
 	if p.Hash != "" {
 		set = u.CreatedAt
 	}
-	n, err := tx.Exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at, language)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
-		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), optional(u.RevokedAt), micros(u.CreatedAt), u.Language)
+	n, err := tx.Exec(`INSERT INTO users (id, email, email_key, first_name, last_name, password_hash, password_cost, password_set_at, revoked_at, created_at, language, email_proven_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING`,
+		u.ID, u.Email, u.EmailKey, u.FirstName, u.LastName, text(p.Hash), text(p.Cost), optional(set), optional(u.RevokedAt), micros(u.CreatedAt), u.Language, optional(u.EmailProvenAt))
 	return n == 1, err
 }
 
@@ -126,6 +127,12 @@ func (tx *Tx) UpdateUser(u User) error {
 
 // ErrTaken says that another user has the address.
 var ErrTaken = errors.New("another user has that address")
+
+// ProveEmail notes that the user reads what is mailed to the address.
+func (tx *Tx) ProveEmail(userID string) error {
+	_, err := tx.Exec(`UPDATE users SET email_proven_at = $1 WHERE id = $2`, micros(tx.Now), userID)
+	return err
+}
 
 // DeleteUser removes the user's row. LockUser comes first, and then all that refers to
 // the row is removed: sessions and recoveries.

@@ -29,24 +29,44 @@ func (k *Keyring) ParseBrowser(value string) (session uuid.UUID, number uint64, 
 // FormMAC binds a form to what it is for: the session that it was made in, the user,
 // and what else the parts say. Whoever sends the form must send the value with it.
 func (k *Keyring) FormMAC(parts ...string) string {
-	return formMAC(k.active, parts)
+	return macOf(k.active, k.active.form, parts)
 }
 
 // CheckFormMAC reports whether the value was made for the same parts.
 func (k *Keyring) CheckFormMAC(value string, parts ...string) bool {
-	id, _, _ := strings.Cut(value, ".")
-	raw, ok := parseMACID(id)
-	key := k.macs[raw]
-	return ok && key != nil && hmac.Equal([]byte(value), []byte(formMAC(key, parts)))
+	key := k.keyOf(value)
+	return key != nil && hmac.Equal([]byte(value), []byte(macOf(key, key.form, parts)))
 }
 
-func formMAC(key *macKey, parts []string) string {
+// AddressCode is what is mailed to an address that a user has asked for: who has it
+// reads that mailbox.
+func (k *Keyring) AddressCode(parts ...string) string {
+	return macOf(k.active, k.active.address, parts)
+}
+
+// CheckAddressCode reports whether the code was made for the same parts.
+func (k *Keyring) CheckAddressCode(value string, parts ...string) bool {
+	key := k.keyOf(value)
+	return key != nil && hmac.Equal([]byte(value), []byte(macOf(key, key.address, parts)))
+}
+
+// keyOf is the key that a value says it was made with; nil if there is none.
+func (k *Keyring) keyOf(value string) *macKey {
+	id, _, _ := strings.Cut(value, ".")
+	raw, ok := parseMACID(id)
+	if !ok {
+		return nil
+	}
+	return k.macs[raw]
+}
+
+func macOf(key *macKey, pool *sync.Pool, parts []string) string {
 	var text strings.Builder
 	for _, p := range parts { // with their lengths: no two lists look the same
 		text.WriteString(strconv.Itoa(len(p)))
 		text.WriteByte(':')
 		text.WriteString(p)
 	}
-	sum := sumString(key.form, text.String())
+	sum := sumString(pool, text.String())
 	return hex.EncodeToString(key.id[:]) + "." + base64.RawURLEncoding.EncodeToString(sum[:])
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,7 +66,11 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (auth.Visitor, 
 // pageOf is the name of the page that a request is for. A login that is asked for before
 // a download goes on to the page which has it.
 func pageOf(r *http.Request) string {
-	return strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), ".json")
+	page := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), ".json")
+	if with := page + "?" + r.URL.RawQuery; confirmation.MatchString(with) {
+		return with
+	}
+	return page
 }
 
 // visit answers a request of a visitor.
@@ -117,12 +122,15 @@ func (s *Server) sealed(take func(w http.ResponseWriter, r *http.Request, v auth
 }
 
 // nexts are the pages that a login may go on to.
-var nexts = []string{"account", "account/profile", "account/password", "account/sessions", "account/activity", "account/data", "account/delete"}
+var nexts = []string{"account", "account/profile", "account/email", "account/password", "account/sessions", "account/activity", "account/data", "account/delete"}
+
+// confirmation is the page that a mail leads to, with its code.
+var confirmation = regexp.MustCompile(`^account/email/confirm\?code=[0-9a-f]{8}\.[0-9A-Za-z_-]{43}$`)
 
 // next is where a login goes on to: one of our own pages by its name, whatever is
 // asked for.
 func next(text string) string {
-	if slices.Contains(nexts, text) {
+	if slices.Contains(nexts, text) || confirmation.MatchString(text) {
 		return text
 	}
 	return nexts[0]

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -482,5 +483,71 @@ func TestAProofOfAnotherUserIsShownAnew(t *testing.T) {
 			t.Errorf("something was tried: %s", activity)
 		}
 		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "username", "bob@example.org", "password", good, "next", "account/password"), "account/password")
+	})
+}
+
+var confirmLink = regexp.MustCompile(`/account/email/confirm\?code=\S+`)
+
+// The link to a new address is finished by a form, in a browser that is logged in to the
+// account; a login comes first and leads back.
+func TestANewAddressOnThePage(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		b := s.browser(t).login("ann@example.org", good)
+		b.shows("/account", `href="account/email"`)
+		for typed, want := range map[string]string{"": "Type an e-mail address", "nonsense": "Type an e-mail address", "Ann@example.org": "your address already"} {
+			a := b.send("/account/email", "/account/email", "email", typed)
+			same(t, typed+": the status", a.Status, http.StatusUnprocessableEntity)
+			contains(t, "the page", string(a.Body), want)
+		}
+		var answers []answer
+		for _, email := range []string{"bob@example.org", "anna@example.org"} {
+			answers = append(answers, b.send("/account/email", "/account/email", "email", email))
+			b.goes(email, answers[len(answers)-1], "../account?done=email-sent")
+		}
+		same(t, "the answer for a taken address", fmt.Sprint(answers[0]), fmt.Sprint(answers[1]))
+		b.shows("/account?done=email-sent", "If the address can be used")
+		m := s.sent(1)[0]
+		same(t, "to whom", m.To, "anna@example.org")
+		link := confirmLink.FindString(m.Text)
+		code := link[strings.Index(link, "=")+1:]
+
+		bob := s.browser(t).login("bob@example.org", good)
+		a := bob.get(link)
+		same(t, "another user's look", a.Status, http.StatusNotFound)
+		contains(t, "the page", string(a.Body), "another account than bob@example.org")
+		same(t, "another user's form", bob.send("/logout", "/account/email/confirm", "code", code).Status, http.StatusNotFound)
+
+		b = s.browser(t)
+		next := "account/email/confirm?code=" + code
+		b.goes("without a login", b.get(link), "../../login?next="+url.QueryEscape(next))
+		contains(t, "the form", string(b.get("/login?next="+url.QueryEscape(next)).Body), `value="`+next+`"`)
+		b.goes("the login", b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", next), next)
+		b.shows(link, "ann@example.org", "anna@example.org")
+		b.do(http.MethodHead, link)
+		b.goes("the form of no page", b.do(http.MethodPost, "/account/email/confirm", "code", code), "../../account/email/confirm")
+		b.goes("the form", b.send(link, "/account/email/confirm", "code", code), "../../account?done=email")
+		b.shows("/account?done=email", "anna@example.org", "The address is changed")
+		same(t, "once more", b.send("/logout", "/account/email/confirm", "code", code).Status, http.StatusNotFound)
+		same(t, "the link once more", b.get(link).Status, http.StatusNotFound)
+		same(t, "the notice", s.sent(2)[1].To, "ann@example.org")
+		b.shows("/account/activity", "Another address was asked for", "The account got another address")
+		for _, other := range []string{next + "x", next[:len(next)-1], next + "&x=y", "account/email/confirm", "/" + next, next + "#x", "account/email/confirm?code=//evil.example"} {
+			b.goes("a login that leads to "+other, b.get("/login?next="+url.QueryEscape(other)), "account")
+		}
+	})
+}
+
+func TestManyNewAddresses(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.browser(t).login("ann@example.org", good)
+		for range 5 {
+			b.goes("a request", b.send("/account/email", "/account/email", "email", "anna@example.org"), "../account?done=email-sent")
+		}
+		a := b.send("/account/email", "/account/email", "email", "anna@example.org")
+		same(t, "one too many", a.Status, http.StatusTooManyRequests)
+		contains(t, "the page", string(a.Body), "Try again in 1 hour")
 	})
 }

@@ -87,7 +87,7 @@ func allowedMethods() map[string]string {
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
 		"/style.css": get, "/logo": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
-		"/login": "GET, HEAD, POST", "/logout": "GET, HEAD, POST", "/out": get, "/account": get, "/account/profile": "GET, HEAD, POST", "/account/password": "GET, HEAD, POST",
+		"/login": "GET, HEAD, POST", "/logout": "GET, HEAD, POST", "/out": get, "/account": get, "/account/profile": "GET, HEAD, POST", "/account/email": "GET, HEAD, POST", "/account/email/confirm": "GET, HEAD, POST", "/account/password": "GET, HEAD, POST",
 		"/account/sessions": "GET, HEAD, POST", "/account/activity": get, "/account/data": get, "/account/delete": "GET, HEAD, POST", "/gone": get, "/account/data.json": get, "/.well-known/change-password": get,
 	}
 	for _, e := range endpoints {
@@ -120,7 +120,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 
 // gets are the paths that TestHeadIsGetWithoutBody tries.
 var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css", "/logo",
-	"/login", "/logout", "/out", "/account", "/account/profile", "/account/password", "/account/sessions", "/account/activity", "/account/data", "/account/data.json", "/account/delete", "/gone", "/.well-known/change-password"}
+	"/login", "/logout", "/out", "/account", "/account/profile", "/account/email", "/account/email/confirm", "/account/password", "/account/sessions", "/account/activity", "/account/data", "/account/data.json", "/account/delete", "/gone", "/.well-known/change-password"}
 
 func TestHeadIsGetWithoutBody(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {

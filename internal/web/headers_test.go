@@ -25,7 +25,7 @@ var routeKinds = map[string]string{
 	"/login": leadingOut, "/logout": leadingOut,
 	"/": redirect, "/.well-known/change-password": redirect,
 	"/recover": plainPage, "/sent": plainPage, "/reset": plainPage, "/done": plainPage, "/out": plainPage,
-	"/account": plainPage, "/account/password": plainPage, "/account/profile": plainPage, "/account/data": plainPage, "/account/data.json": plainPage, "/account/delete": plainPage, "/gone": plainPage, "/account/sessions": plainPage, "/account/activity": plainPage,
+	"/account": plainPage, "/account/password": plainPage, "/account/profile": plainPage, "/account/data": plainPage, "/account/data.json": plainPage, "/account/delete": plainPage, "/account/email": plainPage, "/account/email/confirm": plainPage, "/gone": plainPage, "/account/sessions": plainPage, "/account/activity": plainPage,
 	"/dev/mail": plainPage, "/dev/mail/x": plainPage, "/dev/uuid": forProgram,
 	"/style.css": pageFile, "/logo": pageFile,
 	"/api/v1/auth/login": forProgram, "/api/v1/auth/logout": forProgram, "/api/v1/auth/access_token": forProgram, "/api/v1/auth/recover": forProgram,

@@ -44,7 +44,7 @@ type messagePage struct{ Title, Text string }
 // "invalid" (the link is no longer valid) and "revoked" take the site to go on to, ""
 // for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "password", "sessions", "activity", "data", "delete", "gone", "devmails", "devmail"}
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "sessions", "activity", "data", "delete", "gone", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()

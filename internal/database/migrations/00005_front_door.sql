@@ -17,6 +17,18 @@ ALTER TABLE sessions ADD COLUMN ends_at BIGINT;
 
 -- Which language a user has chosen for mails and pages (BCP 47); '': none.
 ALTER TABLE users ADD COLUMN language TEXT NOT NULL DEFAULT '';
+-- When the mailbox of its address was proven, or an operator vouched for it; null: never.
+ALTER TABLE users ADD COLUMN email_proven_at BIGINT;
+UPDATE users SET email_proven_at = created_at;
+-- Which address a user has asked for, until the link that was mailed to it is followed.
+CREATE TABLE email_changes (
+	user_id      TEXT PRIMARY KEY REFERENCES users (id),
+	request_id   TEXT NOT NULL, -- the event's
+	email        TEXT NOT NULL,
+	email_key    TEXT NOT NULL,
+	auth_version BIGINT NOT NULL, -- the user's at the request
+	expires_at   BIGINT NOT NULL
+);
 -- The language of the page on which it was requested; '': none.
 ALTER TABLE recovery_requests ADD COLUMN language TEXT NOT NULL DEFAULT '';
 -- Of mails alone. language: that of the page which caused it, or of a user who is
