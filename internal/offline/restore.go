@@ -205,7 +205,8 @@ func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) e
 // endEverything ends all sessions and recoveries. A link that was used after the
 // backup would work again; so it would if the backup had only what the link is
 // made of, a request or an event that is not mailed yet: those are overtaken by a
-// recovery of now, which nobody has.
+// recovery of now, which nobody has. Changes of addresses that aren't finished end, too;
+// a backup of 0.1.0 has no table of them.
 func endEverything(ctx context.Context, tx *sql.Tx) error {
 	now := time.Now().UnixMicro()
 	for _, statement := range []string{
@@ -217,7 +218,11 @@ func endEverything(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
-	return nil
+	changes, err := database.QueryRow(database.NewReader(ctx, tx), database.Column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'email_changes'`)
+	if err == nil && changes > 0 {
+		_, err = tx.ExecContext(ctx, `DELETE FROM email_changes`)
+	}
+	return err
 }
 
 // replace gives the file the name path. What has that name, and its logs if it

@@ -256,6 +256,7 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 					RequestID: "request", MACKey: "key", IDHash: []byte("hash"), UserID: "user-a", ExpiresAt: requested.Add(time.Hour),
 				})
 			})
+			storetest.Exec(t, storetest.Raw(t, from), `INSERT INTO email_changes VALUES ('user-b', 'request', 'c', 'c', 0, 9000000000000000)`)
 			file := filepath.Join(t.TempDir(), "backup.db")
 			check(t, offline.Backup(t.Context(), from, file))
 			url := "sqlite://" + filepath.Join(t.TempDir(), "kwai.db")
@@ -272,6 +273,11 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 				if live := session.Live(time.Now(), store.Lifetimes{Idle: time.Hour, Session: time.Hour}); live != keep {
 					t.Errorf("%s is live: %v", id, live)
 				}
+			}
+			changes, err := storetest.Text(s.DB.Read(t.Context()), `SELECT COUNT(*) FROM email_changes`)
+			check(t, err)
+			if want := map[bool]string{false: "0", true: "1"}[keep]; changes != want {
+				t.Errorf("%s changes of addresses are left, want %s", changes, want)
 			}
 			reason, err := storetest.Text(s.DB.Read(t.Context()), `SELECT MAX(end_reason) FROM sessions`)
 			check(t, err)
