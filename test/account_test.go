@@ -3,6 +3,9 @@ package test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -51,6 +54,7 @@ func TestAccountInBrowser(t *testing.T) {
 		{"an account is looked after by keyboard, without scripts", loopbackName, "", accountByKeyboard},
 		{"pages below a path of a proxy lead to each other", loopbackName, "/some/where", accountByMouse},
 		{"eight tabs log in at once, each where it began", loopbackName, "", eightTabs},
+		{"a login lands on our own pages, however next is spelled", loopbackName, "", landsAtHome},
 	} {
 		t.Run(tt.promise, func(t *testing.T) {
 			each(t, func(t *testing.T, k cluster.Kwai) {
@@ -161,6 +165,42 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 	b.press(kb.Tab + kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.sees("", `heading "You are logged out"`, `link "Log in again"`)
+}
+
+// landsAtHome has the browser judge: it reads a Location in ways that no server knows all
+// of.
+func landsAtHome(t *testing.T, b *tab) {
+	elsewhere := httptest.NewServer(http.NotFoundHandler()) // asking for it would be seen
+	t.Cleanup(elsewhere.Close)
+	evil := strings.TrimPrefix(elsewhere.URL, "http:")
+	spellings := []string{
+		evil, "/" + evil, "/\\" + evil[2:], "\\\\" + evil[2:], "%2f%2f" + evil[2:], "/%09" + evil, "\t" + evil, "/\t/" + evil[2:], "/\n/" + evil[2:], "\r\n" + evil,
+		elsewhere.URL, "http:" + evil[2:], "https:" + evil, "HTTP:" + evil, "javascript:alert(1)", "data:text/html,x", "account@" + evil[2:], "account/" + evil, "account\\" + evil,
+		"／／" + evil[2:], "\u2044\u2044" + evil[2:], "account/../" + evil, "account?x=" + evil, "account#" + evil, ".", "..", "//", "/\\", "?", "#", strings.Repeat("/", 2000) + evil[2:],
+	}
+	for _, first := range []bool{true, false} { // at the login, then logged in
+		for _, next := range spellings {
+			b.open(200, b.home+"/login?next="+url.QueryEscape(next))
+			if first {
+				b.typeInto("username", "ann@example.org")
+				b.typeInto("password", "the old password")
+				b.click(200, "button")
+			}
+			if got := eval[string](b, "location.href"); got != b.home+"/account" {
+				t.Errorf("next %.60q leads to %s", next, got)
+			}
+			if first {
+				b.open(200, b.home+"/logout")
+				b.click(200, "button")
+			}
+		}
+		if first {
+			b.open(200, b.home+"/login")
+			b.typeInto("username", "ann@example.org")
+			b.typeInto("password", "the old password")
+			b.click(200, "button")
+		}
+	}
 }
 
 func eightTabs(t *testing.T, first *tab) {

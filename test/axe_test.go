@@ -154,6 +154,12 @@ func axe(t *testing.T, b *tab, script, language, scheme string) (check func(stat
 		if found != "" {
 			t.Errorf("%s, %s, %s:\n%s", state, language, scheme, found)
 		}
+		// A screen of 320 pixels is also what is left of 1280 at a zoom of 400 %.
+		b.do(chromedp.EmulateViewport(320, 720))
+		if over := eval[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
+			t.Errorf("%s, %s: %d pixels too wide for a screen of 320", state, language, over)
+		}
+		b.do(chromedp.EmulateViewport(1280, 720))
 	}
 }
 
