@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,10 +38,11 @@ type Visitor struct {
 	// Fresh says that everything the account demands was shown within freshLife, and
 	// that the cookie is the one that was given for it.
 	Fresh bool
-	// FreshForm is Fresh for a form that was shown while it was.
+	// FreshForm is Fresh, also for the form that was just taken and was shown while it was.
 	FreshForm bool
 
 	number int64     // of the cookie
+	inTime bool      // to send a form that was shown while the cookie was fresh
 	at     time.Time // when the session was read
 }
 
@@ -130,7 +133,8 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 	switch newest := session.Counter; {
 	case v.number == newest:
 		age := now.Sub(session.AuthTime)
-		v.Fresh, v.FreshForm = age < freshLife, age < freshLife+formLife
+		v.Fresh, v.inTime = age < freshLife, age < freshLife+formLife
+		v.FreshForm = v.Fresh
 	case v.number > newest, v.number == newest-1 && !session.Seen():
 	default:
 		return Visitor{}, session, ErrNotLoggedIn
@@ -198,20 +202,39 @@ func (s *Service) Activity(ctx context.Context, v Visitor) ([]store.AuditEntry, 
 	return s.Store.Read(ctx).RecentAuditLog(v.ID, activityShown)
 }
 
-// FormMAC binds a form to the visitor's session and to what else it is for.
-func (s *Service) FormMAC(ctx context.Context, v Visitor, parts ...string) (string, error) {
+// FormMAC binds a form to the visitor's session. A second part says that it was shown
+// while the visitor was fresh, by which proof: a form that was shown later must not be
+// sent in its place.
+func (s *Service) FormMAC(ctx context.Context, v Visitor) (string, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return "", err
 	}
-	return keys.ring.FormMAC(append([]string{v.SessionID, v.ID}, parts...)...), nil
+	mac := keys.ring.FormMAC(formParts(v)...)
+	if v.Fresh {
+		mac += " " + keys.ring.FormMAC(freshParts(v)...)
+	}
+	return mac, nil
 }
 
-// CheckFormMAC says whether the form was made for this visitor.
-func (s *Service) CheckFormMAC(ctx context.Context, v Visitor, mac string, parts ...string) (bool, error) {
+// TakeForm says whether the form was made for this visitor. The visitor that it returns
+// is a FreshForm if this form was shown while the visitor was fresh, at most formLife
+// after that.
+func (s *Service) TakeForm(ctx context.Context, v Visitor, mac string) (Visitor, bool, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
-		return false, err
+		return v, false, err
 	}
-	return keys.ring.CheckFormMAC(mac, append([]string{v.SessionID, v.ID}, parts...)...), nil
+	bound, proof, _ := strings.Cut(mac, " ")
+	if !keys.ring.CheckFormMAC(bound, formParts(v)...) {
+		return v, false, nil
+	}
+	v.FreshForm = v.Fresh || v.inTime && keys.ring.CheckFormMAC(proof, freshParts(v)...)
+	return v, true, nil
+}
+
+func formParts(v Visitor) []string { return []string{v.SessionID, v.ID} }
+
+func freshParts(v Visitor) []string {
+	return append(formParts(v), "fresh", strconv.FormatInt(v.number, 10))
 }

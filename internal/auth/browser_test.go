@@ -198,21 +198,58 @@ func TestFormsAreBound(t *testing.T) {
 		s.user(t, "ann@example.org")
 		s.user(t, "bob@example.org")
 		ann, again, bob := s.visit(t, s.browse(t, "ann@example.org", true)), s.visit(t, s.browse(t, "ann@example.org", true)), s.visit(t, s.browse(t, "bob@example.org", true))
-		mac := must(s.FormMAC(t.Context(), ann, "password"))(t)
+		mac := must(s.FormMAC(t.Context(), ann))(t)
 		for what, tt := range map[string]struct {
 			v    auth.Visitor
 			mac  string
-			part string
 			want bool
 		}{
-			"the same":        {ann, mac, "password", true},
-			"another session": {again, mac, "password", false},
-			"another user":    {bob, mac, "password", false},
-			"another form":    {ann, mac, "delete", false},
-			"none":            {ann, "", "password", false},
-			"half of one":     {ann, mac[:len(mac)-1], "password", false},
+			"the same":        {ann, mac, true},
+			"another session": {again, mac, false},
+			"another user":    {bob, mac, false},
+			"none":            {ann, "", false},
+			"half of one":     {ann, mac[:len(mac)/3], false},
+			"doubled":         {ann, mac + mac, true}, // of which the first part counts
 		} {
-			same(t, what, must(s.CheckFormMAC(t.Context(), tt.v, tt.mac, tt.part))(t), tt.want)
+			v, took, err := s.TakeForm(t.Context(), tt.v, tt.mac)
+			ok(t, err)
+			same(t, what, took, tt.want)
+			same(t, what+": the visitor", v.ID, tt.v.ID)
 		}
+	})
+}
+
+// A form counts as fresh for 25 minutes if it was shown within ten minutes of the proof.
+// One that was shown later doesn't, nor does one of a proof before.
+func TestFormsAreFreshAsTheyWereShown(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, "ann@example.org")
+		cookie := s.browse(t, "ann@example.org", true)
+		seal := func() string { return must(s.FormMAC(t.Context(), s.visit(t, cookie)))(t) }
+		fresh := func(what, seal string, want bool) {
+			t.Helper()
+			v, took, err := s.TakeForm(t.Context(), s.visit(t, cookie), seal)
+			ok(t, err)
+			same(t, what+": it was made for the visitor", took, true)
+			same(t, what, v.FreshForm, want)
+		}
+		early := seal()
+		fresh("at once", early, true)
+		c.advance(10 * time.Minute)
+		late := seal()
+		same(t, "the visitor", s.visit(t, cookie).FreshForm, false)
+		fresh("shown early", early, true)
+		fresh("shown late", late, false)
+		bound, _, _ := strings.Cut(early, " ")
+		fresh("the half that says nothing of it", bound, false)
+		fresh("a part of another kind in its place", bound+" "+bound, false)
+		c.advance(15 * time.Minute)
+		fresh("after 25 minutes", early, false)
+
+		before := s.visit(t, cookie)
+		cookie = s.prove(t, before)
+		fresh("a fresh proof, so any form", late, true)
+		c.advance(10 * time.Minute)
+		fresh("a form of the proof before", early, false)
 	})
 }

@@ -28,6 +28,7 @@ type model struct {
 	sessions   []*modelSession
 	tokens     []*modelToken // all that were handed out
 	cookies    []modelCookie // likewise
+	forms      []modelForm   // likewise
 	events     []*modelEvent // all that ask for a recovery
 	recoveries []*modelRecovery
 	asked      map[string]time.Time // addresses that wait for a recovery, since when
@@ -125,7 +126,10 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 					c := pick(t, m.cookies[max(0, len(m.cookies)-2):])
 					m.prove(t, c, c.session.user.password)
 				},
-				"choose":     func(t *rapid.T) { m.choose(t, pick(t, m.cookies), rapid.OneOf(passwords, weak).Draw(t, "password")) },
+				"show form": func(t *rapid.T) { m.show(t, pick(t, m.cookies)) },
+				"send form": func(t *rapid.T) {
+					m.send(t, pick(t, m.cookies), pick(t, m.forms), rapid.OneOf(passwords, weak).Draw(t, "password"))
+				},
 				"leave":      func(t *rapid.T) { m.logoutVisitor(t, pick(t, m.cookies), rapid.Bool().Draw(t, "everywhere")) },
 				"end from":   func(t *rapid.T) { m.endFrom(t, pick(t, m.cookies), pick(t, m.sessions)) },
 				"end":        func(t *rapid.T) { m.end(t, pick(t, m.tokens), pick(t, m.sessions)) },

@@ -17,6 +17,13 @@ type modelBrowser struct {
 	proved time.Time
 }
 
+// modelForm is a form that was shown.
+type modelForm struct {
+	modelCookie // by which it was shown
+	fresh       bool
+	seal        string
+}
+
 // modelCookie is a cookie that was given.
 type modelCookie struct {
 	session *modelSession
@@ -81,7 +88,7 @@ func (m *model) visitor(t *rapid.T, c modelCookie) (auth.Visitor, bool) {
 	ok(t, err)
 	now, b := m.c.now(), c.session.browser
 	age, newest := now.Sub(b.proved), c.number == b.newest
-	if v.Fresh != (newest && age < 10*time.Minute) || v.FreshForm != (newest && age < 25*time.Minute) {
+	if v.Fresh != (newest && age < 10*time.Minute) || v.FreshForm != v.Fresh {
 		t.Fatalf("the visit is fresh: %v, for a form: %v; the cookie is the newest: %v, proved %v ago", v.Fresh, v.FreshForm, newest, age)
 	}
 	if v.ID != c.session.user.ID || v.User.Email != c.session.user.Email || v.SessionID != c.session.id.String() {
@@ -142,11 +149,34 @@ func (m *model) logoutVisitor(t *rapid.T, c modelCookie, everywhere bool) {
 	ok(t, m.s.LogoutVisitor(t.Context(), auth.Client{}, v)) // by another tab
 }
 
-func (m *model) choose(t *rapid.T, c modelCookie, password string) {
+// show shows a form.
+func (m *model) show(t *rapid.T, c modelCookie) {
+	if v, in := m.visitor(t, c); in {
+		seal, err := m.s.FormMAC(t.Context(), v)
+		ok(t, err)
+		m.forms = append(m.forms, modelForm{c, v.Fresh, seal})
+	}
+}
+
+// send sends a form by a cookie.
+func (m *model) send(t *rapid.T, c modelCookie, f modelForm, password string) {
 	v, in := m.visitor(t, c)
 	if !in {
 		return
 	}
+	v, took, err := m.s.TakeForm(t.Context(), v, f.seal)
+	ok(t, err)
+	b := c.session.browser
+	inTime := c.number == b.newest && m.c.now().Sub(b.proved) < 25*time.Minute
+	if took != (f.session == c.session) || v.FreshForm != (v.Fresh || took && inTime && f.fresh && f.number == c.number) {
+		t.Fatalf("a form of number %d, fresh: %v, sent with number %d: it is taken: %v, counts as fresh: %v", f.number, f.fresh, c.number, took, v.FreshForm)
+	}
+	if took {
+		m.choose(t, c, v, password)
+	}
+}
+
+func (m *model) choose(t *rapid.T, c modelCookie, v auth.Visitor, password string) {
 	err := m.s.ChoosePassword(t.Context(), auth.Client{}, v, password)
 	switch {
 	case !v.FreshForm:

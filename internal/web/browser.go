@@ -92,33 +92,56 @@ func (s *Server) visited(answer visit) handler {
 	}
 }
 
-// fresh asks for a fresh proof before a form is shown; the form then has 15 minutes.
+// fresh asks for a fresh proof before a page is shown. A form on it then has 15 minutes,
+// which the rules see to when it is sent.
 func (s *Server) fresh(answer visit) handler {
 	return s.visited(func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
-		if !v.Fresh && (r.Method != http.MethodPost || !v.FreshForm) {
-			return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(pageOf(r)))
+		if !v.Fresh {
+			return proveFirst(w, r)
 		}
 		return answer(w, r, v)
 	})
 }
 
+// proveFirst leads to a fresh proof, and from there back.
+func proveFirst(w http.ResponseWriter, r *http.Request) error {
+	return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(pageOf(r)))
+}
+
+// takeForm takes what a visitor sent by a form.
+type takeForm func(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error
+
 // sealed takes a form that was made for the visitor. Without that, a page of one user
 // could be sent by another, who has logged in in between.
-func (s *Server) sealed(take func(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error) visit {
-	return func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+func (s *Server) sealed(take takeForm) handler {
+	return s.visited(func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
 		f, err := s.readForm(w, r)
 		if err != nil {
 			return err
 		}
-		ok, err := s.Rules.CheckFormMAC(r.Context(), v, f.optional("form"))
+		v, ok, err := s.Rules.TakeForm(r.Context(), v, f.optional("form"))
 		if err != nil {
 			return err
 		}
 		if !ok { // the form is old, or somebody else's: the page is shown anew
-			return seeOther(w, r, pageOf(r))
+			page := pageOf(r)
+			if with := page + "?code=" + f.optional("code"); confirmation.MatchString(with) {
+				page = with
+			}
+			return seeOther(w, r, page)
 		}
 		return take(w, r, v, f)
-	}
+	})
+}
+
+// proven takes a form that was shown after a fresh proof.
+func (s *Server) proven(take takeForm) handler {
+	return s.sealed(func(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
+		if !v.FreshForm {
+			return proveFirst(w, r)
+		}
+		return take(w, r, v, f)
+	})
 }
 
 // nexts are the pages that a login may go on to.

@@ -227,6 +227,11 @@ func TestAFreshProofAndANewPassword(t *testing.T) {
 		s.clock.advance(10 * time.Minute)
 		b.goes("ten minutes later", b.get("/account/password"), "../login?prompt=login&next=account%2Fpassword")
 		same(t, "the form that was shown before", b.do(http.MethodPost, "/account/password", "form", seal, "password", "short").Status, http.StatusUnprocessableEntity)
+		// The seal of a page that asks for no proof is no way round it.
+		late := sealOf.FindStringSubmatch(b.shows("/account/profile"))[1]
+		for _, page := range []string{"password", "email", "delete"} {
+			b.goes("the profile's form, sent to "+page, b.do(http.MethodPost, "/account/"+page, "form", late, "password", better, "email", "eve@example.org"), "../login?prompt=login&next=account%2F"+page)
+		}
 		s.clock.advance(15 * time.Minute)
 		b.goes("the form, later", b.do(http.MethodPost, "/account/password", "form", seal, "password", better), "../login?prompt=login&next=account%2Fpassword")
 		b.shows("/login?prompt=login&next=account/password", `name="prove"`, "ann@example.org")
@@ -526,7 +531,8 @@ func TestANewAddressOnThePage(t *testing.T) {
 		b.goes("the login", b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", next), next)
 		b.shows(link, "ann@example.org", "anna@example.org")
 		b.do(http.MethodHead, link)
-		b.goes("the form of no page", b.do(http.MethodPost, "/account/email/confirm", "code", code), "../../account/email/confirm")
+		b.goes("a form from before another login", b.do(http.MethodPost, "/account/email/confirm", "form", "x", "code", code), "../../"+next)
+		b.goes("one with a code of another form", b.do(http.MethodPost, "/account/email/confirm", "code", code+"&x"), "../../account/email/confirm")
 		b.goes("the form", b.send(link, "/account/email/confirm", "code", code), "../../account?done=email")
 		b.shows("/account?done=email", "anna@example.org", "The address is changed")
 		same(t, "once more", b.send("/logout", "/account/email/confirm", "code", code).Status, http.StatusNotFound)

@@ -104,10 +104,15 @@ func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request, v auth.Visit
 	return s.visitPage(w, r, v, http.StatusOK, "logout", nil)
 }
 
-// logoutForm ends the session, or all of them.
+// logoutForm ends the session, or all of them. A session that was ended meanwhile ends
+// no others: the login then leads to what is left of them.
 func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	if f.has("everywhere") {
-		if err := s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller); err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
+		err := s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller)
+		if errors.Is(err, auth.ErrNotLoggedIn) {
+			return seeOther(w, r, "login?next=account/sessions")
+		}
+		if err != nil {
 			return err
 		}
 	}
