@@ -165,7 +165,7 @@ func lostProof(t *testing.T, x *trouble, b *tab) {
 	}
 	b.typeInto("password", "a tatami by the sea")
 	b.click(200, "button")
-	b.sees("", accountPage...)
+	b.sees("", accountDone(`status "The password is changed."`)...)
 }
 
 // prove gives a fresh proof, which is asked for before the password can be changed.

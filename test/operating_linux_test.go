@@ -109,6 +109,7 @@ var operatorsTable = map[string]struct {
 		w.want("var/lib/kwai/kwai.db.replaced")
 	}},
 	`Settings: public-url = "https://auth.example.org"`:            {run: (*operator).settings},
+	`Whose pages they are: service-name = "Judo club Example"`:     {run: (*operator).brand},
 	"Behind a proxy: # nginx":                                      {run: (*operator).proxies},
 	"Behind a proxy: # nginx: the slashes at both ends do it":      {not: "it is an excerpt; TestBehindProxies has all three at a path"},
 	"Backups: install -d -m 700 -o kwai -g kwai /var/backups/kwai": {run: (*operator).sh},
@@ -121,9 +122,9 @@ var operatorsTable = map[string]struct {
 		w.must("systemctl stop kwai")
 		w.sh(strings.Replace(block, "FILE", "backup.db", 1))
 	}},
-	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                             {run: (*operator).newMachine},
-	"Accounts: kwai user create EMAIL --first-name F --last-name L                     # mails a link to choose a password":              {run: (*operator).synopsis},
-	"The audit log: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
+	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                               {run: (*operator).newMachine},
+	"Accounts: kwai user create EMAIL --first-name F --last-name L [--language CODE] [--unverified]   # mails a link to choose a password": {run: (*operator).synopsis},
+	"The audit log: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]":   {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
 	"Changing the master key: kwai key new                    # prints a new one": {run: (*operator).sh},
 	"Changing the master key: cd /var/lib/kwai && { kwai key new; cat master.key; } | install -m 600 -o kwai -g kwai /dev/stdin master.key.new && mv master.key.new master.key": {run: func(w *operator, block string) {
@@ -498,6 +499,14 @@ func (w *operator) settings(block string) {
 	}
 }
 
+func (w *operator) brand(block string) {
+	w.write("etc/kwai/logo.svg", `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="4"/></svg>`)
+	w.write("brand.toml", w.there(block)+"\n")
+	if out := w.must(`env -u KWAI_PUBLIC_URL -u KWAI_SMTP kwai config --config brand.toml`); !strings.Contains(out, "#7a1f3d") || !strings.Contains(out, "https://club.example.org/privacy") {
+		w.t.Errorf("kwai config:\n%s", out)
+	}
+}
+
 // proxies gives each proxy its part of the block.
 func (w *operator) proxies(block string) {
 	parts := regexp.MustCompile(`(?m)^# (nginx|HAProxy|Caddy).*\n`).Split(w.there(block), -1)
@@ -679,7 +688,9 @@ func (w *operator) usage(command string) {
 	command = variable.ReplaceAllStringFunc(command, func(word string) string {
 		w.t.Helper()
 		switch strings.Trim(word, ",…") {
-		case "EMAIL":
+		case "CODE":
+			return "nl"
+		case "EMAIL", "NEW":
 			*w.made++
 			return fmt.Sprintf("new%d@example.org", *w.made)
 		case "USER":

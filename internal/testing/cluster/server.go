@@ -219,14 +219,24 @@ func (t *tail) String() string {
 	return string(t.text)
 }
 
+var given sync.Map // the addresses that FreeAddress has given
+
 // FreeAddress is a free address of loopback. Its port is below the range that Linux uses
 // for outgoing connections (from 32768 on): one of these could take it while a server is
-// down that will be started again.
+// down that will be started again. It is given once in a process: HAProxy shares a port
+// that is taken instead of refusing it.
 func FreeAddress(ctx context.Context) (string, error) {
 	for range 100 {
 		address := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(22_000)) //nolint:gosec // a port is no secret
-		if l, err := new(net.ListenConfig).Listen(ctx, "tcp", address); err == nil {
-			return address, l.Close()
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return "", err
+		}
+		if _, again := given.LoadOrStore(address, true); !again {
+			return address, nil
 		}
 	}
 	return "", errors.New("no free port found between 10000 and 32000")
