@@ -62,7 +62,7 @@ func (s *Server) passwordForm(w http.ResponseWriter, r *http.Request, v auth.Vis
 		return seeOther(w, r, "account?done=password")
 	}
 	if errors.Is(err, auth.ErrNotLoggedIn) { // it was changed elsewhere, or must be proven anew
-		return proveFirst(w, r)
+		return seeOther(w, r, "login?prompt=login&next=account/password")
 	}
 	refused, ok := errors.AsType[*auth.Error](err)
 	if !ok || refused.Code != auth.Invalid {

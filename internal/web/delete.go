@@ -16,7 +16,7 @@ func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, v auth.Visit
 func (s *Server) deleteForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, _ *form) error {
 	err := s.Rules.DeleteVisitor(r.Context(), s.pageClient(r), v)
 	if errors.Is(err, auth.ErrNotLoggedIn) {
-		return proveFirst(w, r)
+		return seeOther(w, r, "login?prompt=login&next=account/delete")
 	}
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (s *Server) emailForm(w http.ResponseWriter, r *http.Request, v auth.Visito
 		return seeOther(w, r, "account?done=email-sent")
 	}
 	if errors.Is(err, auth.ErrNotLoggedIn) {
-		return proveFirst(w, r)
+		return seeOther(w, r, "login?prompt=login&next=account/email")
 	}
 	refused, _ := errors.AsType[*auth.Error](err)
 	if refused == nil {
