@@ -77,7 +77,7 @@ func (a answer) visits() int {
 	switch to := a.leads(); {
 	case strings.HasPrefix(to, "login?next="):
 		return http.StatusUnauthorized
-	case to == "login?prompt=login&next=account%2Fpassword":
+	case to == "login?prompt=login&next=account%2Fpassword": // with a plain slash it is a change that came too late
 		return unfresh
 	}
 	return http.StatusOK

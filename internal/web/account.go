@@ -61,7 +61,7 @@ func (s *Server) passwordForm(w http.ResponseWriter, r *http.Request, v auth.Vis
 	if err == nil {
 		return seeOther(w, r, "account?done=password")
 	}
-	if errors.Is(err, auth.ErrNotLoggedIn) { // it was changed elsewhere, or must be proven anew
+	if errors.Is(err, auth.ErrNotLoggedIn) { // the password was changed meanwhile, perhaps by another tab
 		return seeOther(w, r, "login?prompt=login&next=account/password")
 	}
 	refused, ok := errors.AsType[*auth.Error](err)

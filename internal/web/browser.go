@@ -76,19 +76,19 @@ func pageOf(r *http.Request) string {
 // visit answers a request of a visitor.
 type visit func(w http.ResponseWriter, r *http.Request, v auth.Visitor) error
 
-// visited leads those who aren't logged in to the login, and from there back. That is a
-// refusal, and paced as others are.
+// visited leads those who aren't logged in to the login, and from there back; also those
+// whose session ends while they are answered. That is a refusal, and paced as others are.
 func (s *Server) visited(answer visit) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		v, err := s.visitor(w, r)
+		if err == nil {
+			err = answer(w, r, v)
+		}
 		if errors.Is(err, auth.ErrNotLoggedIn) {
 			s.pace()
 			return seeOther(w, r, "login?next="+url.QueryEscape(pageOf(r)))
 		}
-		if err != nil {
-			return err
-		}
-		return answer(w, r, v)
+		return err
 	}
 }
 

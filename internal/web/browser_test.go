@@ -3,6 +3,8 @@ package web_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -26,18 +28,18 @@ func (s *site) browser(t *testing.T) *browser {
 // do sends a request as a browser does, and takes its cookies.
 func (b *browser) do(method, path string, fields ...string) answer {
 	b.t.Helper()
-	return b.request(method, path, urlencoded, encodeURL(fields...))
+	return b.request(method, path, urlencoded, strings.NewReader(encodeURL(fields...)))
 }
 
 // post sends a body of a kind.
 func (b *browser) post(path, kind, body string) answer {
 	b.t.Helper()
-	return b.request(http.MethodPost, path, kind, body)
+	return b.request(http.MethodPost, path, kind, strings.NewReader(body))
 }
 
-func (b *browser) request(method, path, kind, body string) answer {
+func (b *browser) request(method, path, kind string, body io.Reader) answer {
 	b.t.Helper()
-	r := b.s.request(method, path, strings.NewReader(body))
+	r := b.s.request(method, path, body)
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", kind)
 		r.Header.Set("Origin", b.s.web.PublicURL.Scheme+"://"+b.s.web.PublicURL.Host)
@@ -320,6 +322,48 @@ func TestSessionsOnThePage(t *testing.T) {
 		b.goes("everywhere", b.send("/logout", "/logout", "everywhere", "1"), "out")
 		again.goes("the other browser", again.get("/account"), "login?next=account")
 	})
+}
+
+// before calls a function before it is read for the first time.
+type before struct {
+	io.Reader
+	call func()
+}
+
+func (r *before) Read(p []byte) (int, error) {
+	if r.call != nil {
+		r.call()
+		r.call = nil
+	}
+	return r.Reader.Read(p)
+}
+
+// A session that is ended while its form is being read leads to the login: nothing is
+// changed, nothing says so, and no page of errors is shown.
+func TestASessionThatEndsUnderItsForm(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		other := s.browser(t).login("ann@example.org", good)
+		for path, fields := range map[string][]string{
+			"/account/profile":  {"first_name", "Eve", "last_name", "Other", "language", ""},
+			"/account/email":    {"email", "eve@example.org"},
+			"/account/sessions": {},
+			"/account/delete":   {},
+			"/logout":           {"everywhere", "1"},
+		} {
+			b, twin := s.browser(t).login("ann@example.org", good), s.browser(t)
+			maps.Copy(twin.cookies, b.cookies)
+			seal := sealOf.FindStringSubmatch(b.shows(path))[1]
+			body := strings.NewReader(encodeURL(append(fields, "form", seal)...))
+			a := b.request(http.MethodPost, path, urlencoded, &before{body, func() { twin.send("/logout", "/logout") }})
+			up := strings.Repeat("../", strings.Count(path, "/")-1)
+			b.goes(path, a, up+"login?next="+url.QueryEscape(path[1:]))
+			same(t, path+": what it sets", a.Header.Get("Set-Cookie"), "")
+		}
+		if body := other.shows("/account/profile"); strings.Contains(body, "Eve") {
+			t.Errorf("the profile is changed:\n%s", body)
+		}
+	}, limitsOff)
 }
 
 // Pages read no bearer token, and the API no cookie.

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 
 	"kwai/internal/auth"
@@ -15,9 +14,6 @@ func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, v auth.Visit
 // deleteForm deletes it.
 func (s *Server) deleteForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, _ *form) error {
 	err := s.Rules.DeleteVisitor(r.Context(), s.pageClient(r), v)
-	if errors.Is(err, auth.ErrNotLoggedIn) {
-		return seeOther(w, r, "login?prompt=login&next=account/delete")
-	}
 	if err != nil {
 		return err
 	}

@@ -27,9 +27,6 @@ func (s *Server) emailForm(w http.ResponseWriter, r *http.Request, v auth.Visito
 	if err == nil {
 		return seeOther(w, r, "account?done=email-sent")
 	}
-	if errors.Is(err, auth.ErrNotLoggedIn) {
-		return seeOther(w, r, "login?prompt=login&next=account/email")
-	}
 	refused, _ := errors.AsType[*auth.Error](err)
 	if refused == nil {
 		return err
@@ -71,11 +68,8 @@ func (s *Server) emailConfirmForm(w http.ResponseWriter, r *http.Request, v auth
 }
 
 func (s *Server) refuseEmail(w http.ResponseWriter, r *http.Request, v auth.Visitor, err error) error {
-	switch {
-	case errors.Is(err, auth.ErrEmailCode):
-		return s.visitPage(w, r, v, s.explain(w, r, err).Status, "emailinvalid", nil)
-	case errors.Is(err, auth.ErrNotLoggedIn):
-		return seeOther(w, r, "login?next=account")
+	if !errors.Is(err, auth.ErrEmailCode) {
+		return err
 	}
-	return err
+	return s.visitPage(w, r, v, s.explain(w, r, err).Status, "emailinvalid", nil)
 }

@@ -105,14 +105,10 @@ func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request, v auth.Visit
 }
 
 // logoutForm ends the session, or all of them. A session that was ended meanwhile ends
-// no others: the login then leads to what is left of them.
+// no others: that must not look as if it were done.
 func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	if f.has("everywhere") {
-		err := s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller)
-		if errors.Is(err, auth.ErrNotLoggedIn) {
-			return seeOther(w, r, "login?next=account/sessions")
-		}
-		if err != nil {
+		if err := s.Rules.EndOtherSessions(r.Context(), s.pageClient(r), v.Caller); err != nil {
 			return err
 		}
 	}

@@ -35,9 +35,6 @@ func (s *Server) profileForm(w http.ResponseWriter, r *http.Request, v auth.Visi
 	if err == nil {
 		return seeOther(w, r, "account?done=profile")
 	}
-	if errors.Is(err, auth.ErrNotLoggedIn) {
-		return seeOther(w, r, "login?next=account/profile")
-	}
 	refused, ok := errors.AsType[*auth.Error](err)
 	if !ok || refused.Code != auth.Invalid {
 		return err
