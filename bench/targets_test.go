@@ -17,7 +17,7 @@ func TestTargets(t *testing.T) {
 	flooded := func(ratio, p99 float64) comparison {
 		return comparison{Engine: "SQLite", Database: "small", Operation: "renew under a flood", Connections: 16, Beside: "no flood", Ratio: ratio, P99Ratio: p99}
 	}
-	told := func(ratio float64) comparison {
+	natsRatio := func(ratio float64) comparison {
 		return comparison{Engine: "PostgreSQL", Database: "NATS", Operation: "check", Connections: 64, Beside: "no NATS", Ratio: ratio}
 	}
 	took := func(start float64, peak int64) process {
@@ -35,8 +35,8 @@ func TestTargets(t *testing.T) {
 		{"no big database", "SQLite: renew from 64, big of small", "", "not measured", report{Comparisons: []comparison{renew(0.25, 9)}}},
 		{"at most", "SQLite: p99 under that flood, of none", "4.0 times", "yes", report{Comparisons: []comparison{flooded(0.4, 4)}}},
 		{"more", "SQLite: p99 under that flood, of none", "4.1 times", "no", report{Comparisons: []comparison{flooded(0.4, 4.1)}}},
-		{"as without NATS", "PostgreSQL: check from 64 with NATS, of none", "95.0 %", "yes", report{Comparisons: []comparison{told(0.95)}}},
-		{"NATS costs", "PostgreSQL: check from 64 with NATS, of none", "94.9 %", "no", report{Comparisons: []comparison{told(0.949)}}},
+		{"as without NATS", "PostgreSQL: check from 64 with NATS, of none", "95.0 %", "yes", report{Comparisons: []comparison{natsRatio(0.95)}}},
+		{"NATS costs", "PostgreSQL: check from 64 with NATS, of none", "94.9 %", "no", report{Comparisons: []comparison{natsRatio(0.949)}}},
 		{"the worst process", "memory, peak", "131.0 MB", "no", report{Processes: []process{took(10, 131e6), took(10, 90e6)}}},
 		{"the slowest start", "start", "199.0 ms", "yes", report{Processes: []process{took(10, 0), took(199, 0)}}},
 		{"memory isn't known here", "memory, peak", "", "not measured", report{Processes: []process{took(10, 0)}}},

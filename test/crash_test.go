@@ -157,7 +157,7 @@ func (c *crash) owner(email string) *client {
 }
 
 // add makes an account by a command, under load. The command may find no gap
-// between the server's transactions within its patience, and says so.
+// between the server's transactions before its timeout, and says so.
 func (c *crash) add(email string) {
 	c.t.Helper()
 	_, stderr, code := c.servers[0].command(firstPassword, "user", "create", email, "--first-name=Ann", "--last-name=Other", "--password-stdin")

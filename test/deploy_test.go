@@ -37,7 +37,7 @@ func runScript(t *testing.T, dir string, env []string, script string, args ...st
 	return string(out)
 }
 
-func standIn(t *testing.T, dir, name, script string) {
+func fakeProgram(t *testing.T, dir, name, script string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "stand-ins"), 0o755); err != nil {
 		t.Fatal(err)
@@ -159,8 +159,8 @@ func TestComposeFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	standIn(t, dir, "docker", `case "$*" in "run --rm kwai "*) shift 3; exec `+built+` "$@";; "compose "*) exit 0;; *) exit 9;; esac`)
-	standIn(t, dir, "chown", `[ "$1 $2" = "-R 65532" ] && shift 2 && exec ls "$@"`)
+	fakeProgram(t, dir, "docker", `case "$*" in "run --rm kwai "*) shift 3; exec `+built+` "$@";; "compose "*) exit 0;; *) exit 9;; esac`)
+	fakeProgram(t, dir, "chown", `[ "$1 $2" = "-R 65532" ] && shift 2 && exec ls "$@"`)
 	var script []string
 	for _, m := range regexp.MustCompile(`(?m)^#\t(.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/compose.yaml")), -1) {
 		script = append(script, m[1])
@@ -185,7 +185,7 @@ func TestComposeFile(t *testing.T) {
 	if want := "postgres://kwai:" + secret("postgres-password") + "@postgres/kwai?sslmode=disable"; secret("kwai/database") != want {
 		t.Errorf("the database is %s, not %s", secret("kwai/database"), want)
 	}
-	standIn(t, dir, "server", `sed -i s/@postgres/@127.0.0.1:1/ secrets/kwai/database; kwai() { `+built+` "$@"; }; kwai serve 2>&1 || echo "exit code $?"`)
+	fakeProgram(t, dir, "server", `sed -i s/@postgres/@127.0.0.1:1/ secrets/kwai/database; kwai() { `+built+` "$@"; }; kwai serve 2>&1 || echo "exit code $?"`)
 	env = append(env, "KWAI_DATA="+dir+"/data", "KWAI_LISTEN=127.0.0.1:0")
 	if said := runScript(t, dir, env, "server"); !strings.Contains(said, "PostgreSQL at 127.0.0.1:1: it can't be reached") || !strings.Contains(said, "exit code 1") {
 		t.Errorf("kwai serve: %s", said)

@@ -16,7 +16,7 @@ import (
 )
 
 // One client of each network: Linux has all of 127/8 on loopback.
-func stranger(i int) string { return fmt.Sprintf("127.100.%d.1", i) }
+func unknownNetwork(i int) string { return fmt.Sprintf("127.100.%d.1", i) }
 
 const (
 	home      = "127.1.1.1"
@@ -42,7 +42,7 @@ func TestGuessingIsHeldAndItsOwnerGetsIn(t *testing.T) {
 		for c := range clients {
 			guessing.Go(func() {
 				for i := c; i < networks; i += clients {
-					there := s.at(stranger(i))
+					there := s.at(unknownNetwork(i))
 					for n := range perNetwork {
 						a := there.post("login", "", "username", "ann@example.org", "password", fmt.Sprintf("guess %d of %d", n, i))
 						answers[a.Status].Add(1)

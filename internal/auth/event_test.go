@@ -93,7 +93,7 @@ func TestEveryEventIsPublishedOutside(t *testing.T) {
 		} {
 			step.do()
 			if diff := cmp.Diff(step.want, s.published(t)); diff != "" {
-				t.Errorf("%s is told as (-want +got):\n%s", step.what, diff)
+				t.Errorf("the event of %s (-want +got):\n%s", step.what, diff)
 			}
 		}
 	})
@@ -133,7 +133,7 @@ func TestWithoutASubscriberNothingIsWritten(t *testing.T) {
 		ok(t, s.RefreshSubscribers(t.Context()))
 		s.login(t, ann, oldPassword)
 		if n := s.count(t, `SELECT COUNT(*) FROM events`); n != 0 {
-			t.Errorf("%d events were written that nobody is told", n)
+			t.Errorf("%d events were written for no subscriber", n)
 		}
 	})
 }
@@ -151,7 +151,7 @@ func TestEventsOfAUserAreInOrder(t *testing.T) {
 			want = append(want, auth.EventRevoked, auth.EventReinstated)
 		}
 		if got := s.published(t); !slices.Equal(got, want) {
-			t.Errorf("told %v, want %v", got, want)
+			t.Errorf("published %v, want %v", got, want)
 		}
 	})
 }

@@ -193,14 +193,14 @@ func TestTwoReplaysThatMeetAreMailedOnce(t *testing.T) {
 			more, one, other = r.one.interrupt(t, step, replay(r.one), replay(r.other))
 			wantErr(t, "a replay", one, auth.ErrRefresh)
 			wantErr(t, "the other replay", other, auth.ErrRefresh)
-			told := 0
+			notices := 0
 			for _, d := range r.one.outbox(t) {
 				if d.UserID == user.ID {
-					told++
+					notices++
 				}
 			}
-			if told != 1 {
-				t.Errorf("before step %d: the owner is told %d times", step, told)
+			if notices != 1 {
+				t.Errorf("before step %d: the owner got %d notices", step, notices)
 			}
 		}
 	})
@@ -220,7 +220,7 @@ func TestAStolenTokenIsFoundOutByItsOwner(t *testing.T) {
 		wantErr(t, "the owner's renewal", err, auth.ErrRefresh)
 		s.dead(t, user, thiefs, owners)
 		if len(s.deliver(t)) != 1 {
-			t.Error("the owner was not told")
+			t.Error("the owner got no notice")
 		}
 	})
 }
@@ -247,7 +247,7 @@ func TestTokensAheadOfARestoredDatabaseAreAccepted(t *testing.T) {
 					s.renew(t, tokens[number])
 				}
 				if mails := s.deliver(t); len(mails) != 0 {
-					t.Errorf("the owner was told of a replay: %v", mails)
+					t.Errorf("the owner got a notice of a replay: %v", mails)
 				}
 			})
 		})

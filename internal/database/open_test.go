@@ -245,8 +245,8 @@ func TestForeignWriterIsWaitedForThenUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		url := storetest.SQLite(t)
 		s := storetest.Open(t, url, nil)
-		const patience = 50 * time.Millisecond // of the bubble; each has SQLite look once more, for five real ones
-		if was := s.WaitAtMost(patience); was < patience || was > 10*time.Second {
+		const timeout = 50 * time.Millisecond // of the bubble; each has SQLite look once more, for five real ones
+		if was := s.WaitAtMost(timeout); was < timeout || was > 10*time.Second {
 			t.Errorf("a server waits for %v", was)
 		}
 		foreign, err := storetest.Raw(t, url).Conn(t.Context())
@@ -261,7 +261,7 @@ func TestForeignWriterIsWaitedForThenUnavailable(t *testing.T) {
 		if err := s.InTx(t.Context(), storetest.AddsUser("a")); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("while it is locked: %v", err)
 		}
-		if waited := time.Since(start); waited < patience || waited > 2*patience {
+		if waited := time.Since(start); waited < timeout || waited > 2*timeout {
 			t.Errorf("it was waited for %v", waited)
 		}
 		storetest.WantUsers(t, s)

@@ -55,7 +55,7 @@ type Postgres struct {
 }
 
 // OpenPostgres opens a database to copy a whole one into it: whatever it holds, and
-// with patience for a server that waits for its disk. Its options' Unchecked and
+// with a long timeout for a server that waits for its disk. Its options' Unchecked and
 // Serve don't count.
 func OpenPostgres(ctx context.Context, o Options) (*Postgres, error) {
 	o.Unchecked, o.Serve, o.deadAfter = true, false, copyDeadAfter

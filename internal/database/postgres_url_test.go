@@ -12,7 +12,7 @@ import (
 )
 
 // TestNoPartOfAPasswordIsAHost: what a raw character leaves of a password is
-// neither told nor asked for.
+// neither in the error nor looked up.
 func TestNoPartOfAPasswordIsAHost(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
@@ -43,7 +43,7 @@ func TestNoPartOfAPasswordIsAHost(t *testing.T) {
 	}
 }
 
-// TestURLsOfPostgreSQLAreRead: port 1 of loopback, where nobody listens, is told.
+// TestURLsOfPostgreSQLAreRead: the error names port 1 of loopback, where nobody listens.
 func TestURLsOfPostgreSQLAreRead(t *testing.T) {
 	t.Parallel()
 	for url, at := range map[string]string{

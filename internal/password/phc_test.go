@@ -200,7 +200,7 @@ func FuzzPHC(f *testing.F) {
 		}
 		verify(t, p, hash, "password")
 		if err := p.VerifyDummy(t.Context(), cost, "password"); err != nil {
-			t.Errorf("Pretend: %v", err)
+			t.Errorf("VerifyDummy: %v", err)
 		}
 	})
 }

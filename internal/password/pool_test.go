@@ -142,12 +142,12 @@ func TestUnusableHashIsNoWork(t *testing.T) {
 	}
 	for _, cost := range []string{"", "argon2id", "argon2id m=4194304,t=1,p=1", "bcrypt", "bcrypt 31", "bcrypt -1", "scrypt 10"} {
 		if err := p.VerifyDummy(t.Context(), cost, "password"); err == nil {
-			t.Errorf("Pretend at cost %q was done", cost)
+			t.Errorf("VerifyDummy at cost %q was done", cost)
 		}
 	}
 }
 
-// unmatched are a hash of each kind, all at which Pretend must do what Verify does.
+// unmatched are a hash of each kind, all at which VerifyDummy must do what Verify does.
 func unmatched(t *testing.T, p *password.Pool) (hashes map[string]string) {
 	t.Helper()
 	own, _, err := p.Hash(t.Context(), "the right one")
@@ -190,7 +190,7 @@ func TestVerifyDummyDoesTheSameWork(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(known) != 1 || !slices.Equal(work, known) {
-				t.Errorf("%s, %s: Verify does %q, Pretend %q, want the same once", hashName, pwName, known, work)
+				t.Errorf("%s, %s: Verify does %q, VerifyDummy %q, want the same once", hashName, pwName, known, work)
 			}
 			seen[work[0]] = true
 		}
@@ -228,7 +228,7 @@ func TestVerifyDummyCostsAsMuch(t *testing.T) { // not parallel: it measures tim
 				alike = round >= 4 && unknown > known*3/4 && unknown < known*4/3
 			}
 			if !alike {
-				t.Errorf("%s, %s: Verify takes %v, Pretend %v", hashName, pwName, known, unknown)
+				t.Errorf("%s, %s: Verify takes %v, VerifyDummy %v", hashName, pwName, known, unknown)
 			}
 		}
 	}

@@ -34,7 +34,7 @@ var (
 // counters tries to count, and says whether it may.
 type counter func(tx *store.Tx) (bool, error)
 
-func stranger(tx *store.Tx) (bool, error) {
+func unknownNetwork(tx *store.Tx) (bool, error) {
 	return tryCount(tx, store.Attempt{Account: account}, limits)
 }
 
@@ -72,7 +72,7 @@ func know(t *testing.T, s *store.Store, now time.Time, network string) {
 	storetest.At(t, s, now, func(tx *store.Tx) error { return discard(tx.KnowNetwork(account, network, now.Add(ninety))) })
 }
 
-// counts are an account's, by their networks; of strangers by "".
+// counts are an account's, by their networks; of unknown networks by "".
 func counts(t *testing.T, s *store.Store) map[string]store.Attempts {
 	t.Helper()
 	all, err := s.Read(t.Context()).AttemptsOf(account)
@@ -85,7 +85,7 @@ func counts(t *testing.T, s *store.Store) map[string]store.Attempts {
 }
 
 // each kind of count of an account, which know makes possible.
-var ofAccount = map[string]counter{"strangers": stranger, "a known network": known}
+var ofAccount = map[string]counter{"unknown networks": unknownNetwork, "a known network": known}
 
 func TestWaitsDouble(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
@@ -163,7 +163,7 @@ func TestAttemptsAtOnceAreCountedOneByOne(t *testing.T) {
 			name  string
 			count counter
 			want  int64
-		}{{"strangers", stranger, 5}, {"a known network", known, 5}, {"a network's allowance", network, 3}} {
+		}{{"unknown networks", unknownNetwork, 5}, {"a known network", known, 5}, {"a network's allowance", network, 3}} {
 			var passed atomic.Int64
 			var all sync.WaitGroup
 			for i := range 64 {
@@ -228,7 +228,7 @@ func TestAClockThatWasAheadHoldsBackNoAttempt(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		for _, ahead := range []time.Duration{time.Hour + time.Minute, 24 * time.Hour} {
 			s := storetest.Open(t, url, nil)
-			for name, count := range map[string]counter{"strangers": stranger, "a known network": known, "a network": network} {
+			for name, count := range map[string]counter{"unknown networks": unknownNetwork, "a known network": known, "a network": network} {
 				now := epoch.Add(ahead)
 				know(t, s, now, near)
 				for range 5 {
@@ -253,12 +253,12 @@ func TestFailuresAreForgotten(t *testing.T) {
 		s := storetest.Open(t, url, nil)
 		now := epoch
 		for range 100 {
-			wantCount(t, s, "a failure", now, stranger, true)
+			wantCount(t, s, "a failure", now, unknownNetwork, true)
 			now = now.Add(time.Hour)
 		}
 		last := now.Add(-time.Hour)
-		wantCount(t, s, "89 days after the last", last.Add(ninety-time.Microsecond), stranger, false)
-		wantCount(t, s, "90 days after the last", last.Add(ninety), stranger, true)
+		wantCount(t, s, "89 days after the last", last.Add(ninety-time.Microsecond), unknownNetwork, false)
+		wantCount(t, s, "90 days after the last", last.Add(ninety), unknownNetwork, true)
 		if got := counts(t, s)[""]; got.Failures != 1 {
 			t.Errorf("%d failures after all were forgotten and one was counted", got.Failures)
 		}
@@ -269,7 +269,7 @@ func TestRefunds(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		know(t, s, epoch, near)
-		for name, a := range map[string]store.Attempt{"strangers": {Account: account}, "a known network": fromNear} {
+		for name, a := range map[string]store.Attempt{"unknown networks": {Account: account}, "a known network": fromNear} {
 			count, from := ofAccount[name], a.Network
 			a.Until = noWait
 			for range 50 { // none of which is more than the fifth
@@ -301,7 +301,7 @@ func TestARefundLeavesNoRow(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
 		know(t, s, epoch, near)
-		wantCount(t, s, "a stranger", epoch, stranger, true)
+		wantCount(t, s, "an unknown network", epoch, unknownNetwork, true)
 		wantCount(t, s, "a known network", epoch, known, true)
 		storetest.At(t, s, epoch, func(tx *store.Tx) error {
 			for _, a := range []store.Attempt{{Account: account, Until: noWait}, {Account: account, Network: near, Known: true, Until: noWait}} {
@@ -355,13 +355,13 @@ func TestANetworksAllowanceComesBack(t *testing.T) {
 func TestAnAccountKnowsTheNetworksOfItsLatestLogins(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, nil)
-		wantCount(t, s, "a stranger", epoch, stranger, true)
+		wantCount(t, s, "an unknown network", epoch, unknownNetwork, true)
 		for i := range 40 {
 			know(t, s, epoch.Add(time.Duration(i)*time.Minute), fmt.Sprintf("10.0.%d.0/24", i))
 		}
 		got := counts(t, s)
 		if len(got) != 33 || got[""].Failures != 1 {
-			t.Errorf("%d counts, want 32 networks and the strangers': %v", len(got), got)
+			t.Errorf("%d counts, want 32 networks and that of unknown ones: %v", len(got), got)
 		}
 		for i := range 40 {
 			if _, is := got[fmt.Sprintf("10.0.%d.0/24", i)]; is != (i >= 8) {

@@ -164,7 +164,7 @@ func TestResetPage(t *testing.T) {
 			}
 		}
 
-		// A wrong password is told beside its field and never sent back.
+		// A wrong password's error is beside its field and never sent back.
 		for password, why := range map[string]string{"": "Type the new password", "hj5!kQ": "too short", "password123": "most used", "hj5!kQ\nhj5!kQ": "can't be typed"} {
 			what := fmt.Sprintf("the password %q", password)
 			a := s.submit("/reset", "uuid", id, "password", password)
@@ -190,7 +190,7 @@ func TestResetPage(t *testing.T) {
 		s.reinstate("ann@example.org")
 
 		same(t, "the title", s.leadsTo("done", s.submit("/reset", "uuid", " "+id+"\n", "password", chosen)).title, "Your password is changed")
-		// A second click, a link opened again: nobody is told that it failed.
+		// A second click, a link opened again: no page says that it failed.
 		for _, a := range []answer{s.get(link, ""), s.submit("/reset", "uuid", id, "password", chosen), s.submit("/reset", "uuid", id, "password", "x")} {
 			p := a.page(t, 404)
 			same(t, "the title", p.title, "Your password has already been changed")
@@ -216,7 +216,7 @@ func (s *site) leadsTo(page string, a answer) page {
 	return s.get("/"+a.Header.Get("Location"), "").page(s.tb, 200)
 }
 
-// A link that no password change ended isn't told as used.
+// A link that no password change ended isn't called used.
 func TestALinkThatWasReplacedIsNotUsed(t *testing.T) {
 	withMail(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)

@@ -92,7 +92,7 @@ func TestReset(t *testing.T) {
 				}
 			}
 		}
-		// Each rule is told, and uses nothing up.
+		// Each broken rule is named, and nothing is used up.
 		for rule, password := range map[string]string{
 			"too short": "1234567", "too long": strings.Repeat("x", 1025), "can't be typed": "a line\nbreak", "most used": "password123",
 			"only of your name": "ann.example.org!", "8 characters": "e\u0301e\u0301e\u0301e\u0301",
