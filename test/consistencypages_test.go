@@ -241,8 +241,11 @@ func (h *history) choose(client int, rng *rand.Rand, q question, cookie string) 
 	status := a.visits()
 	h.looked(m, q, opVisit, status, func() {
 		if status == http.StatusOK {
-			done := either(a.leads() == "account?done=password", http.StatusOK, http.StatusNotFound)
-			h.record(m, question{op: opChoose, session: q.session, password: n}, reply{status: done})
+			r := h.keep(a)
+			if r.status != http.StatusOK {
+				r.status = http.StatusNotFound
+			}
+			h.record(m, question{op: opChoose, session: q.session, token: q.token, password: n}, r)
 		}
 	})
 }
@@ -318,14 +321,19 @@ func (a account) afterPage(q question, r reply) (account, bool) {
 		}
 		return a, r.status == http.StatusOK && r.token == int(b.newest)
 	case opChoose:
+		_, visits := a.visit(q.session, q.token)
+		in := visits != http.StatusUnauthorized
 		if r.status == http.StatusNotFound { // perhaps the password was changed since the visit
-			return a, b.newest <= 0 || b.chose
+			return a, !in || b.chose
 		}
-		kept := *b
+		next := pages{b.newest, b.seen, true}
+		if visits == http.StatusOK { // else the answer with the newest was lost
+			next.newest, next.seen = next.newest+1, false
+		}
 		a.password, a.recovery = q.password, false
 		a.end()
-		*b = pages{kept.newest, kept.seen, true}
-		return a, kept.newest > 0 && r.status == http.StatusOK
+		*b = next
+		return a, in && r.status == http.StatusOK && r.token == int(b.newest)
 	case opEndOthers: // which ends none where this one ended meanwhile
 		if kept := *b; kept.newest > 0 {
 			a.end()
@@ -355,6 +363,9 @@ func TestTheCheckerKnowsThePages(t *testing.T) {
 	prove := func(from, to int64, number, got int) op {
 		return do(from, to, question{op: opProve, token: number}, reply{200, 0, got})
 	}
+	choose := func(from, to int64, number, got int) op {
+		return do(from, to, question{op: opChoose, token: number, password: 1}, reply{200, 0, got})
+	}
 	said := func(from, to int64, what string, status int) op {
 		return do(from, to, question{op: what, token: 1, password: 1}, reply{status: status})
 	}
@@ -375,10 +386,12 @@ func TestTheCheckerKnowsThePages(t *testing.T) {
 		"a newest cookie that isn't fresh":        {porcupine.Illegal, []op{open, visit(3, 4, 1, unfresh)}},
 		"a visit after the logout":                {porcupine.Illegal, []op{open, said(3, 4, opLeave, 200), visit(5, 6, 1, 200)}},
 		"a proof after the logout":                {porcupine.Illegal, []op{open, said(3, 4, opLeave, 200), prove(5, 6, 1, 2)}},
-		"a proof with the old password":           {porcupine.Illegal, []op{open, said(3, 4, opChoose, 200), prove(5, 6, 1, 2)}},
-		"a chosen password":                       {porcupine.Ok, []op{open, login(3, 4, 0, 1), said(5, 6, opChoose, 200), visit(7, 8, 1, 200), do(9, 10, question{op: opVisit, session: 1, token: 1}, reply{status: 401}), login(11, 12, 1, 2)}},
-		"a chosen password that ends nothing":     {porcupine.Illegal, []op{open, login(3, 4, 0, 1), said(5, 6, opChoose, 200), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
-		"a password chosen after the end":         {porcupine.Illegal, []op{open, said(3, 4, opPassword, 200), said(5, 6, opChoose, 200)}},
+		"a proof with the old password":           {porcupine.Illegal, []op{open, choose(3, 4, 1, 2), prove(5, 6, 1, 2)}},
+		"a chosen password":                       {porcupine.Ok, []op{open, login(3, 4, 0, 1), choose(5, 6, 1, 2), visit(7, 8, 2, 200), visit(9, 10, 1, 401), do(9, 10, question{op: opVisit, session: 1, token: 1}, reply{status: 401}), login(11, 12, 1, 2)}},
+		"a chosen password that ends nothing":     {porcupine.Illegal, []op{open, login(3, 4, 0, 1), choose(5, 6, 1, 2), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
+		"a password chosen after the end":         {porcupine.Illegal, []op{open, said(3, 4, opPassword, 200), choose(5, 6, 1, 2)}},
+		"a copy that outlives a choice":           {porcupine.Illegal, []op{open, choose(3, 4, 1, 2), visit(5, 6, 2, 200), visit(7, 8, 1, unfresh)}},
+		"a choice whose answer got lost":          {porcupine.Ok, []op{open, choose(3, 4, 1, 2), visit(5, 6, 1, unfresh)}},
 		"a choice refused for no reason":          {porcupine.Illegal, []op{open, said(3, 4, opChoose, 404)}},
 		"a session that \"everywhere\" missed":    {porcupine.Illegal, []op{open, login(3, 4, 0, 1), said(5, 6, opEndOthers, 200), do(7, 8, question{op: opVisit, session: 1, token: 1}, reply{status: 200})}},
 		"a visit after the deletion":              {porcupine.Illegal, []op{open, said(3, 4, opDelete, 200), visit(5, 6, 1, 200)}},

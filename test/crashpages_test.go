@@ -182,6 +182,10 @@ func (c *client) choose(s *pageSession) error {
 	if a.leads() != "account?done=password" {
 		return fmt.Errorf("a new password led to %q", a.leads())
 	}
+	if !sameSession(a.cookie(), s.cookie) {
+		return errors.New("a new password opened another session")
+	}
+	s.replaced, s.cookie = s.cookie, a.cookie()
 	c.changedIn(s, password)
 	return nil
 }

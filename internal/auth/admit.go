@@ -59,7 +59,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 
 // prove has a browser session go on, fresh, with the next number.
 func (s *Service) prove(tx *store.Tx, client Client, shown proof, v *Visitor, r *loginResult) (err error) {
-	r.session, err = tx.Prove(v.SessionID, shown.user.ID, shown.amr, v.number, s.Settings.lifetimes())
+	r.session, err = tx.RaiseNumber(v.SessionID, shown.user.ID, v.number, shown.amr, s.Settings.lifetimes())
 	if errors.Is(err, store.ErrNotFound) {
 		return ErrNotLoggedIn // it has ended meanwhile: the login is undone
 	}

@@ -33,8 +33,13 @@ func TestNothingElseOpensASession(t *testing.T) {
 					continue
 				}
 				ast.Inspect(fn, func(n ast.Node) bool {
-					if s, is := n.(*ast.SelectorExpr); is && slices.Contains([]string{"LogIn", "OpenSession", "openSession", "prove"}, s.Sel.Name) || is && s.Sel.Name == "Prove" && dir == "." {
+					if s, is := n.(*ast.SelectorExpr); is && slices.Contains([]string{"LogIn", "OpenSession", "openSession", "prove", "RaiseNumber"}, s.Sel.Name) {
 						callers[s.Sel.Name] = append(callers[s.Sel.Name], dir+"/"+fn.Name.Name)
+					}
+					if call, is := n.(*ast.CallExpr); is && calls(call, "RaiseNumber") {
+						if amr, none := call.Args[3].(*ast.BasicLit); none && amr.Value == `""` {
+							callers["RaiseNumber without a proof"] = append(callers["RaiseNumber without a proof"], dir+"/"+fn.Name.Name)
+						}
 					}
 					return true
 				})
@@ -42,8 +47,13 @@ func TestNothingElseOpensASession(t *testing.T) {
 		}
 	}
 	same(t, "who calls them", callers, map[string][]string{
-		"LogIn": {"./admit"}, "Prove": {"./prove"}, "OpenSession": {"./openSession"}, "prove": {"./admit"}, "openSession": {"./admit"},
+		"LogIn": {"./admit"}, "RaiseNumber": {"./prove", "./ChoosePassword"}, "RaiseNumber without a proof": {"./ChoosePassword"}, "OpenSession": {"./openSession"}, "prove": {"./admit"}, "openSession": {"./admit"},
 	})
+}
+
+func calls(call *ast.CallExpr, method string) bool {
+	s, is := call.Fun.(*ast.SelectorExpr)
+	return is && s.Sel.Name == method
 }
 
 // A proof is worth nothing once the account has changed: whatever raises the version

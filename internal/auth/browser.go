@@ -171,35 +171,50 @@ func (s *Service) LogoutVisitor(ctx context.Context, client Client, v Visitor) e
 }
 
 // ChoosePassword gives a visitor with a fresh proof a new password, and ends all other
-// sessions. Its errors: ErrNotLoggedIn without the proof, or where the password was
+// sessions. The cookie of this one is replaced, as by a proof, so that a copy of it ends
+// too. Its errors: ErrNotLoggedIn without the proof, or where the password was
 // changed or the session ended meanwhile; Invalid for a password that breaks the policy.
-func (s *Service) ChoosePassword(ctx context.Context, client Client, v Visitor, chosen string) (err error) {
+func (s *Service) ChoosePassword(ctx context.Context, client Client, v Visitor, chosen string) (cookie Cookie, err error) {
 	defer func() { s.counts.count(changes, succeeded, err) }()
 	if !v.FreshForm {
-		return ErrNotLoggedIn
+		return cookie, ErrNotLoggedIn
 	}
 	ctx = password.InTurn(ctx, client.network(), accountOfKey(v.User.EmailKey))
 	fresh, err := s.choose(ctx, chosen, v.User)
 	if err != nil {
-		return err
+		return cookie, err
 	}
-	changed := false
-	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		changed, err = s.storePassword(tx, client, v.Caller, v.User, fresh)
+	var session store.Session
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		changed, err := s.storePassword(tx, client, v.Caller, v.User, fresh)
+		if err == nil && !changed {
+			err = ErrNotLoggedIn
+		}
+		if err == nil {
+			session, err = tx.RaiseNumber(v.SessionID, v.ID, v.number, "", s.Settings.lifetimes())
+		}
+		if errors.Is(err, store.ErrNotFound) { // a proof has replaced the cookie meanwhile
+			err = ErrNotLoggedIn
+		}
 		return err
 	})
-	if err == nil && !changed {
-		err = ErrNotLoggedIn
+	if err != nil {
+		return cookie, err
 	}
-	return err
+	return s.cookie(ctx, session)
 }
 
 // activityShown bounds a list of what happened.
 const activityShown = 100
 
-// Activity is what was recorded of the visitor, the latest first.
-func (s *Service) Activity(ctx context.Context, v Visitor) ([]store.AuditEntry, error) {
-	return s.Store.Read(ctx).RecentAuditLog(v.ID, activityShown)
+// Activity is what was recorded of the visitor before the entry of that id, the latest
+// first, at most 100 entries; and whether there are more. "" has it begin at the latest.
+func (s *Service) Activity(ctx context.Context, v Visitor, before string) (found []store.AuditEntry, more bool, err error) {
+	found, err = s.Store.Read(ctx).RecentAuditLog(v.ID, before, activityShown+1)
+	if len(found) > activityShown {
+		found, more = found[:activityShown], true
+	}
+	return found, more, err
 }
 
 // FormMAC binds a form to the visitor's session. A second part says that it was shown

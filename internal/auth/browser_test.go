@@ -158,7 +158,7 @@ func TestCookiesAndTokensAreDifferentThings(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		s.user(t, "ann@example.org")
 		cookie, api := s.browse(t, "ann@example.org", true), s.login(t, "ann@example.org", oldPassword)
-		for _, value := range []string{api.Refresh, api.Access, "", "x", cookie.Value + "A", cookie.Value[:59] + "_"} {
+		for _, value := range []string{api.Refresh, api.Access, "", "x", cookie.Value + "A", cookie.Value[:58] + "." + cookie.Value[59:], cookie.Value[:59]} {
 			s.wantDead(t, "as a cookie", auth.Cookie{Value: value})
 		}
 		_, err := s.Renew(t.Context(), auth.Client{}, cookie.Value, s.Store.Now())

@@ -62,7 +62,7 @@ type EntryData struct {
 }
 
 // Data is all that is kept about a visitor with a fresh proof; ErrNotLoggedIn without
-// one. Its lists are read in pages while they are gone through: they may be long. That
+// one, Throttled after 20 times within an hour. Its lists are read in pages while they are gone through: they may be long. That
 // the visitor took it is recorded, since a thief would want it, too.
 func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData, error) {
 	if !v.Fresh {
@@ -71,6 +71,9 @@ func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData,
 	var u store.User
 	err := s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		if u, err = s.lock(tx, byVisitor(client, v), v.ID); err != nil {
+			return err
+		}
+		if err := s.atMost(tx, ownHour, AuditExported, v.ID, errOften); err != nil {
 			return err
 		}
 		return record(tx, nextID(tx), client, happening{kind: AuditExported, reason: ByUser, user: v.ID, session: v.SessionID})

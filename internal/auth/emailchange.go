@@ -12,7 +12,7 @@ import (
 
 // RequestEmail asks for another address for a visitor with a fresh proof. It writes the
 // request and its event, and doesn't look whether the address is free: so the answer and
-// the work are the same for every address. A link is mailed to it later, if it is free.
+// the work are the same for every address. A link is mailed to it later, if it is free; a notice to the address of now, in any case.
 //
 // Its errors: Invalid for what is no address or the visitor's own, Throttled after
 // MailHour requests within an hour, ErrNotLoggedIn without the proof or where the session
@@ -33,14 +33,8 @@ func (s *Service) RequestEmail(ctx context.Context, client Client, v Visitor, em
 		if err != nil {
 			return err
 		}
-		if !s.Settings.Limits.Off {
-			n, err := tx.CountAuditEntries(user.ID, EventEmailRequested, firstID(tx.Now.Add(-time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
-			if err != nil {
-				return err
-			}
-			if n >= int64(s.Settings.Limits.MailHour) {
-				return errManyAddresses
-			}
+		if err := s.atMost(tx, s.Settings.Limits.MailHour, EventEmailRequested, user.ID, errManyAddresses); err != nil {
+			return err
 		}
 		h := happening{kind: EventEmailRequested, reason: ByUser, user: user.ID, session: v.SessionID}
 		e := s.newEvent(tx, h.kind, h.user, "")
@@ -54,7 +48,12 @@ func (s *Service) RequestEmail(ctx context.Context, client Client, v Visitor, em
 		if err := record(tx, e.ID, client, h); err != nil {
 			return err
 		}
-		return tx.Publish(e, s.subscribers(h.kind)...)
+		if err := tx.Publish(e, s.subscribers(h.kind)...); err != nil {
+			return err
+		}
+		notice := s.newEvent(tx, EventEmailNotice, user.ID, "")
+		notice.Recipient, notice.Language = user.Email, client.Language
+		return tx.Publish(notice, SubscriberMail)
 	})
 }
 

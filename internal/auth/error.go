@@ -83,6 +83,7 @@ var (
 	ErrNoMail        = refuse(NotFound, "There is no undelivered mail with that id.")
 	errThrottled     = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
 	errManyAddresses = &Error{Code: Throttled, Detail: "Too many addresses were asked for. Try again in an hour.", RetryAfter: time.Hour}
+	errOften         = &Error{Code: Throttled, Detail: "You have done this too often. Try again in an hour.", RetryAfter: time.Hour}
 	ErrBusy          = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 

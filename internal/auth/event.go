@@ -26,6 +26,10 @@ const (
 	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
 )
 
+// EventEmailNotice comes with each EventEmailRequested, for the mail alone: it tells the
+// address of now that another one was asked for.
+const EventEmailNotice = "user.email-notice"
+
 // SubscriberMail is the subscriber that mails users.
 const SubscriberMail = store.SubscriberMail
 

@@ -74,6 +74,19 @@ func (l Limits) networkWait(c store.Attempts, now time.Time) time.Duration {
 	return 0
 }
 
+// atMost refuses with tooMany what the user has had that often within the hour. It is for
+// what costs a logged-in user nothing, and leaves an entry in the audit log.
+func (s *Service) atMost(tx *store.Tx, most int, kind, userID string, tooMany error) error {
+	if s.Settings.Limits.Off {
+		return nil
+	}
+	n, err := tx.CountAuditEntries(userID, kind, firstID(tx.Now.Add(-time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
+	if err == nil && n >= int64(most) {
+		err = tooMany
+	}
+	return err
+}
+
 // Unlock clears the account's failures, so that every network may try again.
 func (s *Service) Unlock(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)

@@ -177,7 +177,7 @@ func (m *model) send(t *rapid.T, c modelCookie, f modelForm, password string) {
 }
 
 func (m *model) choose(t *rapid.T, c modelCookie, v auth.Visitor, password string) {
-	err := m.s.ChoosePassword(t.Context(), auth.Client{}, v, password)
+	cookie, err := m.s.ChoosePassword(t.Context(), auth.Client{}, v, password)
 	switch {
 	case !v.FreshForm:
 		wantErr(t, "a password without a fresh proof", err, auth.ErrNotLoggedIn)
@@ -188,6 +188,9 @@ func (m *model) choose(t *rapid.T, c modelCookie, v auth.Visitor, password strin
 	default:
 		ok(t, err)
 		m.passwordChanged(c.session.user, c.session, password)
+		c.session.renewed = m.c.now()
+		c.session.browser.newest = c.number + 1
+		m.give(t, c.session, c.number+1, cookie)
 	}
 }
 

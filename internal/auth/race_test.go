@@ -427,7 +427,7 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
 		"password by page": {func(t *testing.T, s *server, user store.User) operation {
 			v := s.visit(t, s.browse(t, user.Email, true))
-			return func(ctx context.Context) error { return s.ChoosePassword(ctx, auth.Client{}, v, newPassword) }
+			return chooses(s, v, newPassword, new(auth.Cookie))
 		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
 		"proof": {func(t *testing.T, s *server, user store.User) operation {
 			return proves(s, s.visit(t, s.browse(t, user.Email, true)), new(auth.Cookie))
@@ -553,7 +553,7 @@ func TestAConfirmationAndWhatEndsItMeet(t *testing.T) {
 			return func(ctx context.Context) error { return s.RequestEmail(ctx, auth.Client{}, v, "other-"+v.User.Email) }
 		},
 		"a new password": func(s *server, v auth.Visitor, _ string) operation {
-			return func(ctx context.Context) error { return s.ChoosePassword(ctx, auth.Client{}, v, newPassword) }
+			return chooses(s, v, newPassword, new(auth.Cookie))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

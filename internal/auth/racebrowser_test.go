@@ -30,6 +30,14 @@ func proves(s *server, v auth.Visitor, cookie *auth.Cookie) operation {
 	}
 }
 
+// chooses chooses a password, and notes the cookie that is given for it.
+func chooses(s *server, v auth.Visitor, password string, next *auth.Cookie) operation {
+	return func(ctx context.Context) (err error) {
+		*next, err = s.ChoosePassword(ctx, auth.Client{}, v, password)
+		return err
+	}
+}
+
 // A login by page that meets an end of all sessions comes before it and ends with
 // them, or is refused.
 func TestALoginByPageAndAnEndMeet(t *testing.T) {
@@ -181,13 +189,10 @@ func TestOneOfTwoVisitorsChoosesThePassword(t *testing.T) {
 	race(t, func(t *testing.T, r rivals, user store.User) contest {
 		cookies := [2]auth.Cookie{r.one.browse(t, user.Email, true), r.one.browse(t, user.Email, true)}
 		passwords := [2]string{"first come, first served", "two is company, three"}
-		choose := func(s *server, i int) operation {
-			v := s.visit(t, cookies[i])
-			return func(ctx context.Context) error { return s.ChoosePassword(ctx, auth.Client{}, v, passwords[i]) }
-		}
+		var next [2]auth.Cookie
 		return contest{
-			one:   choose(r.one, 0),
-			other: choose(r.other, 1),
+			one:   chooses(r.one, r.one.visit(t, cookies[0]), passwords[0], &next[0]),
+			other: chooses(r.other, r.other.visit(t, cookies[1]), passwords[1], &next[1]),
 			judge: func(one, other error) bool {
 				first, late := 0, other
 				if one != nil {
@@ -195,7 +200,9 @@ func TestOneOfTwoVisitorsChoosesThePassword(t *testing.T) {
 					first, late = 1, one
 				}
 				wantErr(t, "the second change", late, auth.ErrNotLoggedIn)
-				same(t, "the first one's freshness", r.one.visit(t, cookies[first]).Fresh, true)
+				same(t, "the freshness of the first one's cookie from before", r.one.visit(t, cookies[first]).Fresh, false)
+				same(t, "the first one's freshness", r.one.visit(t, next[first]).Fresh, true)
+				r.one.wantDead(t, "the first one's cookie from before, once the newest came back", cookies[first])
 				r.one.wantDead(t, "the second one's cookie", cookies[1-first])
 				r.one.login(t, user.Email, passwords[first])
 				return first == 0
@@ -210,7 +217,7 @@ func TestAVisitorsPasswordAndALogoutEverywhereMeet(t *testing.T) {
 		cookies := [2]auth.Cookie{r.one.browse(t, user.Email, true), r.one.browse(t, user.Email, true)}
 		v := r.one.visit(t, cookies[0])
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.ChoosePassword(ctx, auth.Client{}, v, newPassword) },
+			one:   chooses(r.one, v, newPassword, new(auth.Cookie)),
 			other: leave(r.other, r.other.visit(t, cookies[1]), true),
 			judge: func(change, end error) bool {
 				r.one.wantDead(t, "the cookie of the logout", cookies[1])
@@ -237,7 +244,7 @@ func TestAVisitorsPasswordAndAResetMeet(t *testing.T) {
 		id := r.other.recovery(t, user)
 		passwords := [2]string{"first come, first served", "two is company, three"}
 		return contest{
-			one:   func(ctx context.Context) error { return r.one.ChoosePassword(ctx, auth.Client{}, v, passwords[0]) },
+			one:   chooses(r.one, v, passwords[0], new(auth.Cookie)),
 			other: func(ctx context.Context) error { return r.other.Reset(ctx, auth.Client{}, id, passwords[1]) },
 			judge: func(change, reset error) bool {
 				if change == nil {

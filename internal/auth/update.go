@@ -33,11 +33,16 @@ func (s *Service) UpdateUser(ctx context.Context, who string, u UserUpdate) erro
 
 // UpdateProfile changes what the visitor is called and the language that mails and
 // pages are in; "" is none. It needs no fresh proof. Invalid if something is wrong with
-// the input, ErrNotLoggedIn where the session was ended meanwhile.
+// the input, Throttled after 20 changes within an hour, ErrNotLoggedIn where the session
+// was ended meanwhile.
 func (s *Service) UpdateProfile(ctx context.Context, client Client, v Visitor, firstName, lastName, language string) error {
 	_, err := s.update(ctx, byVisitor(client, v), v.User, UserUpdate{FirstName: &firstName, LastName: &lastName, Language: &language})
 	return err
 }
+
+// ownHour is how often within an hour a user may change the profile, or take the data
+// along.
+const ownHour = 20
 
 func (s *Service) update(ctx context.Context, by actor, user store.User, u UserUpdate) (Change, error) {
 	change := Change{User: user}
@@ -51,6 +56,9 @@ func (s *Service) update(ctx context.Context, by actor, user store.User, u UserU
 		}
 		change.User, err = u.apply(before)
 		change.Nothing = change.User == before
+		if err == nil && !change.Nothing && by.visitor != nil {
+			err = s.atMost(tx, ownHour, EventUpdated, user.ID, errOften)
+		}
 		if err != nil || change.Nothing {
 			return err
 		}

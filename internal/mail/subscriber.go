@@ -132,6 +132,8 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 		m, err = s.Writer.SessionReplayed(event.ID, to, o, now)
 	case auth.EventNewNetwork:
 		m, err = s.Writer.NewNetwork(event.ID, to, o, now)
+	case auth.EventEmailNotice:
+		m, err = s.Writer.EmailNotice(event.ID, to, event.CreatedAt, now)
 	case auth.EventEmailChanged:
 		m, err = s.Writer.EmailChanged(event.ID, to, user.Email, event.CreatedAt, now)
 	default:

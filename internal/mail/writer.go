@@ -124,6 +124,16 @@ func (w *Writer) ConfirmEmail(id string, to Recipient, code string, expires, now
 	})
 }
 
+// EmailNotice reports to the address of an account that another one was asked for.
+func (w *Writer) EmailNotice(id string, to Recipient, when, now time.Time) (Message, error) {
+	return w.compose("email_notice", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "when", m.lang.Time(when)), m.text("link"))
+		m.paragraph(m.lang.Text("mail.you"))
+		m.paragraph(m.text("else"))
+		m.link(m.lang.Text("mail.ask"), m.page("recover"))
+	})
+}
+
 // EmailChanged reports to the address that an account had that it has another one now.
 func (w *Writer) EmailChanged(id string, to Recipient, email string, when, now time.Time) (Message, error) {
 	return w.compose("email_changed", id, to, now, func(m *draft) {

@@ -103,6 +103,11 @@ func TestMails(t *testing.T) {
 			[]string{"asked to use this address", "https://auth.example.org/account/email/confirm?code=01234567.abc-_", "once, for 2 hours: until 14:05 UTC", "ignore this mail"}, false,
 		},
 		{
+			"email notice", "Someone asked for another address for your account at auth.example.org", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) { return short.EmailNotice("a", user, now, now) },
+			[]string{"asked at 12:05 UTC on Monday 2 March 2026 to use another e-mail address", "Nothing has changed so far", "Choose a new password at once", "https://auth.example.org/recover"}, false,
+		},
+		{
 			"email changed", "The address of your account at auth.example.org was changed", "auth.example.org", "https://auth.example.org",
 			func() (mail.Message, error) { return short.EmailChanged("a", user, "jan@example.net", now, now) },
 			[]string{"was changed to jan@example.net at 12:05 UTC on Monday 2 March 2026. From now on", "If it was not you and you didn't ask for it"}, false,

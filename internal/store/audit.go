@@ -76,9 +76,13 @@ func (r Reader) AuditLogOfUserAfter(userID, id string, n int) ([]AuditEntry, err
 	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id > $2 ORDER BY audit_log.id LIMIT $3`, userID, id, n)
 }
 
-// RecentAuditLog lists the latest n entries about a user, the latest first.
-func (r Reader) RecentAuditLog(userID string, n int) ([]AuditEntry, error) {
-	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 ORDER BY audit_log.id DESC LIMIT $2`, userID, n)
+// RecentAuditLog lists the latest n entries about a user whose ids are before the one
+// given, the latest first; "" is after all.
+func (r Reader) RecentAuditLog(userID, before string, n int) ([]AuditEntry, error) {
+	if before == "" {
+		before = "g" // above every UUID
+	}
+	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id < $2 ORDER BY audit_log.id DESC LIMIT $3`, userID, before, n)
 }
 
 // CountAuditEntries counts a user's entries of a kind between two ids.

@@ -41,18 +41,19 @@ func (tx *Tx) TouchSession(id string) error {
 	return err
 }
 
-// Prove notes a proof in a live browser session, whose cookie gets the next number
-// with that; ErrNotFound if the session isn't live, or the cookie is dead by now. LogIn
-// comes first, in the same transaction.
+// RaiseNumber has the cookie of a live browser session get the next number, and notes
+// the proof that was shown, with its amr; "" is none, which makes nothing fresh.
+// ErrNotFound if the session isn't live, or the cookie is dead by now. The user's row is
+// locked before it, in the same transaction.
 //
 // A number above the row's came back from a lost history: the next one is above it. One
 // below a newest that nobody has seen shows that the answer with that was lost, or is on
-// its way to another tab: the proof gives it once more. So however many answers get
+// its way to another tab: it is given once more. So however many answers get
 // lost, the cookie that the browser has stays good.
-func (tx *Tx) Prove(id, userID, amr string, number int64, l Lifetimes) (Session, error) {
+func (tx *Tx) RaiseNumber(id, userID string, number int64, amr string, l Lifetimes) (Session, error) {
 	now := micros(tx.Now)
 	return database.QueryRow(tx.db, scanSession, `UPDATE sessions SET counter = $1 + 1,
-			auth_time = $2, amr = $3, renewed_at = `+later(`renewed_at`, `$2`)+`
+			auth_time = CASE WHEN $3 = '' THEN auth_time ELSE $2 END, amr = CASE WHEN $3 = '' THEN amr ELSE $3 END, renewed_at = `+later(`renewed_at`, `$2`)+`
 		WHERE id = $4 AND user_id = $5 AND kind = 'browser' AND ended_at IS NULL AND created_at > $6 AND renewed_at > $7
 			AND (ends_at IS NULL OR ends_at > $2) AND (counter <= $1 OR counter = $1 + 1 AND mark < counter) RETURNING `+sessionColumns,
 		number, now, amr, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())

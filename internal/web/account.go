@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"kwai/internal/auth"
 )
 
@@ -28,10 +30,12 @@ type accountPage struct {
 	CanDelete bool   // the account
 }
 
-// accountPage is the overview.
+// accountPage is the overview. It says what has just been done only where one of our
+// pages has led to it: else a link in a mail could claim that a password was changed.
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
 	page, l := accountPage{Visitor: v, CanDelete: s.SelfDelete}, s.language(r)
-	if key := "account.done." + r.URL.Query().Get("done"); l.Has(key) {
+	from := r.Header.Get("Sec-Fetch-Site") // "": of an old browser, or over http
+	if key := "account.done." + r.URL.Query().Get("done"); l.Has(key) && (from == "" || from == "same-origin") {
 		page.Done = l.Text(key)
 	}
 	return s.visitPage(w, r, v, http.StatusOK, "account", page)
@@ -54,11 +58,13 @@ func (s *Server) passwordPage(w http.ResponseWriter, r *http.Request, v auth.Vis
 func (s *Server) passwordForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	page := passwordPage{Email: v.User.Email, MinLength: auth.MinPassword}
 	chosen := f.optional("password")
+	var cookie auth.Cookie
 	err := error(auth.InvalidFields(auth.Field{Name: "password", Message: "Type the new password.", Code: "password.missing"}))
 	if chosen != "" {
-		err = s.Rules.ChoosePassword(r.Context(), s.pageClient(r), v, chosen)
+		cookie, err = s.Rules.ChoosePassword(r.Context(), s.pageClient(r), v, chosen)
 	}
 	if err == nil {
+		s.setCookie(w, cookie)
 		return seeOther(w, r, "account?done=password")
 	}
 	if errors.Is(err, auth.ErrNotLoggedIn) { // the password was changed meanwhile, perhaps by another tab
@@ -115,20 +121,33 @@ type activityRow struct {
 	What, Device, Address string
 }
 
+// activityList is the data of "activity".
+type activityList struct {
+	Rows   []activityRow
+	Before string // "": from the latest on
+	Older  string // the id before which there are more; "": these are all
+}
+
 // activityPage is the visitor's own part of the audit log, in plain words.
 func (s *Server) activityPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
-	found, err := s.Rules.Activity(r.Context(), v)
+	var page activityList
+	if before := r.URL.Query().Get("before"); uuid.Validate(before) == nil {
+		page.Before = before
+	}
+	found, more, err := s.Rules.Activity(r.Context(), v, page.Before)
 	if err != nil {
 		return err
 	}
+	if more {
+		page.Older = found[len(found)-1].ID
+	}
 	l := s.language(r)
-	rows := make([]activityRow, 0, len(found))
 	for _, e := range found {
 		if key := "activity." + e.Kind; l.Has(key) {
-			rows = append(rows, activityRow{e.At, l.Text(key), l.Device(e.UserAgent), e.Address})
+			page.Rows = append(page.Rows, activityRow{e.At, l.Text(key), l.Device(e.UserAgent), e.Address})
 		}
 	}
-	return s.visitPage(w, r, v, http.StatusOK, "activity", rows)
+	return s.visitPage(w, r, v, http.StatusOK, "activity", page)
 }
 
 // changePassword answers /.well-known/change-password (W3C), by which password

@@ -130,10 +130,15 @@ func TestBadInputAsANewPassword(t *testing.T) {
 		for what, value := range badValues {
 			for kind, encode := range encoders {
 				a := b.post("/account/password", kind, encode("form", seal, "password", value))
+				set := a.Status == http.StatusSeeOther && a.Header.Get("Location") == "../account?done=password"
+				if set { // with a cookie that replaces the one before
+					a.Header.Del("Set-Cookie")
+				}
 				harmless(t, what, a)
 				switch {
-				case a.Status == http.StatusSeeOther && a.Header.Get("Location") == "../account?done=password":
+				case set:
 					chosen = value
+					seal = sealOf.FindStringSubmatch(b.shows("/account/password"))[1]
 				case a.Status != http.StatusUnprocessableEntity && a.Status != http.StatusBadRequest:
 					t.Errorf("%s as %s: %.300v", what, kind, a)
 				}

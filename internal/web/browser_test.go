@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kwai/internal/testing/mailtest"
 )
 
 // browser has the cookies of a site and follows no redirects.
@@ -19,6 +21,7 @@ type browser struct {
 	t       *testing.T
 	s       *site
 	cookies map[string]string
+	from    string // the Sec-Fetch-Site of what is got
 }
 
 func (s *site) browser(t *testing.T) *browser {
@@ -44,6 +47,8 @@ func (b *browser) request(method, path, kind string, body io.Reader) answer {
 		r.Header.Set("Content-Type", kind)
 		r.Header.Set("Origin", b.s.web.PublicURL.Scheme+"://"+b.s.web.PublicURL.Host)
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
+	} else if b.from != "" {
+		r.Header.Set("Sec-Fetch-Site", b.from)
 	}
 	for name, value := range b.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
@@ -250,8 +255,11 @@ func TestAFreshProofAndANewPassword(t *testing.T) {
 		if a.Status != http.StatusUnprocessableEntity || !strings.Contains(string(a.Body), "too short") {
 			t.Errorf("a short password: %d\n%s", a.Status, a.Body)
 		}
+		copied := s.browser(t)
+		copied.cookies["__Host-kwai"] = b.cookies["__Host-kwai"]
 		b.goes("the new password", b.send("/account/password", "/account/password", "password", better), "../account?done=password")
 		b.shows("/account")
+		copied.goes("a copy of the cookie, from before", copied.get("/account"), "login?next=account")
 		other.goes("the other browser", other.get("/account"), "login?next=account")
 		same(t, "the old password", s.browser(t).do(http.MethodPost, "/login", "username", "ann@example.org", "password", good).Status, http.StatusUnauthorized)
 		s.browser(t).login("ann@example.org", better)
@@ -557,7 +565,15 @@ func TestANewAddressOnThePage(t *testing.T) {
 		}
 		same(t, "the answer for a taken address", fmt.Sprint(answers[0]), fmt.Sprint(answers[1]))
 		b.shows("/account?done=email-sent", "If the address can be used")
-		m := s.sent(1)[0]
+		var m mailtest.Mail
+		for _, sent := range s.sent(3) {
+			if confirmLink.MatchString(sent.Text) {
+				m = sent
+			} else {
+				same(t, "to whom a notice goes", sent.To, "ann@example.org")
+				contains(t, "the notice", sent.Text, "another e-mail")
+			}
+		}
 		same(t, "to whom", m.To, "anna@example.org")
 		link := confirmLink.FindString(m.Text)
 		code := link[strings.Index(link, "=")+1:]
@@ -581,7 +597,7 @@ func TestANewAddressOnThePage(t *testing.T) {
 		b.shows("/account?done=email", "anna@example.org", "The address is changed")
 		same(t, "once more", b.send("/logout", "/account/email/confirm", "code", code).Status, http.StatusNotFound)
 		same(t, "the link once more", b.get(link).Status, http.StatusNotFound)
-		same(t, "the notice", s.sent(2)[1].To, "ann@example.org")
+		same(t, "the notice", s.sent(4)[3].To, "ann@example.org")
 		b.shows("/account/activity", "Another address was asked for", "The account got another address")
 		for _, other := range []string{next + "x", next[:len(next)-1], next + "&x=y", "account/email/confirm", "/" + next, next + "#x", "account/email/confirm?code=//evil.example"} {
 			b.goes("a login that leads to "+other, b.get("/login?next="+url.QueryEscape(other)), "account")

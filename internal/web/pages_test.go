@@ -61,12 +61,14 @@ var pageTests = []struct {
 	{label: "data", name: "data", title: "Your data"},
 	{label: "profile", name: "profile", data: profilePage{FirstName: hostile, LastName: hostile, Languages: i18n.Languages()}, title: "Name and language", fields: map[string]string{"form": "", "first_name": hostile, "last_name": hostile}},
 	{label: "profile, a wrong name", name: "profile", data: profilePage{LastName: hostile, LastNameError: hostile, Language: "nl", Languages: i18n.Languages()}, title: "Error: ", focus: "last_name", invalid: []string{"last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": hostile}},
+	{label: "profile, too often", name: "profile", data: profilePage{Notice: hostile, Languages: i18n.Languages()}, title: "Error: ", fields: map[string]string{"form": "", "first_name": "", "last_name": ""}},
 	{label: "profile, wrong names", name: "profile", data: profilePage{FirstNameError: hostile, LastNameError: hostile, Languages: i18n.Languages()}, title: "Error: ", focus: "first_name", invalid: []string{"first_name", "last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": ""}},
 	{label: "password", name: "password", data: passwordPage{Email: hostile, MinLength: 8}, title: "Change the password", fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "password, weak", name: "password", data: passwordPage{Email: hostile, MinLength: 8, PasswordError: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "sessions", name: "sessions", data: []sessionRow{{ID: "a", Device: hostile, Address: hostile, Current: true}, {ID: "b"}}, title: "Where you are logged in", fields: map[string]string{"form": ""}},
-	{label: "activity", name: "activity", data: []activityRow{{What: hostile, Device: hostile, Address: hostile}}, title: "What happened"},
-	{label: "activity, none", name: "activity", data: []activityRow{}, title: "What happened"},
+	{label: "activity", name: "activity", data: activityList{Rows: []activityRow{{What: hostile, Device: hostile, Address: hostile}}}, title: "What happened"},
+	{label: "activity, none", name: "activity", data: activityList{}, title: "What happened"},
+	{label: "activity, older", name: "activity", data: activityList{Rows: []activityRow{{What: "A login failed"}}, Before: "019ca945-0a00-7000-8000-01fb08ddde60", Older: "019ca945-0a00-7000-8000-01fb08ddde59"}, title: "What happened"},
 	{label: "dev mails", name: "devmails", data: []struct {
 		Name    string
 		Message mail.Message

@@ -13,6 +13,7 @@ type profilePage struct {
 	FirstName, LastName           string // as stored, or as typed
 	FirstNameError, LastNameError string
 	Language                      string // the code of the chosen one; "": none is
+	Notice                        string // why it can't be done now
 	Languages                     []*i18n.Language
 }
 
@@ -36,8 +37,11 @@ func (s *Server) profileForm(w http.ResponseWriter, r *http.Request, v auth.Visi
 		return seeOther(w, r, "account?done=profile")
 	}
 	refused, ok := errors.AsType[*auth.Error](err)
-	if !ok || refused.Code != auth.Invalid {
+	if !ok || refused.Code != auth.Invalid && refused.Code != auth.Throttled {
 		return err
+	}
+	if refused.Code == auth.Throttled {
+		page.Notice = s.language(r).Text("profile.often", "wait", s.language(r).Duration(refused.RetryAfter))
 	}
 	for _, field := range refused.Fields {
 		switch field.Name {
@@ -49,5 +53,5 @@ func (s *Server) profileForm(w http.ResponseWriter, r *http.Request, v auth.Visi
 			return err // no page of ours sends such a language
 		}
 	}
-	return s.visitPage(w, r, v, http.StatusUnprocessableEntity, "profile", page)
+	return s.visitPage(w, r, v, s.explain(w, r, err).Status, "profile", page)
 }
