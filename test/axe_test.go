@@ -64,7 +64,6 @@ func TestAxeFindsNothing(t *testing.T) {
 			b.typeInto("password", "the old password")
 			b.click(200, "button")
 			check("/account")
-			visit(200, "/account?done=profile")
 			visit(200, "/account/profile")
 			b.typeInto("last_name", strings.Repeat("x", 101))
 			b.click(422, "button")
@@ -76,8 +75,12 @@ func TestAxeFindsNothing(t *testing.T) {
 			b.typeInto("email", "new-"+language+scheme+"@example.org")
 			b.click(200, "button")
 			check("/account, with a message")
-			sent++
-			b.open(200, confirmLink(waitMails(t, m, sent)[sent-1].Text))
+			sent += 2 // the link, and a notice to the address of now
+			for _, mail := range waitMails(t, m, sent)[sent-2:] {
+				if link := confirmLink(mail.Text); link != "" {
+					b.open(200, link)
+				}
+			}
 			check("/account/email/confirm")
 			visit(404, "/account/email/confirm?code=x")
 			visit(200, "/account/sessions")
