@@ -5,11 +5,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"time"
+
+	"kwai/bench/internal/load"
 )
 
 // client is one keep-alive connection that keeps each answer as it came, which
@@ -20,6 +24,8 @@ type client struct {
 	r      *bufio.Reader
 	answer []byte  // the last answer, but for its Date and the number of its Retry-After; valid until the next
 	status int     // of the last answer
+	cookie string  // of a visitor; "": none
+	seal   string  // of the visitor's form
 	retry  float64 // what its Retry-After says, in seconds; 0: there is none
 }
 
@@ -36,8 +42,36 @@ func (c *client) close() { _ = c.c.Close() }
 // post is a request with one form that a proxy got from that address.
 func (c *client) post(path, from string, form url.Values) []byte {
 	body := form.Encode()
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
-		path, c.host, from, len(body), body)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\nCookie: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+		path, c.host, from, c.cookie, len(body), body)
+}
+
+var sealIn = regexp.MustCompile(`name="form" value="([^"]+)"`)
+
+// logIn makes it a visitor's, and takes the seal of a form that is shown after a login.
+func (c *client) logIn(email, page string) error {
+	browser := load.NewConn(c.host)
+	defer browser.Close()
+	if err := browser.LogInBrowser(email); err != nil {
+		return err
+	}
+	if _, err := c.exchange(fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nCookie: %s\r\n\r\n", page, c.host, browser.Cookie)); err != nil {
+		return err
+	}
+	seal := sealIn.FindSubmatch(c.answer)
+	if seal == nil {
+		return fmt.Errorf("%s has no form: %s", page, c.answer)
+	}
+	c.cookie, c.seal = browser.Cookie, html.UnescapeString(string(seal[1]))
+	return nil
+}
+
+// sealed is a form, with the visitor's seal.
+func (c *client) sealed(form url.Values) url.Values {
+	if c.seal != "" {
+		form.Set("form", c.seal)
+	}
+	return form
 }
 
 // get is a request with an access token.

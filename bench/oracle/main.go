@@ -2,7 +2,7 @@
 // their bytes or by their time.
 //
 //	go run ./bench/oracle [-engine sqlite|postgres|all] [-samples 1000]
-//	                      [-states idle,load,busy,full,throttled,locked,page-idle,…] [-json]
+//	                      [-states idle,load,busy,full,throttled,locked,page-idle,…,address-idle,…] [-json]
 //
 // It builds kwai and starts it with default hashing and throttles. The database has
 // accounts that an attacker would like to distinguish from no accounts: with a password,
@@ -24,6 +24,8 @@
 //   - the login page, as the login, in states of their own: page-idle, page-load and so
 //     on. Its answer shows the address as it was typed, which is left out, and how long to
 //     wait, which is compared by the number of Retry-After.
+//   - the form by which a user asks for another address: three times, by a visitor who
+//     has just logged in, in the states address-idle and address-load.
 //
 // Each request comes from a network of its own, by a header that kwai trusts here, so
 // that no network's allowance is used up. -states chooses among the states; load needs

@@ -20,7 +20,7 @@ type state struct {
 	prepare func(ctx context.Context, s *scene, server string) error
 	// others begins what others do meanwhile; stop says what they did.
 	others  func(ctx context.Context, s *scene, server string) (stop func() (string, error), err error)
-	login   question // of no passes: it isn't asked
+	login   question // or another that is asked about the same kinds of addresses
 	recover question
 	judge   func(b *block, s *scene, logins *series)
 }
@@ -95,10 +95,32 @@ func withPages(all []state) (ordered []state) {
 		}
 		ordered = append(ordered, pages...)
 	}
-	return ordered
+	return append(ordered, addressStates...)
+}
+
+// addressStates ask for each address, as that of one visitor who has just logged in.
+var addressStates = []state{{
+	name: "address-idle", title: "idle, the form for another address",
+	flags: []string{"--limits=off"}, // else five within an hour
+	login: addresses,
+	judge: judgeAddresses,
+}, {
+	name: "address-load", title: "under load, the form for another address",
+	flags: []string{"--limits=off"},
+	others: func(ctx context.Context, s *scene, server string) (func() (string, error), error) {
+		return s.startOthers(ctx, server)
+	},
+	login: addresses,
+	judge: judgeAddresses,
+}}
+
+func judgeAddresses(b *block, _ *scene, asked *series) {
+	b.Comparisons = judgeAlike(asked, loginPairs, true)
 }
 
 var (
+	addresses = question{endpoint: addressForm, passes: 3, want: http.StatusSeeOther}
+
 	recoveries = question{endpoint: recovery, passes: 3, want: http.StatusOK, aside: busyAnswers}
 
 	busyAnswers   = []int{http.StatusServiceUnavailable}
@@ -151,12 +173,12 @@ func (s *scene) measure(ctx context.Context, engine string, st state) (b *block,
 			return nil, err
 		}
 	}
-	say("login")
-	logins, err := ask(ctx, server.Address, st.login, &s.subjects, session.Access)
+	say(st.login.name)
+	logins, err := ask(ctx, server.Address, st.login, &s.subjects, session.Access, s.emails()[0])
 	var recovered *series
 	if err == nil && st.recover.passes > 0 {
 		say("recover")
-		recovered, err = ask(ctx, server.Address, st.recover, &s.subjects, session.Access)
+		recovered, err = ask(ctx, server.Address, st.recover, &s.subjects, session.Access, "")
 	}
 	others, failed := stop()
 	if err := errors.Join(err, failed); err != nil {

@@ -23,6 +23,7 @@ type endpoint struct {
 	form  func(email string) url.Values
 	kinds []kind
 	page  bool // the answer shows the address as it was typed, and in words how long to wait
+	visit bool // it is asked by a visitor
 }
 
 var (
@@ -31,6 +32,10 @@ var (
 	recovery  = endpoint{name: "recover", path: "/api/v1/auth/recover", form: func(email string) url.Values {
 		return url.Values{"email": {email}}
 	}, kinds: []kind{known, unknown, revoked, malformed}}
+
+	addressForm = endpoint{name: "address form", path: "/account/email", form: func(email string) url.Values {
+		return url.Values{"email": {email}}
+	}, kinds: loginKinds, visit: true}
 
 	loginKinds = []kind{known, unknown, revoked, invited}
 )
@@ -104,8 +109,8 @@ const warmUp = 20
 // ask asks for each subject once in each pass, in an order that is tossed for
 // anew: whatever else the machine does meets all kinds alike. Each request comes
 // from a network of its own, as far as kwai knows, so that none is held back for
-// what others did.
-func ask(ctx context.Context, address string, q question, subjects *[kinds][]*subject, token string) (*series, error) {
+// what others did. A visitor is the account that logs in where the endpoint is for one.
+func ask(ctx context.Context, address string, q question, subjects *[kinds][]*subject, token, visitor string) (*series, error) {
 	clients := make([]*client, max(1, q.connections))
 	for i := range clients {
 		c, err := dial(ctx, address)
@@ -113,6 +118,11 @@ func ask(ctx context.Context, address string, q question, subjects *[kinds][]*su
 			return nil, err
 		}
 		defer c.close()
+		if q.visit {
+			if err := c.logIn(visitor, q.path); err != nil {
+				return nil, err
+			}
+		}
 		clients[i] = c
 	}
 	s := newSeries(q)
@@ -155,7 +165,7 @@ func (q question) order(pass int, subjects *[kinds][]*subject) (all []*subject) 
 
 // one asks once, and checks behind it.
 func (s *series) one(c *client, u *subject, pass int, token string) error {
-	took, err := c.exchange(c.post(s.path, load.NewNetwork(), s.form(u.email)))
+	took, err := c.exchange(c.post(s.path, load.NewNetwork(), c.sealed(s.form(u.email))))
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}

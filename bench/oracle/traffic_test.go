@@ -30,7 +30,7 @@ func TestWhatAPageShowsOfWhatWasTyped(t *testing.T) {
 // unless that is what is asked about.
 func TestPagesAreAskedInEveryState(t *testing.T) {
 	t.Parallel()
-	const want = "idle,load,busy,full,page-idle,page-load,page-busy,page-full,throttled,locked,page-throttled,page-locked"
+	const want = "idle,load,busy,full,page-idle,page-load,page-busy,page-full,throttled,locked,page-throttled,page-locked,address-idle,address-load"
 	if got := stateNames(states); got != want {
 		t.Errorf("the states are %s, want %s", got, want)
 	}
