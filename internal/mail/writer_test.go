@@ -344,9 +344,12 @@ func TestMailsInEveryLanguage(t *testing.T) {
 			"by the user": func() (mail.Message, error) {
 				return w.PasswordChanged("a", to, there, mail.Change{By: mail.ByUser, Kept: true}, now)
 			},
-			"replayed":    func() (mail.Message, error) { return w.SessionReplayed("a", to, there, now) },
-			"new network": func() (mail.Message, error) { return w.NewNetwork("a", to, there, now) },
-			"test":        func() (mail.Message, error) { return w.Test("a", to, now) },
+			"replayed":      func() (mail.Message, error) { return w.SessionReplayed("a", to, there, now) },
+			"new network":   func() (mail.Message, error) { return w.NewNetwork("a", to, there, now) },
+			"email notice":  func() (mail.Message, error) { return w.EmailNotice("a", to, now, now) },
+			"email changed": func() (mail.Message, error) { return w.EmailChanged("a", to, "jan@example.net", now, now) },
+			"deleted":       func() (mail.Message, error) { return w.Deleted("a", to, now, now) },
+			"test":          func() (mail.Message, error) { return w.Test("a", to, now) },
 		} {
 			m, err := write()
 			if err != nil {
