@@ -92,13 +92,13 @@ func recoverByMouse(t *testing.T, b *tab, s *site, m *mailtest.Server) {
 
 	b.typeInto("password", "a tatami by the sea")
 	b.click(200, "button")
-	b.sees("done", `heading "Your password is changed"`)
+	b.sees("done", `heading "Your password is saved"`)
 	s.checkPassword(t, "a tatami by the sea")
 
 	b.load(200, chromedp.Reload()) // sends no form again
-	b.sees("", `heading "Your password is changed"`)
+	b.sees("", `heading "Your password is saved"`)
 	b.open(404, link)
-	b.sees("used", `heading "Your password has already been changed"`, `link "Ask for a new link"`)
+	b.sees("used", `heading "This link has done its work"`, `link "Ask for a new link"`)
 	b.open(404, b.home+"/reset?uuid=00000000-0000-4000-8000-000000000000")
 	b.sees("invalid", `heading "This link is no longer valid"`, `link "Ask for a new link"`, `link "Type it once more"`)
 	b.click(200, `a[href="recover"]`)
@@ -137,7 +137,7 @@ func recoverByKeyboard(t *testing.T, b *tab, s *site, m *mailtest.Server) {
 	b.hasFocus("password")
 	b.press("a tatami by the sea")
 	b.submit(200, kb.Enter)
-	b.sees("", `heading "Your password is changed"`)
+	b.sees("", `heading "Your password is saved"`)
 	s.checkPassword(t, "a tatami by the sea")
 }
 

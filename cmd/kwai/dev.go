@@ -156,8 +156,8 @@ Log in at %[1]s/login as %[3]s with the password %[4]s
 
 Mail is shown at %[1]s/dev/mail, the form for a forgotten password is at %[1]s/recover.
 Everything is kept in %[8]s; delete it to begin anew. Other commands find it by --data:
-kwai user list --data %[8]s. Five lines to try; the second (but for a minute), the
-third and the fifth (until the fourth is sent again) work once:
+kwai user list --data %[8]s. Five lines for the API, one after the other; a token
+and a mailed id are good once:
 
 curl -d username=%[3]s -d password=%[4]s %[2]s/login
 curl -d refresh_token=%[5]s %[2]s/access_token

@@ -34,15 +34,16 @@ var AuditKinds = []string{
 
 // How a password was changed, and much else, in the audit log.
 const (
-	ByRecovery = "by a recovery"
-	ByCommand  = "by a command" // of an operator: there is no client
-	ByUser     = "by the user"
+	ByRecovery   = "by a recovery"
+	ByInvitation = "by an invitation" // or a recovery: it is the first password
+	ByCommand    = "by a command"     // of an operator: there is no client
+	ByUser       = "by the user"
 )
 
 // How a session was ended, in the audit log; a logout has no reason. Why a login was
 // refused is in login.go.
 const (
-	reasonElsewhere = "by the user, from another session"
+	ByUserElsewhere = "by the user, from another session"
 	reasonExcess    = "too many sessions" // a login ended the oldest
 )
 

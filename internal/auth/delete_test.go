@@ -82,7 +82,7 @@ func TestADeletionLeavesNothing(t *testing.T) {
 			t.Errorf("the mails are %v", listed)
 		}
 		mails := s.deliver(t)
-		if len(mails) != 1 || mails[0].To != ann || !strings.Contains(words(mails[0].Text), "is verwijderd") {
+		if len(mails) != 1 || mails[0].To != ann || !strings.Contains(words(mails[0].Text), "verwijderd") {
 			t.Fatalf("the mails are %+v", mails)
 		}
 		for _, table := range []string{"events", "deliveries"} {

@@ -43,7 +43,11 @@ func (s *Service) Reset(ctx context.Context, client Client, id, pw string) (err 
 		if err := tx.ProveEmail(user.ID); err != nil { // the id was mailed
 			return err
 		}
-		return s.passwordChanged(tx, client, user, "", ByRecovery)
+		how := ByRecovery
+		if user.PasswordHash == "" {
+			how = ByInvitation
+		}
+		return s.passwordChanged(tx, client, user, "", how)
 	})
 	if errors.Is(err, ErrRecovery) {
 		// It has ended meanwhile: perhaps the same reset was sent twice.

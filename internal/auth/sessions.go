@@ -39,7 +39,7 @@ func (s *Service) EndSession(ctx context.Context, client Client, caller Caller, 
 	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
 		return ErrNotOwn // before any I/O
 	}
-	reason := reasonElsewhere
+	reason := ByUserElsewhere
 	if id == caller.SessionID {
 		reason = "" // a logout
 	}
@@ -104,7 +104,7 @@ func (s *Service) endSomeOthers(tx *store.Tx, client Client, caller Caller) (mor
 		} else if !ended {
 			continue
 		}
-		if err := s.publish(tx, client, happening{kind: EventEnded, reason: reasonElsewhere, user: caller.ID, session: f.ID}); err != nil {
+		if err := s.publish(tx, client, happening{kind: EventEnded, reason: ByUserElsewhere, user: caller.ID, session: f.ID}); err != nil {
 			return false, err
 		}
 	}

@@ -127,6 +127,10 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	to, o := recipient(user, event), Origin{When: event.CreatedAt, Address: entry.Address, UserAgent: entry.UserAgent}
 	switch event.Type {
 	case auth.EventPasswordChanged:
+		if entry.Reason == auth.ByInvitation {
+			m, err = s.Writer.PasswordChosen(event.ID, to, o, now)
+			break
+		}
 		m, err = s.Writer.PasswordChanged(event.ID, to, o, Change{actors[entry.Reason], event.SessionID != ""}, now)
 	case auth.EventReplay:
 		m, err = s.Writer.SessionReplayed(event.ID, to, o, now)

@@ -124,6 +124,16 @@ func (w *Writer) ConfirmEmail(id string, to Recipient, code string, expires, now
 	})
 }
 
+// PasswordChosen reports the first password of an account that was made without one.
+func (w *Writer) PasswordChosen(id string, to Recipient, o Origin, now time.Time) (Message, error) {
+	return w.compose("password_chosen", id, to, now, func(m *draft) {
+		m.paragraph(m.text("what", "when", m.lang.Time(o.When)), m.from(o))
+		m.link(m.text("login"), cmp.Or(w.SiteURL, m.page("login")))
+		m.paragraph(m.text("else"))
+		m.link(m.lang.Text("mail.ask"), m.page("recover"))
+	})
+}
+
 // EmailNotice reports to the address of an account that another one was asked for.
 func (w *Writer) EmailNotice(id string, to Recipient, when, now time.Time) (Message, error) {
 	return w.compose("email_notice", id, to, now, func(m *draft) {

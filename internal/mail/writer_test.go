@@ -76,7 +76,7 @@ func TestMails(t *testing.T) {
 			func() (mail.Message, error) {
 				return short.PasswordChanged("a", user, there, mail.Change{By: mail.ByUser, Kept: true}, now)
 			},
-			[]string{"in a session, by someone who knew the old password. " + where + " All sessions were ended but the one in which it was changed; every other device has"}, false,
+			[]string{"after the old one was typed. " + where + " All sessions were ended but the one in which it was changed; every other device has"}, false,
 		},
 		{
 			"password changed, nobody knows how", "Your password for auth.example.org was changed", "auth.example.org", "https://auth.example.org",
@@ -101,6 +101,11 @@ func TestMails(t *testing.T) {
 				return short.ConfirmEmail("a", user, "01234567.abc-_", now.Add(2*time.Hour), now)
 			},
 			[]string{"asked to use this address", "https://auth.example.org/account/email/confirm?code=01234567.abc-_", "once, for 2 hours: until 14:05 UTC", "ignore this mail"}, false,
+		},
+		{
+			"password chosen", "Your account at auth.example.org has a password", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) { return short.PasswordChosen("a", user, there, now) },
+			[]string{"was chosen at 12:05 UTC on Monday 2 March 2026, by the link that we mailed you. " + where, "https://auth.example.org/login", "If it was not you"}, false,
 		},
 		{
 			"email notice", "Someone asked for another address for your account at auth.example.org", "auth.example.org", "https://auth.example.org",
@@ -344,12 +349,13 @@ func TestMailsInEveryLanguage(t *testing.T) {
 			"by the user": func() (mail.Message, error) {
 				return w.PasswordChanged("a", to, there, mail.Change{By: mail.ByUser, Kept: true}, now)
 			},
-			"replayed":      func() (mail.Message, error) { return w.SessionReplayed("a", to, there, now) },
-			"new network":   func() (mail.Message, error) { return w.NewNetwork("a", to, there, now) },
-			"email notice":  func() (mail.Message, error) { return w.EmailNotice("a", to, now, now) },
-			"email changed": func() (mail.Message, error) { return w.EmailChanged("a", to, "jan@example.net", now, now) },
-			"deleted":       func() (mail.Message, error) { return w.Deleted("a", to, now, now) },
-			"test":          func() (mail.Message, error) { return w.Test("a", to, now) },
+			"replayed":        func() (mail.Message, error) { return w.SessionReplayed("a", to, there, now) },
+			"new network":     func() (mail.Message, error) { return w.NewNetwork("a", to, there, now) },
+			"password chosen": func() (mail.Message, error) { return w.PasswordChosen("a", to, there, now) },
+			"email notice":    func() (mail.Message, error) { return w.EmailNotice("a", to, now, now) },
+			"email changed":   func() (mail.Message, error) { return w.EmailChanged("a", to, "jan@example.net", now, now) },
+			"deleted":         func() (mail.Message, error) { return w.Deleted("a", to, now, now) },
+			"test":            func() (mail.Message, error) { return w.Test("a", to, now) },
 		} {
 			m, err := write()
 			if err != nil {

@@ -8,8 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"kwai/internal/auth"
-)
+	"kwai/internal/auth")
 
 // visitPage is page for a visitor: the layout leads to the account and the logout, and
 // forms are sealed for the visitor.
@@ -143,11 +142,22 @@ func (s *Server) activityPage(w http.ResponseWriter, r *http.Request, v auth.Vis
 	}
 	l := s.language(r)
 	for _, e := range found {
-		if key := "activity." + e.Kind; l.Has(key) {
+		if key := "activity." + activityOf(e.Kind, e.Reason); l.Has(key) {
 			page.Rows = append(page.Rows, activityRow{e.At, l.Text(key), l.Device(e.UserAgent), e.Address})
 		}
 	}
 	return s.visitPage(w, r, v, http.StatusOK, "activity", page)
+}
+
+// activityOf names what happened, in the catalogue.
+func activityOf(kind, reason string) string {
+	switch {
+	case kind != auth.EventEnded || reason == "":
+		return kind
+	case reason == auth.ByUserElsewhere:
+		return kind + ".elsewhere"
+	}
+	return kind + ".otherwise"
 }
 
 // changePassword answers /.well-known/change-password (W3C), by which password

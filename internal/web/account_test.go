@@ -68,3 +68,28 @@ func TestWhatIsDoneIsSaidByOurPages(t *testing.T) {
 		}
 	})
 }
+
+// Who ended what is told apart.
+func TestActivityTellsEndsApart(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b, other, third := s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good)
+		other.goes("the logout", other.send("/logout", "/logout"), "out")
+		b.goes("all others", b.send("/account/sessions", "/account/sessions"), "../account/sessions")
+		third.goes("the third one", third.get("/account"), "login?next=account")
+		page := b.shows("/account/activity", "You logged out", "You ended another session")
+		same(t, "logouts", strings.Count(page, "You logged out"), 1)
+	})
+}
+
+// A browser gets a page for what isn't there, a program problem details.
+func TestPagesThatAreNotThere(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		for _, path := range []string{"/login/", "/account/nothing", "/nothing", "/api/v1/auth/nothing"} {
+			a := s.from("", http.MethodGet, path, "", "", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language", "nl")
+			same(t, path, a.page(t, http.StatusNotFound).title, "Fout: Hier is niets")
+			s.from("", http.MethodGet, path, "", "", "Accept", "*/*").problem(t, http.StatusNotFound)
+		}
+		s.from("", http.MethodPost, "/account", urlencoded, "", "Accept", "text/html").page(t, http.StatusMethodNotAllowed)
+	})
+}

@@ -17,6 +17,5 @@ func (s *Server) deleteForm(w http.ResponseWriter, r *http.Request, v auth.Visit
 	if err != nil {
 		return err
 	}
-	s.clearCookie(w)
-	return seeOther(w, r, "gone")
+	return s.leave(w, r, v, "gone")
 }

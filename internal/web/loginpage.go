@@ -115,6 +115,15 @@ func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, v auth.Visit
 	if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), v); err != nil {
 		return err
 	}
+	return s.leave(w, r, v, "out")
+}
+
+// leave leads to a page that nobody is logged in on, in the language that the visitor
+// had chosen.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request, v auth.Visitor, page string) error {
 	s.clearCookie(w)
-	return seeOther(w, r, "out")
+	if v.User.Language != "" {
+		page += "?ui_locales=" + v.User.Language
+	}
+	return seeOther(w, r, page)
 }

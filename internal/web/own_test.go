@@ -77,7 +77,7 @@ func TestAUserChangesThePassword(t *testing.T) {
 			s.post("login", "", "username", "ann@example.org", "password", old).problem(t, 401)
 			notice := strings.Join(strings.Fields(s.sent(2*i + 2)[2*i+1].Text), " ")
 			for _, want := range []string{
-				"in a session, by someone who knew the old password. The request came from the address 127.0.0.1.",
+				"after the old one was typed. The request came from the address 127.0.0.1.",
 				"All sessions were ended but the one in which it was changed", publicURL + "/recover",
 			} {
 				contains(t, "the notice", notice, want)

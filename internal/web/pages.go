@@ -30,6 +30,7 @@ type recoverPage struct {
 type resetPage struct {
 	UUID     string // as in the link, or as typed
 	FromLink bool   // UUID came with a link: it is sent along, not shown
+	First    bool   // the account has no password yet
 	// What is wrong with a field; "" when nothing is. With a UUIDError the
 	// field is shown, even if FromLink, so that it can be put right.
 	UUIDError, PasswordError string
@@ -40,9 +41,8 @@ type resetPage struct {
 // messagePage is the data of "error", for what has no page of its own.
 type messagePage struct{ Title, Text string }
 
-// pageNames are those of the pages. "sent", "done", "used" (the link has done its work),
-// "invalid" (the link is no longer valid) and "revoked" take the site to go on to, ""
-// for none.
+// pageNames are those of the pages. "done" and "used" (the link has done its work) take the
+// site to go on to, "" for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
 	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "sessions", "activity", "data", "delete", "gone", "devmails", "devmail"}
 
@@ -127,6 +127,7 @@ func (s *Server) language(r *http.Request) *i18n.Language {
 // view is what every page is made of.
 type view struct {
 	Brand   head
+	SiteURL string // which each page leads back to; "": nowhere
 	Visitor string // the address of the user who is logged in; "": nobody is
 	Data    any    // the page's own
 
@@ -182,7 +183,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	defer buffers.Put(page)
 	page.Reset()
 	l := s.language(r)
-	v.Brand = s.Brand.head()
+	v.Brand, v.SiteURL = s.Brand.head(), s.SiteURL
 	if err := pages[l][name].at(depth(r)).Execute(page, v); err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	return nil
 }
 
-// sitePage answers with a page that shows no more than where to go on.
+// sitePage answers with a page that only says something, and where to go on.
 func (s *Server) sitePage(name string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		return s.page(w, r, http.StatusOK, name, s.SiteURL)

@@ -189,11 +189,11 @@ func TestResetPage(t *testing.T) {
 		}
 		s.reinstate("ann@example.org")
 
-		same(t, "the title", s.leadsTo("done", s.submit("/reset", "uuid", " "+id+"\n", "password", chosen)).title, "Your password is changed")
+		same(t, "the title", s.leadsTo("done", s.submit("/reset", "uuid", " "+id+"\n", "password", chosen)).title, "Your password is saved")
 		// A second click, a link opened again: no page says that it failed.
 		for _, a := range []answer{s.get(link, ""), s.submit("/reset", "uuid", id, "password", chosen), s.submit("/reset", "uuid", id, "password", "x")} {
 			p := a.page(t, 404)
-			same(t, "the title", p.title, "Your password has already been changed")
+			same(t, "the title", p.title, "This link has done its work")
 			contains(t, "the page", string(a.Body), "If that was you, all is well")
 			if !slices.Contains(p.links, "recover") {
 				t.Errorf("the links are %q", p.links)
@@ -232,7 +232,7 @@ func TestALinkThatWasReplacedIsNotUsed(t *testing.T) {
 		s.leadsTo("done", s.submit("/reset", "uuid", second, "password", better))
 		replaced()
 		s.clock.advance(24 * time.Hour)
-		same(t, "the title", s.get("/reset?uuid="+second, "").page(t, 404).title, "Your password has already been changed")
+		same(t, "the title", s.get("/reset?uuid="+second, "").page(t, 404).title, "This link has done its work")
 	}, noMailPause)
 }
 
@@ -319,6 +319,7 @@ func TestPagesLeadToTheSite(t *testing.T) {
 		bobs := s.recovery("bob@example.org")
 		s.revoke("bob@example.org")
 		for what, p := range map[string]page{
+			"recover": s.get("/recover", "").page(t, 200),
 			"sent":    s.leadsTo("sent", s.submit("/recover", "email", "ann@example.org")),
 			"done":    s.leadsTo("done", s.submit("/reset", "uuid", id, "password", better)),
 			"revoked": s.get("/reset?uuid="+bobs, "").page(t, 403),

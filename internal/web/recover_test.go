@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,4 +149,27 @@ func TestInvitation(t *testing.T) {
 		s.postMultipart("reset", "", "uuid", invitation.RecoveryID(), "password", good).done(t, "the link in the invitation")
 		s.login("ann@example.org")
 	})
+}
+
+// The first password is no change, on the pages and in the mail.
+func TestTheFirstPasswordOnThePages(t *testing.T) {
+	withMail(t, func(t *testing.T, s *site) {
+		s.create(auth.NewUser{Email: "ann@example.org"})
+		id := s.sent(1)[0].RecoveryID()
+		for _, p := range []answer{s.get("/reset?uuid="+id, ""), s.submit("/reset", "uuid", id, "password", "short")} {
+			contains(t, "the page", string(p.Body), ">Choose a password</h1>")
+			if strings.Contains(string(p.Body), "logged out everywhere") {
+				t.Errorf("the page speaks of sessions: %s", p.Body)
+			}
+		}
+		done := s.leadsTo("done", s.submit("/reset", "uuid", id, "password", good))
+		if !slices.Contains(done.links, "login") {
+			t.Errorf("the links are %q", done.links)
+		}
+		notice := s.sent(2)[1]
+		same(t, "the notice", notice.Subject, "Your account at auth.example.org has a password")
+		contains(t, "the notice", notice.Text, publicURL+"/login")
+		id = s.recovery("ann@example.org")
+		contains(t, "the page for the next one", string(s.get("/reset?uuid="+id, "").Body), ">Choose a new password</h1>")
+	}, noMailPause)
 }

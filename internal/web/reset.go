@@ -28,9 +28,11 @@ func (s *Server) resetPage(w http.ResponseWriter, r *http.Request) error {
 	page := resetPage{UUID: typedID(r.URL.Query().Get("uuid")), MinLength: auth.MinPassword}
 	if page.UUID != "" {
 		page.FromLink = true
-		if _, err := s.Rules.RecoveryUser(r.Context(), page.UUID); err != nil {
+		user, err := s.Rules.RecoveryUser(r.Context(), page.UUID)
+		if err != nil {
 			return s.refuseReset(w, r, page, err)
 		}
+		page.First = user.PasswordHash == ""
 	}
 	return s.page(w, r, http.StatusOK, "reset", page)
 }
@@ -43,8 +45,9 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := resetPage{UUID: typedID(strings.TrimSpace(f.optional("uuid"))), MinLength: auth.MinPassword}
 	chosen := f.optional("password")
-	_, err = s.Rules.RecoveryUser(r.Context(), page.UUID)
+	user, err := s.Rules.RecoveryUser(r.Context(), page.UUID)
 	page.FromLink = err == nil // it need not be typed again
+	page.First = err == nil && user.PasswordHash == ""
 	switch {
 	case err != nil:
 	case chosen == "":
@@ -63,13 +66,13 @@ func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetP
 	l, p := s.language(r), s.explain(w, r, err)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		return s.page(w, r, p.Status, "revoked", s.SiteURL)
+		return s.page(w, r, p.Status, "revoked", nil)
 	case errors.Is(err, auth.ErrRecoveryOver):
 		return s.page(w, r, p.Status, "used", s.SiteURL)
 	case errors.Is(err, auth.ErrRecoveryID):
 		page.UUIDError = l.Text("reset.uuid_wrong")
 	case errors.Is(err, auth.ErrRecovery):
-		return s.page(w, r, p.Status, "invalid", s.SiteURL)
+		return s.page(w, r, p.Status, "invalid", nil)
 	case p.Status == http.StatusUnprocessableEntity:
 		for _, f := range p.Errors {
 			page.PasswordError = l.Text(f.Code, "least", auth.MinPassword)

@@ -281,7 +281,7 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 			return
 		}
 		s.pace()
-		if r.page {
+		if r.page || !ok && strings.Contains(req.Header.Get("Accept"), "text/html") {
 			s.errorPage(w, req, err)
 		} else {
 			s.problem(w, req, err)
