@@ -8,7 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"kwai/internal/auth")
+	"kwai/internal/auth"
+)
 
 // visitPage is page for a visitor: the layout leads to the account and the logout, and
 // forms are sealed for the visitor.
