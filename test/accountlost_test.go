@@ -18,7 +18,7 @@ var (
 		`heading "Log in"`, emailField, passwordField, `checkbox "Stay logged in on this device"`, loginButton, `link "Forgotten the password?"`,
 	}
 	provePage = []string{
-		`heading "Is it you?"`, emailField, passwordField, `button "Go on"`, `link "Forgotten the password?"`,
+		`heading "Is it you?"`, emailField, passwordField, `button "Go on"`, `link "Forgotten the password?"`, `link "Back to your account"`,
 	}
 	passwordChange = append(navigation[:2:2], `heading "Change the password"`, emailField, `textbox "New password" (`+passwordHint+`)`, saveButton)
 )

@@ -53,6 +53,7 @@ func TestInBrowser(t *testing.T) {
 const (
 	emailField   = `textbox "E-mail address"`
 	sendButton   = `button "Send the link"`
+	backToLogin  = `link "Back to the login"`
 	passwordHint = "At least 8 characters, any you like, spaces too. A few words that nobody would guess are better than one word with signs in it. Passwords that many people use are refused."
 	saveButton   = `button "Save the password"`
 	idHint       = "It is in the mail that we sent you: 36 letters, digits and hyphens."
@@ -69,11 +70,11 @@ var sentPage = []string{
 
 func recoverByMouse(t *testing.T, b *tab, s *site, m *mailtest.Server) {
 	b.open(200, b.home+"/recover")
-	b.sees("recover", `heading "Forgotten password"`, emailField, sendButton)
+	b.sees("recover", `heading "Forgotten password"`, emailField, sendButton, backToLogin)
 
 	b.typeInto("email", "ann at example.org")
 	b.click(422, "button")
-	b.sees("recover-error", `heading "Forgotten password"`, `alert "`+noAddress+`"`, emailField+` (`+noAddress+`) invalid`, sendButton)
+	b.sees("recover-error", `heading "Forgotten password"`, `alert "`+noAddress+`"`, emailField+` (`+noAddress+`) invalid`, sendButton, backToLogin)
 	b.hasFocus("email")
 
 	b.typeInto("email", "ann@example.org")
@@ -92,17 +93,17 @@ func recoverByMouse(t *testing.T, b *tab, s *site, m *mailtest.Server) {
 
 	b.typeInto("password", "a tatami by the sea")
 	b.click(200, "button")
-	b.sees("done", `heading "Your password is saved"`)
+	b.sees("done", `heading "Your password is saved"`, `link "Log in"`)
 	s.checkPassword(t, "a tatami by the sea")
 
 	b.load(200, chromedp.Reload()) // sends no form again
-	b.sees("", `heading "Your password is saved"`)
+	b.sees("", `heading "Your password is saved"`, `link "Log in"`)
 	b.open(404, link)
-	b.sees("used", `heading "This link has done its work"`, `link "Ask for a new link"`)
+	b.sees("used", `heading "This link has done its work"`, `link "Log in"`, `link "Ask for a new link"`)
 	b.open(404, b.home+"/reset?uuid=00000000-0000-4000-8000-000000000000")
 	b.sees("invalid", `heading "This link is no longer valid"`, `link "Ask for a new link"`, `link "Type it once more"`)
 	b.click(200, `a[href="recover"]`)
-	b.sees("", `heading "Forgotten password"`, emailField, sendButton)
+	b.sees("", `heading "Forgotten password"`, emailField, sendButton, backToLogin)
 }
 
 // recoverByKeyboard also types the unique id instead of opening the link.
@@ -137,7 +138,7 @@ func recoverByKeyboard(t *testing.T, b *tab, s *site, m *mailtest.Server) {
 	b.hasFocus("password")
 	b.press("a tatami by the sea")
 	b.submit(200, kb.Enter)
-	b.sees("", `heading "Your password is saved"`)
+	b.sees("", `heading "Your password is saved"`, `link "Log in"`)
 	s.checkPassword(t, "a tatami by the sea")
 }
 
@@ -157,7 +158,7 @@ func postFromElsewhere(t *testing.T, b *tab, _ *site, _ *mailtest.Server) {
 	t.Cleanup(elsewhere.Close)
 	b.open(200, elsewhere.URL+"/")
 	b.click(403, "button")
-	b.sees("elsewhere", `heading "Not allowed"`)
+	b.sees("elsewhere", `heading "Not allowed"`, `link "Your account"`)
 }
 
 // checkPassword says whether this is ann's password and the old one is not.

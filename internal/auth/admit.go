@@ -50,7 +50,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 			return err
 		}
 		if d.proves != nil {
-			return s.prove(tx, client, shown, d.proves, &r)
+			return s.prove(tx, client, a, shown, d.proves, knew, &r)
 		}
 		return s.openSession(tx, client, a, shown, d, knew, &r)
 	})
@@ -58,7 +58,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 }
 
 // prove has a browser session go on, fresh, with the next number.
-func (s *Service) prove(tx *store.Tx, client Client, shown proof, v *Visitor, r *loginResult) (err error) {
+func (s *Service) prove(tx *store.Tx, client Client, a store.Attempt, shown proof, v *Visitor, knew bool, r *loginResult) (err error) {
 	r.session, err = tx.RaiseNumber(v.SessionID, shown.user.ID, v.number, shown.amr, s.Settings.lifetimes())
 	if errors.Is(err, store.ErrNotFound) {
 		return ErrNotLoggedIn // it has ended meanwhile: the login is undone
@@ -66,7 +66,15 @@ func (s *Service) prove(tx *store.Tx, client Client, shown proof, v *Visitor, r 
 	if err != nil {
 		return err
 	}
-	return record(tx, nextID(tx), client, happening{kind: AuditProved, user: shown.user.ID, session: v.SessionID})
+	err = record(tx, nextID(tx), client, happening{kind: AuditProved, user: shown.user.ID, session: v.SessionID})
+	if err != nil {
+		return err
+	}
+	// The network is known from now on: a login from it would tell nobody.
+	if notify, err := s.newNetwork(tx, a, shown.user, knew); err != nil || !notify {
+		return err
+	}
+	return s.publish(tx, client, happening{kind: EventNewNetwork, user: shown.user.ID, session: v.SessionID})
 }
 
 func (s *Service) openSession(tx *store.Tx, client Client, a store.Attempt, shown proof, d door, knew bool, r *loginResult) error {

@@ -133,7 +133,8 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 	switch newest := session.Counter; {
 	case v.number == newest:
 		age := now.Sub(session.AuthTime)
-		v.Fresh, v.inTime = age < freshLife, age < freshLife+formLife
+		// A clock that was ahead must not make a proof that is fresh for long.
+		v.Fresh, v.inTime = age >= -store.ClockSlack && age < freshLife, age >= -store.ClockSlack && age < freshLife+formLife
 		v.FreshForm = v.Fresh
 	case v.number > newest, v.number == newest-1 && !session.Seen():
 	default:
@@ -173,7 +174,8 @@ func (s *Service) LogoutVisitor(ctx context.Context, client Client, v Visitor) e
 // ChoosePassword gives a visitor with a fresh proof a new password, and ends all other
 // sessions. The cookie of this one is replaced, as by a proof, so that a copy of it ends
 // too. Its errors: ErrNotLoggedIn without the proof, or where the password was
-// changed or the session ended meanwhile; Invalid for a password that breaks the policy.
+// changed or the session ended meanwhile; Invalid for a password that breaks the policy;
+// Throttled after 10 changes within an hour.
 func (s *Service) ChoosePassword(ctx context.Context, client Client, v Visitor, chosen string) (cookie Cookie, err error) {
 	defer func() { s.counts.count(changes, succeeded, err) }()
 	if !v.FreshForm {

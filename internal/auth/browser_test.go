@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -251,5 +252,81 @@ func TestFormsAreFreshAsTheyWereShown(t *testing.T) {
 		fresh("a fresh proof, so any form", late, true)
 		c.advance(10 * time.Minute)
 		fresh("a form of the proof before", early, false)
+	})
+}
+
+// A proof that a clock which was ahead has noted isn't fresh until then.
+func TestAProofInTheFutureIsNotFresh(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, "ann@example.org")
+		c.advance(24 * time.Hour)
+		cookie := s.browse(t, "ann@example.org", true)
+		seal := must(s.FormMAC(t.Context(), s.visit(t, cookie)))(t)
+		c.set(c.now().Add(-24 * time.Hour))
+		v, _, err := s.TakeForm(t.Context(), s.visit(t, cookie), seal)
+		ok(t, err)
+		if v.Fresh || v.FreshForm {
+			t.Errorf("a day ahead it is fresh: %v, a form: %v", v.Fresh, v.FreshForm)
+		}
+		c.advance(24*time.Hour - time.Minute) // so much may clocks differ
+		same(t, "a minute ahead", s.visit(t, cookie).Fresh, true)
+	})
+}
+
+// A proof from a new network is told as a login from there is: the network is known
+// from then on.
+func TestAProofFromANewNetworkIsMailed(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.Settings.Limits.Off = false
+		s.user(t, ann)
+		cookie := must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, oldPassword, true))(t)
+		c.advance(time.Hour)
+		cookie = must(s.Prove(t.Context(), from("192.0.2.1"), s.visit(t, cookie), oldPassword))(t)
+		if mails := s.deliver(t); len(mails) > 0 {
+			t.Errorf("a proof from a known network is mailed: %+v", mails)
+		}
+		c.advance(time.Hour)
+		must(s.Prove(t.Context(), from("198.51.100.1"), s.visit(t, cookie), oldPassword))(t)
+		if mails := s.deliver(t); len(mails) != 1 || !strings.Contains(mails[0].Subject, "from a new network") {
+			t.Errorf("the mails are %+v", mails)
+		}
+	})
+}
+
+// One user's changes of a password don't fill the outbox, at neither door.
+func TestPasswordChangesAreBounded(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.Settings.Limits.Off = false
+		s.user(t, ann)
+		v := s.visit(t, s.browse(t, ann, true))
+		chosen := oldPassword
+		choose := func(page bool, i int) error {
+			next := "a long password numbered " + strconv.Itoa(i)
+			var err error
+			if page {
+				_, err = s.ChoosePassword(t.Context(), from("192.0.2.1"), v, next)
+				v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, map[bool]string{true: next, false: chosen}[err == nil], true))(t))
+			} else {
+				err = s.ChangePassword(t.Context(), from("192.0.2.1"), v.Caller, chosen, next)
+			}
+			if err == nil {
+				chosen = next
+			}
+			return err
+		}
+		for i := range 10 {
+			v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, chosen, true))(t))
+			ok(t, choose(i%2 == 0, i))
+		}
+		v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, chosen, true))(t))
+		for _, page := range []bool{true, false} {
+			if err := choose(page, 10); auth.CodeOf(err) != auth.Throttled {
+				t.Errorf("one too many, on the page %v: error %v", page, err)
+			}
+		}
+		ok(t, s.Reset(t.Context(), from("192.0.2.1"), s.recover(t, ann), newPassword)) // the owner's way out
+		c.advance(time.Hour + time.Minute)
+		v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, newPassword, true))(t))
+		ok(t, choose(true, 11))
 	})
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"kwai/internal/store"
 )
@@ -51,18 +52,23 @@ func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User
 	if sessions, err = tx.CountSessions(id, tx.Now, s.Settings.lifetimes()); err != nil {
 		return user, 0, err
 	}
+	// Of the mails only the last one is left; also to an address that the user had, and
+	// that doesn't know yet that there is another one.
+	dropped, err := tx.DropDeliveries(SubscriberMail, id)
+	if err != nil {
+		return user, 0, err
+	}
 	for _, step := range []func() error{
 		func() error { return tx.DeleteSessions(id) },
 		func() error { return tx.DeleteRecoveries(id, user.EmailKey) },
 		func() error { return tx.DropEmailChange(id) },
 		func() error { return tx.ForgetAccount(accountOfKey(user.EmailKey)) },
-		// Of the mails only the last one is left.
-		func() error { return tx.DropDeliveries(SubscriberMail, id) },
 		func() error { return tx.DeleteUser(id) },
 		func() error {
 			deleted := happening{kind: EventDeleted, reason: by.how, user: id}
 			return s.publishTo(tx, by.client, deleted, user.Email, cmp.Or(user.Language, by.client.Language))
 		},
+		func() error { return s.mailDeleted(tx, user, dropped) },
 		func() error { return tx.ForgetClients(id) },
 	} {
 		if err := step(); err != nil {
@@ -70,4 +76,23 @@ func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User
 		}
 	}
 	return user, sessions, nil
+}
+
+// mailDeleted mails the deletion to those whom a notice of another address was on its
+// way to: a thief who changes the address and then deletes the account must not leave
+// its owner without a word.
+func (s *Service) mailDeleted(tx *store.Tx, user store.User, dropped []store.Delivery) error {
+	told := []string{user.Email}
+	for _, d := range dropped {
+		if d.Type != EventEmailChanged && d.Type != EventEmailNotice || slices.Contains(told, d.Recipient) {
+			continue
+		}
+		told = append(told, d.Recipient)
+		e := s.newEvent(tx, EventDeleted, user.ID, "")
+		e.Recipient, e.Language = d.Recipient, cmp.Or(user.Language, d.Language)
+		if err := tx.Publish(e, SubscriberMail); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -173,3 +173,30 @@ func TestAVisitorDeletesTheAccount(t *testing.T) {
 		}
 	})
 }
+
+// A thief who changes the address and deletes the account at once: its owner hears of it,
+// though the notices of the address still waited.
+func TestADeletionTellsTheAddressBefore(t *testing.T) {
+	each(t, func(t *testing.T, s *server, _ *clock) {
+		for _, confirmed := range []bool{true, false} {
+			user := s.user(t, ann)
+			v, code := s.emailCode(t, user, eve)
+			want := map[string]string{ann: "was deleted"} // the new address never was the account's
+			if confirmed {
+				ok(t, s.ConfirmEmail(t.Context(), auth.Client{}, v, code))
+				want[eve] = "was deleted"
+			}
+			ok(t, s.DeleteVisitor(t.Context(), auth.Client{}, v))
+			s.subscribe(t)
+			got := make(map[string]string)
+			for _, m := range s.deliver(t) {
+				if strings.Contains(words(m.Text), "was deleted") {
+					got[m.To] = "was deleted"
+				} else {
+					t.Errorf("a mail to %s is %s", m.To, m.Subject)
+				}
+			}
+			same(t, "the last mails", got, want)
+		}
+	})
+}

@@ -80,8 +80,12 @@ func isLocal(s string) bool {
 	return true
 }
 
-// isInvisible includes what Unicode counts as a letter or a mark, but shows
-// nothing (the last is Braille's blank).
 func isInvisible(r rune) bool {
-	return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == '\u2800'
+	return !unicode.IsPrint(r) || unicode.Is(unicode.Variation_Selector, r) || showsNothing(r)
+}
+
+// showsNothing are those that Unicode counts as letters, marks or symbols though they
+// show nothing (the last is Braille's blank).
+func showsNothing(r rune) bool {
+	return unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || r == '\u2800'
 }

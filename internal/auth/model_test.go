@@ -510,6 +510,14 @@ func (m *model) address(t *rapid.T, email, to string) {
 }
 
 func (m *model) delete(t *rapid.T, email string) {
+	want := map[string]bool{email: true} // who gets the last mail: also those who don't know of another address yet
+	if user := m.users[email]; user != nil {
+		for _, d := range m.s.outbox(t) {
+			if d.UserID == user.ID && d.Type == auth.EventEmailChanged {
+				want[d.Recipient] = true
+			}
+		}
+	}
 	err := m.s.DeleteUser(t.Context(), email)
 	user := m.users[email]
 	if user == nil {
@@ -523,9 +531,15 @@ func (m *model) delete(t *rapid.T, email string) {
 	delete(m.users, email)
 	delete(m.asked, email)
 	for _, d := range m.s.outbox(t) {
-		if d.UserID == user.ID && (d.Type != auth.EventDeleted || d.Recipient != email) {
+		if d.UserID == user.ID && (d.Type != auth.EventDeleted || !want[d.Recipient]) {
 			t.Fatalf("%s to %q waits for a user who was deleted", d.Type, d.Recipient)
 		}
+		if d.UserID == user.ID {
+			delete(want, d.Recipient)
+		}
+	}
+	if len(want) > 0 {
+		t.Fatalf("no last mail goes to %v", want)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 // new one, and ends the user's recoveries and all sessions but the caller's. The
 // current password may be tried as often as at a login, and is counted with those:
 // a stolen access token makes no guess cheaper. Its errors: ErrPassword for a wrong
-// one, Invalid for a new one that breaks the policy, Throttled, and ErrNotLoggedIn
-// where the session was ended meanwhile.
+// one, Invalid for a new one that breaks the policy, Throttled (also after 10 changes
+// within an hour), and ErrNotLoggedIn where the session was ended meanwhile.
 func (s *Service) ChangePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
 	err := s.changePassword(ctx, client, caller, current, chosen)
 	s.counts.count(changes, succeeded, err)
@@ -84,10 +84,18 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 	return changed, err
 }
 
+// passwordsHour is how often within an hour users may change the password in a session.
+const passwordsHour = 10
+
 // storePassword stores a new password, changed from a session, on LogIn's condition;
-// false if that doesn't hold. ErrNotLoggedIn if the session has ended.
+// false if that doesn't hold. ErrNotLoggedIn if the session has ended, Throttled after
+// passwordsHour changes.
 func (s *Service) storePassword(tx *store.Tx, client Client, caller Caller, user store.User, fresh store.Password) (bool, error) {
 	if changed, err := tx.ChangePassword(user.ID, user.AuthVersion, fresh); err != nil || !changed {
+		return false, err
+	}
+	// Each is mailed: else one user could keep the mails of all others waiting.
+	if err := s.atMost(tx, passwordsHour, EventPasswordChanged, user.ID, errOften); err != nil {
 		return false, err
 	}
 	// Here the change and an end of this session wait for each other.

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"kwai/internal/store"
@@ -72,6 +73,27 @@ func (s *Service) renewReplaced(ctx context.Context, client Client, id string, c
 	return Tokens{}, s.endReplayed(ctx, client, session)
 }
 
+// maxReplayNotices bounds the mails within a day about replays: users can make as many
+// as they have sessions.
+const maxReplayNotices = 5
+
+func (s *Service) publishReplay(tx *store.Tx, client Client, session store.Session) error {
+	n, err := tx.CountAuditEntries(session.UserID, EventReplay, firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack)))
+	if err != nil {
+		return err
+	}
+	h := happening{kind: EventReplay, user: session.UserID, session: session.ID}
+	e, subscribers := s.newEvent(tx, h.kind, h.user, h.session), s.subscribers(h.kind)
+	if n >= maxReplayNotices {
+		subscribers = slices.DeleteFunc(subscribers, func(name string) bool { return name == SubscriberMail })
+	}
+	e.Language = client.Language
+	if err := record(tx, e.ID, client, h); err != nil {
+		return err
+	}
+	return tx.Publish(e, subscribers...)
+}
+
 // endReplayed ends the session of a replay. ErrRefresh if it has ended meanwhile,
 // errReplay if not.
 func (s *Service) endReplayed(ctx context.Context, client Client, session store.Session) error {
@@ -79,7 +101,7 @@ func (s *Service) endReplayed(ctx context.Context, client Client, session store.
 	err := s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		ended, err = tx.EndSession(session.ID, session.UserID, store.EndReplay, s.Settings.lifetimes())
 		if err == nil && ended {
-			err = s.publish(tx, client, happening{kind: EventReplay, user: session.UserID, session: session.ID})
+			err = s.publishReplay(tx, client, session)
 		}
 		return err
 	})

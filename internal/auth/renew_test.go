@@ -369,3 +369,32 @@ func TestLogoutEndsTheSessionOfAnyOfItsTokens(t *testing.T) {
 		}
 	})
 }
+
+// A user who has as many sessions replayed as there are gets five mails a day.
+func TestReplayNoticesAreBounded(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		var old []auth.Tokens
+		for range 7 {
+			tokens := s.login(t, ann, oldPassword)
+			s.renew(t, tokens)
+			old = append(old, tokens)
+		}
+		s.deliver(t)
+		c.advance(time.Hour)
+		s.subscribe(t)
+		for _, tokens := range old {
+			_, err := s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now())
+			wantErr(t, "a replay", err, auth.ErrRefresh)
+		}
+		same(t, "events outside", len(s.published(t)), len(old))
+		same(t, "mails", len(s.deliver(t)), 5)
+		c.advance(25 * time.Hour)
+		tokens := s.login(t, ann, oldPassword)
+		s.renew(t, tokens)
+		c.advance(time.Hour)
+		_, err := s.Renew(t.Context(), auth.Client{}, tokens.Refresh, s.Store.Now())
+		wantErr(t, "a replay a day later", err, auth.ErrRefresh)
+		same(t, "mails a day later", len(s.deliver(t)), 1)
+	})
+}

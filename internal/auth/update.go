@@ -110,7 +110,7 @@ func checkName(field, name string) []Field {
 	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > MaxName {
 		return []Field{{field, "It must be text of at most 100 characters.", "name.too_long"}}
 	}
-	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) || showsNothing(r) }) {
 		return []Field{{field, "It must not hold control or invisible characters.", "name.untyped"}}
 	}
 	return nil

@@ -105,16 +105,16 @@ func (tx *Tx) Delivered(subscriber, eventID string) (bool, error) {
 	return n == 1, err
 }
 
-// DropDeliveries removes all of a user's deliveries to a subscriber, tried or dead.
-func (tx *Tx) DropDeliveries(subscriber, userID string) error {
-	ids, err := database.QueryRows(tx.db, database.Column[string], `DELETE FROM deliveries WHERE subscriber = $1 AND event_id IN
-		(SELECT id FROM events WHERE user_id = $2) RETURNING event_id`, subscriber, userID)
-	for _, id := range ids {
+// DropDeliveries removes all of a user's deliveries to a subscriber, tried or dead, and
+// says which they were.
+func (tx *Tx) DropDeliveries(subscriber, userID string) ([]Delivery, error) {
+	dropped, err := database.QueryRows(tx.db, scanDelivery, selectDeliveries+`AND e.user_id = $2 ORDER BY e.id`, subscriber, userID)
+	for _, d := range dropped {
 		if err == nil {
-			err = tx.forgetEvent(id)
+			_, err = tx.Delivered(subscriber, d.ID)
 		}
 	}
-	return err
+	return dropped, err
 }
 
 // forgetEvent removes an event if the delivery just removed was its last one.

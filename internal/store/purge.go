@@ -32,7 +32,7 @@ type Page struct {
 // Purges are those of all tables that would only grow. No index is there for
 // them that a renewal had to maintain: sessions are gone through by their ids.
 var Purges = [...]Purge{
-	byKey("sessions", "id", "created_at, renewed_at, ended_at", "ended_at <= $3 OR created_at <= $4 OR renewed_at <= $5", false, func(o Cutoffs) []any {
+	byKey("sessions", "id", "created_at, renewed_at, ended_at, ends_at", "ended_at <= $3 OR ends_at <= $3 OR created_at <= $4 OR renewed_at <= $5", false, func(o Cutoffs) []any {
 		ended := micros(o.Ended)
 		return []any{ended, ended - o.Lifetimes.Session.Microseconds(), ended - o.Lifetimes.Idle.Microseconds()}
 	}),

@@ -45,7 +45,8 @@ func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visi
 type passwordPage struct {
 	Email         string // for password managers
 	PasswordError string
-	MinLength     int // in characters
+	Notice        string // why it can't be done now
+	MinLength     int    // in characters
 }
 
 // passwordPage shows the form that changes the password. The fresh proof before it has
@@ -71,13 +72,16 @@ func (s *Server) passwordForm(w http.ResponseWriter, r *http.Request, v auth.Vis
 		return seeOther(w, r, "login?prompt=login&next=account/password")
 	}
 	refused, ok := errors.AsType[*auth.Error](err)
-	if !ok || refused.Code != auth.Invalid {
+	if !ok || refused.Code != auth.Invalid && refused.Code != auth.Throttled {
 		return err
+	}
+	if refused.Code == auth.Throttled {
+		page.Notice = s.language(r).Text("profile.often", "wait", s.language(r).Duration(refused.RetryAfter))
 	}
 	for _, field := range refused.Fields {
 		page.PasswordError = s.language(r).Text(field.Code, "least", auth.MinPassword)
 	}
-	return s.visitPage(w, r, v, http.StatusUnprocessableEntity, "password", page)
+	return s.visitPage(w, r, v, s.explain(w, r, err).Status, "password", page)
 }
 
 // sessionRow is a row of "sessions".

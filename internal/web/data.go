@@ -2,11 +2,14 @@ package web
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net/http"
+	"time"
 
 	"kwai/internal/auth"
 )
@@ -35,18 +38,40 @@ func (s *Server) data(w http.ResponseWriter, r *http.Request, v auth.Visitor) er
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	out := bufio.NewWriter(w)
+	out := bufio.NewWriter(&slowWriter{w, http.NewResponseController(w), time.Now().Add(downloadLife)})
 	err := writeData(out, found)
 	if err == nil {
 		err = out.Flush()
 	}
 	if err != nil {
-		if r.Context().Err() == nil {
+		if !errors.Is(err, context.Canceled) { // else the client went away
 			s.Log.Warn("a download of a user's data was cut off", "user", v.ID, "error", err)
 		}
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// A download may be large, and the line slow: each part of it has partLife, all of it
+// downloadLife.
+const (
+	partLife     = 30 * time.Second
+	downloadLife = 15 * time.Minute
+)
+
+type slowWriter struct {
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	last time.Time
+}
+
+func (s *slowWriter) Write(part []byte) (int, error) {
+	deadline := time.Now().Add(partLife)
+	if deadline.After(s.last) {
+		deadline = s.last
+	}
+	_ = s.rc.SetWriteDeadline(deadline) // each connection can have one
+	return s.w.Write(part)
 }
 
 // writeData writes an object, whose lists have a row a line.

@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kwai/internal/auth"
 )
@@ -46,3 +50,30 @@ func TestDataIsWrittenAsItIsRead(t *testing.T) {
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("the client went away") }
+
+// A slow line has half a minute for each part of a download, and a quarter of an hour
+// for all.
+func TestADownloadMayBeSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		out := &slowWriter{w, http.NewResponseController(w), time.Now().Add(downloadLife)}
+		begun := time.Now()
+		for range 40 {
+			if _, err := out.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if left := w.deadline.Sub(time.Now()); left != min(30*time.Second, downloadLife-time.Since(begun)) {
+				t.Errorf("after %v it has %v left", time.Since(begun), left)
+			}
+			time.Sleep(29 * time.Second)
+		}
+	})
+}
+
+type deadlines struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.deadline = t; return nil }

@@ -65,6 +65,7 @@ var pageTests = []struct {
 	{label: "profile, too often", name: "profile", data: profilePage{Notice: hostile, Languages: i18n.Languages()}, title: "Error: ", fields: map[string]string{"form": "", "first_name": "", "last_name": ""}},
 	{label: "profile, wrong names", name: "profile", data: profilePage{FirstNameError: hostile, LastNameError: hostile, Languages: i18n.Languages()}, title: "Error: ", focus: "first_name", invalid: []string{"first_name", "last_name"}, fields: map[string]string{"form": "", "first_name": "", "last_name": ""}},
 	{label: "password", name: "password", data: passwordPage{Email: hostile, MinLength: 8}, title: "Change the password", fields: map[string]string{"form": "", "username": hostile, "password": ""}},
+	{label: "password, too often", name: "password", data: passwordPage{Email: hostile, MinLength: 8, Notice: hostile}, title: "Error: ", fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "password, weak", name: "password", data: passwordPage{Email: hostile, MinLength: 8, PasswordError: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "sessions", name: "sessions", data: []sessionRow{{ID: "a", Device: hostile, Address: hostile, Current: true}, {ID: "b"}}, title: "Where you are logged in", fields: map[string]string{"form": ""}},
 	{label: "activity", name: "activity", data: activityList{Rows: []activityRow{{What: hostile, Device: hostile, Address: hostile}}}, title: "What happened"},
