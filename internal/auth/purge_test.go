@@ -60,7 +60,7 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 			ok(t, s.Logout(t.Context(), auth.Client{}, auth.Caller{Profile: must(s.User(t.Context(), email))(t).Profile}, tokens.Refresh))
 		}, day},
 		"session that isn't to stay": {sessions, func(t *testing.T, s *server, _ *clock, email string) { s.browse(t, email, false) }, 12 * time.Hour},
-		"open recovery": {recoveries, func(t *testing.T, s *server, _ *clock, email string) { s.recover(t, email) }, settings.RecoveryLife},
+		"open recovery":              {recoveries, func(t *testing.T, s *server, _ *clock, email string) { s.recover(t, email) }, settings.RecoveryLife},
 		"used recovery": {recoveries, func(t *testing.T, s *server, _ *clock, email string) {
 			ok(t, s.Reset(t.Context(), auth.Client{}, s.recover(t, email), newPassword))
 		}, settings.RecoveryLife},

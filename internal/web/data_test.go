@@ -63,7 +63,7 @@ func TestADownloadMayBeSlow(t *testing.T) {
 			if _, err := out.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
-			if left := w.deadline.Sub(time.Now()); left != min(30*time.Second, downloadLife-time.Since(begun)) {
+			if left := time.Until(w.deadline); left != min(30*time.Second, downloadLife-time.Since(begun)) {
 				t.Errorf("after %v it has %v left", time.Since(begun), left)
 			}
 			time.Sleep(29 * time.Second)
