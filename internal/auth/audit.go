@@ -20,16 +20,23 @@ const (
 	AuditUnlocked        = "user.unlocked"         // an operator had an account's failures forgotten
 	AuditMailResent      = "mail.resent"           // an operator had an undelivered mail sent again
 	AuditMailDropped     = "mail.dropped"          // an operator gave an undelivered mail up
-	AuditKeyMade         = "key.made"              // a server key, which becomes active later
-	AuditKeyRevoked      = "key.revoked"           // what was made with it is refused from now on
-	AuditKeyResealed     = "key.resealed"          // sealed under another master key
+	AuditAppCreated      = "app.created"           // an operator made an app
+	AuditAppUpdated      = "app.updated"           // an operator changed an app, or its secret
+	AuditAppDeleted      = "app.deleted"           // an operator deleted an app, and all its sessions
+	AuditGroupCreated    = "group.created"         // an operator made a group; its reason has the name
+	AuditGroupDeleted    = "group.deleted"
+	AuditGroupJoined     = "group.joined" // an operator added a user to a group
+	AuditGroupLeft       = "group.left"   // an operator took a user out of a group
+	AuditKeyMade         = "key.made"     // a server key, which becomes active later
+	AuditKeyRevoked      = "key.revoked"  // what was made with it is refused from now on
+	AuditKeyResealed     = "key.resealed" // sealed under another master key
 )
 
 // AuditKinds are the kinds of all entries.
 var AuditKinds = []string{
 	EventCreated, EventInvitation, EventUpdated, EventEmailRequested, EventEmailChanged, EventDeleted, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
-	EventOpened, EventNewNetwork, EventEnded, EventReplay,
-	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditExported, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
+	EventOpened, EventNewNetwork, EventEnded, EventReplay, EventAppOpened, EventAppEnded, EventGranted, EventGrantEnded,
+	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditExported, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditAppCreated, AuditAppUpdated, AuditAppDeleted, AuditGroupCreated, AuditGroupDeleted, AuditGroupJoined, AuditGroupLeft, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 
 // How a password was changed, and much else, in the audit log.

@@ -40,6 +40,10 @@ type Visitor struct {
 	Fresh bool
 	// FreshForm is Fresh, also for the form that was just taken and was shown while it was.
 	FreshForm bool
+	// AuthTime is when its user proved to be that, as far as this cookie says, and AMR
+	// by what.
+	AuthTime time.Time
+	AMR      string
 
 	number int64     // of the cookie
 	inTime bool      // to send a form that was shown while the cookie was fresh
@@ -129,9 +133,10 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 	if err != nil {
 		return v, session, err
 	}
-	v = Visitor{Caller: Caller{user.Profile, session.ID}, User: user, number: int64(number), at: now}
+	v = Visitor{Caller: Caller{user.Profile, session.ID}, User: user, AuthTime: session.CreatedAt, AMR: session.AMR, number: int64(number), at: now}
 	switch newest := session.Counter; {
 	case v.number == newest:
+		v.AuthTime = session.AuthTime
 		age := now.Sub(session.AuthTime)
 		// A clock that was ahead must not make a proof that is fresh for long.
 		v.Fresh, v.inTime = age >= -store.ClockSlack && age < freshLife, age >= -store.ClockSlack && age < freshLife+formLife

@@ -83,7 +83,7 @@ func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (tokenI
 	verifier := verify.Verifier{
 		Issuer:   s.Settings.Issuer,
 		Audience: s.Settings.Audience,
-		Keys:     keys.ring.JWKS(),
+		Keys:     keys.ring.AccessKeys(),
 		Now:      func() time.Time { return now },
 	}
 	claims, err := verifier.Verify(access)

@@ -60,6 +60,8 @@ func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User
 	}
 	for _, step := range []func() error{
 		func() error { return tx.DeleteSessions(id) },
+		func() error { return tx.DropGrants(id) },
+		func() error { return tx.LeaveGroups(id) },
 		func() error { return tx.DeleteRecoveries(id, user.EmailKey) },
 		func() error { return tx.DropEmailChange(id) },
 		func() error { return tx.ForgetAccount(accountOfKey(user.EmailKey)) },

@@ -23,6 +23,10 @@ const (
 	EventOpened          = "session.opened"        // a login
 	EventNewNetwork      = "session.new-network"   // it came from a network from which the user hadn't logged in; mailed, unless that is off
 	EventEnded           = "session.ended"         // a logout, or another session's doing
+	EventAppOpened       = "app.opened"            // a login at an app, by kwai
+	EventAppEnded        = "app.ended"             // a session at an app was ended, but not its browser session
+	EventGranted         = "app.granted"           // the user let an app see the account
+	EventGrantEnded      = "app.grant-ended"       // the user took that back
 	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
 )
 
@@ -46,8 +50,8 @@ func mailed(kind string) bool {
 	return false
 }
 
-// happening is what happens to a user or a session, and why.
-type happening struct{ kind, reason, user, session string }
+// happening is what happens to a user, a session or at an app, and why.
+type happening struct{ kind, reason, user, session, app string }
 
 // publish records what happens now, and enqueues the event for its subscribers.
 func (s *Service) publish(tx *store.Tx, client Client, h happening) error {
@@ -58,6 +62,7 @@ func (s *Service) publish(tx *store.Tx, client Client, h happening) error {
 // or in a language that is known here alone.
 func (s *Service) publishTo(tx *store.Tx, client Client, h happening, recipient, language string) error {
 	e := s.newEvent(tx, h.kind, h.user, h.session)
+	e.AppID = h.app
 	e.Recipient, e.Language = recipient, language
 	subscribers := s.subscribers(h.kind)
 	if err := record(tx, e.ID, client, h); err != nil {
@@ -96,7 +101,7 @@ func record(tx *store.Tx, id string, client Client, h happening) error {
 }
 
 func auditEntry(tx *store.Tx, id string, client Client, h happening) store.AuditEntry {
-	e := store.AuditEntry{ID: id, At: tx.Now, Kind: h.kind, Reason: h.reason, UserID: h.user, SessionID: h.session, UserAgent: client.UserAgent}
+	e := store.AuditEntry{ID: id, At: tx.Now, Kind: h.kind, Reason: h.reason, UserID: h.user, SessionID: h.session, AppID: h.app, UserAgent: client.UserAgent}
 	if client.Address.IsValid() {
 		e.Address = client.Address.String()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ func (s Settings) KeyLifetimes() token.Lifetimes {
 		// replaced at the end of that is good for two reuse windows at most, and not
 		// without its session. (More would overflow in the end.)
 		MAC: max(s.SessionLife, s.RecoveryLife, s.InvitationLife) + min(2*s.ReuseWindow, s.SessionLife) + keysLeeway,
+		ID:  s.SessionLife,
 	}
 }
 
@@ -68,6 +70,7 @@ type Keys struct {
 
 	master   atomic.Pointer[token.Master]
 	resealed atomic.Pointer[token.Master] // under the first of which everything has been sealed
+	prepared atomic.Pointer[token.Key]    // of ID tokens, for the next transaction that needs one
 	set      atomic.Pointer[keySet]
 	failed   atomic.Int64 // readings
 
@@ -109,13 +112,13 @@ func newKeys(db *store.Store, master *token.Master, settings KeySettings, log *s
 	return k
 }
 
-// EnsureKeys opens the server's keys, and makes those that are missing: on a new
-// database all of them. Replicas that start together make them once.
+// EnsureKeys opens the server's keys, and makes those that are missing and that it can't
+// do without. Tend makes the others, which take longer. Replicas that start together make them once.
 func EnsureKeys(ctx context.Context, db *store.Store, master *token.Master, settings KeySettings, log *slog.Logger) (*Keys, error) {
 	k := newKeys(db, master, settings, log)
 	_, err := k.makeNext(ctx, "at the start", func(tx *store.Tx, _ token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
 		return tx.Now, len(all) == 0, nil
-	})
+	}, slices.DeleteFunc(slices.Clone(token.Purposes), token.Purpose.Optional)...)
 	if err != nil {
 		return nil, err
 	}

@@ -52,27 +52,28 @@ func (k *Keys) tend(ctx context.Context) error {
 // RotateDue makes those keys for which it is time.
 func (k *Keys) RotateDue(ctx context.Context) ([]token.Key, error) {
 	all, now := k.set.Load().all, k.db.Now()
-	if !slices.ContainsFunc(token.Purposes, func(p token.Purpose) bool {
-		_, due := k.due(ofPurpose(all, p), now)
-		return due
-	}) {
+	due := slices.DeleteFunc(slices.Clone(token.Purposes), func(p token.Purpose) bool {
+		_, due := k.due(p, ofPurpose(all, p), now)
+		return !due
+	})
+	if len(due) == 0 {
 		return nil, nil
 	}
 	// Another server may have made them meanwhile.
-	return k.makeNext(ctx, "by the schedule", func(tx *store.Tx, _ token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
-		at, due := k.due(all, tx.Now)
+	return k.makeNext(ctx, "by the schedule", func(tx *store.Tx, p token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
+		at, due := k.due(p, all, tx.Now)
 		return at, due, nil
-	})
+	}, due...)
 }
 
 // due says when the next key of a purpose becomes active, and whether it is to be
 // made now.
-func (k *Keys) due(all []token.KeyStatus, now time.Time) (active time.Time, due bool) {
-	if len(all) == 0 || k.Settings.Rotation == 0 {
-		return active, false
+func (k *Keys) due(p token.Purpose, all []token.KeyStatus, now time.Time) (active time.Time, due bool) {
+	if len(all) == 0 {
+		return now, p.Optional()
 	}
-	latest := all[0] // of one purpose
-	if !latest.Purpose.Rotates() || latest.State != token.Active {
+	latest := all[0]
+	if k.Settings.Rotation == 0 || !p.Rotates() || latest.State != token.Active {
 		return active, false
 	}
 	active = latest.ActiveAt.Add(k.Settings.Rotation)
@@ -86,7 +87,7 @@ func (k *Keys) due(all []token.KeyStatus, now time.Time) (active time.Time, due 
 // everybody can know it (KeySettings.Lead). Conflict if there is one already.
 func (k *Keys) Rotate(ctx context.Context, of ...token.Purpose) ([]token.Key, error) {
 	return k.makeNext(ctx, ByCommand, func(tx *store.Tx, purpose token.Purpose, all []token.KeyStatus) (time.Time, bool, error) {
-		if len(all) == 0 || !slices.Contains(of, purpose) {
+		if len(all) == 0 {
 			return time.Time{}, false, nil
 		}
 		if next := all[0]; next.State == token.Next {
@@ -95,12 +96,17 @@ func (k *Keys) Rotate(ctx context.Context, of ...token.Purpose) ([]token.Key, er
 		}
 		// Where the clock was set back, not before the key's forerunner.
 		return later(tx.Now, all[0].ActiveAt).Add(k.Settings.Lead()), true, nil
-	})
+	}, of...)
 }
 
-// makeNext makes a key of each purpose for which when says so, given its keys, the
-// latest first. There may be none.
-func (k *Keys) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.KeyStatus) (time.Time, bool, error)) (made []token.Key, err error) {
+// makeNext makes a key of each of the purposes for which when says so, given its keys,
+// the latest first. There may be none.
+func (k *Keys) makeNext(ctx context.Context, how string, when func(*store.Tx, token.Purpose, []token.KeyStatus) (time.Time, bool, error), of ...token.Purpose) (made []token.Key, err error) {
+	if slices.Contains(of, token.ID) {
+		if err := k.prepare(); err != nil {
+			return nil, err
+		}
+	}
 	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		made = nil
 		all, err := lockKeys(tx)
@@ -108,7 +114,7 @@ func (k *Keys) makeNext(ctx context.Context, how string, when func(*store.Tx, to
 			return err
 		}
 		statuses := token.KeyStatuses(all, tx.Now, k.Settings.Lifetimes)
-		for _, p := range token.Purposes {
+		for _, p := range of {
 			at, due, err := when(tx, p, ofPurpose(statuses, p))
 			if err == nil && due {
 				var key token.Key
@@ -144,7 +150,7 @@ func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, act
 		}
 	}
 	for {
-		key, err := k.master.Load().NewKey(purpose, created)
+		key, err := k.newKey(purpose, created)
 		if err != nil {
 			return key, err
 		}
@@ -160,6 +166,33 @@ func (k *Keys) makeKey(tx *store.Tx, all []token.Key, purpose token.Purpose, act
 	}
 }
 
+// prepare makes a key of ID tokens, whose primes are looked for for a second at times:
+// not while a transaction keeps all others waiting.
+func (k *Keys) prepare() error {
+	if k.prepared.Load() != nil {
+		return nil
+	}
+	key, err := k.master.Load().NewKey(token.ID, time.Time{})
+	if err == nil {
+		k.prepared.Store(&key)
+	}
+	return err
+}
+
+// newKey makes a key, or takes the one that was prepared.
+func (k *Keys) newKey(purpose token.Purpose, created time.Time) (token.Key, error) {
+	if purpose == token.ID {
+		if prepared := k.prepared.Swap(nil); prepared != nil {
+			// The master key may have changed since.
+			if key, err := k.master.Load().Reseal(*prepared); err == nil {
+				key.CreatedAt, key.ActiveAt = created, created
+				return key, nil
+			}
+		}
+	}
+	return k.master.Load().NewKey(purpose, created)
+}
+
 // Revoked is what became of a key's revocation.
 type Revoked struct {
 	token.KeyStatus            // as it was
@@ -172,6 +205,11 @@ type Revoked struct {
 // else a new one. That gets the revoked key's time, so that nothing changes for the
 // others. NotFound if there is no such key.
 func (k *Keys) Revoke(ctx context.Context, id string) (r Revoked, err error) {
+	if len(id) > len("01020304") { // of a key that signs
+		if err := k.prepare(); err != nil {
+			return r, err
+		}
+	}
 	err = k.db.InTx(ctx, func(tx *store.Tx) error {
 		r = Revoked{}
 		all, err := lockKeys(tx)

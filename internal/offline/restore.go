@@ -205,8 +205,8 @@ func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) e
 // endEverything ends all sessions and recoveries. A link that was used after the
 // backup would work again; so it would if the backup had only what the link is
 // made of, a request or an event that is not mailed yet: those are overtaken by a
-// recovery of now, which nobody has. Changes of addresses that aren't finished end, too;
-// a backup of 0.1.0 has no table of them.
+// recovery of now, which nobody has. Changes of addresses that aren't finished end, too, and
+// sessions of apps, which hear nothing of that; a backup of 0.1.0 has no tables of them.
 func endEverything(ctx context.Context, tx *sql.Tx) error {
 	now := time.Now().UnixMicro()
 	for _, statement := range []string{
@@ -218,11 +218,20 @@ func endEverything(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
-	changes, err := database.QueryRow(database.NewReader(ctx, tx), database.Column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'email_changes'`)
-	if err == nil && changes > 0 {
-		_, err = tx.ExecContext(ctx, `DELETE FROM email_changes`)
+	for _, later := range []struct{ table, statement string }{
+		{"email_changes", `DELETE FROM email_changes`},
+		{"app_sessions", `UPDATE app_sessions SET ended_at = COALESCE(ended_at, CAST(strftime('%s', 'now') AS INTEGER) * 1000000), end_reason = COALESCE(end_reason, '` + EndRestore + `')`},
+		{"logouts", `DELETE FROM logouts`},
+	} {
+		there, err := database.QueryRow(database.NewReader(ctx, tx), database.Column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = $1`, later.table)
+		if err == nil && there > 0 {
+			_, err = tx.ExecContext(ctx, later.statement)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // replace gives the file the name path. What has that name, and its logs if it

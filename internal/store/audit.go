@@ -15,6 +15,7 @@ type AuditEntry struct {
 	Reason    string // why, or what of; may be empty
 	UserID    string // may be empty
 	SessionID string // may be empty
+	AppID     string // may be empty
 	Address   string // of the client; empty for a command
 	UserAgent string
 
@@ -23,18 +24,18 @@ type AuditEntry struct {
 
 func scanAuditEntry(scan database.Scan) (t AuditEntry, err error) {
 	var at int64
-	var user, session sql.NullString
-	err = scan(&t.ID, &at, &t.Kind, &t.Reason, &user, &session, &t.Address, &t.UserAgent)
-	t.At, t.UserID, t.SessionID = fromMicros(at), user.String, session.String
+	var user, session, app sql.NullString
+	err = scan(&t.ID, &at, &t.Kind, &t.Reason, &user, &session, &app, &t.Address, &t.UserAgent)
+	t.At, t.UserID, t.SessionID, t.AppID = fromMicros(at), user.String, session.String, app.String
 	return t, err
 }
 
-const auditColumns = `audit_log.id, audit_log.at, audit_log.kind, audit_log.reason, audit_log.user_id, audit_log.session_id, audit_log.address, audit_log.user_agent`
+const auditColumns = `audit_log.id, audit_log.at, audit_log.kind, audit_log.reason, audit_log.user_id, audit_log.session_id, audit_log.app_id, audit_log.address, audit_log.user_agent`
 
 // Record adds to the audit log.
 func (tx *Tx) Record(t AuditEntry) error {
-	_, err := tx.Exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), t.Address, t.UserAgent)
+	_, err := tx.Exec(`INSERT INTO audit_log (id, at, kind, reason, user_id, session_id, app_id, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		t.ID, micros(t.At), t.Kind, t.Reason, text(t.UserID), text(t.SessionID), text(t.AppID), t.Address, t.UserAgent)
 	return err
 }
 

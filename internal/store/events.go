@@ -13,6 +13,7 @@ type Event struct {
 	Type      string
 	UserID    string
 	SessionID string // of the session that it is about; "" if about none
+	AppID     string // of the app that it is about; "" if about none
 	CreatedAt time.Time
 	ExpiresAt time.Time // mailing it later is of no use
 
@@ -35,12 +36,12 @@ type Delivery struct {
 }
 
 // selectDeliveries begins a query of the deliveries of subscriber $1.
-const selectDeliveries = `SELECT e.id, e.type, e.user_id, e.session_id, e.created_at, e.expires_at,
+const selectDeliveries = `SELECT e.id, e.type, e.user_id, e.session_id, e.app_id, e.created_at, e.expires_at,
 	d.subscriber, d.attempts, d.due_at, d.dead_at, d.last_error, d.language, d.recipient
 	FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.subscriber = $1 `
 
 func scanDelivery(scan database.Scan) (d Delivery, err error) {
-	return d, scan(&d.ID, &d.Type, &d.UserID, (*nullable)(&d.SessionID), (*instant)(&d.CreatedAt), (*instant)(&d.ExpiresAt),
+	return d, scan(&d.ID, &d.Type, &d.UserID, (*nullable)(&d.SessionID), (*nullable)(&d.AppID), (*instant)(&d.CreatedAt), (*instant)(&d.ExpiresAt),
 		&d.Subscriber, &d.Attempts, (*instant)(&d.DueAt), (*instant)(&d.DeadAt), &d.LastError, &d.Language, &d.Recipient)
 }
 
@@ -55,8 +56,8 @@ func (tx *Tx) Publish(e Event, subscribers ...string) error {
 	if len(subscribers) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(`INSERT INTO events (id, type, user_id, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-		e.ID, e.Type, e.UserID, text(e.SessionID), micros(e.CreatedAt), micros(e.ExpiresAt))
+	_, err := tx.Exec(`INSERT INTO events (id, type, user_id, session_id, app_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		e.ID, e.Type, e.UserID, text(e.SessionID), text(e.AppID), micros(e.CreatedAt), micros(e.ExpiresAt))
 	for _, name := range subscribers {
 		if !slices.Contains(tx.subscribers, name) {
 			tx.subscribers = append(tx.subscribers, name)

@@ -52,17 +52,21 @@ func (s Session) Live(now time.Time, l Lifetimes) bool {
 // were replaced in the latest ones: so a token stays usable for one window at
 // least and two at most, at a constant size of the row.
 func (s Session) Reusable(counter int64, arrived time.Time, window time.Duration) bool {
-	switch later := windowOf(arrived, window) - windowOf(s.RenewedAt, window); {
+	return reusable(s.RenewedAt, s.mark, s.floor, s.prior, counter, arrived, window)
+}
+
+func reusable(renewed time.Time, mark, floor, prior, counter int64, arrived time.Time, window time.Duration) bool {
+	switch later := windowOf(arrived, window) - windowOf(renewed, window); {
 	case later >= 2:
 		return false
 	case later == 1:
-		return counter >= s.mark
+		return counter >= mark
 	case later == 0:
-		return counter >= s.floor
+		return counter >= floor
 	default:
 		// A renewal in a later window overtook this request, or the clock of
 		// the replica that took it lags.
-		return counter >= s.prior
+		return counter >= prior
 	}
 }
 
@@ -110,9 +114,13 @@ func (tx *Tx) OpenSession(s Session, most int) (ended []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return database.QueryRows(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
+	ended, err = database.QueryRows(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE id IN
 		(SELECT id FROM sessions WHERE user_id = $3 AND ended_at IS NULL ORDER BY id DESC LIMIT 100 OFFSET $4) RETURNING id`,
 		micros(tx.Now), EndExcess, s.UserID, most)
+	if err == nil && len(ended) > 0 {
+		err = tx.endOrphans(s.UserID, EndExcess)
+	}
+	return ended, err
 }
 
 // Renew replaces the token numbered counter by the next one, if it is the
@@ -121,18 +129,28 @@ func (tx *Tx) OpenSession(s Session, most int) (ended []string, err error) {
 // issued it, so the database has lost history. What it replaced in that time
 // isn't known: the tokens between count as replaced now.
 func (tx *Tx) Renew(id string, counter int64, l Lifetimes, window time.Duration) (Session, error) {
-	now, this := micros(tx.Now), windowOf(tx.Now, window)
-	return database.QueryRow(tx.db, scanSession, `UPDATE sessions SET
+	now := micros(tx.Now)
+	return database.QueryRow(tx.db, scanSession, renew,
+		append(renewal(counter, tx.Now, window), id, counter, now-l.Session.Microseconds(), now-l.Idle.Microseconds())...)
+}
+
+// renewed is what a renewal sets, in sessions and in app_sessions. Its parameters are
+// those of renewal, $1 to $6.
+const renewed = `
 			counter = $1,
 			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE counter END,
 			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
 			prior = CASE WHEN renewed_at / $2 >= $3 THEN prior WHEN renewed_at / $2 = $4 THEN floor
 				WHEN renewed_at / $2 = $5 THEN mark ELSE counter END,
-			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
+			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END`
+
+const renew = `UPDATE sessions SET ` + renewed + `
 		WHERE id = $7 AND kind = 'api' AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
-		RETURNING `+sessionColumns,
-		counter+1, window.Microseconds(), this, this-1, this-2, now,
-		id, counter, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
+		RETURNING ` + sessionColumns
+
+func renewal(counter int64, now time.Time, window time.Duration) []any {
+	this := windowOf(now, window)
+	return []any{counter + 1, window.Microseconds(), this, this - 1, this - 2, micros(now)}
 }
 
 // Why a session ended.
@@ -148,10 +166,16 @@ const (
 // EndSession ends a user's live session; false if there is none such.
 func (tx *Tx) EndSession(id, userID, reason string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)
-	n, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2
-		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6 AND (ends_at IS NULL OR ends_at > $1)`,
+	kind, err := database.QueryRow(tx.db, database.Column[string], `UPDATE sessions SET ended_at = $1, end_reason = $2
+		WHERE id = $3 AND user_id = $4 AND ended_at IS NULL AND created_at > $5 AND renewed_at > $6 AND (ends_at IS NULL OR ends_at > $1) RETURNING kind`,
 		now, reason, id, userID, now-l.Session.Microseconds(), now-l.Idle.Microseconds())
-	return n == 1, err
+	if ended, err := found(err); err != nil || !ended {
+		return false, err
+	}
+	if Kind(kind) == KindBrowser {
+		err = tx.endOrphans(userID, reason)
+	}
+	return true, err
 }
 
 // CountSessions counts a user's live sessions.
@@ -168,12 +192,18 @@ func (tx *Tx) EndSessions(userID, reason string) error { return tx.EndSessionsBu
 func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 	_, err := tx.Exec(`UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND id <> $4 AND ended_at IS NULL`,
 		micros(tx.Now), reason, userID, but)
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.endChildrenBut(userID, but, reason)
 }
 
 // DeleteSessions removes all of the user's sessions, after LockUser. An end or a
 // renewal at the same time comes before, or finds none.
 func (tx *Tx) DeleteSessions(userID string) error {
+	if err := tx.deleteAppSessions(userID); err != nil {
+		return err
+	}
 	_, err := tx.Exec(`DELETE FROM sessions WHERE user_id = $1`, userID)
 	return err
 }

@@ -24,8 +24,9 @@
 // Package kwai/verify checks access tokens, with the keys of [Keyring.JWKS]. Nothing in
 // this package does I/O, and no error holds any part of a token.
 //
-// Files: access.go, refresh.go and recovery.go the three proofs; keyring.go and
-// keystatus.go the server keys; mac.go keys that are derived; master.go the sealing.
+// Files: access.go, refresh.go, browser.go, recovery.go and id.go what it gives out;
+// seal.go what is given out sealed; keyring.go and keystatus.go the server keys; mac.go
+// keys that are derived; master.go the sealing of keys.
 //
 // See docs/architecture.md#package-token for why it is so.
 package token
@@ -34,6 +35,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -55,10 +58,12 @@ const (
 	Sign  Purpose = "sign"  // an ECDSA P-256 private key that signs access tokens with ES256
 	MAC   Purpose = "mac"   // 32 random bytes, from which the keys of refresh tokens and recovery ids are derived
 	Decoy Purpose = "decoy" // 32 random bytes that choose what an unknown address costs
+	ID    Purpose = "id"    // an RSA private key of 2048 bits that signs ID tokens with RS256
+	Seal  Purpose = "seal"  // 32 random bytes, an AES-256 key that seals codes and what a user keeps secret
 )
 
-// Purposes are those of all keys that a server must have.
-var Purposes = []Purpose{Sign, MAC, Decoy}
+// Purposes are those of all keys. A server needs those that aren't Optional.
+var Purposes = []Purpose{Sign, MAC, Decoy, ID, Seal}
 
 // Known reports whether this program knows the purpose: a later version may have
 // stored keys of other purposes.
@@ -66,11 +71,15 @@ func (p Purpose) Known() bool { return slices.Contains(Purposes, p) }
 
 // Rotates reports whether keys of the purpose are replaced by a schedule; the others
 // stay until they are revoked.
-func (p Purpose) Rotates() bool { return p == Sign || p == MAC }
+func (p Purpose) Rotates() bool { return p == Sign || p == MAC || p == ID }
+
+// Optional reports whether a server starts without a key of the purpose, and makes it
+// later: apps are let in once it is there.
+func (p Purpose) Optional() bool { return p == ID || p == Seal }
 
 // Key is a server key as it is stored. It reveals nothing without the master key.
 type Key struct {
-	ID        string // of a Sign key the "kid", 22 characters of base64url; of the others 8 hexadecimal digits
+	ID        string // of a Sign or ID key the "kid", 22 characters of base64url; of the others 8 hexadecimal digits
 	Purpose   Purpose
 	Sealed    []byte
 	CreatedAt time.Time
@@ -87,20 +96,17 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	var id, plain []byte
 	key := Key{Purpose: p, CreatedAt: now, ActiveAt: now}
 	switch p {
-	case Sign:
+	case Sign, ID:
 		id = make([]byte, 16)
 		for key.ID == "" || key.ID[0] == '-' { // a command would take it for a flag
 			rand.Read(id)
 			key.ID = base64.RawURLEncoding.EncodeToString(id)
 		}
-		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err == nil {
-			plain, err = private.Bytes()
-		}
-		if err != nil {
+		var err error
+		if plain, err = newPrivateKey(p); err != nil {
 			return Key{}, fmt.Errorf("make a signing key: %w", err)
 		}
-	case MAC, Decoy:
+	case MAC, Decoy, Seal:
 		id = make([]byte, macIDSize)
 		rand.Read(id)
 		key.ID = hex.EncodeToString(id)
@@ -112,6 +118,21 @@ func (m *Master) NewKey(p Purpose, now time.Time) (Key, error) {
 	var err error
 	key.Sealed, err = m.Seal(plain, key.context())
 	return key, err
+}
+
+func newPrivateKey(p Purpose) ([]byte, error) {
+	if p == ID {
+		private, err := rsa.GenerateKey(rand.Reader, rsaBits)
+		if err != nil {
+			return nil, err
+		}
+		return x509.MarshalPKCS1PrivateKey(private), nil
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return private.Bytes()
 }
 
 // Under returns which of the master keys opens a key: 0 is the first, which seals. It
@@ -151,14 +172,20 @@ type Keyring struct {
 	macs    map[[macIDSize]byte]*macKey // nil: expired
 	active  *macKey                     // makes refresh tokens and recovery ids
 	decoy   *sync.Pool                  // each of *hasher
+	// Of apps alone; nil until there is one.
+	idSigner *idSigner
+	idPublic []jose.JSONWebKey // behind public in the key set
+	seals    map[string]*sealKey
+	sealer   *sealKey
 }
 
-// OpenKeyring opens keys, of which there must be at least one of each purpose.
+// OpenKeyring opens keys, of which there must be at least one of each purpose that isn't
+// Optional.
 // Keys that the keyring before holds (it may be nil) are taken from there, even if they
 // have been sealed anew since. The error names the key that fails, and matches
 // ErrNoMaster if no master key opens it.
 func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error) {
-	ring := &Keyring{keys: make(map[string]any), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey)}
+	ring := &Keyring{keys: make(map[string]any), expired: make(map[string]bool), macs: make(map[[macIDSize]byte]*macKey), seals: make(map[string]*sealKey)}
 	for _, key := range keys {
 		if ring.keys[key.context()] != nil {
 			return nil, fmt.Errorf("server key %q: another key has the same id", key.ID)
@@ -183,6 +210,13 @@ func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error
 			if key.State == Active {
 				ring.decoy = o
 			}
+		case *idSigner:
+			ring.addID(o, key)
+		case *sealKey:
+			ring.seals[key.ID] = o
+			if key.State == Active {
+				ring.sealer = o
+			}
 		}
 	}
 	if ring.signer == nil {
@@ -197,7 +231,8 @@ func (m *Master) OpenKeyring(keys []KeyStatus, before *Keyring) (*Keyring, error
 	return ring, nil
 }
 
-// openKey returns a *macKey, a *signer or, of a Decoy key, a *sync.Pool.
+// openKey returns a *macKey, a *signer, an *idSigner, a *sealKey or, of a Decoy key, a
+// *sync.Pool.
 func (m *Master) openKey(key Key) (opened any, err error) {
 	plain, err := m.Open(key.Sealed, key.context())
 	if err != nil {
@@ -208,6 +243,10 @@ func (m *Master) openKey(key Key) (opened any, err error) {
 		opened, err = newMACKey(key.ID, plain)
 	case Decoy:
 		opened, err = deriveMAC(plain, "kwai decoy v1")
+	case ID:
+		opened, err = parseIDSigner(key.ID, plain)
+	case Seal:
+		opened, err = newSealKey(key.ID, plain)
 	default:
 		opened, err = parseSigner(key.ID, plain)
 	}
@@ -262,13 +301,24 @@ func (k *Keyring) Covers(other *Keyring) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(other.public, func(a jose.JSONWebKey) bool {
-		return !slices.ContainsFunc(k.public, func(b jose.JSONWebKey) bool { return a.KeyID == b.KeyID })
+	for id := range other.seals {
+		if k.seals[id] == nil {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(slices.Concat(other.public, other.idPublic), func(a jose.JSONWebKey) bool {
+		return !slices.ContainsFunc(slices.Concat(k.public, k.idPublic), func(b jose.JSONWebKey) bool { return a.KeyID == b.KeyID })
 	})
 }
 
-// JWKS returns the public keys, the one that signs first.
+// JWKS returns the public keys: those of access tokens, the one that signs first, then
+// those of ID tokens.
 func (k *Keyring) JWKS() jose.JSONWebKeySet {
+	return jose.JSONWebKeySet{Keys: slices.Concat(k.public, k.idPublic)}
+}
+
+// AccessKeys are those of the JWKS that sign access tokens.
+func (k *Keyring) AccessKeys() jose.JSONWebKeySet {
 	return jose.JSONWebKeySet{Keys: slices.Clone(k.public)}
 }
 

@@ -10,11 +10,15 @@ import (
 type Lifetimes struct {
 	Sign time.Duration // access tokens
 	MAC  time.Duration // refresh tokens and recoveries
+	ID   time.Duration // ID tokens, as hints at a logout
 }
 
 func (l Lifetimes) of(p Purpose) time.Duration {
-	if p == MAC {
+	switch p {
+	case MAC:
 		return l.MAC
+	case ID:
+		return l.ID
 	}
 	return l.Sign
 }

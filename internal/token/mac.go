@@ -17,7 +17,7 @@ const macIDSize = 4 // bytes of a MAC key's id inside a refresh token
 type macKey struct {
 	id [macIDSize]byte
 	// Each is a pool of *hasher.
-	refresh, recovery, browser, form, address *sync.Pool
+	refresh, recovery, browser, form, address, app *sync.Pool
 }
 
 func newMACKey(id string, plain []byte) (*macKey, error) {
@@ -32,6 +32,7 @@ func newMACKey(id string, plain []byte) (*macKey, error) {
 		"kwai browser session v1": &k.browser,
 		"kwai form v1":            &k.form,
 		"kwai address change v1":  &k.address,
+		"kwai app refresh v1":     &k.app,
 	} {
 		var err error
 		if *pool, err = deriveMAC(plain, label); err != nil {

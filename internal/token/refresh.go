@@ -30,3 +30,16 @@ func (k *Keyring) Refresh(session uuid.UUID, counter uint64) string {
 func (k *Keyring) ParseRefresh(token string) (session uuid.UUID, counter uint64, err error) {
 	return k.parseNumbered(refreshToken, token)
 }
+
+// appRefresh is numbered by an app's renewals. It opens nothing at the API.
+var appRefresh = numbered{version: 3, key: func(k *macKey) *sync.Pool { return k.app }}
+
+// AppRefresh is Refresh for an app's session.
+func (k *Keyring) AppRefresh(session uuid.UUID, counter uint64) string {
+	return k.makeNumbered(appRefresh, session, counter)
+}
+
+// ParseAppRefresh is ParseRefresh for an app's session.
+func (k *Keyring) ParseAppRefresh(token string) (session uuid.UUID, counter uint64, err error) {
+	return k.parseNumbered(appRefresh, token)
+}

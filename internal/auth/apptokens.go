@@ -1,0 +1,388 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/store"
+	"kwai/internal/token"
+	"kwai/verify"
+)
+
+// mostChains bounds an app's sessions of one browser session: a page that asks for a code
+// each time it is loaded would leave one for each.
+const mostChains = 20
+
+// Refusals of an app's token requests. What is wrong isn't said: an app that is honest
+// knows, and asks for a new code.
+var (
+	ErrClient = refuse(Unauthenticated, "There is no such app, or this is not its secret.")
+	ErrGrant  = refuse(Unauthenticated, "The code or token is not valid (any more).")
+)
+
+// AppTokens are what an app gets.
+type AppTokens struct {
+	Access, Refresh, ID string
+	ExpiresIn           time.Duration // of the access token
+	Scopes              []string
+}
+
+// Authenticate finds the app of a client_id, and says whether the secret proves it; a
+// public app has none. ErrClient for anything else.
+func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.App, error) {
+	a, err := s.Store.Read(ctx).AppByID(id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
+		return store.App{}, ErrClient
+	}
+	return a, err
+}
+
+// Exchange gives an app tokens for a code. A code is good once, within a minute, for the
+// app and the address that it was made for, and with PKCE for who knows the verifier. One
+// that comes a second time, from that very app with the verifier, ends what came of it
+// (RFC 6749, 4.1.2). ErrGrant for everything else that is wrong.
+func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text, redirectURI, verifier string) (AppTokens, error) {
+	c, good, err := s.openCode(ctx, text)
+	if err != nil {
+		return AppTokens{}, err
+	}
+	if !good || c.App != a.ID || c.RedirectURI != redirectURI || !proves(c.Challenge, verifier) {
+		return AppTokens{}, ErrGrant
+	}
+	opened := store.AppSession{
+		ID: c.ID, UserID: c.User, ParentID: c.Session, AppID: a.ID, SID: sidOf(c.Session, a.ID), Scopes: c.Scopes,
+		Offline: a.Offline && slices.Contains(c.Scopes, scopeOffline), AMR: c.AMR, AuthTime: c.AuthTime,
+	}
+	refused := false
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		refused = false
+		// The user, the browser session, the app's: in this order everywhere.
+		if same, err := tx.LockProven(c.User, c.AuthVersion); err != nil || !same {
+			refused = true
+			return err
+		}
+		if live, err := tx.LockSession(c.Session, c.User, s.Settings.lifetimes()); err != nil || !live {
+			refused = true
+			return err
+		}
+		groups, err := tx.GroupsOf(c.User)
+		if err != nil || !mayUse(a, groups) {
+			refused = true
+			return err
+		}
+		first, err := tx.OpenAppSession(opened, mostChains)
+		if err != nil {
+			return err
+		}
+		opened.CreatedAt, opened.RenewedAt = tx.Now, tx.Now
+		if first {
+			return s.publish(tx, client, happening{kind: EventAppOpened, user: c.User, session: c.Session, app: a.ID})
+		}
+		refused = true
+		return s.endAppSession(tx, client, opened, reasonCodeTwice)
+	})
+	if err == nil && refused {
+		err = ErrGrant
+	}
+	if err != nil {
+		return AppTokens{}, err
+	}
+	user, err := s.Store.Read(ctx).UserByID(c.User)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrGrant // deleted just now
+	}
+	if err != nil {
+		return AppTokens{}, err
+	}
+	return s.appTokens(ctx, a, opened, user, c.Nonce)
+}
+
+// Why a session at an app was ended, in the audit log.
+const (
+	reasonCodeTwice = "its code came a second time"
+	reasonReplay    = "a replaced refresh token came back"
+	reasonByApp     = "by the app"
+)
+
+// endAppSession ends one chain of tokens; nobody tells the app, which did it.
+func (s *Service) endAppSession(tx *store.Tx, client Client, session store.AppSession, reason string) error {
+	if ended, err := tx.EndAppSession(session.ID, reason); err != nil || !ended {
+		return err
+	}
+	return s.publish(tx, client, happening{kind: EventAppEnded, reason: reason, user: session.UserID, session: session.ParentID, app: session.AppID})
+}
+
+// A verifier of PKCE (RFC 7636, 4.1).
+var pkceVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
+
+// proves compares a verifier with a challenge of S256. Without one there must be none:
+// else somebody who has put a code of another flow into a browser could go on with it.
+func proves(challenge, verifier string) bool {
+	if challenge == "" || verifier == "" {
+		return challenge == verifier
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	return pkceVerifier.MatchString(verifier) && subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 1
+}
+
+// RenewApp gives an app new tokens for a refresh token, as Renew does: a replaced one is
+// good within the reuse window, and ends the chain after it. ErrGrant for everything
+// that is wrong.
+func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refresh string, arrived time.Time) (AppTokens, error) {
+	id, number, err := s.Keys.parse(ctx, refresh, (*token.Keyring).ParseAppRefresh)
+	if errors.Is(err, token.ErrRefresh) {
+		err = ErrGrant
+	}
+	if err != nil {
+		return AppTokens{}, err
+	}
+	var session store.AppSession
+	err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
+		session, err = tx.RenewAppSession(id.String(), a.ID, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		session, err = s.replacedByApp(ctx, client, a, id.String(), int64(number), arrived)
+	}
+	if err != nil {
+		return AppTokens{}, err
+	}
+	r := s.Store.Read(ctx)
+	user, err := r.UserByID(session.UserID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrGrant
+	}
+	if err != nil {
+		return AppTokens{}, err
+	}
+	groups, err := r.GroupsOf(user.ID)
+	if err == nil && !mayUse(a, groups) {
+		err = ErrGrant
+	}
+	if err != nil {
+		return AppTokens{}, err
+	}
+	return s.appTokens(ctx, a, session, user, "")
+}
+
+// replacedByApp judges a token that isn't its session's current one.
+func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App, id string, counter int64, arrived time.Time) (session store.AppSession, err error) {
+	now := s.Store.Now()
+	session, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && session.AppID != a.ID:
+		return session, ErrGrant
+	case err != nil:
+		return session, err
+	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
+		return session, nil
+	case now.Sub(arrived) >= s.Settings.ReuseWindow:
+		return session, ErrBusy // as for Renew
+	}
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error { return s.endAppSession(tx, client, session, reasonReplay) })
+	return session, errors.Join(err, ErrGrant)
+}
+
+// appTokens makes a session's current refresh token, an access token for userinfo, and
+// an ID token.
+func (s *Service) appTokens(ctx context.Context, a store.App, session store.AppSession, user store.User, nonce string) (AppTokens, error) {
+	id, err := uuid.Parse(session.ID)
+	if err != nil {
+		return AppTokens{}, err
+	}
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return AppTokens{}, err
+	}
+	now := s.Store.Now().Truncate(time.Second)
+	expires := now.Add(s.Settings.AccessTTL)
+	access, err := keys.ring.Sign(verify.Claims{
+		Issuer: s.Settings.Issuer, Audience: a.ID, ClientID: a.ID, Subject: user.ID, SessionID: session.ID, ID: uuid.NewString(),
+		IssuedAt: now, AuthTime: session.AuthTime.Truncate(time.Second), ExpiresAt: expires,
+	})
+	if err != nil {
+		return AppTokens{}, err
+	}
+	claims, err := s.claims(ctx, session, user)
+	if err != nil {
+		return AppTokens{}, err
+	}
+	half := sha256.Sum256([]byte(access))
+	claims["iss"], claims["aud"], claims["iat"], claims["exp"] = s.Settings.Issuer, a.ID, now.Unix(), expires.Unix()
+	claims["auth_time"], claims["amr"], claims["sid"] = session.AuthTime.Unix(), strings.Fields(session.AMR), session.SID
+	claims["at_hash"] = base64.RawURLEncoding.EncodeToString(half[:16]) // OpenID Connect Core, 3.1.3.6
+	if nonce != "" {
+		claims["nonce"] = nonce
+	}
+	idToken, err := keys.ring.SignID("JWT", claims)
+	if err != nil {
+		return AppTokens{}, notYet(err)
+	}
+	return AppTokens{
+		Access: access, Refresh: keys.ring.AppRefresh(id, uint64(session.Counter)), ID: idToken,
+		ExpiresIn: expires.Sub(now), Scopes: session.Scopes,
+	}, nil
+}
+
+// claims are what the session's scopes let its app see of the user.
+func (s *Service) claims(ctx context.Context, session store.AppSession, user store.User) (map[string]any, error) {
+	claims := map[string]any{"sub": user.ID}
+	has := func(scope string) bool { return slices.Contains(session.Scopes, scope) }
+	if has("profile") || has("email") {
+		claims["preferred_username"] = user.Email
+	}
+	if has("profile") {
+		name := strings.TrimSpace(user.FirstName + " " + user.LastName)
+		for claim, value := range map[string]string{"name": name, "given_name": user.FirstName, "family_name": user.LastName, "locale": user.Language} {
+			if value != "" {
+				claims[claim] = value
+			}
+		}
+		if name == "" {
+			claims["name"] = user.Email // programs by the dozen show it
+		}
+	}
+	if has("email") {
+		claims["email"], claims["email_verified"] = user.Email, !user.EmailProvenAt.IsZero()
+	}
+	if has("groups") {
+		groups, err := s.Store.Read(ctx).GroupsOf(user.ID)
+		if err != nil {
+			return nil, err
+		}
+		claims["groups"] = append([]string{}, groups...) // a list, also an empty one
+	}
+	return claims, nil
+}
+
+// UserInfo is what an app's access token lets it see. ErrNotLoggedIn for every reason:
+// the session is read each time, so that a token ends with it.
+func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, error) {
+	session, user, err := s.appOf(ctx, access)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.Store.Read(ctx).AppByID(session.AppID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrNotLoggedIn
+	}
+	if err != nil {
+		return nil, err
+	}
+	groups, err := s.Store.Read(ctx).GroupsOf(user.ID)
+	if err == nil && !mayUse(a, groups) {
+		err = ErrNotLoggedIn
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.claims(ctx, session, user)
+}
+
+// appOf finds the live session of an app's access token.
+func (s *Service) appOf(ctx context.Context, access string) (session store.AppSession, user store.User, err error) {
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return session, user, err
+	}
+	now := s.Store.Now()
+	audience := audienceOf(access)
+	if audience == "" || audience == s.Settings.Audience {
+		return session, user, ErrNotLoggedIn
+	}
+	check := func() (*verify.Claims, error) {
+		v := verify.Verifier{Issuer: s.Settings.Issuer, Audience: audience, Keys: keys.ring.AccessKeys(), Now: func() time.Time { return now }}
+		return v.Verify(access)
+	}
+	claims, err := check()
+	if errors.Is(err, verify.ErrUnknownKey) && !keys.ring.Expired(access) {
+		if keys, err = s.Keys.newer(ctx); err != nil {
+			return session, user, err
+		}
+		claims, err = check()
+	}
+	if err != nil || uuid.Validate(claims.SessionID) != nil {
+		return session, user, ErrNotLoggedIn
+	}
+	session, user, err = s.Store.Read(ctx).AppSession(claims.SessionID, now, s.Settings.lifetimes())
+	if errors.Is(err, store.ErrNotFound) || err == nil && (session.AppID != audience || user.ID != claims.Subject) {
+		err = ErrNotLoggedIn
+	}
+	return session, user, err
+}
+
+// audienceOf reads whom a token says that it is for; "" if it isn't one.
+func audienceOf(access string) string {
+	var claims struct{ Aud string }
+	parts := strings.Split(access, ".")
+	if len(access) > verify.MaxSize || len(parts) != 3 {
+		return ""
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &claims) != nil {
+		return ""
+	}
+	return claims.Aud
+}
+
+// RevokeApp ends the session of an app's own token of either kind (RFC 7009). Any other
+// token is nothing to do.
+func (s *Service) RevokeApp(ctx context.Context, client Client, a store.App, text string) error {
+	var session store.AppSession
+	id, _, err := s.Keys.parse(ctx, text, (*token.Keyring).ParseAppRefresh)
+	switch {
+	case err == nil:
+		session, err = s.Store.Read(ctx).AppSessionByID(id.String())
+	case errors.Is(err, token.ErrRefresh):
+		session, _, err = s.appOf(ctx, text)
+	}
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrNotLoggedIn) || err == nil && session.AppID != a.ID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.Store.InTx(ctx, func(tx *store.Tx) error { return s.endAppSession(tx, client, session, reasonByApp) })
+}
+
+// Hint is what an ID token says that an app sends with a logout.
+type Hint struct {
+	Issuer  string `json:"iss"`
+	App     string `json:"aud"`
+	Subject string `json:"sub"`
+	SID     string `json:"sid"`
+}
+
+// ReadHint reads an ID token of ours, however old it is; false for anything else.
+func (s *Service) ReadHint(ctx context.Context, text string) (h Hint, ok bool, err error) {
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return h, false, err
+	}
+	ok = keys.ring.OpenID(text, &h) && h.Issuer == s.Settings.Issuer && h.App != "" && h.SID != ""
+	return h, ok, nil
+}
+
+// IsOf says whether a hint is of the visitor's browser session.
+func (h Hint) IsOf(v Visitor) bool { return h.Subject == v.ID && h.SID == sidOf(v.SessionID, h.App) }
+
+// LogoutApp ends the app's session that a hint names, where its browser is elsewhere.
+func (s *Service) LogoutApp(ctx context.Context, client Client, h Hint) error {
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		ended, err := tx.EndAppSessions(h.Subject, h.App, h.SID, store.EndLogout, false)
+		if err != nil || ended == 0 {
+			return err
+		}
+		return s.publish(tx, client, happening{kind: EventAppEnded, reason: reasonByApp, user: h.Subject, app: h.App})
+	})
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"kwai/internal/database"
+)
+
+// App is a program that lets people in by kwai: a client of OAuth 2.
+type App struct {
+	ID   string // the client_id
+	Name string
+	// The SHA-256 of its secret, and of the one before, which is good beside it. A public
+	// app has none.
+	SecretHash, SecretBefore []byte
+	RedirectURIs             []string
+	PostLogoutURIs           []string
+	HomeURL                  string   // "": it has no tile
+	BackchannelURL           string   // "": it hears of no logout
+	Consent                  bool     // it asks each user once
+	WithoutPKCE              bool     // it may leave PKCE out
+	Offline                  bool     // it may ask for offline_access
+	Groups                   []string // whose members may use it; none: everybody
+	CreatedAt                time.Time
+}
+
+// Public says that the app can keep no secret.
+func (a App) Public() bool { return len(a.SecretHash) == 0 }
+
+const (
+	optionConsent     = "consent"
+	optionWithoutPKCE = "without-pkce"
+	optionOffline     = "offline"
+)
+
+func (a App) options() string {
+	var all []string
+	for _, o := range []struct {
+		name string
+		is   bool
+	}{{optionConsent, a.Consent}, {optionWithoutPKCE, a.WithoutPKCE}, {optionOffline, a.Offline}} {
+		if o.is {
+			all = append(all, o.name)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+const appColumns = `apps.id, apps.name, apps.secret_hash, apps.secret_before, apps.redirect_uris, apps.post_logout_uris, apps.home_url, apps.backchannel_url, apps.options, apps.created_at`
+
+func scanApp(scan database.Scan) (a App, err error) {
+	var redirects, logouts, options string
+	err = scan(&a.ID, &a.Name, &a.SecretHash, &a.SecretBefore, &redirects, &logouts, &a.HomeURL, &a.BackchannelURL, &options, (*instant)(&a.CreatedAt))
+	a.RedirectURIs, a.PostLogoutURIs = strings.Fields(redirects), strings.Fields(logouts)
+	all := strings.Fields(options)
+	a.Consent, a.WithoutPKCE, a.Offline = slices.Contains(all, optionConsent), slices.Contains(all, optionWithoutPKCE), slices.Contains(all, optionOffline)
+	return a, err
+}
+
+// AppByID finds an app, with its groups; ErrNotFound if there is none.
+func (r Reader) AppByID(id string) (App, error) {
+	a, err := database.QueryRow(r.db, scanApp, `SELECT `+appColumns+` FROM apps WHERE apps.id = $1`, id)
+	if err == nil {
+		a.Groups, err = database.QueryRows(r.db, database.Column[string], `SELECT group_name FROM app_groups WHERE app_id = $1 ORDER BY group_name`, id)
+	}
+	return a, err
+}
+
+// Apps lists all apps, by their names.
+func (r Reader) Apps() ([]App, error) {
+	all, err := database.QueryRows(r.db, scanApp, `SELECT `+appColumns+` FROM apps ORDER BY apps.name, apps.id`)
+	if err != nil {
+		return nil, err
+	}
+	type pair struct{ app, group string }
+	groups, err := database.QueryRows(r.db, func(scan database.Scan) (p pair, err error) { return p, scan(&p.app, &p.group) },
+		`SELECT app_id, group_name FROM app_groups ORDER BY app_id, group_name`)
+	for _, p := range groups {
+		i := slices.IndexFunc(all, func(a App) bool { return a.ID == p.app })
+		if i >= 0 {
+			all[i].Groups = append(all[i].Groups, p.group)
+		}
+	}
+	return all, err
+}
+
+// InsertApp adds an app, made now; false if its id is taken.
+func (tx *Tx) InsertApp(a App) (bool, error) {
+	n, err := tx.Exec(`INSERT INTO apps (id, name, secret_hash, secret_before, redirect_uris, post_logout_uris, home_url, backchannel_url, options, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+		a.ID, a.Name, a.SecretHash, a.SecretBefore, strings.Join(a.RedirectURIs, "\n"), strings.Join(a.PostLogoutURIs, "\n"), a.HomeURL, a.BackchannelURL, a.options(), micros(tx.Now))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, tx.setAppGroups(a)
+}
+
+// LockApp keeps an app as it is until the transaction ends; ErrNotFound if there is none.
+func (tx *Tx) LockApp(id string) (App, error) {
+	if n, err := tx.Exec(`UPDATE apps SET name = name WHERE id = $1`, id); err != nil {
+		return App{}, err
+	} else if n == 0 {
+		return App{}, ErrNotFound
+	}
+	return tx.AppByID(id)
+}
+
+// UpdateApp stores all of an app but its id and when it was made, after LockApp.
+func (tx *Tx) UpdateApp(a App) error {
+	_, err := tx.Exec(`UPDATE apps SET name = $1, secret_hash = $2, secret_before = $3, redirect_uris = $4, post_logout_uris = $5, home_url = $6, backchannel_url = $7, options = $8 WHERE id = $9`,
+		a.Name, a.SecretHash, a.SecretBefore, strings.Join(a.RedirectURIs, "\n"), strings.Join(a.PostLogoutURIs, "\n"), a.HomeURL, a.BackchannelURL, a.options(), a.ID)
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM app_groups WHERE app_id = $1`, a.ID)
+	}
+	if err == nil {
+		err = tx.setAppGroups(a)
+	}
+	return err
+}
+
+func (tx *Tx) setAppGroups(a App) error {
+	for _, group := range a.Groups {
+		if _, err := tx.Exec(`INSERT INTO app_groups (app_id, group_name) VALUES ($1, $2)`, a.ID, group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteApp removes an app with its sessions, grants and logouts, after LockApp.
+func (tx *Tx) DeleteApp(id string) error {
+	for _, table := range []string{"app_sessions", "grants", "app_groups", "logouts"} {
+		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE app_id = $1`, id); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(`DELETE FROM apps WHERE id = $1`, id)
+	return err
+}
+
+// Grant is what a user has let an app see.
+type Grant struct {
+	UserID, AppID string
+	Scopes        []string
+	GrantedAt     time.Time
+}
+
+func scanGrant(scan database.Scan) (g Grant, err error) {
+	var scopes string
+	err = scan(&g.UserID, &g.AppID, &scopes, (*instant)(&g.GrantedAt))
+	g.Scopes = strings.Fields(scopes)
+	return g, err
+}
+
+// Grant finds what a user has let an app see; ErrNotFound if nothing.
+func (r Reader) Grant(userID, appID string) (Grant, error) {
+	return database.QueryRow(r.db, scanGrant, `SELECT user_id, app_id, scopes, granted_at FROM grants WHERE user_id = $1 AND app_id = $2`, userID, appID)
+}
+
+// SetGrant stores a grant instead of the one before, after LockUser.
+func (tx *Tx) SetGrant(g Grant) error {
+	_, err := tx.Exec(`INSERT INTO grants (user_id, app_id, scopes, granted_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (user_id, app_id) DO UPDATE SET scopes = excluded.scopes, granted_at = excluded.granted_at`,
+		g.UserID, g.AppID, strings.Join(g.Scopes, " "), micros(tx.Now))
+	return err
+}
+
+// DropGrant takes a grant back; false if there was none.
+func (tx *Tx) DropGrant(userID, appID string) (bool, error) {
+	n, err := tx.Exec(`DELETE FROM grants WHERE user_id = $1 AND app_id = $2`, userID, appID)
+	return n == 1, err
+}
+
+// DropGrants takes all of a user's grants back.
+func (tx *Tx) DropGrants(userID string) error {
+	_, err := tx.Exec(`DELETE FROM grants WHERE user_id = $1`, userID)
+	return err
+}

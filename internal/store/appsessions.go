@@ -1,0 +1,179 @@
+package store
+
+import (
+	"database/sql"
+	"strings"
+	"time"
+
+	"kwai/internal/database"
+)
+
+// AppSession is a browser session's child at an app. Its refresh tokens are numbered as
+// those of a Session.
+type AppSession struct {
+	ID       string // that of its code
+	UserID   string
+	ParentID string // the browser session
+	AppID    string
+	SID      string // one for a browser session at an app
+	Scopes   []string
+	Offline  bool // it may outlive its parent
+	AMR      string
+	AuthTime time.Time
+	Counter  int64
+	// As a Session's.
+	CreatedAt, RenewedAt, EndedAt time.Time
+	mark, floor, prior            int64
+}
+
+// Reusable is Session's.
+func (s AppSession) Reusable(counter int64, arrived time.Time, window time.Duration) bool {
+	return reusable(s.RenewedAt, s.mark, s.floor, s.prior, counter, arrived, window)
+}
+
+const appSessionColumns = `app_sessions.id, app_sessions.user_id, app_sessions.parent_id, app_sessions.app_id, app_sessions.sid, app_sessions.scopes, app_sessions.offline, app_sessions.amr, app_sessions.auth_time,
+	app_sessions.counter, app_sessions.mark, app_sessions.floor, app_sessions.prior, app_sessions.created_at, app_sessions.renewed_at, app_sessions.ended_at`
+
+type appSessionRow struct {
+	AppSession
+	scopes  string
+	offline sql.NullInt64
+}
+
+func (r *appSessionRow) dest() []any {
+	return []any{&r.ID, &r.UserID, &r.ParentID, &r.AppID, &r.SID, &r.scopes, &r.offline, &r.AMR, (*instant)(&r.AuthTime),
+		&r.Counter, &r.mark, &r.floor, &r.prior, (*instant)(&r.CreatedAt), (*instant)(&r.RenewedAt), (*instant)(&r.EndedAt)}
+}
+
+func (r *appSessionRow) session() AppSession {
+	r.Scopes, r.Offline = strings.Fields(r.scopes), r.offline.Valid
+	return r.AppSession
+}
+
+func scanAppSession(scan database.Scan) (AppSession, error) {
+	var row appSessionRow
+	err := scan(row.dest()...)
+	return row.session(), err
+}
+
+// parentLives is the condition that an app session goes on: with its parent, or offline
+// after the parent's expiry. An offline one lives from its own times, any other from its
+// parent's, which its app's renewals don't prolong. Its parameters are those of appLives,
+// from $7 on.
+const parentLives = `app_sessions.ended_at IS NULL AND (app_sessions.offline IS NOT NULL AND app_sessions.created_at > $7 AND app_sessions.renewed_at > $8
+	OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = app_sessions.parent_id AND sessions.kind = 'browser' AND sessions.ended_at IS NULL
+		AND sessions.created_at > $7 AND sessions.renewed_at > $8 AND (sessions.ends_at IS NULL OR sessions.ends_at > $9)))`
+
+func appLives(now time.Time, l Lifetimes) []any {
+	return []any{micros(now) - l.Session.Microseconds(), micros(now) - l.Idle.Microseconds(), micros(now)}
+}
+
+// fromFirst numbers the parameters of parentLives from $1 on.
+func fromFirst(condition string) string {
+	return strings.NewReplacer("$7", "$1", "$8", "$2", "$9", "$3").Replace(condition)
+}
+
+// AppSession finds a live app session and its user; ErrNotFound if it isn't one.
+func (r Reader) AppSession(id string, now time.Time, l Lifetimes) (s AppSession, u User, err error) {
+	var row appSessionRow
+	_, err = database.QueryRow(r.db, func(scan database.Scan) (struct{}, error) {
+		return struct{}{}, scan(append(row.dest(), u.dest()...)...)
+	}, `SELECT `+appSessionColumns+`, `+userColumns+` FROM app_sessions JOIN users ON users.id = app_sessions.user_id
+		WHERE `+fromFirst(parentLives)+` AND app_sessions.id = $4`, append(appLives(now, l), id)...)
+	return row.session(), u, err
+}
+
+// AppSessionByID finds an app session, ended or not; ErrNotFound if there is none.
+func (r Reader) AppSessionByID(id string) (AppSession, error) {
+	return database.QueryRow(r.db, scanAppSession, `SELECT `+appSessionColumns+` FROM app_sessions WHERE app_sessions.id = $1`, id)
+}
+
+// LiveAppSessions lists a user's live app sessions, the newest first.
+func (r Reader) LiveAppSessions(userID string, now time.Time, l Lifetimes, n int) ([]AppSession, error) {
+	return database.QueryRows(r.db, scanAppSession, `SELECT `+appSessionColumns+` FROM app_sessions
+		WHERE `+fromFirst(parentLives)+` AND app_sessions.user_id = $4 ORDER BY app_sessions.id DESC LIMIT $5`, append(appLives(now, l), userID, n)...)
+}
+
+// LockProven keeps the user's row as it is until the transaction ends, provided that
+// nothing has changed what a login must show since that version, and the user isn't
+// revoked.
+func (tx *Tx) LockProven(userID string, version int64) (bool, error) {
+	n, err := tx.Exec(`UPDATE users SET auth_version = auth_version WHERE id = $1 AND auth_version = $2 AND revoked_at IS NULL`, userID, version)
+	return n == 1, err
+}
+
+// OpenAppSession adds an app session; false if there is one of its id: its code was used
+// before. LockProven and LockSession of the parent come first, in the same transaction.
+// Of the parent's sessions at the app, those beyond the newest most end; nobody hears of
+// that, since the sid goes on.
+func (tx *Tx) OpenAppSession(s AppSession, most int) (bool, error) {
+	offline := sql.NullInt64{Int64: micros(tx.Now), Valid: s.Offline}
+	n, err := tx.Exec(`INSERT INTO app_sessions (id, user_id, parent_id, app_id, sid, scopes, offline, amr, auth_time, counter, floor, mark, prior, created_at, renewed_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $10) ON CONFLICT DO NOTHING`,
+		s.ID, s.UserID, s.ParentID, s.AppID, s.SID, strings.Join(s.Scopes, " "), offline, s.AMR, micros(s.AuthTime), micros(tx.Now))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	_, err = tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE ended_at IS NULL AND sid = $3 AND id NOT IN
+		(SELECT id FROM app_sessions WHERE sid = $3 AND ended_at IS NULL ORDER BY created_at DESC, id DESC LIMIT $4)`,
+		micros(tx.Now), EndExcess, s.SID, most)
+	return true, err
+}
+
+// RenewAppSession replaces the token numbered counter by the next one, as Renew does, in
+// a live session of the app; ErrNotFound if there is none such.
+func (tx *Tx) RenewAppSession(id, appID string, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
+	args := append(renewal(counter, tx.Now, window), appLives(tx.Now, l)...)
+	return database.QueryRow(tx.db, scanAppSession, `UPDATE app_sessions SET `+renewed+`
+		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND counter <= $12 RETURNING `+appSessionColumns, append(args, id, appID, counter)...)
+}
+
+// EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it.
+func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
+	n, err := tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE id = $3 AND ended_at IS NULL`, micros(tx.Now), reason, id)
+	return n == 1, err
+}
+
+// EndAppSessions ends all chains of a sid, or, with "", all of a user's at an app. Their
+// app hears of it if it is told.
+func (tx *Tx) EndAppSessions(userID, appID, sid, reason string, tell bool) (int64, error) {
+	const which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
+	if tell {
+		if err := tx.tellApps(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
+			return 0, err
+		}
+	}
+	return tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE `+which, micros(tx.Now), reason, userID, appID, sid)
+}
+
+// endOrphans ends the app sessions of a user whose parents have ended, and writes down
+// which apps are to hear of it. What ends browser sessions one by one comes here, after
+// it has.
+func (tx *Tx) endOrphans(userID, reason string) error {
+	return tx.endChildren(`EXISTS (SELECT 1 FROM sessions WHERE sessions.id = app_sessions.parent_id AND sessions.ended_at IS NOT NULL)`, userID, "", reason)
+}
+
+// endChildrenBut is endOrphans for what ends all sessions of a user but one; also those
+// end whose parents have expired.
+func (tx *Tx) endChildrenBut(userID, but, reason string) error {
+	return tx.endChildren(`app_sessions.parent_id <> $3`, userID, but, reason)
+}
+
+// endChildren takes a condition in which $3 is the parent that is left.
+func (tx *Tx) endChildren(which, userID, but, reason string) error {
+	if err := tx.tellApps(`app_sessions.user_id = $2 AND CAST($3 AS TEXT) IS NOT NULL AND `+which, userID, but); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $4 WHERE user_id = $2 AND ended_at IS NULL AND CAST($3 AS TEXT) IS NOT NULL AND `+which,
+		micros(tx.Now), userID, but, reason)
+	return err
+}
+
+// deleteAppSessions removes a user's app sessions. Their apps hear of it.
+func (tx *Tx) deleteAppSessions(userID string) error {
+	if err := tx.tellApps(`app_sessions.user_id = $2`, userID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`DELETE FROM app_sessions WHERE user_id = $1`, userID)
+	return err
+}
