@@ -110,7 +110,7 @@ func sealedBy(master *token.Master, key token.Key) string {
 }
 
 type keyRotateCmd struct {
-	Purpose string `enum:"sign,mac,both" default:"both" placeholder:"PURPOSE" help:"sign (access tokens), mac (refresh tokens, recoveries) or both (${default})."`
+	Purpose string `enum:"sign,mac,id,all" default:"all" placeholder:"PURPOSE" help:"sign (access tokens), mac (refresh tokens, cookies, recoveries), id (ID tokens) or all (${default})."`
 }
 
 func (keyRotateCmd) Help() string {
@@ -120,8 +120,8 @@ func (keyRotateCmd) Help() string {
 
 func (cmd keyRotateCmd) Run(ctx context.Context, s *Settings, c console) error {
 	of := []token.Purpose{token.Purpose(cmd.Purpose)}
-	if cmd.Purpose == "both" {
-		of = []token.Purpose{token.Sign, token.MAC}
+	if cmd.Purpose == "all" {
+		of = []token.Purpose{token.Sign, token.MAC, token.ID}
 	}
 	return withKeys(ctx, s, c, func(keys *auth.Keys) error {
 		made, err := keys.Rotate(ctx, of...)

@@ -37,6 +37,7 @@ type Settings struct {
 	Database      string        `group:"database" env:"KWAI_DATABASE" secret:"" placeholder:"URL" help:"sqlite://PATH or postgres://…; @FILE reads it from a file. Default: sqlite://DATA/kwai.db."`
 	MasterKeyFile string        `group:"database" env:"KWAI_MASTER_KEY_FILE" placeholder:"FILE" help:"The keys that seal the server's keys, one a line. Default: DATA/master.key, made at first start."`
 	Bus           string        `group:"events" env:"KWAI_BUS" secret:"" default:"local" placeholder:"URL" help:"Where events are published: local (${default}: nowhere outside of kwai), or NATS JetStream: nats://[USER:PASSWORD@]HOST:PORT[?PARAMETERS] or tls://…; @FILE reads it from a file."`
+	LogoutKeep    time.Duration `group:"events" env:"KWAI_LOGOUT_KEEP" default:"24h" bounds:"1m..30 days" placeholder:"DURATION" help:"How long an app is tried to be told of a logout (${default})."`
 	BusKeep       time.Duration `group:"events" env:"KWAI_BUS_KEEP" default:"168h" bounds:"1m..100 years" placeholder:"DURATION" help:"How long an event waits to be published outside before it is dropped (${default})."`
 
 	SMTP            string `group:"mail" env:"KWAI_SMTP" name:"smtp" secret:"" placeholder:"URL" help:"Mail server: smtp://[USER:PASSWORD@]HOST:PORT, smtps://… or smtp+insecure://…; @FILE reads it from a file. Default: mail is written to DATA/mail."`

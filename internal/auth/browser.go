@@ -226,15 +226,15 @@ func (s *Service) Activity(ctx context.Context, v Visitor, before string) (found
 
 // FormMAC binds a form to the visitor's session. A second part says that it was shown
 // while the visitor was fresh, by which proof: a form that was shown later must not be
-// sent in its place.
-func (s *Service) FormMAC(ctx context.Context, v Visitor) (string, error) {
+// sent in its place. more is what else the form is bound to.
+func (s *Service) FormMAC(ctx context.Context, v Visitor, more ...string) (string, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return "", err
 	}
-	mac := keys.ring.FormMAC(formParts(v)...)
+	mac := keys.ring.FormMAC(formParts(v, more)...)
 	if v.Fresh {
-		mac += " " + keys.ring.FormMAC(freshParts(v)...)
+		mac += " " + keys.ring.FormMAC(freshParts(v, more)...)
 	}
 	return mac, nil
 }
@@ -242,21 +242,23 @@ func (s *Service) FormMAC(ctx context.Context, v Visitor) (string, error) {
 // TakeForm says whether the form was made for this visitor. The visitor that it returns
 // is a FreshForm if this form was shown while the visitor was fresh, at most formLife
 // after that.
-func (s *Service) TakeForm(ctx context.Context, v Visitor, mac string) (Visitor, bool, error) {
+func (s *Service) TakeForm(ctx context.Context, v Visitor, mac string, more ...string) (Visitor, bool, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return v, false, err
 	}
 	bound, proof, _ := strings.Cut(mac, " ")
-	if !keys.ring.CheckFormMAC(bound, formParts(v)...) {
+	if !keys.ring.CheckFormMAC(bound, formParts(v, more)...) {
 		return v, false, nil
 	}
-	v.FreshForm = v.Fresh || v.inTime && keys.ring.CheckFormMAC(proof, freshParts(v)...)
+	v.FreshForm = v.Fresh || v.inTime && keys.ring.CheckFormMAC(proof, freshParts(v, more)...)
 	return v, true, nil
 }
 
-func formParts(v Visitor) []string { return []string{v.SessionID, v.ID} }
+func formParts(v Visitor, more []string) []string {
+	return append([]string{v.SessionID, v.ID}, more...)
+}
 
-func freshParts(v Visitor) []string {
-	return append(formParts(v), "fresh", strconv.FormatInt(v.number, 10))
+func freshParts(v Visitor, more []string) []string {
+	return append([]string{"fresh", strconv.FormatInt(v.number, 10)}, formParts(v, more)...)
 }

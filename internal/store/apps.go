@@ -52,7 +52,7 @@ const appColumns = `apps.id, apps.name, apps.secret_hash, apps.secret_before, ap
 
 func scanApp(scan database.Scan) (a App, err error) {
 	var redirects, logouts, options string
-	err = scan(&a.ID, &a.Name, &a.SecretHash, &a.SecretBefore, &redirects, &logouts, &a.HomeURL, &a.BackchannelURL, &options, (*instant)(&a.CreatedAt))
+	err = scan(&a.ID, &a.Name, (*blob)(&a.SecretHash), (*blob)(&a.SecretBefore), &redirects, &logouts, &a.HomeURL, &a.BackchannelURL, &options, (*instant)(&a.CreatedAt))
 	a.RedirectURIs, a.PostLogoutURIs = strings.Fields(redirects), strings.Fields(logouts)
 	all := strings.Fields(options)
 	a.Consent, a.WithoutPKCE, a.Offline = slices.Contains(all, optionConsent), slices.Contains(all, optionWithoutPKCE), slices.Contains(all, optionOffline)

@@ -28,6 +28,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -175,6 +176,22 @@ func (s *nullable) Scan(value any) error {
 	err := text.Scan(value)
 	*s = nullable(text.String)
 	return err
+}
+
+// blob scans a column of bytes into a slice; null is nil.
+type blob []byte
+
+// Scan is sql.Scanner's.
+func (b *blob) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		*b = nil
+	case []byte:
+		*b = bytes.Clone(v)
+	default:
+		return fmt.Errorf("bytes are a %T", value)
+	}
+	return nil
 }
 
 func fromOptional(n sql.NullInt64) time.Time {

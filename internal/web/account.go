@@ -14,7 +14,16 @@ import (
 // visitPage is page for a visitor: the layout leads to the account and the logout, and
 // forms are sealed for the visitor.
 func (s *Server) visitPage(w http.ResponseWriter, r *http.Request, v auth.Visitor, status int, name string, data any) error {
-	seal := sync.OnceValues(func() (string, error) { return s.Rules.FormMAC(r.Context(), v) })
+	return s.writeVisit(w, r, v, status, name, data)
+}
+
+// boundPage is visitPage for a form that is also bound to something else.
+func (s *Server) boundPage(w http.ResponseWriter, r *http.Request, v auth.Visitor, name string, data any, to string) error {
+	return s.writeVisit(w, r, v, http.StatusOK, name, data, to)
+}
+
+func (s *Server) writeVisit(w http.ResponseWriter, r *http.Request, v auth.Visitor, status int, name string, data any, to ...string) error {
+	seal := sync.OnceValues(func() (string, error) { return s.Rules.FormMAC(r.Context(), v, to...) })
 	return s.write(w, r, status, name, view{Visitor: v.User.Email, Data: data, seal: seal})
 }
 
@@ -28,12 +37,17 @@ type accountPage struct {
 	auth.Visitor
 	Done      string // what has just been done; "": nothing
 	CanDelete bool   // the account
+	Apps      []auth.UsedApp
 }
 
 // accountPage is the overview. It says what has just been done only where one of our
 // pages has led to it: else a link in a mail could claim that a password was changed.
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
 	page, l := accountPage{Visitor: v, CanDelete: s.SelfDelete}, s.language(r)
+	var err error
+	if page.Apps, err = s.Rules.AppsOf(r.Context(), v); err != nil {
+		return err
+	}
 	from := r.Header.Get("Sec-Fetch-Site") // "": of an old browser, or over http
 	if key := "account.done." + r.URL.Query().Get("done"); l.Has(key) && (from == "" || from == "same-origin") {
 		page.Done = l.Text(key)

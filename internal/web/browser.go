@@ -145,15 +145,24 @@ func (s *Server) proven(take takeForm) handler {
 }
 
 // nexts are the pages that a login may go on to.
-var nexts = []string{"account", "account/profile", "account/email", "account/password", "account/sessions", "account/activity", "account/data", "account/delete"}
+var nexts = []string{"account", "account/profile", "account/email", "account/password", "account/sessions", "account/apps", "account/activity", "account/data", "account/delete"}
 
 // confirmation is the page that a mail leads to, with its code.
 var confirmation = regexp.MustCompile(`^account/email/confirm\?code=[0-9a-f]{8}\.[0-9A-Za-z_-]{43}$`)
 
+// request is one of an app, which looks at its whole query anew.
+var request = regexp.MustCompile(`^` + authorizePath + `\?[!-"$-~]+$`)
+
+// maxRequest bounds it, in bytes: it is carried along in addresses.
+const maxRequest = 12_000
+
+// onward says that a login goes on to an app.
+func onward(next string) bool { return len(next) <= maxRequest && request.MatchString(next) }
+
 // next is where a login goes on to: one of our own pages by its name, whatever is
 // asked for.
 func next(text string) string {
-	if slices.Contains(nexts, text) || confirmation.MatchString(text) {
+	if slices.Contains(nexts, text) || confirmation.MatchString(text) || onward(text) {
 		return text
 	}
 	return nexts[0]

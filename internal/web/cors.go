@@ -35,10 +35,20 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request, allowed string) bo
 	from := r.Header.Get("Origin")
 	preflight := r.Method == http.MethodOptions && from != "" && r.Header.Get("Access-Control-Request-Method") != ""
 	h := w.Header()
+	everybody := open(r.URL.Path)
 	if len(s.CORSOrigins) > 0 || s.Loopback {
 		h.Add("Vary", "Origin")
 	}
 	switch {
+	case everybody && !s.allows(from):
+		h.Set("Access-Control-Allow-Origin", "*")
+		if preflight {
+			h.Set("Access-Control-Allow-Methods", allowed)
+			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			h.Set("Access-Control-Max-Age", "600")
+		} else {
+			h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+		}
 	case s.allows(from):
 		h.Set("Access-Control-Allow-Origin", from)
 		h.Set("Access-Control-Allow-Credentials", "true")

@@ -22,13 +22,18 @@ type loginPage struct {
 // for a fresh proof.
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	page := loginPage{Next: next(q.Get("next"))}
+	page := loginPage{Next: next(q.Get("next")), Email: q.Get("login_hint")}
+	if _, err := auth.FoldEmail(page.Email); err != nil {
+		page.Email = ""
+	}
 	v, err := s.visitor(w, r)
+	forApp := onward(page.Next)
 	switch {
 	case errors.Is(err, auth.ErrNotLoggedIn):
 	case err != nil:
 		return err
-	case q.Get("prompt") != "login", v.Fresh:
+	case forApp && q.Get("prompt") == "select_account": // another one than that which is logged in
+	case q.Get("prompt") != "login", v.Fresh && !forApp: // what an app asks for has a begin of its own
 		return seeOther(w, r, page.Next)
 	default:
 		page.Prove, page.Email = true, v.User.Email
@@ -84,7 +89,7 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginP
 	refused, _ := errors.AsType[*auth.Error](err)
 	switch {
 	case errors.Is(err, auth.ErrNotLoggedIn): // it ended meanwhile: a proof becomes a login
-		return seeOther(w, r, "login?next="+page.Next)
+		return seeOther(w, r, "login?next="+url.QueryEscape(page.Next))
 	case errors.Is(err, auth.ErrCredentials) && page.Prove:
 		page.Error = l.Text("login.wrong_password")
 	case errors.Is(err, auth.ErrCredentials):

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"html/template"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ type messagePage struct{ Title, Text string }
 // pageNames are those of the pages. "done" and "used" (the link has done its work) take the
 // site to go on to, "" for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "sessions", "activity", "data", "delete", "gone", "devmails", "devmail"}
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()
@@ -83,7 +84,11 @@ func (p *pageTemplate) at(depth int) *template.Template {
 
 // parse panics at a fault in the page, which is a bug.
 func (p *pageTemplate) parse(depth int) *template.Template {
-	all := template.New("layout.html").Funcs(template.FuncMap{"t": p.language.Text, "time": p.language.Time})
+	all := template.New("layout.html").Funcs(template.FuncMap{
+		"t": p.language.Text, "time": p.language.Time, "query": url.QueryEscape,
+		// An app's own address, whose scheme html/template may not know.
+		"trusted": func(address string) template.URL { return template.URL(address) }, //nolint:gosec // it was checked
+	})
 	for _, name := range []string{"layout.html", "kit.html", p.name + ".html"} {
 		text, err := pageFiles.ReadFile("pages/" + name)
 		if err != nil {
@@ -166,7 +171,7 @@ func (s *Server) policy(leadsOut bool) string {
 // with an error, after which one goes back. Chromium and Safari
 // hold form-action against each redirect after a post, and an opener policy cuts off
 // the window that waits for a login.
-var leadsOut = map[string]bool{"/login": true, "/logout": true}
+var leadsOut = map[string]bool{"/login": true, "/logout": true, "/consent": true, "/oauth2/authorize": true, "/oauth2/logout": true}
 
 // buffers are those in which pages are made.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

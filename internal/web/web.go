@@ -105,6 +105,19 @@ type route struct {
 	page         bool // errors are shown to a person
 }
 
+// anywhere says that pages of all sites may send requests to a path. They read no cookie,
+// or lead on to what does.
+func anywhere(path string) bool { return strings.HasPrefix(path, "/oauth2/") }
+
+// open says that pages of all sites may read what a path answers, without cookies.
+func open(path string) bool {
+	switch path {
+	case "/oauth2/token", "/oauth2/userinfo", "/oauth2/revoke", "/.well-known/jwks.json", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server":
+		return true
+	}
+	return false
+}
+
 func (s *Server) routes() []route {
 	routes := []route{
 		{"POST", "/api/v1/auth/login", s.login, false},
@@ -148,10 +161,25 @@ func (s *Server) routes() []route {
 		{"POST", "/account/password", s.proven(s.passwordForm), true},
 		{"GET", "/account/sessions", s.visited(s.sessionsPage), true},
 		{"POST", "/account/sessions", s.sealed(s.sessionsForm), true},
+		{"GET", "/account/apps", s.visited(s.appsPage), true},
+		{"POST", "/account/apps", s.sealed(s.appsForm), true},
 		{"GET", "/account/activity", s.visited(s.activityPage), true},
 		{"GET", "/account/data", s.fresh(s.dataPage), true},
 		{"GET", "/account/data.json", s.fresh(s.data), true},
 		{"GET", "/.well-known/change-password", s.changePassword, true},
+
+		{"GET", "/.well-known/openid-configuration", s.metadata, false},
+		{"GET", "/.well-known/oauth-authorization-server", s.metadata, false},
+		{"GET", "/oauth2/authorize", s.authorize, true},
+		{"POST", "/oauth2/authorize", s.authorizePost, true},
+		{"GET", "/consent", s.consentPage, true},
+		{"POST", "/consent", s.consentForm, true},
+		{"POST", "/oauth2/token", s.forApps(s.token), false},
+		{"GET", "/oauth2/userinfo", s.forApps(s.userInfo), false},
+		{"POST", "/oauth2/userinfo", s.forApps(s.userInfo), false},
+		{"POST", "/oauth2/revoke", s.forApps(s.revoke), false},
+		{"GET", "/oauth2/logout", s.appLogout, true},
+		{"POST", "/oauth2/logout", s.appLogoutPost, true},
 	}
 	if s.SelfDelete {
 		routes = append(routes,
@@ -193,7 +221,7 @@ func (s *Server) Handler() (http.Handler, error) {
 		r.handle = func(w http.ResponseWriter, req *http.Request) error {
 			// A page of another site could send forms with its visitor's cookie, or
 			// have the browser guess passwords until its owner is locked out at home.
-			if err := sameOrigin.Check(req); err != nil && (r.page || !s.allows(req.Header.Get("Origin"))) {
+			if err := sameOrigin.Check(req); err != nil && !anywhere(r.path) && (r.page || !s.allows(req.Header.Get("Origin"))) {
 				return errOtherSite
 			}
 			return handle(w, req)
@@ -254,7 +282,7 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		s.nothing = m
 	}
 	return s.logged(m, func(w http.ResponseWriter, req *http.Request) {
-		api := path == noRoute || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml"
+		api := path == noRoute || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/.well-known/") || path == "/openapi.yaml" || open(path)
 		if api && s.cors(w, req, allowed) {
 			return
 		}

@@ -1,0 +1,173 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kwai/internal/store"
+)
+
+// Back-channel logout: apps hear of the ends of their sessions (OpenID Connect
+// Back-Channel Logout 1.0). What they are to hear is written in the transaction that ends
+// the session, and sent by one server at a time.
+
+const (
+	logoutTry     = 5 * time.Second // for one attempt
+	logoutsOfApp  = 2               // of one app at a time: one that hangs holds up no other
+	logoutsAtOnce = 32
+	logoutLease   = "logouts"
+	logoutHold    = 15 * time.Second
+	longestRetry  = 10 * time.Minute
+	// logoutTokenLife is short: the token is made for the attempt.
+	logoutTokenLife = 2 * time.Minute
+)
+
+// logoutEvent is the member that says what the token is for (2.4 of the standard).
+const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
+
+// LogoutSender tells apps of logouts. Run calls it until the server ends.
+type LogoutSender struct {
+	Rules *Service
+	Keep  time.Duration // for how long one is tried
+	// Transport is how apps are reached; nil: http.DefaultTransport.
+	Transport http.RoundTripper
+
+	owner string
+}
+
+// Tell sends what is due, some at a time, until nothing is. Only the holder of a lease
+// does: an app that hears of a logout twice is told by two processes at the worst.
+func (l *LogoutSender) Tell(ctx context.Context) error {
+	if l.owner == "" {
+		l.owner = uuid.NewString()
+	}
+	for ctx.Err() == nil {
+		now := l.Rules.Store.Now()
+		due, err := l.Rules.Store.Read(ctx).DueLogouts(now, logoutsOfApp, logoutsAtOnce)
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		held := false
+		err = l.Rules.Store.Statement(ctx, func(tx *store.Tx) (err error) {
+			held, err = tx.HoldLease(logoutLease, l.owner, tx.Now.Add(logoutHold))
+			return err
+		})
+		if err != nil || !held {
+			return err
+		}
+		// Again, under the lease: its last holder may have just told them.
+		if due, err = l.Rules.Store.Read(ctx).DueLogouts(now, logoutsOfApp, logoutsAtOnce); err != nil {
+			return err
+		}
+		var sending sync.WaitGroup
+		errs := make([]error, len(due))
+		for i, d := range due {
+			sending.Go(func() { errs[i] = l.one(context.WithoutCancel(ctx), d) })
+		}
+		sending.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// one tells an app of one logout, and writes down what came of it.
+func (l *LogoutSender) one(ctx context.Context, d store.Logout) error {
+	app, err := l.Rules.Store.Read(ctx).AppByID(d.AppID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && app.BackchannelURL == "" {
+		return l.record(ctx, func(tx *store.Tx) error { _, err := tx.LogoutTold(d.ID); return err })
+	}
+	if err != nil {
+		return err
+	}
+	err = l.post(ctx, app, d)
+	log := l.Rules.Log.With("app", d.AppID, "user", d.UserID, "logout", d.ID)
+	if err == nil {
+		return l.record(ctx, func(tx *store.Tx) error { _, err := tx.LogoutTold(d.ID); return err })
+	}
+	now := l.Rules.Store.Now()
+	due := now.Add(min(time.Second<<min(d.Attempts, 20), longestRetry))
+	if !due.Before(d.CreatedAt.Add(l.Keep)) {
+		due = time.Time{}
+		log.Error("an app could not be told of a logout in time; it is kept", "attempts", d.Attempts+1, "error", err)
+	} else {
+		log.Warn("an app could not be told of a logout; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
+	}
+	reason := err.Error()
+	return l.record(ctx, func(tx *store.Tx) error { return tx.LogoutFailed(d.ID, reason[:min(len(reason), 300)], due) })
+}
+
+func (l *LogoutSender) record(ctx context.Context, outcome func(*store.Tx) error) error {
+	return l.Rules.Store.Statement(ctx, outcome)
+}
+
+// post sends one logout token. Every 2xx counts: programs answer 204, too. A redirect is
+// followed nowhere.
+func (l *LogoutSender) post(ctx context.Context, app store.App, d store.Logout) error {
+	ctx, cancel := context.WithTimeout(ctx, logoutTry)
+	defer cancel()
+	text, err := l.Rules.logoutToken(ctx, app, d)
+	if err != nil {
+		return err
+	}
+	body := strings.NewReader(url.Values{"logout_token": {text}}.Encode())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, app.BackchannelURL, body)
+	if err != nil {
+		return errors.New("the address can't be asked")
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	client := &http.Client{Transport: l.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	answer, err := client.Do(r)
+	if err != nil {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err // without the address
+		}
+		return err
+	}
+	defer answer.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
+	if answer.StatusCode/100 != 2 {
+		return fmt.Errorf("the app answered %d", answer.StatusCode)
+	}
+	return nil
+}
+
+// logoutToken says that a session is over. It has an id of its own at each attempt.
+func (s *Service) logoutToken(ctx context.Context, app store.App, d store.Logout) (string, error) {
+	keys, err := s.Keys.fresh(ctx)
+	if err != nil {
+		return "", err
+	}
+	now := s.Store.Now()
+	return keys.ring.SignID("logout+jwt", map[string]any{
+		"iss": s.Settings.Issuer, "aud": app.ID, "iat": now.Unix(), "exp": now.Add(logoutTokenLife).Unix(), "jti": uuid.NewString(),
+		"sub": d.UserID, "sid": d.SID, "events": map[string]any{logoutEvent: struct{}{}},
+	})
+}
+
+// Logouts lists those that apps are still to hear of, or never heard of.
+func (s *Service) Logouts(ctx context.Context) iter.Seq2[store.Logout, error] {
+	return paged("", s.Store.Read(ctx).Logouts, func(l store.Logout) string { return l.ID })
+}
+
+// ResendLogout has a logout told anew; NotFound if there is none.
+func (s *Service) ResendLogout(ctx context.Context, id string) error {
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		there, err := tx.ResendLogout(id)
+		if err == nil && !there {
+			err = refuse(NotFound, "There is no logout with that id that an app is to hear of.")
+		}
+		return err
+	})
+}
