@@ -27,15 +27,21 @@ import (
 
 // renewal is the statement by which kwai renews a session; a test holds it
 // against the store's.
-const renewal = `UPDATE sessions SET
+const renewal = `UPDATE sessions SET ` + renewalSets + renewalWhere + renewalReturns
+
+// renewalSets and renewalWhere are what kwai sets, and where.
+const (
+	renewalSets = `
 			counter = $1,
 			mark = CASE WHEN renewed_at / $2 >= $3 THEN mark ELSE counter END,
 			floor = CASE WHEN renewed_at / $2 >= $3 THEN floor WHEN renewed_at / $2 = $4 THEN mark ELSE counter END,
 			prior = CASE WHEN renewed_at / $2 >= $3 THEN prior WHEN renewed_at / $2 = $4 THEN floor
 				WHEN renewed_at / $2 = $5 THEN mark ELSE counter END,
-			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END
+			renewed_at = CASE WHEN renewed_at > $6 THEN renewed_at ELSE $6 END`
+	renewalWhere = `
 		WHERE id = $7 AND kind = 'api' AND counter <= $8 AND ended_at IS NULL AND created_at > $9 AND renewed_at > $10
-		RETURNING ` + renewalReturns
+		RETURNING `
+)
 
 // renewalReturns are the columns that kwai reads.
 const renewalReturns = `sessions.id, sessions.user_id, sessions.counter, sessions.mark, sessions.floor, sessions.prior, sessions.created_at, sessions.renewed_at, sessions.ended_at, sessions.kind, sessions.amr, sessions.auth_time, sessions.ends_at`

@@ -35,8 +35,7 @@ func TestRenewalIsTheStores(t *testing.T) {
 			return true
 		})
 	}
-	statement, _, _ := strings.Cut(renewal, renewalReturns)
-	for _, text := range []string{statement, renewalReturns} {
+	for _, text := range []string{renewalSets, renewalWhere, renewalReturns} {
 		if !texts[text] {
 			t.Errorf("the store no longer has the text:\n%s", text)
 		}

@@ -23,7 +23,7 @@ var ourImports = map[string][]string{
 	"internal/web":      {"internal/auth", "internal/i18n", "internal/loopback", "internal/mail"}, // mail: the mails at /dev/mail
 	"internal/mail":     {"internal/auth", "internal/bus", "internal/folder", "internal/i18n", "internal/loopback", "internal/store"},
 	"internal/bus":      {"internal/database", "internal/loopback", "internal/store"}, // database: what fails while it is away
-	"internal/auth":     {"internal/i18n", "internal/password", "internal/store", "internal/token", "verify"},
+	"internal/auth":     {"internal/i18n", "internal/loopback", "internal/password", "internal/store", "internal/token", "verify"},
 	"internal/offline":  {"internal/database", "internal/folder", "internal/store"},
 	"internal/store":    {"internal/database"},
 	"internal/database": {"internal/folder"},

@@ -20,6 +20,7 @@ import (
 
 type logCmd struct {
 	User    string      `placeholder:"EMAIL|ID" help:"Only what concerns this account."`
+	App     string      `placeholder:"CLIENT_ID" help:"Only what concerns this app."`
 	Since   timeFlag    `default:"24h" placeholder:"TIME|DURATION" help:"From when on: 90m, 24h or 30d ago, or 2026-11-23, 2026-11-23 15:04[:05] (UTC), 2026-11-23T15:04:05+01:00 (${default})."`
 	Until   *timeFlag   `placeholder:"TIME|DURATION" help:"Only what was before, in the same forms."`
 	Address addressFlag `placeholder:"ADDRESS" help:"Only what came from this address, or from this network: 203.0.113.0/24."`
@@ -80,7 +81,7 @@ func (cmd *logCmd) wanted(all iter.Seq2[store.AuditEntry, error]) iter.Seq2[stor
 			case err != nil:
 			case !until.IsZero() && !e.At.Before(until):
 				return // they are in the order of time
-			case cmd.Address.IsValid() && !cmd.Address.matches(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind):
+			case cmd.Address.IsValid() && !cmd.Address.matches(e.Address), len(cmd.Kind) > 0 && !slices.Contains(cmd.Kind, e.Kind), cmd.App != "" && cmd.App != e.AppID:
 				continue
 			}
 			if !yield(e, err) {
@@ -137,6 +138,7 @@ type entryView struct {
 	User      string    `json:"user"`
 	Email     string    `json:"email"`
 	Session   string    `json:"session"`
+	App       string    `json:"app"`
 	Address   string    `json:"address"`
 	UserAgent string    `json:"user_agent"`
 }
@@ -144,7 +146,7 @@ type entryView struct {
 func viewEntry(e store.AuditEntry) entryView {
 	return entryView{
 		ID: e.ID, At: e.At, Kind: e.Kind, Reason: printable(e.Reason), User: e.UserID, Email: printable(e.Email),
-		Session: e.SessionID, Address: e.Address, UserAgent: printable(e.UserAgent),
+		Session: e.SessionID, App: e.AppID, Address: e.Address, UserAgent: printable(e.UserAgent),
 	}
 }
 

@@ -343,6 +343,7 @@ func (s *kwaiServer) tasks() []task {
 		{every: auth.RecoveriesEvery, name: "recoveries", try: s.rules.TakeAllRecoveries},
 		{every: second, name: "subscribers", try: s.rules.RefreshSubscribers},
 		{every: minute, name: "costs", try: s.rules.RefreshCosts},
+		{every: auth.AppsEvery, name: "tiles", try: s.rules.RefreshTiles},
 		{every: minute, name: "abandoned events", try: s.dropAbandoned},
 		{every: second, do: s.db.TryWriting},
 		{every: masterKeyEvery, do: s.masterKey.reload},

@@ -12,12 +12,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
 	"kwai/internal/loopback"
 	"kwai/internal/store"
 )
+
+// App is a program that lets people in by kwai.
+type App = store.App
 
 // MinSecret is how long an app's secret must be, in characters.
 const MinSecret = 32
@@ -332,6 +336,41 @@ func (s *Service) AppsOf(ctx context.Context, v Visitor) (used []UsedApp, err er
 		}
 	}
 	return used, nil
+}
+
+// AppsEvery is how often a server reads which apps have tiles.
+const AppsEvery = 5 * time.Second
+
+// RefreshTiles reads them, so that the account page asks the database nothing more
+// while no app is for some groups alone.
+func (s *Service) RefreshTiles(ctx context.Context) error {
+	all, err := s.Store.Read(ctx).Apps()
+	if err != nil {
+		return err
+	}
+	tiles := slices.DeleteFunc(all, func(a store.App) bool { return a.HomeURL == "" })
+	s.tiles.Store(&tiles)
+	return nil
+}
+
+// Tiles are the apps that lead on from a visitor's account page.
+func (s *Service) Tiles(ctx context.Context, v Visitor) (shown []App, err error) {
+	all := s.tiles.Load()
+	if all == nil {
+		return nil, nil
+	}
+	var groups []string
+	if slices.ContainsFunc(*all, func(a App) bool { return len(a.Groups) > 0 }) {
+		if groups, err = s.Store.Read(ctx).GroupsOf(v.ID); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range *all {
+		if mayUse(a, groups) {
+			shown = append(shown, a)
+		}
+	}
+	return shown, nil
 }
 
 // mayUse says whether members of these groups may use an app.

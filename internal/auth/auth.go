@@ -10,7 +10,7 @@
 //	tokens, err := rules.Login(ctx, client, email, password)
 //
 // A server also calls, each at its interval, Keys.Tend, TakeAllRecoveries,
-// RefreshSubscribers, RefreshCosts and Purge.
+// RefreshSubscribers, RefreshCosts, RefreshTiles and Purge.
 //
 // What it promises:
 //
@@ -46,6 +46,11 @@
 //	import.go       accounts of another system
 //	mail.go         mail that wasn't delivered
 //	email.go        when two addresses are the same
+//
+//	apps.go         apps, as operators make them and users see them; groups.go: who may use them
+//	authorize.go    a code for an app, or what is still to be done
+//	apptokens.go    an app's tokens: exchanged, renewed, read, revoked; its logout
+//	logouts.go      apps hear of logouts
 //
 //	limits.go       throttling: the limits, and what an operator sees and clears
 //	attempt.go      throttling: one attempt, from its begin to its end
@@ -123,6 +128,7 @@ type Service struct {
 
 	costs    atomic.Pointer[[]store.CostCount]
 	outside  atomic.Pointer[[]string] // subscribers that get every event
+	tiles    atomic.Pointer[[]App]    // of RefreshTiles
 	requests atomic.Int64             // recovery requests taken since all had been looked at
 	underWay underWay
 	counts   counts

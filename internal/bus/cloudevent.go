@@ -27,6 +27,7 @@ type cloudEvent struct {
 type eventData struct {
 	User    string `json:"user"`
 	Session string `json:"session,omitempty"`
+	App     string `json:"app,omitempty"`
 }
 
 // encode writes an event of the server at source as a CloudEvent.
@@ -39,6 +40,6 @@ func encode(e store.Event, source string) ([]byte, error) {
 		Subject:         e.UserID,
 		Time:            e.CreatedAt.UTC(),
 		DataContentType: "application/json",
-		Data:            eventData{User: e.UserID, Session: e.SessionID},
+		Data:            eventData{e.UserID, e.SessionID, e.AppID},
 	})
 }

@@ -8,6 +8,8 @@
 //	audit.go       the audit log
 //	events.go      events and their deliveries: the outbox; its subscribers
 //	leases.go      what one process at a time does
+//	apps.go        apps, and what users let them see; groups.go: who may use them
+//	appsessions.go sessions of apps; logouts.go: those that they are to hear of
 //	keys.go        server keys, sealed
 //	purge.go       what goes when it is of no use
 //	status.go      what `kwai status` shows

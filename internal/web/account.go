@@ -35,9 +35,9 @@ func (s *Server) homePage(w http.ResponseWriter, r *http.Request, _ auth.Visitor
 // accountPage is the data of "account".
 type accountPage struct {
 	auth.Visitor
-	Done      string // what has just been done; "": nothing
-	CanDelete bool   // the account
-	Apps      []auth.UsedApp
+	Done      string     // what has just been done; "": nothing
+	CanDelete bool       // the account
+	Apps      []auth.App // that lead on from here
 }
 
 // accountPage is the overview. It says what has just been done only where one of our
@@ -45,7 +45,7 @@ type accountPage struct {
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
 	page, l := accountPage{Visitor: v, CanDelete: s.SelfDelete}, s.language(r)
 	var err error
-	if page.Apps, err = s.Rules.AppsOf(r.Context(), v); err != nil {
+	if page.Apps, err = s.Rules.Tiles(r.Context(), v); err != nil {
 		return err
 	}
 	from := r.Header.Get("Sec-Fetch-Site") // "": of an old browser, or over http

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"kwai/internal/auth"
-	"kwai/internal/store"
 )
 
 // The authorization endpoint of OpenID Connect Core, narrowed as OAuth 2.1 and RFC 9700
@@ -251,7 +250,6 @@ func leadOut(w http.ResponseWriter, to string, more url.Values) error {
 	}
 	w.Header().Set("Location", to)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer") // no form follows
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
 }
@@ -294,7 +292,7 @@ func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authReques
 
 // consentPage is the data of "consent".
 type consentPage struct {
-	App     store.App
+	App     auth.App
 	Host    string // of the address that one goes on to
 	Scopes  []string
 	Request string

@@ -43,7 +43,6 @@ var corsRequests = []struct {
 	status                          int
 }{
 	{"POST", "/api/v1/auth/recover", urlencoded, "email=x", 200},
-	{"GET", keySetPath, "", "", 200},
 	{"GET", "/openapi.yaml", "", "", 200},
 	{"POST", "/api/v1/auth/login", urlencoded, "%", 400},
 	{"POST", "/api/v1/auth/login", urlencoded, "username=x&password=x", 401},
@@ -118,7 +117,7 @@ func TestCORS(t *testing.T) {
 func TestPreflight(t *testing.T) {
 	t.Parallel()
 	methods := map[string]string{
-		userPath: "GET, HEAD", keySetPath: "GET, HEAD",
+		userPath:     "GET, HEAD",
 		sessionsPath: "DELETE, GET, HEAD", sessionsPath + "/x": "DELETE",
 	}
 	for _, e := range endpoints {
@@ -268,5 +267,29 @@ func TestRefusedOriginsAreLoggedOnce(t *testing.T) {
 	}
 	if n := strings.Count(s.log.String(), line); n > 60 {
 		t.Errorf("made up origins got %d lines", n)
+	}
+}
+
+// What reads no cookie may be read by pages of all sites, which send none along.
+func TestProvidersAnswersAreForEverybody(t *testing.T) {
+	t.Parallel()
+	s := bare(t, corsOf(club))
+	paths := map[string]string{
+		keySetPath: "GET, HEAD", "/.well-known/openid-configuration": "GET, HEAD", "/.well-known/oauth-authorization-server": "GET, HEAD",
+		"/oauth2/token": "POST", "/oauth2/revoke": "POST", "/oauth2/userinfo": "GET, HEAD, POST",
+	}
+	for path, methods := range paths {
+		for _, origin := range []string{"https://app.example", "null"} {
+			a := s.from(origin, http.MethodOptions, path, "", "", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")
+			same(t, path+": the preflight", a.Status, 204)
+			same(t, path+": who may", a.Header.Get("Access-Control-Allow-Origin"), "*")
+			same(t, path+": the methods", a.Header.Get("Access-Control-Allow-Methods"), methods)
+			same(t, path+": cookies", a.Header.Get("Access-Control-Allow-Credentials"), "")
+		}
+		a := s.from(club, http.MethodOptions, path, "", "", "Access-Control-Request-Method", "POST")
+		same(t, path+": an origin of --cors-origins", a.Header.Get("Access-Control-Allow-Origin"), club)
+	}
+	for _, path := range []string{"/oauth2/authorize", "/oauth2/logout", "/consent", "/account/apps"} {
+		s.from("https://app.example", http.MethodOptions, path, "", "", "Access-Control-Request-Method", "POST").allowsNobody(t, path)
 	}
 }
