@@ -53,12 +53,13 @@ func TestCrashOfPostgreSQL(t *testing.T) {
 	c.isCut = func(_ string, a answer, err error) bool {
 		return err == nil && a.Status == http.StatusServiceUnavailable
 	}
+	in := c.servers[0].post("login", "", "username", "client0@example.org", "password", firstPassword) // perhaps no client has a session just then
 	c.run(4, func(under *load) {
 		if err := postgres.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		under.wait(t)
-		c.unavailable()
+		c.unavailable(in.field("access_token"), in.field("refresh_token"))
 		if err := postgres.Restart(); err != nil {
 			t.Fatal(err)
 		}
@@ -348,15 +349,10 @@ func (c *client) finish() error {
 	return c.verify()
 }
 
-// unavailable holds that every endpoint answers 503 while the database is away.
-func (c *crash) unavailable() {
+// unavailable holds that every endpoint answers 503 while the database is away, also to
+// a session's tokens.
+func (c *crash) unavailable(access, refresh string) {
 	c.t.Helper()
-	access, refresh := "", ""
-	for _, k := range c.clients {
-		if len(k.live) > 0 {
-			access, refresh = k.live[0].access, k.live[0].refresh
-		}
-	}
 	for _, r := range []struct{ path, form string }{
 		{"/api/v1/auth/login", "username=client0@example.org&password=wrong"},
 		{"/api/v1/auth/access_token", "refresh_token=" + refresh},
