@@ -1,6 +1,7 @@
 package test
 
 import (
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -27,6 +28,12 @@ func TestAxeFindsNothing(t *testing.T) {
 	s, public := startBehind(t, loopbackName, "", k, "--smtp="+m.URL(), "--limits=off")
 	s.user("ann@example.org", "the old password")
 	s.user("bob@example.org", "the old password")
+	s.mustCommand("", "group", "create", "judo")
+	s.mustCommand("", "app", "create", "Wiki", "--id=wiki", "--public", "--redirect-uri=http://127.0.0.1:9/cb", "--home-url=https://wiki.example.org", "--consent")
+	s.mustCommand("", "app", "create", "Notes", "--id=notes", "--redirect-uri=https://notes.example.org/cb", "--groups=judo")
+	ask := func(app, redirect, more string) string {
+		return "/oauth2/authorize?client_id=" + app + "&response_type=code&scope=openid%20profile%20email%20groups&code_challenge_method=S256&code_challenge=" + strings.Repeat("x", 43) + "&redirect_uri=" + url.QueryEscape(redirect) + more
+	}
 	s.post("recover", "", "email", "ann@example.org")
 	link := waitMails(t, m, 1)[0].RecoveryLink()
 	sent := 1
@@ -84,6 +91,11 @@ func TestAxeFindsNothing(t *testing.T) {
 			check("/account/email/confirm")
 			visit(404, "/account/email/confirm?code=x")
 			visit(200, "/account/sessions")
+			visit(200, "/account/apps")
+			visit(200, ask("wiki", "http://127.0.0.1:9/cb", ""))
+			visit(200, ask("wiki", "http://127.0.0.1:9/cb", "&prompt=select_account"))
+			visit(400, ask("wiki", "https://evil.example/cb", ""))
+			visit(403, ask("notes", "https://notes.example.org/cb", ""))
 			visit(200, "/account/activity")
 			visit(200, "/account/password")
 			b.click(422, "button")
