@@ -153,9 +153,9 @@ func (tx *Tx) endOrphans(userID, reason string) error {
 	return tx.endChildren(`EXISTS (SELECT 1 FROM sessions WHERE sessions.id = app_sessions.parent_id AND sessions.ended_at IS NOT NULL)`, userID, "", reason)
 }
 
-// endChildrenBut is endOrphans for what ends all sessions of a user but one; also those
-// end whose parents have expired.
-func (tx *Tx) endChildrenBut(userID, but, reason string) error {
+// EndAppSessionsBut is endOrphans for what ends all sessions of a user but one; also
+// those end whose parents have expired: an offline one would go on.
+func (tx *Tx) EndAppSessionsBut(userID, but, reason string) error {
 	return tx.endChildren(`app_sessions.parent_id <> $3`, userID, but, reason)
 }
 

@@ -195,7 +195,7 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 	if err != nil {
 		return err
 	}
-	return tx.endChildrenBut(userID, but, reason)
+	return tx.EndAppSessionsBut(userID, but, reason)
 }
 
 // DeleteSessions removes all of the user's sessions, after LockUser. An end or a
