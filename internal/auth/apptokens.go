@@ -147,10 +147,25 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 		return AppTokens{}, err
 	}
 	var session store.AppSession
-	err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
+	renew := func(tx *store.Tx) (err error) {
 		session, err = tx.RenewAppSession(id.String(), a.ID, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
 		return err
-	})
+	}
+	if len(a.Groups) == 0 {
+		err = s.Store.Statement(ctx, renew)
+	} else {
+		// A refusal replaces no token: one that is tried again would look like a replay.
+		err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+			if err := renew(tx); err != nil {
+				return err
+			}
+			groups, err := tx.GroupsOf(session.UserID)
+			if err == nil && !mayUse(a, groups) {
+				err = ErrGrant
+			}
+			return err
+		})
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		session, err = s.replacedByApp(ctx, client, a, id.String(), int64(number), arrived)
 	}
