@@ -280,12 +280,21 @@ func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, appID 
 		if _, err := s.lock(tx, byVisitor(client, v), v.ID); err != nil {
 			return err
 		}
-		dropped, err := tx.DropGrant(v.ID, appID)
-		if err != nil {
+		if _, err := tx.LockApp(appID); errors.Is(err, store.ErrNotFound) {
+			return nil // all is gone with it
+		} else if err != nil {
+			return err
+		}
+		grant, err := tx.Grant(v.ID, appID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		// Also without a grant: a code that is on its way must not come after this.
+		if err := tx.TakeBackGrant(v.ID, appID); err != nil {
 			return err
 		}
 		ended, err := tx.EndAppSessions(v.ID, appID, "", store.EndLogout, true)
-		if err != nil || !dropped && ended == 0 {
+		if err != nil || len(grant.Scopes) == 0 && ended == 0 {
 			return err
 		}
 		return s.publish(tx, client, happening{kind: EventGrantEnded, reason: ByUser, user: v.ID, session: v.SessionID, app: appID})

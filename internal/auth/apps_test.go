@@ -6,9 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
@@ -118,8 +123,7 @@ func (s *server) appDead(t *testing.T, a store.App, all ...auth.AppTokens) {
 func (s *server) appAlive(t *testing.T, a store.App, all ...auth.AppTokens) {
 	t.Helper()
 	for _, tokens := range all {
-		must(s.UserInfo(t.Context(), tokens.Access))(t)
-		s.renewApp(t, a, tokens)
+		must(s.UserInfo(t.Context(), s.renewApp(t, a, tokens).Access))(t)
 	}
 }
 
@@ -130,5 +134,26 @@ func (s *server) toHear(t *testing.T) (all []string) {
 		ok(t, err)
 		all = append(all, l.AppID+" "+l.SID)
 	}
+	return all
+}
+
+// idClaims reads a token for an app by the published keys.
+func (s *server) idClaims(t *testing.T, kind, text string) (claims map[string]any) {
+	t.Helper()
+	parsed := must(jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256}))(t)
+	same(t, "typ", parsed.Signatures[0].Header.ExtraHeaders["typ"], any(kind))
+	keys := s.Keys.JWKS(t.Context())
+	found := keys.Key(parsed.Signatures[0].Header.KeyID)
+	if len(found) != 1 {
+		t.Fatalf("%d keys of the id %q are published", len(found), parsed.Signatures[0].Header.KeyID)
+	}
+	ok(t, json.Unmarshal(must(parsed.Verify(found[0]))(t), &claims))
+	return claims
+}
+
+func keysOf(claims map[string]any) []string { return slices.Sorted(maps.Keys(claims)) }
+
+func sorted(all []string) []string {
+	slices.Sort(all)
 	return all
 }

@@ -75,8 +75,7 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 			refused = true
 			return err
 		}
-		groups, err := tx.GroupsOf(c.User)
-		if err != nil || !mayUse(a, groups) {
+		if may, err := mayExchange(tx, a, c); err != nil || !may {
 			refused = true
 			return err
 		}
@@ -105,6 +104,19 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		return AppTokens{}, err
 	}
 	return s.appTokens(ctx, a, opened, user, c.Nonce)
+}
+
+// mayExchange looks at what may have changed since the code was made.
+func mayExchange(tx *store.Tx, a store.App, c code) (bool, error) {
+	grant, err := tx.Grant(c.User, a.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	if err != nil || grant.TakenBack != c.TakenBack {
+		return false, err
+	}
+	groups, err := tx.GroupsOf(c.User)
+	return err == nil && mayUse(a, groups), err
 }
 
 // Why a session at an app was ended, in the audit log.
