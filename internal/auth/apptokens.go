@@ -115,8 +115,16 @@ func mayExchange(tx *store.Tx, a store.App, c code) (bool, error) {
 	if err != nil || grant.TakenBack != c.TakenBack {
 		return false, err
 	}
+	// The app as it is by now: another one may have got its id.
+	now, err := tx.AppByID(a.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || c.MadeAt.Before(now.CreatedAt) {
+		return false, err
+	}
 	groups, err := tx.GroupsOf(c.User)
-	return err == nil && mayUse(a, groups), err
+	return err == nil && mayUse(now, groups), err
 }
 
 // Why a session at an app was ended, in the audit log.
@@ -160,7 +168,7 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 	}
 	var session store.AppSession
 	renew := func(tx *store.Tx) (err error) {
-		session, err = tx.RenewAppSession(id.String(), a.ID, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
+		session, err = tx.RenewAppSession(id.String(), a, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
 		return err
 	}
 	if len(a.Groups) == 0 {
@@ -202,12 +210,18 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 	return s.appTokens(ctx, a, session, user, "")
 }
 
+// isOf says whether a session is the app's. One that is older than the app was another
+// app's of the same id: its exchange may have met the deletion of that.
+func isOf(session store.AppSession, a store.App) bool {
+	return session.AppID == a.ID && !session.CreatedAt.Before(a.CreatedAt)
+}
+
 // replacedByApp judges a token that isn't its session's current one.
 func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App, id string, counter int64, arrived time.Time) (session store.AppSession, err error) {
 	now := s.Store.Now()
 	session, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
 	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && session.AppID != a.ID:
+	case errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a):
 		return session, ErrGrant
 	case err != nil:
 		return session, err
@@ -300,7 +314,7 @@ func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, 
 		return nil, err
 	}
 	a, err := s.Store.Read(ctx).AppByID(session.AppID)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a) {
 		err = ErrNotLoggedIn
 	}
 	if err != nil {

@@ -121,11 +121,12 @@ func (tx *Tx) OpenAppSession(s AppSession, most int) (bool, error) {
 }
 
 // RenewAppSession replaces the token numbered counter by the next one, as Renew does, in
-// a live session of the app; ErrNotFound if there is none such.
-func (tx *Tx) RenewAppSession(id, appID string, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
+// a live session of the app; ErrNotFound if there is none such. One that is older than
+// the app was another app's of its id.
+func (tx *Tx) RenewAppSession(id string, a App, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
 	args := append(renewal(counter, tx.Now, window), appLives(tx.Now, l)...)
 	return database.QueryRow(tx.db, scanAppSession, `UPDATE app_sessions SET `+renewed+`
-		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND counter <= $12 RETURNING `+appSessionColumns, append(args, id, appID, counter)...)
+		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 RETURNING `+appSessionColumns, append(args, id, a.ID, micros(a.CreatedAt), counter)...)
 }
 
 // EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it.
