@@ -139,6 +139,11 @@ func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
 // app hears of it if it is told.
 func (tx *Tx) EndAppSessions(userID, appID, sid, reason string, tell bool) (int64, error) {
 	const which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
+	// Their browser sessions first, as a logout does, which ends several at once, too.
+	if _, err := tx.Exec(`UPDATE sessions SET counter = counter WHERE id IN
+		(SELECT parent_id FROM app_sessions WHERE user_id = $1 AND app_id = $2 AND ($3 = '' OR sid = $3) AND ended_at IS NULL)`, userID, appID, sid); err != nil {
+		return 0, err
+	}
 	if tell {
 		if err := tx.tellApps(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
 			return 0, err
