@@ -54,14 +54,14 @@ func (s *Service) CreateApp(ctx context.Context, a store.App, public bool, secre
 	case !public && secret == "":
 		secret = rand.Text() + rand.Text()
 	}
-	if err := s.checkApp(a); err != nil {
-		return a, "", err
-	}
 	if !public {
 		if err := checkSecret(secret); err != nil {
 			return a, "", err
 		}
-		a.SecretHash = hashSecret(secret)
+		a.SecretHash = hashSecret(secret) // before checkApp: it has an app Public without one
+	}
+	if err := s.checkApp(a); err != nil {
+		return a, "", err
 	}
 	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
 		if err := groupsThere(tx, a.Groups); err != nil {
@@ -200,7 +200,7 @@ func (s *Service) checkApp(a store.App) error {
 	if why := wrongURI(a.HomeURL, false); a.HomeURL != "" && why != "" {
 		refuse("home-url", "%s: %s", a.HomeURL, why)
 	}
-	if u, err := url.Parse(a.BackchannelURL); a.BackchannelURL != "" && (err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" || !plainURI(a.BackchannelURL)) {
+	if u, err := url.Parse(a.BackchannelURL); a.BackchannelURL != "" && (err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.Fragment != "" || !plainURI(a.BackchannelURL)) {
 		if why := wrongURI(a.BackchannelURL, false); why != "" {
 			refuse("backchannel-logout-uri", "%s: %s", a.BackchannelURL, why)
 		}
@@ -222,7 +222,7 @@ func wrongURI(text string, public bool) string {
 		return "it must have no fragment"
 	case u.User != nil:
 		return "it must name no user"
-	case u.Scheme == "https" && u.Host != "", u.Scheme == "http" && loopback.Is(u.Hostname()):
+	case u.Scheme == "https" && u.Hostname() != "", u.Scheme == "http" && loopback.Is(u.Hostname()):
 		return ""
 	case u.Scheme == "http":
 		return "http is for this machine alone: use https"
@@ -284,12 +284,21 @@ func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, appID 
 		if _, err := s.lock(tx, byVisitor(client, v), v.ID); err != nil {
 			return err
 		}
-		dropped, err := tx.DropGrant(v.ID, appID)
-		if err != nil {
+		if _, err := tx.LockApp(appID); errors.Is(err, store.ErrNotFound) {
+			return nil // all is gone with it
+		} else if err != nil {
+			return err
+		}
+		grant, err := tx.Grant(v.ID, appID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		// Also without a grant: a code that is on its way must not come after this.
+		if err := tx.TakeBackGrant(v.ID, appID); err != nil {
 			return err
 		}
 		ended, err := tx.EndAppSessions(v.ID, appID, "", store.EndLogout, true)
-		if err != nil || !dropped && ended == 0 {
+		if err != nil || len(grant.Scopes) == 0 && ended == 0 {
 			return err
 		}
 		return s.publish(tx, client, happening{kind: EventGrantEnded, reason: ByUser, user: v.ID, session: v.SessionID, app: appID})

@@ -75,8 +75,7 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 			refused = true
 			return err
 		}
-		groups, err := tx.GroupsOf(c.User)
-		if err != nil || !mayUse(a, groups) {
+		if may, err := mayExchange(tx, a, c); err != nil || !may {
 			refused = true
 			return err
 		}
@@ -105,6 +104,27 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		return AppTokens{}, err
 	}
 	return s.appTokens(ctx, a, opened, user, c.Nonce)
+}
+
+// mayExchange looks at what may have changed since the code was made.
+func mayExchange(tx *store.Tx, a store.App, c code) (bool, error) {
+	grant, err := tx.Grant(c.User, a.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	if err != nil || grant.TakenBack != c.TakenBack {
+		return false, err
+	}
+	// The app as it is by now: another one may have got its id.
+	now, err := tx.AppByID(a.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || c.MadeAt.Before(now.CreatedAt) {
+		return false, err
+	}
+	groups, err := tx.GroupsOf(c.User)
+	return err == nil && mayUse(now, groups), err
 }
 
 // Why a session at an app was ended, in the audit log.
@@ -147,10 +167,25 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 		return AppTokens{}, err
 	}
 	var session store.AppSession
-	err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
-		session, err = tx.RenewAppSession(id.String(), a.ID, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
+	renew := func(tx *store.Tx) (err error) {
+		session, err = tx.RenewAppSession(id.String(), a, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
 		return err
-	})
+	}
+	if len(a.Groups) == 0 {
+		err = s.Store.Statement(ctx, renew)
+	} else {
+		// A refusal replaces no token: one that is tried again would look like a replay.
+		err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+			if err := renew(tx); err != nil {
+				return err
+			}
+			groups, err := tx.GroupsOf(session.UserID)
+			if err == nil && !mayUse(a, groups) {
+				err = ErrGrant
+			}
+			return err
+		})
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		session, err = s.replacedByApp(ctx, client, a, id.String(), int64(number), arrived)
 	}
@@ -175,12 +210,18 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 	return s.appTokens(ctx, a, session, user, "")
 }
 
+// isOf says whether a session is the app's. One that is older than the app was another
+// app's of the same id: its exchange may have met the deletion of that.
+func isOf(session store.AppSession, a store.App) bool {
+	return session.AppID == a.ID && !session.CreatedAt.Before(a.CreatedAt)
+}
+
 // replacedByApp judges a token that isn't its session's current one.
 func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App, id string, counter int64, arrived time.Time) (session store.AppSession, err error) {
 	now := s.Store.Now()
 	session, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
 	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && session.AppID != a.ID:
+	case errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a):
 		return session, ErrGrant
 	case err != nil:
 		return session, err
@@ -273,7 +314,7 @@ func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, 
 		return nil, err
 	}
 	a, err := s.Store.Read(ctx).AppByID(session.AppID)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a) {
 		err = ErrNotLoggedIn
 	}
 	if err != nil {

@@ -69,14 +69,18 @@ func (s *Service) Authorize(ctx context.Context, client Client, v Visitor, r Aut
 	if loginNeeded(v, r, s.Store.Now()) {
 		return "", ALogin, nil
 	}
+	granted, err := s.Store.Read(ctx).Grant(v.ID, r.App.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return "", Nothing, err
+	}
 	if !chosen {
-		if choice, err := s.choiceNeeded(ctx, v, r); err != nil || choice {
-			return "", AChoice, err
+		if choiceNeeded(r, granted) {
+			return "", AChoice, nil
 		}
 	} else if err := s.grant(ctx, client, v, r); err != nil {
 		return "", Nothing, err
 	}
-	code, err = s.makeCode(ctx, v, r)
+	code, err = s.makeCode(ctx, v, r, granted.TakenBack)
 	return code, Nothing, err
 }
 
@@ -87,24 +91,22 @@ func loginNeeded(v Visitor, r AuthRequest, now time.Time) bool {
 	return slices.Contains(r.Prompt, "login") || r.MaxAge >= 0 && now.Sub(v.AuthTime) > r.MaxAge
 }
 
-func (s *Service) choiceNeeded(ctx context.Context, v Visitor, r AuthRequest) (bool, error) {
+func choiceNeeded(r AuthRequest, granted store.Grant) bool {
 	if slices.Contains(r.Prompt, "consent") || slices.Contains(r.Prompt, "select_account") || r.App.Public() && native(r.RedirectURI) {
-		return true, nil
+		return true
 	}
-	if !r.App.Consent {
-		return false, nil
-	}
-	g, err := s.Store.Read(ctx).Grant(v.ID, r.App.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return true, nil
-	}
-	return slices.ContainsFunc(r.Scopes, func(scope string) bool { return !slices.Contains(g.Scopes, scope) }), err
+	return r.App.Consent && slices.ContainsFunc(r.Scopes, func(scope string) bool { return !slices.Contains(granted.Scopes, scope) })
 }
 
 // grant notes what a visitor has agreed to.
 func (s *Service) grant(ctx context.Context, client Client, v Visitor, r AuthRequest) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := s.lock(tx, byVisitor(client, v), v.ID); err != nil {
+			return err
+		}
+		if _, err := tx.LockApp(r.App.ID); errors.Is(err, store.ErrNotFound) {
+			return errNoApp
+		} else if err != nil {
 			return err
 		}
 		g, err := tx.Grant(v.ID, r.App.ID)
@@ -128,6 +130,7 @@ type code struct {
 	User        string
 	AuthVersion int64
 	Session     string
+	TakenBack   int64 // how often the grant had been
 	App         string
 	RedirectURI string
 	Challenge   string
@@ -140,14 +143,14 @@ type code struct {
 
 const codeLabel = "kwai code v1"
 
-func (s *Service) makeCode(ctx context.Context, v Visitor, r AuthRequest) (string, error) {
+func (s *Service) makeCode(ctx context.Context, v Visitor, r AuthRequest, takenBack int64) (string, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return "", err
 	}
 	now := s.Store.Now()
 	plain, err := json.Marshal(code{
-		ID: newID(now), User: v.ID, AuthVersion: v.User.AuthVersion, Session: v.SessionID, App: r.App.ID, RedirectURI: r.RedirectURI,
+		ID: newID(now), User: v.ID, AuthVersion: v.User.AuthVersion, Session: v.SessionID, TakenBack: takenBack, App: r.App.ID, RedirectURI: r.RedirectURI,
 		Challenge: r.Challenge, Nonce: r.Nonce, Scopes: r.Scopes, AuthTime: v.AuthTime, AMR: v.AMR, MadeAt: now,
 	})
 	if err != nil {

@@ -123,12 +123,12 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 					t.Fatalf("on day %d an unknown address is at %v, and was at %v", day, now, pick)
 				}
 			}
-			if n := len(must(all[0].Keys.States(t.Context()))(t)); n > 24 {
+			if n := len(must(all[0].Keys.States(t.Context()))(t)); n > 24+19 { // the second are those of apps
 				t.Fatalf("on day %d there are %d keys", day, n)
 			}
 			c.advance(23 * time.Hour)
 		}
-		if made < 2*16 {
+		if made < 3*16 {
 			t.Errorf("only %d keys were made", made)
 		}
 		// A key goes once all that it made has expired.
@@ -136,7 +136,7 @@ func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
 		follow(t, all...)
 		must(one().Keys.RotateDue(t.Context()))(t)
 		must(one().Keys.Purge(t.Context()))(t)
-		if n := len(must(one().Keys.States(t.Context()))(t)); n > 7 {
+		if n := len(must(one().Keys.States(t.Context()))(t)); n > 7+3 {
 			t.Errorf("a year later there are %d keys", n)
 		}
 	})
@@ -215,9 +215,10 @@ func TestKeysChangeWhileClientsRenew(t *testing.T) {
 		}
 		close(renewals)
 		running.Wait()
-		// A pair is made after three seconds, and each eight seconds after; a look
-		// comes up to two seconds late.
-		if n := made.Load(); n < 2*3 || n > 2*4 {
+		// The two keys of apps are made at once. One of each purpose that rotates is made
+		// after three seconds, and each eight seconds after; a look comes up to two seconds
+		// late.
+		if n := made.Load(); n < 2+3*3 || n > 2+3*4 {
 			t.Errorf("%d keys were made in %d seconds", n, seconds)
 		}
 	})
@@ -441,6 +442,9 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 			running.Wait()
 			return made
 		}
+		if made := rotate(); len(made) != 2 || made[0].Purpose != token.ID || made[1].Purpose != token.Seal {
+			t.Fatalf("made at the start by three servers: %+v", made)
+		}
 		lead := s.Keys.Settings.Lead()
 		begin := s.keys(t, token.Sign)[0].ActiveAt
 		c.set(begin.Add(s.Keys.Settings.Rotation - lead - time.Microsecond))
@@ -448,7 +452,7 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 			t.Fatalf("made too early: %+v", made)
 		}
 		c.advance(2 * time.Microsecond)
-		if made := rotate(); len(made) != 2 || made[0].ActiveAt.Before(begin.Add(s.Keys.Settings.Rotation)) || made[0].ActiveAt.After(c.now().Add(lead)) {
+		if made := rotate(); len(made) != 3 || made[0].ActiveAt.Before(begin.Add(s.Keys.Settings.Rotation)) || made[0].ActiveAt.After(c.now().Add(lead)) {
 			t.Fatalf("made by three servers: %+v", made)
 		}
 		if made := rotate(); len(made) != 0 {
@@ -456,7 +460,7 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 		}
 		// Late, since no server ran: a whole lead nevertheless.
 		c.advance(200 * 24 * time.Hour)
-		if made := rotate(); len(made) != 2 || !made[0].ActiveAt.Equal(c.now().Add(lead)) {
+		if made := rotate(); len(made) != 3 || !made[0].ActiveAt.Equal(c.now().Add(lead)) {
 			t.Fatalf("made late: %+v", made)
 		}
 		// Switched off.
@@ -467,6 +471,50 @@ func TestKeysAreMadeOnSchedule(t *testing.T) {
 		if made := rotate(); len(made) != 0 {
 			t.Fatalf("made without a schedule: %+v", made)
 		}
+	})
+}
+
+// A server starts without the keys of apps, and makes them in the background. Of the two
+// one rotates: what it signed is read for as long as a session can last.
+func TestKeysOfApps(t *testing.T) {
+	each(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		v := s.visit(t, s.browse(t, user.Email, true))
+		same(t, "keys of apps at the start", len(s.keys(t, token.ID))+len(s.keys(t, token.Seal)), 0)
+		a, _ := s.app(t, "wiki")
+		_, _, err := s.Authorize(t.Context(), auth.Client{}, v, s.asks(a), false)
+		wantErr(t, "a code before there is a key", err, auth.ErrBusy)
+		s.Keys.Tend(t.Context())
+		follow(t, s)
+		tokens := s.exchange(t, a, s.code(t, v, a))
+		first, sealed := s.keys(t, token.ID), s.keys(t, token.Seal)
+		same(t, "states", append(states(first), states(sealed)...), []token.State{token.Active, token.Active})
+		published := func() (kinds []string) {
+			for _, key := range s.Keys.JWKS(t.Context()).Keys {
+				kinds = append(kinds, key.Algorithm)
+			}
+			return kinds
+		}
+		same(t, "what is published", published(), []string{"ES256", "RS256"})
+		c.advance(s.Keys.Settings.Rotation)
+		must(s.Keys.RotateDue(t.Context()))(t)
+		c.advance(s.Keys.Settings.Lead())
+		follow(t, s)
+		same(t, "states of ID keys", states(s.keys(t, token.ID)), []token.State{token.Active, token.Retired})
+		same(t, "the key that seals", briefsOf(s.keys(t, token.Seal)), briefsOf(sealed))
+		same(t, "how long the retired one is accepted", s.keys(t, token.ID)[1].Until, s.keys(t, token.ID)[0].ActiveAt.Add(s.Settings.SessionLife))
+		c.advance(s.Settings.SessionLife - time.Second)
+		follow(t, s)
+		same(t, "what is published until a session's end", published(), []string{"ES256", "RS256", "RS256"})
+		_, known, err := s.ReadHint(t.Context(), tokens.ID)
+		ok(t, err)
+		same(t, "a hint of the retired key", known, true)
+		c.advance(time.Second)
+		follow(t, s)
+		same(t, "what is published then", published(), []string{"ES256", "RS256"})
+		_, known, err = s.ReadHint(t.Context(), tokens.ID)
+		ok(t, err)
+		same(t, "a hint of the expired key", known, false)
 	})
 }
 

@@ -108,7 +108,11 @@ func (s *Service) endSomeOthers(tx *store.Tx, client Client, caller Caller) (mor
 			return false, err
 		}
 	}
-	return len(found) == endAtOnce, nil
+	if len(found) == endAtOnce {
+		return true, nil
+	}
+	// Those of apps, too, that outlived the session that they came of.
+	return false, tx.EndAppSessionsBut(caller.ID, caller.SessionID, store.EndLogout)
 }
 
 // sessionsListed bounds a list of sessions.
@@ -175,7 +179,11 @@ func (s *Service) EndUserSessions(ctx context.Context, email string) error {
 					ended++
 				}
 			}
-			return nil
+			if more {
+				return nil
+			}
+			// Those of apps, too, that outlived the session that they came of.
+			return tx.EndAppSessionsBut(user.ID, "", store.EndCommand)
 		})
 		if err != nil {
 			return err

@@ -143,37 +143,40 @@ func (tx *Tx) DeleteApp(id string) error {
 // Grant is what a user has let an app see.
 type Grant struct {
 	UserID, AppID string
-	Scopes        []string
+	Scopes        []string // none: it was taken back
 	GrantedAt     time.Time
+	TakenBack     int64 // how often: what was made before counts no longer
 }
 
 func scanGrant(scan database.Scan) (g Grant, err error) {
 	var scopes string
-	err = scan(&g.UserID, &g.AppID, &scopes, (*instant)(&g.GrantedAt))
+	err = scan(&g.UserID, &g.AppID, &scopes, (*instant)(&g.GrantedAt), &g.TakenBack)
 	g.Scopes = strings.Fields(scopes)
 	return g, err
 }
 
 // Grant finds what a user has let an app see; ErrNotFound if nothing.
 func (r Reader) Grant(userID, appID string) (Grant, error) {
-	return database.QueryRow(r.db, scanGrant, `SELECT user_id, app_id, scopes, granted_at FROM grants WHERE user_id = $1 AND app_id = $2`, userID, appID)
+	return database.QueryRow(r.db, scanGrant, `SELECT user_id, app_id, scopes, granted_at, taken_back FROM grants WHERE user_id = $1 AND app_id = $2`, userID, appID)
 }
 
-// SetGrant stores a grant instead of the one before, after LockUser.
+// SetGrant stores a grant instead of the one before, after LockUser and LockApp.
 func (tx *Tx) SetGrant(g Grant) error {
-	_, err := tx.Exec(`INSERT INTO grants (user_id, app_id, scopes, granted_at) VALUES ($1, $2, $3, $4)
+	_, err := tx.Exec(`INSERT INTO grants (user_id, app_id, scopes, granted_at, taken_back) VALUES ($1, $2, $3, $4, 0)
 		ON CONFLICT (user_id, app_id) DO UPDATE SET scopes = excluded.scopes, granted_at = excluded.granted_at`,
 		g.UserID, g.AppID, strings.Join(g.Scopes, " "), micros(tx.Now))
 	return err
 }
 
-// DropGrant takes a grant back; false if there was none.
-func (tx *Tx) DropGrant(userID, appID string) (bool, error) {
-	n, err := tx.Exec(`DELETE FROM grants WHERE user_id = $1 AND app_id = $2`, userID, appID)
-	return n == 1, err
+// TakeBackGrant takes a grant back, after LockUser and LockApp. It also counts where
+// there was none: for apps that need none.
+func (tx *Tx) TakeBackGrant(userID, appID string) error {
+	_, err := tx.Exec(`INSERT INTO grants (user_id, app_id, scopes, granted_at, taken_back) VALUES ($1, $2, '', $3, 1)
+		ON CONFLICT (user_id, app_id) DO UPDATE SET scopes = '', taken_back = grants.taken_back + 1`, userID, appID, micros(tx.Now))
+	return err
 }
 
-// DropGrants takes all of a user's grants back.
+// DropGrants removes all of a user's grants.
 func (tx *Tx) DropGrants(userID string) error {
 	_, err := tx.Exec(`DELETE FROM grants WHERE user_id = $1`, userID)
 	return err

@@ -121,11 +121,12 @@ func (tx *Tx) OpenAppSession(s AppSession, most int) (bool, error) {
 }
 
 // RenewAppSession replaces the token numbered counter by the next one, as Renew does, in
-// a live session of the app; ErrNotFound if there is none such.
-func (tx *Tx) RenewAppSession(id, appID string, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
+// a live session of the app; ErrNotFound if there is none such. One that is older than
+// the app was another app's of its id.
+func (tx *Tx) RenewAppSession(id string, a App, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
 	args := append(renewal(counter, tx.Now, window), appLives(tx.Now, l)...)
 	return database.QueryRow(tx.db, scanAppSession, `UPDATE app_sessions SET `+renewed+`
-		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND counter <= $12 RETURNING `+appSessionColumns, append(args, id, appID, counter)...)
+		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 RETURNING `+appSessionColumns, append(args, id, a.ID, micros(a.CreatedAt), counter)...)
 }
 
 // EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it.
@@ -138,6 +139,11 @@ func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
 // app hears of it if it is told.
 func (tx *Tx) EndAppSessions(userID, appID, sid, reason string, tell bool) (int64, error) {
 	const which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
+	// Their browser sessions first, as a logout does, which ends several at once, too.
+	if _, err := tx.Exec(`UPDATE sessions SET counter = counter WHERE id IN
+		(SELECT parent_id FROM app_sessions WHERE user_id = $1 AND app_id = $2 AND ($3 = '' OR sid = $3) AND ended_at IS NULL)`, userID, appID, sid); err != nil {
+		return 0, err
+	}
 	if tell {
 		if err := tx.tellApps(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
 			return 0, err
@@ -153,9 +159,9 @@ func (tx *Tx) endOrphans(userID, reason string) error {
 	return tx.endChildren(`EXISTS (SELECT 1 FROM sessions WHERE sessions.id = app_sessions.parent_id AND sessions.ended_at IS NOT NULL)`, userID, "", reason)
 }
 
-// endChildrenBut is endOrphans for what ends all sessions of a user but one; also those
-// end whose parents have expired.
-func (tx *Tx) endChildrenBut(userID, but, reason string) error {
+// EndAppSessionsBut is endOrphans for what ends all sessions of a user but one; also
+// those end whose parents have expired: an offline one would go on.
+func (tx *Tx) EndAppSessionsBut(userID, but, reason string) error {
 	return tx.endChildren(`app_sessions.parent_id <> $3`, userID, but, reason)
 }
 

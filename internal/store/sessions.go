@@ -195,17 +195,17 @@ func (tx *Tx) EndSessionsBut(userID, but, reason string) error {
 	if err != nil {
 		return err
 	}
-	return tx.endChildrenBut(userID, but, reason)
+	return tx.EndAppSessionsBut(userID, but, reason)
 }
 
 // DeleteSessions removes all of the user's sessions, after LockUser. An end or a
 // renewal at the same time comes before, or finds none.
 func (tx *Tx) DeleteSessions(userID string) error {
-	if err := tx.deleteAppSessions(userID); err != nil {
+	// These first: a logout locks its session, and then what came of that.
+	if _, err := tx.Exec(`DELETE FROM sessions WHERE user_id = $1`, userID); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`DELETE FROM sessions WHERE user_id = $1`, userID)
-	return err
+	return tx.deleteAppSessions(userID)
 }
 
 // OpenedSession is a session with what its login came from.

@@ -41,6 +41,7 @@ CREATE TABLE grants (
 	app_id     TEXT NOT NULL REFERENCES apps (id),
 	scopes     TEXT NOT NULL, -- with spaces between them
 	granted_at BIGINT NOT NULL,
+	taken_back BIGINT NOT NULL, -- how often it was: codes from before are refused
 	PRIMARY KEY (user_id, app_id)
 );
 
