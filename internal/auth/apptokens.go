@@ -41,7 +41,7 @@ type AppTokens struct {
 // public app has none. ErrClient for anything else.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.App, error) {
 	a, err := s.Store.Read(ctx).AppByID(id)
-	if errors.Is(err, store.ErrNotFound) || err == nil && (a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (s.isAPI(id) || a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
 		return store.App{}, ErrClient
 	}
 	return a, err
@@ -80,6 +80,11 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 			refused = true
 			return err
 		}
+		// The user may have taken back what the code was given for.
+		if granted, err := stillGranted(tx, a, c); err != nil || !granted {
+			refused = true
+			return err
+		}
 		first, err := tx.OpenAppSession(opened, mostChains)
 		if err != nil {
 			return err
@@ -105,6 +110,19 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		return AppTokens{}, err
 	}
 	return s.appTokens(ctx, a, opened, user, c.Nonce)
+}
+
+// stillGranted says that the user of a code lets its app see what the code is for, where
+// the app has to ask.
+func stillGranted(tx *store.Tx, a store.App, c code) (bool, error) {
+	if !a.Consent {
+		return true, nil
+	}
+	g, err := tx.Grant(c.User, a.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return !slices.ContainsFunc(c.Scopes, func(scope string) bool { return !slices.Contains(g.Scopes, scope) }), err
 }
 
 // Why a session at an app was ended, in the audit log.
