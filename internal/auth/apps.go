@@ -90,6 +90,7 @@ func (s *Service) isAPI(id string) bool { return id == s.Settings.Audience }
 // UpdateApp changes an app by a function, which must leave id and secrets alone.
 func (s *Service) UpdateApp(ctx context.Context, id string, change func(*store.App)) (a store.App, err error) {
 	err = s.changeApp(ctx, id, AuditAppUpdated, func(tx *store.Tx, app *store.App) error {
+		offline := app.Offline
 		change(app)
 		a = *app
 		if err := s.checkApp(*app); err != nil {
@@ -100,6 +101,12 @@ func (s *Service) UpdateApp(ctx context.Context, id string, change func(*store.A
 		}
 		if err := groupsThere(tx, app.Groups); err != nil {
 			return err
+		}
+		if offline && !app.Offline {
+			// What it was let do before must not go on for months.
+			if err := tx.DropOffline(app.ID); err != nil {
+				return err
+			}
 		}
 		return tx.UpdateApp(*app)
 	})
