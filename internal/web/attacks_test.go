@@ -3,11 +3,14 @@ package web_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -551,11 +554,23 @@ func TestReplacedRefreshTokensOfApps(t *testing.T) {
 	})
 }
 
-// noRedirects answers each back-channel logout with a redirect, and counts the requests.
-type noRedirects struct{ asked []string }
+// noRedirects answers each back-channel logout with a redirect, and keeps what was sent.
+type noRedirects struct {
+	asked []string
+	token string // of the last one
+}
 
 func (n *noRedirects) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.asked = append(n.asked, r.URL.String())
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	n.token = form.Get("logout_token")
 	return &http.Response{StatusCode: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"http://169.254.169.254/"}}, Body: http.NoBody, Request: r}, nil
 }
 
@@ -574,6 +589,15 @@ func TestBackchannelLogoutsFollowNoRedirect(t *testing.T) {
 		s.ok((&auth.LogoutSender{Rules: s.rules, Keep: time.Hour, Transport: net}).Tell(t.Context()))
 		if len(net.asked) != 1 || net.asked[0] != app.BackchannelURL {
 			t.Errorf("asked were %q", net.asked)
+		}
+		// A logout token is good for nothing here.
+		if net.token == "" || b.seesUser(net.token) {
+			t.Error("a logout token is taken at userinfo")
+		}
+		b.token(app, "grant_type", "refresh_token", "refresh_token", net.token).says(t, "a logout token for a refresh token", "invalid_grant")
+		b.login("ann@example.org", good)
+		if to, _ := b.leads("/oauth2/logout?post_logout_redirect_uri=https%3A%2F%2Fclub.example.org%2Fbye&id_token_hint=" + net.token); to.Path != "/logout" {
+			t.Errorf("a logout token as a hint leads to %s", to)
 		}
 	})
 }
@@ -688,5 +712,27 @@ func TestAnAppIsOfflineNoLonger(t *testing.T) {
 			t.Error("the access token is still good")
 		}
 		b.token(app, "grant_type", "refresh_token", "refresh_token", next.field("refresh_token")).says(t, "a refresh", "invalid_grant")
+	})
+}
+
+func TestClaimsFollowTheScopes(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		b := s.attack(t, clubApp)
+		b.login("ann@example.org", good)
+		for scope, want := range map[string]string{
+			"openid": "sub", "openid email": "email email_verified preferred_username sub", "openid profile": "family_name given_name name preferred_username sub", "openid groups": "groups sub",
+			"openid offline_access": "sub", "openid admin phone": "sub", // which the app may not ask for, or nobody may
+		} {
+			tokens := b.exchange(clubApp, clubApp, b.code(clubApp, "scope", scope), b.verifier)
+			r := s.request(http.MethodGet, "/oauth2/userinfo", http.NoBody)
+			r.Header.Set("Authorization", "Bearer "+tokens.field("access_token"))
+			res, err := s.via.RoundTrip(r)
+			s.ok(err)
+			var claims map[string]any
+			s.ok(json.NewDecoder(res.Body).Decode(&claims))
+			res.Body.Close()
+			same(t, "what userinfo shows of "+scope, strings.Join(slices.Sorted(maps.Keys(claims)), " "), want)
+		}
 	})
 }
