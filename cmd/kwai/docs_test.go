@@ -44,13 +44,53 @@ func testsOf(t *testing.T, dir string) []string {
 	return names
 }
 
-// Each test that docs/promises.md names, as in `TestX`, `TestY` (internal/auth), is
-// there, in the package behind it.
+// Each test that docs/promises.md names is there.
 func TestPromisesNameTheirTests(t *testing.T) {
 	t.Parallel()
+	if named := testsNamedBy(t, "docs/promises.md"); named < 100 {
+		t.Fatalf("only %d tests are named", named)
+	}
+}
+
+// Each row of docs/attacks.md names a hole, its year and the tests that keep it closed, or
+// says that there is none; and the tests are there.
+func TestAttacksNameTheirTests(t *testing.T) {
+	t.Parallel()
+	testsNamedBy(t, "docs/attacks.md")
+	id := regexp.MustCompile(`^(CVE-(20\d\d)-\d{4,7}|GHSA(-[23456789cfghjmpqrvwx]{4}){3})$`)
+	seen := make(map[string]bool)
+	for line := range strings.Lines(docpages.Read(t, "docs/attacks.md")) {
+		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|---") || strings.HasPrefix(line, "| id |") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		m := id.FindStringSubmatch(cells[0])
+		switch {
+		case len(cells) != 6 || slices.Contains(cells, ""):
+			t.Errorf("a row has %d cells, or an empty one: %s", len(cells), line)
+		case m == nil || m[2] != "" && m[2] != cells[2]:
+			t.Errorf("%s is no id of a hole, or of another year than %s", cells[0], cells[2])
+		case seen[cells[0]]:
+			t.Errorf("%s is there twice", cells[0])
+		case cells[5] != "not tested yet" && !strings.HasPrefix(cells[5], "`Test"):
+			t.Errorf("%s names no test: %s", cells[0], cells[5])
+		}
+		seen[cells[0]] = true
+	}
+	if len(seen) < 40 {
+		t.Fatalf("only %d holes are named", len(seen))
+	}
+}
+
+// testsNamedBy holds that the tests which a page names, as in `TestX`, `TestY`
+// (internal/auth), are there, in the package behind them. It counts them.
+func testsNamedBy(t *testing.T, page string) (named int) {
+	t.Helper()
 	tests := make(map[string][]string) // by folder
-	named := 0
-	for line := range strings.Lines(docpages.Read(t, "docs/promises.md")) {
+	for line := range strings.Lines(docpages.Read(t, page)) {
 		var waiting []string // for their package
 		for _, m := range regexp.MustCompile("`(Test\\w+)`|\\(([a-z][a-z0-9/]*)\\)").FindAllStringSubmatch(line, -1) {
 			test, dir := m[1], m[2]
@@ -67,18 +107,16 @@ func TestPromisesNameTheirTests(t *testing.T) {
 			}
 			for _, test := range waiting {
 				if !slices.Contains(tests[dir], test) {
-					t.Errorf("docs/promises.md names %s (%s), which isn't there", test, dir)
+					t.Errorf("%s names %s (%s), which isn't there", page, test, dir)
 				}
 			}
 			waiting = nil
 		}
 		if len(waiting) > 0 {
-			t.Errorf("docs/promises.md doesn't say in which package are %q", waiting)
+			t.Errorf("%s doesn't say in which package are %q", page, waiting)
 		}
 	}
-	if named < 100 {
-		t.Fatalf("only %d tests are named", named)
-	}
+	return named
 }
 
 // docs/operating.md has a row for each setting, with its default, and for nothing

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -81,15 +80,21 @@ func (s *Service) CreateApp(ctx context.Context, a store.App, public bool, secre
 // App finds an app; NotFound if there is none.
 func (s *Service) App(ctx context.Context, id string) (store.App, error) {
 	a, err := s.Store.Read(ctx).AppByID(id)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && s.isAPI(id) {
 		err = errNoApp
 	}
 	return a, err
 }
 
+// isAPI says that an id is the --audience of the API. No app is made with it, but the
+// setting can change later: programs that check tokens would then take the app's for the
+// API's. So the app is none as long as that is so.
+func (s *Service) isAPI(id string) bool { return id == s.Settings.Audience }
+
 // UpdateApp changes an app by a function, which must leave id and secrets alone.
 func (s *Service) UpdateApp(ctx context.Context, id string, change func(*store.App)) (a store.App, err error) {
 	err = s.changeApp(ctx, id, AuditAppUpdated, func(tx *store.Tx, app *store.App) error {
+		offline := app.Offline
 		change(app)
 		a = *app
 		if err := s.checkApp(*app); err != nil {
@@ -100,6 +105,12 @@ func (s *Service) UpdateApp(ctx context.Context, id string, change func(*store.A
 		}
 		if err := groupsThere(tx, app.Groups); err != nil {
 			return err
+		}
+		if offline && !app.Offline {
+			// What it was let do before must not go on for months.
+			if err := tx.DropOffline(app.ID); err != nil {
+				return err
+			}
 		}
 		return tx.UpdateApp(*app)
 	})
@@ -178,7 +189,7 @@ func (s *Service) checkApp(a store.App) error {
 	refuse := func(field, format string, args ...any) {
 		wrong = append(wrong, Field{Name: field, Message: fmt.Sprintf(format, args...)})
 	}
-	if !appID.MatchString(a.ID) || a.ID == s.Settings.Audience {
+	if !appID.MatchString(a.ID) || s.isAPI(a.ID) {
 		refuse("id", "It must be letters, digits, dots, dashes and underscores, and not the --audience of the API.")
 	}
 	if a.Name == "" || len([]rune(a.Name)) > maxAppName || len(checkName("name", a.Name)) > 0 {
@@ -270,11 +281,7 @@ func withoutPort(uri string) (string, bool) {
 // port, or has registered the scheme.
 func native(uri string) bool {
 	u, err := url.Parse(uri)
-	if err != nil {
-		return true
-	}
-	address, err := netip.ParseAddr(u.Hostname())
-	return u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() == "localhost" || err == nil && address.IsLoopback())
+	return err != nil || u.Scheme != "https" // http is for this machine alone: see wrongURI
 }
 
 // TakeBack has an app see nothing of a visitor any longer: its grant and its sessions

@@ -41,7 +41,7 @@ type AppTokens struct {
 // public app has none. ErrClient for anything else.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.App, error) {
 	a, err := s.Store.Read(ctx).AppByID(id)
-	if errors.Is(err, store.ErrNotFound) || err == nil && (a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (s.isAPI(id) || a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
 		return store.App{}, ErrClient
 	}
 	return a, err

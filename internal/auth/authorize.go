@@ -84,11 +84,15 @@ func (s *Service) Authorize(ctx context.Context, client Client, v Visitor, r Aut
 	return code, Nothing, err
 }
 
+// loginNeeded says that an app asks for a login, or for one that isn't as old. A login
+// since the request began is what it asks for, as long as it counts as fresh: a mark that
+// was kept for longer must not have an old login taken for a new one.
 func loginNeeded(v Visitor, r AuthRequest, now time.Time) bool {
-	if !v.AuthTime.Before(r.Begun) {
+	age := now.Sub(v.AuthTime)
+	if !v.AuthTime.Before(r.Begun) && age >= -store.ClockSlack && age < freshLife {
 		return false
 	}
-	return slices.Contains(r.Prompt, "login") || r.MaxAge >= 0 && now.Sub(v.AuthTime) > r.MaxAge
+	return slices.Contains(r.Prompt, "login") || r.MaxAge >= 0 && age > r.MaxAge
 }
 
 func choiceNeeded(r AuthRequest, granted store.Grant) bool {

@@ -129,6 +129,13 @@ func (tx *Tx) RenewAppSession(id string, a App, counter int64, l Lifetimes, wind
 		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 RETURNING `+appSessionColumns, append(args, id, a.ID, micros(a.CreatedAt), counter)...)
 }
 
+// DropOffline has all sessions of an app end with their parents: those whose parents are
+// over have ended.
+func (tx *Tx) DropOffline(appID string) error {
+	_, err := tx.Exec(`UPDATE app_sessions SET offline = NULL WHERE app_id = $1 AND offline IS NOT NULL`, appID)
+	return err
+}
+
 // EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it.
 func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
 	n, err := tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE id = $3 AND ended_at IS NULL`, micros(tx.Now), reason, id)

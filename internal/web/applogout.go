@@ -56,12 +56,14 @@ func (s *Server) appLogout(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodHead { // which has no effect
 		if visits {
 			err = s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), v)
-			s.clearCookie(w)
 		} else {
 			err = s.Rules.LogoutApp(r.Context(), s.pageClient(r), hint)
 		}
 		if err != nil {
 			return err
+		}
+		if visits { // only now: a session that goes on must not look as if it were over
+			s.clearCookie(w)
 		}
 	}
 	if to == "" {

@@ -21,11 +21,15 @@ const authorizePath = "oauth2/authorize"
 // the browser first came with the request.
 const beginMark = "&kwai_begun="
 
+// maxMark is more than that parameter has, in bytes.
+const maxMark = 200
+
 // authRequest is a request as it came.
 type authRequest struct {
 	auth.AuthRequest
 	state     string
 	locales   string
+	idHint    string
 	loginHint string
 	query     string // without the mark of its begin
 	mark      string
@@ -46,7 +50,8 @@ var (
 // readAuth reads a request. The error is one of strangers, an *authError, or another.
 func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error) {
 	a.query, a.mark, _ = strings.Cut(raw, beginMark)
-	q, err := url.ParseQuery(a.query)
+	// A semicolon is a character like others (WHATWG URL, 5.1); ParseQuery refuses it.
+	q, err := url.ParseQuery(strings.ReplaceAll(a.query, ";", "%3B"))
 	if err != nil || !every(q, plainText) {
 		return a, errUnknownApp
 	}
@@ -76,6 +81,11 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 			return a, &authError{code, name + " is not supported"}
 		}
 	}
+	// Else it would be lost on the way through the login; and what an app sends with it
+	// comes back to it in the code.
+	if !onward(authorizePath+"?"+a.query) || len(a.query) > maxRequest-maxMark {
+		return a, &authError{"invalid_request", "the request is too long, or not encoded as an address is"}
+	}
 	switch kind := q.Get("response_type"); {
 	case kind == "":
 		return a, &authError{"invalid_request", "response_type is missing"}
@@ -85,6 +95,7 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 	if mode := q.Get("response_mode"); mode != "" && mode != "query" {
 		return a, &authError{"invalid_request", "the response_mode must be query"}
 	}
+	a.idHint = q.Get("id_token_hint")
 	a.Nonce, a.loginHint, a.locales = q.Get("nonce"), q.Get("login_hint"), q.Get("ui_locales")
 	if err := a.readScopes(q.Get("scope")); err != nil {
 		return a, err
@@ -177,13 +188,26 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		if quiet {
 			return s.refuseAuth(w, r, a, &authError{"login_required", "nobody is logged in"})
 		}
+		s.pace() // as all who aren't logged in
 		return s.askLogin(w, r, a, "")
 	}
 	if err != nil {
 		return err
 	}
+	if quiet && a.idHint != "" {
+		// An app that goes on with somebody without a page must not get another user
+		// instead (OpenID Connect Core, 3.1.2.1).
+		switch hint, known, err := s.Rules.ReadHint(r.Context(), a.idHint); {
+		case err != nil:
+			return err
+		case !known || hint.Subject != v.ID:
+			return s.refuseAuth(w, r, a, &authError{"login_required", "somebody else is logged in"})
+		}
+	}
 	code, needs, err := s.Rules.Authorize(r.Context(), s.pageClient(r), v, a.AuthRequest, false)
 	switch {
+	case errors.Is(err, auth.ErrNotAllowed) && quiet: // prompt=none shows no page
+		return s.refuseAuth(w, r, a, &authError{"access_denied", "the user may not use the app"})
 	case err != nil:
 		return s.refuseAuth(w, r, a, err)
 	case needs == auth.ALogin && quiet:
