@@ -252,6 +252,18 @@ func TestOpenIDBasic(t *testing.T) {
 			same(t, "sub", next["sub"], first["sub"])
 			same(t, "auth_time", next["auth_time"], first["auth_time"])
 		})
+		module("an id_token_hint of somebody else", func(t *testing.T, a *oidcApp, b *agent) {
+			bob := s.agent(t, "bob@example.org")
+			hint := a.tokensOf(bob).IDToken
+			a.tokensOf(b)
+			a.refused("prompt=none", a.enter(b, a.request("prompt", "none", "id_token_hint", hint)), "login_required")
+			same(t, "logins before", b.logins, 1)
+			a.refused("the same user once more", a.enter(b, a.request("id_token_hint", hint)), "login_required")
+			same(t, "logins", b.logins, 2)
+			b.email = "bob@example.org"
+			same(t, "sub", a.idToken(a.tokensOf(b, "id_token_hint", hint))["sub"], a.verified(hint)["sub"])
+			same(t, "logins with the one who is meant", b.logins, 3)
+		})
 		module("oidcc-max-age-1", func(t *testing.T, a *oidcApp, b *agent) {
 			first := a.idToken(a.tokensOf(b, "max_age", "1"))
 			s.clock.advance(2 * time.Second)
