@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
@@ -44,11 +45,21 @@ var (
 	errOtherTarget = errors.New("authorize.redirect")
 )
 
+// readQuery reads a query as forms are read: in it a semicolon is a character like others,
+// which ParseQuery refuses.
+func readQuery(raw string) (url.Values, error) {
+	q, err := url.ParseQuery(strings.ReplaceAll(raw, ";", "%3B"))
+	if err == nil && !every(q, utf8.ValidString) {
+		err = errForm
+	}
+	return q, err
+}
+
 // readAuth reads a request. The error is one of strangers, an *authError, or another.
 func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error) {
 	a.query, a.mark, _ = strings.Cut(raw, beginMark)
-	q, err := url.ParseQuery(a.query)
-	if err != nil || !every(q, plainText) {
+	q, err := readQuery(a.query)
+	if err != nil {
 		return a, errUnknownApp
 	}
 	one := func(name string) (string, bool) { return q.Get(name), len(q[name]) < 2 }
@@ -66,10 +77,16 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 		return a, errOtherTarget
 	}
 	// From here on the app hears what is wrong.
-	a.state, _ = one("state")
+	if state, _ := one("state"); plainText(state) {
+		a.state = state
+	}
 	for _, name := range []string{"response_type", "response_mode", "scope", "state", "nonce", "prompt", "max_age", "code_challenge", "code_challenge_method", "login_hint", "ui_locales", "id_token_hint"} {
 		if _, once := one(name); !once {
 			return a, &authError{"invalid_request", name + " is given twice"}
+		}
+		// What isn't read is left alone: an app may write "claims" on several lines.
+		if !plainText(q.Get(name)) {
+			return a, &authError{"invalid_request", name + " has a control character"}
 		}
 	}
 	for name, code := range map[string]string{"request": "request_not_supported", "request_uri": "request_uri_not_supported", "registration": "registration_not_supported"} {
