@@ -76,6 +76,11 @@ func (s *Service) CreateApp(ctx context.Context, a store.App, public bool, secre
 
 // App finds an app; NotFound if there is none.
 func (s *Service) App(ctx context.Context, id string) (store.App, error) {
+	// What is no id is asked of no database: PostgreSQL takes neither a NUL nor what isn't
+	// UTF-8.
+	if !appID.MatchString(id) {
+		return store.App{}, errNoApp
+	}
 	a, err := s.Store.Read(ctx).AppByID(id)
 	if errors.Is(err, store.ErrNotFound) {
 		err = errNoApp
@@ -275,20 +280,23 @@ func native(uri string) bool {
 
 // TakeBack has an app see nothing of a visitor any longer: its grant and its sessions
 // end, and it hears of that.
-func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, appID string) error {
+func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, app string) error {
+	if !appID.MatchString(app) {
+		return nil
+	}
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := s.lock(tx, byVisitor(client, v), v.ID); err != nil {
 			return err
 		}
-		dropped, err := tx.DropGrant(v.ID, appID)
+		dropped, err := tx.DropGrant(v.ID, app)
 		if err != nil {
 			return err
 		}
-		ended, err := tx.EndAppSessions(v.ID, appID, "", store.EndLogout, true)
+		ended, err := tx.EndAppSessions(v.ID, app, "", store.EndLogout, true)
 		if err != nil || !dropped && ended == 0 {
 			return err
 		}
-		return s.publish(tx, client, happening{kind: EventGrantEnded, reason: ByUser, user: v.ID, session: v.SessionID, app: appID})
+		return s.publish(tx, client, happening{kind: EventGrantEnded, reason: ByUser, user: v.ID, session: v.SessionID, app: app})
 	})
 }
 
