@@ -211,7 +211,7 @@ func (a *oidcApp) refresh(token string) answer {
 func (a *oidcApp) got(res answer) (got appTokens) {
 	a.t.Helper()
 	if res.Status != http.StatusOK || json.Unmarshal(res.Body, &got) != nil {
-		a.t.Fatalf("the token endpoint: %v\n%s", res, a.s.log)
+		a.t.Fatalf("the token endpoint: %v", res)
 	}
 	same(a.t, "the content type", res.Header.Get("Content-Type"), "application/json")
 	same(a.t, "Cache-Control", res.Header.Get("Cache-Control"), "no-store")
@@ -444,7 +444,7 @@ func (a *oidcApp) back(p shown, state string) url.Values {
 	query, ok := strings.CutPrefix(p.out, a.redirect+"?")
 	q, err := url.ParseQuery(query)
 	if !ok || err != nil {
-		a.t.Fatalf("the browser came to %s %q, want the app: %v\n%s", p.at, p.out, p.answer, a.s.log)
+		a.t.Fatalf("the browser came to %s %q, want the app: %.600v", p.at, p.out, p.answer)
 	}
 	same(a.t, "the state", q.Get("state"), state)
 	same(a.t, "state is there", q.Has("state"), state != "")
