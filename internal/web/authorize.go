@@ -218,6 +218,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	code, needs, err := s.Rules.Authorize(r.Context(), s.pageClient(r), v, a.AuthRequest, false)
 	switch {
+	case errors.Is(err, auth.ErrNotAllowed) && quiet: // an app that asks in a hidden frame sees no page
+		return s.refuseAuth(w, r, a, &authError{"access_denied", "the user may not use the app"})
 	case err != nil:
 		return s.refuseAuth(w, r, a, err)
 	case needs == auth.AnotherUser && (quiet || !v.AuthTime.Before(a.Begun)):
@@ -263,6 +265,10 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, a authRequest, page
 		return err
 	}
 	query := a.query + beginMark + mark
+	if !onward(authorizePath + "?" + query) {
+		// The login would lose it, and lead to the account.
+		return s.refuseAuth(w, r, a, &authError{"invalid_request", "the request is too long, or isn't written as an address is"})
+	}
 	if strings.HasPrefix(page, "login?") {
 		query = url.QueryEscape(query)
 	}
@@ -385,6 +391,9 @@ func (s *Server) consentForm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request := f.optional("request")
+	if !onward(authorizePath + "?" + request) { // no page of ours has sent it
+		return s.refuseAuth(w, r, authRequest{}, errUnknownApp)
+	}
 	a, v, err := s.readConsent(w, r, request)
 	if err != nil {
 		return s.refuseConsent(w, r, a, err)
@@ -400,8 +409,8 @@ func (s *Server) consentForm(w http.ResponseWriter, r *http.Request) error {
 		return s.answerApp(w, a, url.Values{"error": {"access_denied"}, "error_description": {"the user said no"}})
 	}
 	code, needs, err := s.Rules.Authorize(r.Context(), s.pageClient(r), v, a.AuthRequest, true)
-	if err != nil {
-		return s.refuseAuth(w, r, a, err)
+	if err != nil { // also where the session has ended just now
+		return s.refuseConsent(w, r, a, err)
 	}
 	if needs != auth.Nothing {
 		return seeOther(w, r, authorizePath+"?"+request)
