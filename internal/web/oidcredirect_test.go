@@ -40,7 +40,7 @@ func strangeURIs() (all []string) {
 		"https://evilapp.example.com/callback", "https://example.com/callback", "https://.app.example.com/callback", "https://app.example.com%2eevil.example/callback", "https://app.example.com%00.evil.example/callback",
 		"https://app。example。com/callback", "https://аpp.example.com/callback", "https://xn--pp-6kc.example.com/callback", "https://app.example.com%ff/callback", "https://app.example.com,evil.example/callback",
 		"https://app.example.com;evil.example/callback", "https://evil.example\\app.example.com/callback", "https://evil.example/\\app.example.com/callback", "https://app.example.com\\@evil.example/callback", "https://app.example.com\\.evil.example/callback",
-		"https://1.2.3.4/callback", "https://[::ffff:1.2.3.4]/callback", "https://app.example.com‎/callback", "https://\u00adapp.example.com/callback", "https://ａpp.example.com/callback",
+		"https://1.2.3.4/callback", "https://[::ffff:1.2.3.4]/callback", "https://app.example.com\u200e/callback", "https://\u00adapp.example.com/callback", "https://ａpp.example.com/callback",
 		// The user.
 		"https://app.example.com@evil.example/callback", "https://x@app.example.com/callback", "https://x:y@app.example.com/callback", "https://@app.example.com/callback", "https://:@app.example.com/callback",
 		"https://app.example.com:443@evil.example/callback", "https://app.example.com%40evil.example/callback", "https://app.example.com:x@evil.example/callback", "https://evil.example#@app.example.com/callback", "https://evil.example?@app.example.com/callback",
