@@ -79,6 +79,11 @@ func (s *Service) CreateApp(ctx context.Context, a store.App, public bool, secre
 
 // App finds an app; NotFound if there is none.
 func (s *Service) App(ctx context.Context, id string) (store.App, error) {
+	// What is no id is asked of no database: PostgreSQL takes neither a NUL nor what isn't
+	// UTF-8.
+	if !appID.MatchString(id) {
+		return store.App{}, errNoApp
+	}
 	a, err := s.Store.Read(ctx).AppByID(id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && s.isAPI(id) {
 		err = errNoApp
@@ -286,29 +291,32 @@ func native(uri string) bool {
 
 // TakeBack has an app see nothing of a visitor any longer: its grant and its sessions
 // end, and it hears of that.
-func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, appID string) error {
+func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, app string) error {
+	if !appID.MatchString(app) {
+		return nil
+	}
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := s.lock(tx, byVisitor(client, v), v.ID); err != nil {
 			return err
 		}
-		if _, err := tx.LockApp(appID); errors.Is(err, store.ErrNotFound) {
+		if _, err := tx.LockApp(app); errors.Is(err, store.ErrNotFound) {
 			return nil // all is gone with it
 		} else if err != nil {
 			return err
 		}
-		grant, err := tx.Grant(v.ID, appID)
+		grant, err := tx.Grant(v.ID, app)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		// Also without a grant: a code that is on its way must not come after this.
-		if err := tx.TakeBackGrant(v.ID, appID); err != nil {
+		if err := tx.TakeBackGrant(v.ID, app); err != nil {
 			return err
 		}
-		ended, err := tx.EndAppSessions(v.ID, appID, "", store.EndLogout, true)
+		ended, err := tx.EndAppSessions(v.ID, app, "", store.EndLogout, true)
 		if err != nil || len(grant.Scopes) == 0 && ended == 0 {
 			return err
 		}
-		return s.publish(tx, client, happening{kind: EventGrantEnded, reason: ByUser, user: v.ID, session: v.SessionID, app: appID})
+		return s.publish(tx, client, happening{kind: EventGrantEnded, reason: ByUser, user: v.ID, session: v.SessionID, app: app})
 	})
 }
 

@@ -40,8 +40,8 @@ type AppTokens struct {
 // Authenticate finds the app of a client_id, and says whether the secret proves it; a
 // public app has none. ErrClient for anything else.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.App, error) {
-	a, err := s.Store.Read(ctx).AppByID(id)
-	if errors.Is(err, store.ErrNotFound) || err == nil && (s.isAPI(id) || a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
+	a, err := s.App(ctx, id)
+	if CodeOf(err) == NotFound || err == nil && (a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
 		return store.App{}, ErrClient
 	}
 	return a, err

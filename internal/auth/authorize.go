@@ -34,6 +34,7 @@ type AuthRequest struct {
 	Challenge   string // PKCE's, S256; "" where the app may leave it out
 	Prompt      []string
 	MaxAge      time.Duration // how old a login may be; negative: any age
+	Subject     string        // the user whom the app means; "": anybody
 	// Begun is when the browser first came with this request. What is asked for since
 	// then has been done: so nobody goes round in circles.
 	Begun time.Time
@@ -44,9 +45,10 @@ type Needs int
 
 // The needs, in their order.
 const (
-	Nothing Needs = iota
-	ALogin        // once more, or a fresh one
-	AChoice       // consent, or the word that it is this account which goes on
+	Nothing     Needs = iota
+	AnotherUser       // than the visitor, to log in
+	ALogin            // once more, or a fresh one
+	AChoice           // consent, or the word that it is this account which goes on
 )
 
 // ErrNotAllowed says that the user is in none of the app's groups.
@@ -59,6 +61,9 @@ func (s *Service) Redirects(a store.App, uri string) bool { return redirects(a, 
 // done. chosen says that the visitor has just agreed. It writes nothing, but the grant of
 // one who agreed. ErrNotAllowed where the user may not use the app.
 func (s *Service) Authorize(ctx context.Context, client Client, v Visitor, r AuthRequest, chosen bool) (code string, needs Needs, err error) {
+	if r.Subject != "" && r.Subject != v.ID {
+		return "", AnotherUser, nil
+	}
 	groups, err := s.Store.Read(ctx).GroupsOf(v.ID)
 	if err != nil {
 		return "", Nothing, err

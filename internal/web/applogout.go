@@ -24,7 +24,10 @@ func (s *Server) appLogoutPost(w http.ResponseWriter, r *http.Request) error {
 // of this very browser's session it logs out at once, however old that is; without a
 // session here it ends the app's. Anything else asks, and leads nowhere.
 func (s *Server) appLogout(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
+	q, err := readQuery(r.URL.RawQuery)
+	if err != nil {
+		return errForm
+	}
 	for _, name := range []string{"id_token_hint", "client_id", "post_logout_redirect_uri", "state"} {
 		if len(q[name]) > 1 || !plainText(q.Get(name)) {
 			return &httpError{http.StatusBadRequest, name + " must be given once."}

@@ -198,10 +198,10 @@ func (s *Server) appAccess(w http.ResponseWriter, r *http.Request) (access strin
 			return "", err
 		}
 		if f.has("access_token") {
-			if len(headers) > 0 {
+			access = f.optional("access_token")
+			if len(headers) > 0 || f.err() != nil {
 				return "", badRequest("the access token is given twice")
 			}
-			access = f.optional("access_token")
 		}
 	}
 	if access == "" {

@@ -356,7 +356,7 @@ func TestAnOldLoginIsNoNewOne(t *testing.T) {
 	})
 }
 
-func TestPromptNoneShowsNoPage(t *testing.T) {
+func TestPromptNoneKeepsToTheUser(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"kwai/internal/auth"
 )
@@ -29,7 +30,6 @@ type authRequest struct {
 	auth.AuthRequest
 	state     string
 	locales   string
-	idHint    string
 	loginHint string
 	query     string // without the mark of its begin
 	mark      string
@@ -47,12 +47,21 @@ var (
 	errOtherTarget = errors.New("authorize.redirect")
 )
 
+// readQuery reads a query as forms are read: in it a semicolon is a character like others,
+// which ParseQuery refuses.
+func readQuery(raw string) (url.Values, error) {
+	q, err := url.ParseQuery(strings.ReplaceAll(raw, ";", "%3B"))
+	if err == nil && !every(q, utf8.ValidString) {
+		err = errForm
+	}
+	return q, err
+}
+
 // readAuth reads a request. The error is one of strangers, an *authError, or another.
 func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error) {
 	a.query, a.mark, _ = strings.Cut(raw, beginMark)
-	// A semicolon is a character like others (WHATWG URL, 5.1); ParseQuery refuses it.
-	q, err := url.ParseQuery(strings.ReplaceAll(a.query, ";", "%3B"))
-	if err != nil || !every(q, plainText) {
+	q, err := readQuery(a.query)
+	if err != nil {
 		return a, errUnknownApp
 	}
 	one := func(name string) (string, bool) { return q.Get(name), len(q[name]) < 2 }
@@ -70,10 +79,16 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 		return a, errOtherTarget
 	}
 	// From here on the app hears what is wrong.
-	a.state, _ = one("state")
+	if state, _ := one("state"); plainText(state) {
+		a.state = state
+	}
 	for _, name := range []string{"response_type", "response_mode", "scope", "state", "nonce", "prompt", "max_age", "code_challenge", "code_challenge_method", "login_hint", "ui_locales", "id_token_hint"} {
 		if _, once := one(name); !once {
 			return a, &authError{"invalid_request", name + " is given twice"}
+		}
+		// What isn't read is left alone: an app may write "claims" on several lines.
+		if !plainText(q.Get(name)) {
+			return a, &authError{"invalid_request", name + " has a control character"}
 		}
 	}
 	for name, code := range map[string]string{"request": "request_not_supported", "request_uri": "request_uri_not_supported", "registration": "registration_not_supported"} {
@@ -95,7 +110,6 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 	if mode := q.Get("response_mode"); mode != "" && mode != "query" {
 		return a, &authError{"invalid_request", "the response_mode must be query"}
 	}
-	a.idHint = q.Get("id_token_hint")
 	a.Nonce, a.loginHint, a.locales = q.Get("nonce"), q.Get("login_hint"), q.Get("ui_locales")
 	if err := a.readScopes(q.Get("scope")); err != nil {
 		return a, err
@@ -106,8 +120,24 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 	if err := a.readPrompt(q.Get("prompt"), q.Get("max_age")); err != nil {
 		return a, err
 	}
+	if err := s.readSubject(r, &a, q.Get("id_token_hint")); err != nil {
+		return a, err
+	}
 	a.Begun, _, err = s.Rules.BegunAuth(r.Context(), a.query, a.mark)
 	return a, err
+}
+
+// readSubject reads whom an app means. A hint that can't be read, since its key is gone by
+// now, or that is another app's, means nobody: it is no reason to keep anybody out.
+func (s *Server) readSubject(r *http.Request, a *authRequest, text string) error {
+	if text == "" {
+		return nil
+	}
+	hint, known, err := s.Rules.ReadHint(r.Context(), text)
+	if err == nil && known && hint.App == a.App.ID {
+		a.Subject = hint.Subject
+	}
+	return err
 }
 
 // plainText has no control characters, which some program on the way would take amiss.
@@ -194,22 +224,17 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if quiet && a.idHint != "" {
-		// An app that goes on with somebody without a page must not get another user
-		// instead (OpenID Connect Core, 3.1.2.1).
-		switch hint, known, err := s.Rules.ReadHint(r.Context(), a.idHint); {
-		case err != nil:
-			return err
-		case !known || hint.Subject != v.ID:
-			return s.refuseAuth(w, r, a, &authError{"login_required", "somebody else is logged in"})
-		}
-	}
 	code, needs, err := s.Rules.Authorize(r.Context(), s.pageClient(r), v, a.AuthRequest, false)
 	switch {
 	case errors.Is(err, auth.ErrNotAllowed) && quiet: // prompt=none shows no page
 		return s.refuseAuth(w, r, a, &authError{"access_denied", "the user may not use the app"})
 	case err != nil:
 		return s.refuseAuth(w, r, a, err)
+	case needs == auth.AnotherUser && (quiet || !v.AuthTime.Before(a.Begun)):
+		// OpenID Connect Core, 3.1.2.1: never a code of another user's than the hint's.
+		return s.refuseAuth(w, r, a, &authError{"login_required", "another user is logged in than the one of the id_token_hint"})
+	case needs == auth.AnotherUser:
+		return s.askLogin(w, r, a, "select_account")
 	case needs == auth.ALogin && quiet:
 		return s.refuseAuth(w, r, a, &authError{"login_required", "the login is too old"})
 	case needs == auth.ALogin:
@@ -248,6 +273,10 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, a authRequest, page
 		return err
 	}
 	query := a.query + beginMark + mark
+	if !onward(authorizePath + "?" + query) {
+		// The login would lose it, and lead to the account.
+		return s.refuseAuth(w, r, a, &authError{"invalid_request", "the request is too long, or isn't written as an address is"})
+	}
 	if strings.HasPrefix(page, "login?") {
 		query = url.QueryEscape(query)
 	}
@@ -369,6 +398,9 @@ func (s *Server) consentForm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	request := f.optional("request")
+	if !onward(authorizePath + "?" + request) { // no page of ours has sent it
+		return s.refuseAuth(w, r, authRequest{}, errUnknownApp)
+	}
 	a, v, err := s.readConsent(w, r, request)
 	if err != nil {
 		return s.refuseConsent(w, r, a, err)
@@ -384,8 +416,8 @@ func (s *Server) consentForm(w http.ResponseWriter, r *http.Request) error {
 		return s.answerApp(w, a, url.Values{"error": {"access_denied"}, "error_description": {"the user said no"}})
 	}
 	code, needs, err := s.Rules.Authorize(r.Context(), s.pageClient(r), v, a.AuthRequest, true)
-	if err != nil {
-		return s.refuseAuth(w, r, a, err)
+	if err != nil { // also where the session has ended just now
+		return s.refuseConsent(w, r, a, err)
 	}
 	if needs != auth.Nothing {
 		return seeOther(w, r, authorizePath+"?"+request)
