@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -30,6 +31,14 @@ func provider(t *testing.T, k cluster.Kwai, flags ...string) *site {
 	}
 	command.Args = append(command.Args, "--public-url=http://"+command.Address)
 	s := startCommand(t, k, command)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("kwai serve: %s", s.log)
+		}
+	})
+	for !strings.Contains(string(s.get("/.well-known/jwks.json", "").Body), `"RSA"`) {
+		pass(t.Context(), time.Millisecond) // the keys of apps are made just after the start
+	}
 	s.user("ann@example.org", good)
 	return s
 }
