@@ -2,9 +2,13 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -287,4 +291,53 @@ func (a *goApp) isOver(s *site, subject string) {
 	if heard := <-a.logouts; heard.Subject != subject || heard.SessionID != sid.SID || heard.TokenID == "" {
 		a.t.Errorf("the app hears of %+v, want the session %s of %s\n%s", heard, sid.SID, subject, s.log)
 	}
+}
+
+// TestGoExample runs examples/app-go.
+func TestGoExample(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	for _, file := range []string{"main.go", "http.go"} {
+		if n := strings.Count(string(readFile(t, filepath.Join("../examples/app-go", file))), "\n"); n >= 100 {
+			t.Errorf("%s has %d lines", file, n)
+		}
+	}
+	program := filepath.Join(t.TempDir(), "app-go")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "kwai/examples/app-go").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	browser := startBrowser(t)
+	s := provider(t, install(t, ""))
+	name, address := freePort(t)
+	home := "http://" + name
+	made, err := json.Marshal(s.app("Go app", "--redirect-uri="+home+"/callback", "--post-logout-uri="+home+"/", "--backchannel-logout-uri="+home+"/logouts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "app.json")
+	if err := os.WriteFile(file, made, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, cluster.Command{Program: program, Args: []string{file, s.URL, home}, Address: address, Ready: "/"})
+
+	b := openTab(t, browser, s.URL)
+	for range 2 {
+		b.open(200, home+"/")
+		b.shows("Nobody is logged in.")
+		b.click(200, "a")
+		b.logIn("ann@example.org")
+		b.at(home + "/")
+		b.shows("You are Ann Other, ann@example.org.")
+		b.click(200, "a")
+		b.at(home + "/")
+	}
+	b.click(200, "a")
+	b.logIn("ann@example.org")
+	b.shows("You are Ann Other, ann@example.org.")
+	b.logOutAtKwai()
+	for b.open(200, home+"/"); !strings.Contains(b.text(), "Nobody is logged in."); { // it hears of that
+		b.open(200, home+"/")
+	}
+	b.open(200, home+"/callback?code=x&state=y&iss="+url.QueryEscape(s.URL)) // somebody else's attempt
+	b.shows("Nobody is logged in.")
 }
