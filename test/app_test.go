@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -174,4 +175,25 @@ func (b *tab) landsAt(prefix string) {
 			b.t.Fatal(context.Cause(b.ctx))
 		}
 	}
+}
+
+// appOf makes the app of an example by the command at its top, at another address. It
+// returns the file that the command would write.
+func (s *site) appOf(t *testing.T, text, origin, home string) (file string) {
+	t.Helper()
+	command := regexp.MustCompile(`(?s)kwai app create (.*?)( > app.json)?\n\s*(//)?\n`).FindStringSubmatch(text)
+	if command == nil {
+		t.Fatal("the example doesn't say how its app is made")
+	}
+	args := []string{"app", "create"}
+	for _, arg := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(command[1], -1) {
+		if arg != "//" && arg != "\\" && arg != "--data=kwai-dev" {
+			args = append(args, strings.ReplaceAll(strings.Trim(arg, `"`), origin, home))
+		}
+	}
+	file = filepath.Join(t.TempDir(), "app.json")
+	if err := os.WriteFile(file, []byte(s.mustCommand("", args...)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

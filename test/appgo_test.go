@@ -2,11 +2,9 @@ package test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -310,14 +308,7 @@ func TestGoExample(t *testing.T) {
 	s := provider(t, install(t, ""))
 	name, address := freePort(t)
 	home := "http://" + name
-	made, err := json.Marshal(s.app("Go app", "--redirect-uri="+home+"/callback", "--post-logout-uri="+home+"/", "--backchannel-logout-uri="+home+"/logouts"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "app.json")
-	if err := os.WriteFile(file, made, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := s.appOf(t, string(readFile(t, "../examples/app-go/main.go")), "http://localhost:5000", home)
 	run(t, cluster.Command{Program: program, Args: []string{file, s.URL, home}, Address: address, Ready: "/"})
 
 	b := openTab(t, browser, s.URL)

@@ -62,12 +62,8 @@ func TestNodeExample(t *testing.T) {
 	s.mustCommand("", "group", "add", "judo", "ann@example.org")
 	name, address := freePort(t)
 	home := "http://" + name
-	made, err := json.Marshal(s.app("Node app", "--redirect-uri="+home+"/callback", "--post-logout-uri="+home+"/", "--groups=judo"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.write("app.json", string(made))
-	n.serve(address, filepath.Join(n.Folder, "server.js"), filepath.Join(n.Folder, "app.json"), home, s.URL)
+	file := s.appOf(t, string(readFile(t, filepath.Join(n.Folder, "server.js"))), "http://localhost:3000", home)
+	n.serve(address, filepath.Join(n.Folder, "server.js"), file, home, s.URL)
 
 	b := openTab(t, browser, s.URL)
 	b.open(200, home+"/")

@@ -29,7 +29,7 @@ func TestPageExample(t *testing.T) {
 	s := provider(t, install(t, ""))
 	n.write("index.html", strings.ReplaceAll(text, inPage, s.URL))
 	home := serveApp(t, http.FileServer(http.Dir(n.Folder))) + "/"
-	s.app("Page", "--id=app-spa", "--public", "--redirect-uri="+home, "--post-logout-uri="+home)
+	s.appOf(t, text, "http://localhost:5173/", home)
 
 	b := openTab(t, browser, s.URL)
 	b.open(200, home)
