@@ -35,10 +35,13 @@ func (k *Keys) Tend(ctx context.Context) {
 }
 
 func (k *Keys) tend(ctx context.Context) error {
-	_, err := k.RotateDue(ctx)
+	made, err := k.RotateDue(ctx)
 	if err != nil && ctx.Err() == nil {
 		k.unmade.Add(1)
 		k.log.Error("making the next server key; it is tried again", "error", err)
+	}
+	if len(made) > 0 { // apps may wait for the first ones
+		_, _ = k.since(ctx, time.Now()) // it logs what fails
 	}
 	if err == nil && k.resealed.Load() != k.master.Load() {
 		if _, err = k.Reseal(ctx); err != nil && ctx.Err() == nil {

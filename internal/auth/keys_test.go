@@ -638,3 +638,17 @@ func TestTheNextKeyTakesARevokedOnesPlace(t *testing.T) {
 		}
 	})
 }
+
+// The keys of apps are there as soon as they are made, after one turn in the background.
+func TestKeysOfAppsAreUsedAtOnce(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		s := start(t, url, newClock().now, nil)
+		s.Keys.Tend(t.Context())
+		for _, key := range s.Keys.JWKS(t.Context()).Keys {
+			if key.Algorithm == "RS256" {
+				return
+			}
+		}
+		t.Error("no key of ID tokens is published")
+	})
+}
