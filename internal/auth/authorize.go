@@ -220,9 +220,12 @@ func (s *Service) BegunAuth(ctx context.Context, request, mark string) (begun ti
 		return now, false, err
 	}
 	at, mac, _ := strings.Cut(mark, ".")
-	n, parseErr := strconv.ParseInt(at, 10, 64)
-	if parseErr != nil || !keys.ring.CheckFormMAC(mac, "authorize", at, request) {
+	if !keys.ring.CheckFormMAC(mac, "authorize", at, request) {
 		return now, false, nil
+	}
+	n, err := strconv.ParseInt(at, 10, 64)
+	if err != nil {
+		return now, false, err // we made it
 	}
 	if begun = time.UnixMicro(n); now.Sub(begun) > time.Hour {
 		return now, false, nil

@@ -39,7 +39,7 @@ func (tx *Tx) tellApps(condition string, args ...any) error {
 // first: an app that doesn't answer holds up no other.
 func (r Reader) DueLogouts(now time.Time, most, n int) ([]Logout, error) {
 	return database.QueryRows(r.db, scanLogout, `SELECT id, app_id, user_id, sid, created_at, attempts, due_at, dead_at, last_error
-		FROM (SELECT logouts.*, ROW_NUMBER() OVER (PARTITION BY app_id ORDER BY due_at, id) AS place FROM logouts WHERE dead_at IS NULL AND due_at <= $1) AS due
+		FROM (SELECT id, app_id, user_id, sid, created_at, attempts, due_at, dead_at, last_error, ROW_NUMBER() OVER (PARTITION BY app_id ORDER BY due_at, id) AS place FROM logouts WHERE dead_at IS NULL AND due_at <= $1) AS due
 		WHERE place <= $2 ORDER BY due_at, id LIMIT $3`, micros(now), most, n)
 }
 

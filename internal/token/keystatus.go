@@ -14,10 +14,10 @@ type Lifetimes struct {
 }
 
 func (l Lifetimes) of(p Purpose) time.Duration {
-	switch p {
-	case MAC:
+	if p == MAC {
 		return l.MAC
-	case ID:
+	}
+	if p == ID {
 		return l.ID
 	}
 	return l.Sign
