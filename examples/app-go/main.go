@@ -93,6 +93,6 @@ func main() {
 		})
 		return nil
 	})
-	log.Print("Open ", home) //nolint:gosec // our own setting
+	log.Print("Open ", home)                                             //nolint:gosec // our own setting
 	check(http.ListenAndServe(strings.TrimPrefix(home, "http://"), nil)) //nolint:gosec // an example, on loopback
 }
