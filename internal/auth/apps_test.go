@@ -149,7 +149,7 @@ func (s *server) toHear(t *testing.T) (all []string) {
 // idClaims reads a token for an app by the published keys.
 func (s *server) idClaims(t *testing.T, kind, text string) (claims map[string]any) {
 	t.Helper()
-	parsed := must(jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256}))(t)
+	parsed := must(jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.RS256}))(t)
 	same(t, "typ", parsed.Signatures[0].Header.ExtraHeaders["typ"], any(kind))
 	keys := s.Keys.JWKS(t.Context())
 	found := keys.Key(parsed.Signatures[0].Header.KeyID)

@@ -80,7 +80,7 @@ func (k *Keyring) OpenID(text string, claims any) bool {
 	if len(text) > maxHint {
 		return false
 	}
-	parsed, err := jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256})
+	parsed, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil || len(parsed.Signatures) != 1 {
 		return false
 	}

@@ -41,7 +41,7 @@ func (k *Keyring) Seal(label string, plain []byte) (string, error) {
 func (k *Keyring) OpenSealed(label, text string) ([]byte, bool) {
 	id, body, _ := strings.Cut(text, ".")
 	key := k.seals[id]
-	if key == nil {
+	if key == nil || strings.ContainsAny(body, "\r\n") { // over which the decoder passes
 		return nil, false
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(body)
