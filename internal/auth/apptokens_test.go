@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
+	"kwai/internal/token"
 )
 
 func offline(a *store.App) { a.Offline = true }
@@ -637,5 +639,74 @@ func TestOldLogoutsGo(t *testing.T) {
 		c.advance(s.Settings.AuditKeep + auth.PurgeMargin + day)
 		s.sweep(t)
 		same(t, "logouts", s.count(t, `SELECT COUNT(*) FROM logouts`), 300)
+	})
+}
+
+// A server that hasn't read the key of a code yet asks the database before it refuses.
+func TestServersThatLagRefuseNoCode(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		synctest.Test(t, func(t *testing.T) {
+			all := replicas(t, url, newClock().now, 2, func(*server) {})
+			one, other := all[0].forApps(t), all[1].readKeys(t)
+			v := one.visit(t, one.browse(t, one.user(t, ann).Email, true))
+			a, _ := one.app(t, "wiki")
+			must(one.Keys.Revoke(t.Context(), one.keys(t, token.Seal)[0].ID))(t)
+			code := one.readKeys(t).code(t, v, a)
+			time.Sleep(time.Millisecond) // else the other has read them now
+			other.exchange(t, a, code)
+			_, err := other.tryExchange(t, a, "01020304.nonsense")
+			wantErr(t, "a forged key", err, auth.ErrGrant)
+		})
+	})
+}
+
+// An app that does without PKCE gets a code without a challenge, and may not show a
+// verifier then.
+func TestAnAppWithoutPKCE(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, _ *clock) {
+		v := s.visit(t, s.browse(t, s.user(t, ann).Email, true))
+		a, _ := s.app(t, "wiki", func(a *store.App) { a.WithoutPKCE = true })
+		r := s.asks(a)
+		r.Challenge = ""
+		code, _, err := s.Authorize(t.Context(), auth.Client{}, v, r, false)
+		ok(t, err)
+		_, err = s.tryExchange(t, a, code)
+		wantErr(t, "a verifier for a code without a challenge", err, auth.ErrGrant)
+		must(s.Exchange(t.Context(), auth.Client{}, a, code, a.RedirectURIs[0], ""))(t)
+		_, err = s.Exchange(t.Context(), auth.Client{}, a, s.code(t, v, a), a.RedirectURIs[0], "")
+		wantErr(t, "no verifier for a code with a challenge", err, auth.ErrGrant)
+	})
+}
+
+// Users see which apps they may use, what those see, and how many sessions they have.
+func TestAppsOfAUser(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		v := s.visit(t, s.browse(t, user.Email, true))
+		ok(t, s.CreateGroup(t.Context(), "staff"))
+		open, _ := s.app(t, "a-open")
+		consent, _ := s.app(t, "b-consent", func(a *store.App) { a.Consent = true })
+		intern, _ := s.app(t, "c-intern", func(a *store.App) { a.Groups = []string{"staff"} })
+		list := func() (all []string) {
+			t.Helper()
+			for _, u := range must(s.AppsOf(t.Context(), v))(t) {
+				all = append(all, fmt.Sprintf("%s %v %d", u.ID, u.Scopes, u.Since))
+			}
+			return all
+		}
+		same(t, "at first", list(), []string{"a-open [] 0", "b-consent [] 0"})
+		ok(t, s.AddMembers(t.Context(), "staff", ann))
+		for range 2 {
+			s.exchange(t, open, s.code(t, v, open, "email"))
+		}
+		s.exchange(t, intern, s.code(t, v, intern))
+		s.code(t, v, consent, "groups")
+		ok(t, s.RemoveMembers(t.Context(), "staff", ann)) // what is there can be ended
+		same(t, "then", list(), []string{"a-open [openid email] 2", "b-consent [openid groups] 0", "c-intern [openid] 1"})
+		for _, a := range []store.App{open, consent, intern} {
+			ok(t, s.TakeBack(t.Context(), auth.Client{}, v, a.ID))
+		}
+		same(t, "in the end", list(), []string{"a-open [] 0", "b-consent [] 0"})
+		same(t, "ends recorded", s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'app.grant-ended'`), 3)
 	})
 }

@@ -131,6 +131,11 @@ func TestSealed(t *testing.T) {
 	if text == seal() {
 		t.Error("two seals are the same")
 	}
+	for of, want := range map[string]bool{text: false, "01020304." + text[9:]: true, "nonsense.": false, "": false} {
+		if got := ring.LacksSeal(of); got != want {
+			t.Errorf("the key of %q is lacking: %v", of, got)
+		}
+	}
 	if plain, ok := ringForApps(t, m, key).OpenSealed("label", text); !ok || string(plain) != "what is sealed" {
 		t.Errorf("it opens: %v, %q", ok, plain)
 	}
