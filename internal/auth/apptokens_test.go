@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
+	"kwai/internal/token"
 )
 
 func offline(a *store.App) { a.Offline = true }
@@ -552,5 +554,159 @@ func TestAnAppsOwnEnds(t *testing.T) {
 				t.Errorf("the hint %q: %v %v", wrong, known, err)
 			}
 		}
+	})
+}
+
+// openApp opens a session at the wiki.
+func (s *server) openApp(t *testing.T, v auth.Visitor, scopes ...string) (store.App, auth.AppTokens) {
+	t.Helper()
+	a := must(s.App(t.Context(), "wiki"))(t)
+	return a, s.exchange(t, a, s.code(t, v, a, scopes...))
+}
+
+// An app that has people authorized each few minutes leaves rows of some days alone.
+func TestRowsOfAnAppThatAuthorizesOften(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		cookie := s.browse(t, s.user(t, ann).Email, true)
+		s.app(t, "wiki")
+		const perDay = 300
+		kept := int(auth.PurgeMargin/day) + 1
+		for d := range kept + 2 {
+			for range perDay {
+				s.openApp(t, s.visit(t, cookie))
+				c.advance(day / perDay)
+			}
+			s.sweep(t)
+			if n := s.count(t, `SELECT COUNT(*) FROM app_sessions`); n > kept*perDay+20 {
+				t.Errorf("%d rows after %d days", n, d+1)
+			}
+		}
+		same(t, "live ones", s.count(t, `SELECT COUNT(*) FROM app_sessions WHERE ended_at IS NULL`), 20)
+		same(t, "logouts", s.toHear(t), nil)
+	})
+}
+
+// A reset ends however many sessions of apps there are, at once.
+func TestAResetEndsTenThousandSessionsOfApps(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		s.app(t, "wiki")
+		const all, chains = 10_000, 20
+		s.insert(t, c.now(), user.ID, all, fmt.Sprintf(`INSERT INTO app_sessions (id, user_id, parent_id, app_id, sid, scopes, offline, amr, auth_time, counter, floor, mark, prior, created_at, renewed_at)
+			SELECT id, user_id, 'parent' || (number / %d), 'wiki', 'sid' || (number / %[1]d), 'openid', at, 'pwd', at, 0, 0, 0, 0, at, at FROM made`, chains))
+		same(t, "sessions", s.count(t, `SELECT COUNT(*) FROM app_sessions WHERE ended_at IS NULL`), all)
+		ok(t, s.Reset(t.Context(), auth.Client{}, s.recovery(t, user), newPassword))
+		same(t, "sessions afterwards", s.count(t, `SELECT COUNT(*) FROM app_sessions WHERE ended_at IS NULL`), 0)
+		same(t, "logouts", len(s.toHear(t)), all/chains+1)
+		ok(t, s.DeleteUser(t.Context(), user.Email))
+		same(t, "rows after the deletion", s.count(t, `SELECT COUNT(*) FROM app_sessions`), 0)
+		same(t, "logouts, which the app is still to hear of", len(s.toHear(t)), all/chains+1)
+	})
+}
+
+// A deletion leaves nothing that an app could see, but who is to be logged out there.
+func TestADeletionAndApps(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, _ *clock) {
+		ok(t, s.CreateGroup(t.Context(), "staff"))
+		a, _ := s.app(t, "wiki", func(a *store.App) { a.Consent, a.Groups = true, []string{"staff"} })
+		for _, email := range []string{ann, "bob@example.org"} {
+			s.user(t, email)
+			ok(t, s.AddMembers(t.Context(), "staff", email))
+			s.exchange(t, a, s.code(t, s.visit(t, s.browse(t, email, true)), a))
+		}
+		rows := func() (n []int) {
+			for _, table := range []string{"app_sessions", "grants", "group_members"} {
+				n = append(n, s.count(t, "SELECT COUNT(*) FROM "+table))
+			}
+			return n
+		}
+		same(t, "rows", rows(), []int{2, 2, 2})
+		ok(t, s.DeleteUser(t.Context(), ann))
+		same(t, "rows without one user", rows(), []int{1, 1, 1})
+		same(t, "logouts", len(s.toHear(t)), 1)
+	})
+}
+
+// Logouts are in the order of their sessions, not of their ends: those that are over go
+// all the same.
+func TestOldLogoutsGo(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		s.app(t, "wiki")
+		const table = `INSERT INTO logouts (id, app_id, user_id, sid, created_at, attempts, due_at, dead_at, last_error) SELECT id, 'wiki', user_id, id, `
+		now := c.now()
+		s.insert(t, now, "user", 300, table+fmt.Sprintf(`%d, 0, at, at, '' FROM made`, now.Add(80*day).UnixMicro()))
+		s.insert(t, now.Add(time.Hour), "user", 300, table+`at, 0, at, at, '' FROM made`)
+		c.advance(s.Settings.AuditKeep + auth.PurgeMargin + day)
+		s.sweep(t)
+		same(t, "logouts", s.count(t, `SELECT COUNT(*) FROM logouts`), 300)
+	})
+}
+
+// A server that hasn't read the key of a code yet asks the database before it refuses.
+func TestServersThatLagRefuseNoCode(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		synctest.Test(t, func(t *testing.T) {
+			all := replicas(t, url, newClock().now, 2, func(*server) {})
+			one, other := all[0].forApps(t), all[1].readKeys(t)
+			v := one.visit(t, one.browse(t, one.user(t, ann).Email, true))
+			a, _ := one.app(t, "wiki")
+			must(one.Keys.Revoke(t.Context(), one.keys(t, token.Seal)[0].ID))(t)
+			code := one.readKeys(t).code(t, v, a)
+			time.Sleep(time.Millisecond) // else the other has read them now
+			other.exchange(t, a, code)
+			_, err := other.tryExchange(t, a, "01020304.nonsense")
+			wantErr(t, "a forged key", err, auth.ErrGrant)
+		})
+	})
+}
+
+// An app that does without PKCE gets a code without a challenge, and may not show a
+// verifier then.
+func TestAnAppWithoutPKCE(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, _ *clock) {
+		v := s.visit(t, s.browse(t, s.user(t, ann).Email, true))
+		a, _ := s.app(t, "wiki", func(a *store.App) { a.WithoutPKCE = true })
+		r := s.asks(a)
+		r.Challenge = ""
+		code, _, err := s.Authorize(t.Context(), auth.Client{}, v, r, false)
+		ok(t, err)
+		_, err = s.tryExchange(t, a, code)
+		wantErr(t, "a verifier for a code without a challenge", err, auth.ErrGrant)
+		must(s.Exchange(t.Context(), auth.Client{}, a, code, a.RedirectURIs[0], ""))(t)
+		_, err = s.Exchange(t.Context(), auth.Client{}, a, s.code(t, v, a), a.RedirectURIs[0], "")
+		wantErr(t, "no verifier for a code with a challenge", err, auth.ErrGrant)
+	})
+}
+
+// Users see which apps they may use, what those see, and how many sessions they have.
+func TestAppsOfAUser(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		v := s.visit(t, s.browse(t, user.Email, true))
+		ok(t, s.CreateGroup(t.Context(), "staff"))
+		open, _ := s.app(t, "a-open")
+		consent, _ := s.app(t, "b-consent", func(a *store.App) { a.Consent = true })
+		intern, _ := s.app(t, "c-intern", func(a *store.App) { a.Groups = []string{"staff"} })
+		list := func() (all []string) {
+			t.Helper()
+			for _, u := range must(s.AppsOf(t.Context(), v))(t) {
+				all = append(all, fmt.Sprintf("%s %v %d", u.ID, u.Scopes, u.Since))
+			}
+			return all
+		}
+		same(t, "at first", list(), []string{"a-open [] 0", "b-consent [] 0"})
+		ok(t, s.AddMembers(t.Context(), "staff", ann))
+		for range 2 {
+			s.exchange(t, open, s.code(t, v, open, "email"))
+		}
+		s.exchange(t, intern, s.code(t, v, intern))
+		s.code(t, v, consent, "groups")
+		ok(t, s.RemoveMembers(t.Context(), "staff", ann)) // what is there can be ended
+		same(t, "then", list(), []string{"a-open [openid email] 2", "b-consent [openid groups] 0", "c-intern [openid] 1"})
+		for _, a := range []store.App{open, consent, intern} {
+			ok(t, s.TakeBack(t.Context(), auth.Client{}, v, a.ID))
+		}
+		same(t, "in the end", list(), []string{"a-open [] 0", "b-consent [] 0"})
+		same(t, "ends recorded", s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'app.grant-ended'`), 3)
 	})
 }

@@ -183,6 +183,11 @@ func (s *Service) openCode(ctx context.Context, text string) (c code, ok bool, e
 	if err != nil {
 		return c, false, err
 	}
+	if keys.ring.LacksSeal(text) { // perhaps another server has just made it
+		if keys, err = s.Keys.newer(ctx); err != nil {
+			return c, false, err
+		}
+	}
 	plain, ok := keys.ring.OpenSealed(codeLabel, text)
 	if !ok {
 		return c, false, nil

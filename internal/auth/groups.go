@@ -1,10 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"kwai/internal/store"
 )
@@ -67,6 +69,8 @@ func (s *Service) changeMembers(ctx context.Context, group, kind string, who []s
 		}
 		users[i] = user
 	}
+	// In one order, since each is locked: so two changes don't wait for each other.
+	slices.SortFunc(users, func(a, b store.User) int { return cmp.Compare(a.ID, b.ID) })
 	return s.changeGroup(ctx, group, func(tx *store.Tx) error {
 		for _, u := range users {
 			if _, err := tx.LockUser(u.ID); err != nil {

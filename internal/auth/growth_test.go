@@ -18,7 +18,7 @@ import (
 )
 
 // tables are all that the simulation writes to.
-var tables = []string{"sessions", "recoveries", "recovery_requests", "email_changes", "attempts", "audit_log", "events", "deliveries", "leases", "keys", "users"}
+var tables = []string{"sessions", "recoveries", "recovery_requests", "email_changes", "attempts", "audit_log", "events", "deliveries", "leases", "keys", "users", "app_sessions", "logouts", "grants"}
 
 // Storage is bounded by the users and what they do within the kept time, not by
 // how long the server has run: once the longest of the kept times is over, no
@@ -88,6 +88,7 @@ type site struct {
 	links map[string]string // of the newest recovery, by the user's id
 	full  map[string]bool   // by the event's id, the mailbox it is for
 	users []*resident
+	app   store.App // where they log in by kwai, and which is never told of a logout
 }
 
 type resident struct {
@@ -100,6 +101,7 @@ func newSite(t *testing.T, s *server, c *clock, users int) *site {
 	x := &site{server: s, c: c, links: make(map[string]string), full: make(map[string]bool)}
 	x.bus = bus.New(s.Store, x, s.Log)
 	x.purger = s.NewPurger(func() {})
+	x.app, _ = s.forApps(t).app(t, "wiki", func(a *store.App) { a.Consent, a.Offline = true, true })
 	for i := range users {
 		x.users = append(x.users, &resident{s.user(t, fmt.Sprintf("user%d@example.org", i)), oldPassword})
 	}
@@ -226,7 +228,29 @@ func (x *site) askForAddress(ctx context.Context, client auth.Client, u *residen
 	if err != nil {
 		return err
 	}
-	return x.RequestEmail(ctx, client, v, "new-"+u.Email)
+	if err := x.RequestEmail(ctx, client, v, "new-"+u.Email); err != nil {
+		return err
+	}
+	return x.logInAtApp(ctx, client, v)
+}
+
+// logInAtApp logs in at an app some times, and out once.
+func (x *site) logInAtApp(ctx context.Context, client auth.Client, v auth.Visitor) error {
+	for i := range 5 {
+		code, _, err := x.Authorize(ctx, client, v, x.asks(x.app, []string{"email", "offline_access"}[i%2]), true)
+		if err != nil {
+			return err
+		}
+		if _, err := x.Exchange(ctx, client, x.app, code, x.app.RedirectURIs[0], verifier); err != nil {
+			return err
+		}
+		if i == 2 {
+			if err := x.TakeBack(ctx, client, v, x.app.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // noon is the reset of who asked for it; some never open the mail.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,12 +23,13 @@ import (
 // the session, and sent by one server at a time.
 
 const (
-	logoutTry     = 5 * time.Second // for one attempt
-	logoutsOfApp  = 2               // of one app at a time: one that hangs holds up no other
-	logoutsAtOnce = 32
-	logoutLease   = "logouts"
-	logoutHold    = 15 * time.Second
-	longestRetry  = 10 * time.Minute
+	logoutTry    = 5 * time.Second // for one attempt
+	logoutsOfApp = 2               // of one app at a time
+	logoutBatch  = 50              // of one app are read at once
+	logoutLook   = time.Second     // for apps that are to be told, while others are
+	logoutLease  = "logouts"
+	logoutHold   = 15 * time.Second
+	longestRetry = 10 * time.Minute
 	// logoutTokenLife is short: the token is made for the attempt.
 	logoutTokenLife = 2 * time.Minute
 )
@@ -45,34 +47,85 @@ type LogoutSender struct {
 	owner string
 }
 
-// Tell sends what is due, some at a time, until nothing is. Only the holder of a lease
-// does: an app that hears of a logout twice is told by two processes at the worst.
+// Tell sends what is due until nothing is. Only the holder of a lease does: an app that
+// hears of a logout twice is told by two processes at the worst. Each app is told on its
+// own, so that one that hangs, whatever waits for it, holds up no other.
 func (l *LogoutSender) Tell(ctx context.Context) error {
 	if l.owner == "" {
 		l.owner = uuid.NewString()
 	}
+	type result struct {
+		app string
+		err error
+	}
+	running, ended := make(map[string]bool), make(chan result)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	for ctx.Err() == nil {
-		now := l.Rules.Store.Now()
-		due, err := l.Rules.Store.Read(ctx).DueLogouts(now, logoutsOfApp, logoutsAtOnce)
+		apps, err := l.Rules.Store.Read(ctx).AppsToTell(l.Rules.Store.Now())
+		if err != nil || len(apps) == 0 && len(running) == 0 {
+			return err
+		}
+		if held, err := l.hold(ctx); err != nil || !held {
+			return err
+		}
+		for _, app := range apps {
+			if running[app] {
+				continue
+			}
+			running[app] = true
+			telling.Go(func() {
+				select {
+				case ended <- result{app, l.app(ctx, app)}:
+				case <-ctx.Done():
+				}
+			})
+		}
+		select {
+		case r := <-ended:
+			if r.err != nil {
+				return r.err
+			}
+			delete(running, r.app)
+		case <-time.After(logoutLook):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// hold makes this process the one that tells apps; false if another one is.
+func (l *LogoutSender) hold(ctx context.Context) (held bool, err error) {
+	err = l.Rules.Store.Statement(ctx, func(tx *store.Tx) (err error) {
+		held, err = tx.HoldLease(logoutLease, l.owner, tx.Now.Add(logoutHold))
+		return err
+	})
+	return held, err
+}
+
+// app tells one app what is due, some at a time, until nothing is.
+func (l *LogoutSender) app(ctx context.Context, app string) error {
+	for ctx.Err() == nil {
+		// Read under the lease: its last holder may have just told them.
+		due, err := l.Rules.Store.Read(ctx).DueLogouts(app, l.Rules.Store.Now(), logoutBatch)
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		held := false
-		err = l.Rules.Store.Statement(ctx, func(tx *store.Tx) (err error) {
-			held, err = tx.HoldLease(logoutLease, l.owner, tx.Now.Add(logoutHold))
-			return err
-		})
-		if err != nil || !held {
-			return err
-		}
-		// Again, under the lease: its last holder may have just told them.
-		if due, err = l.Rules.Store.Read(ctx).DueLogouts(now, logoutsOfApp, logoutsAtOnce); err != nil {
-			return err
-		}
 		var sending sync.WaitGroup
+		var next atomic.Int64
 		errs := make([]error, len(due))
-		for i, d := range due {
-			sending.Go(func() { errs[i] = l.one(context.WithoutCancel(ctx), d) })
+		for range logoutsOfApp {
+			sending.Go(func() {
+				for ctx.Err() == nil {
+					i := int(next.Add(1) - 1)
+					if i >= len(due) {
+						return
+					}
+					errs[i] = l.one(context.WithoutCancel(ctx), due[i])
+				}
+			})
 		}
 		sending.Wait()
 		if err := errors.Join(errs...); err != nil {
@@ -105,7 +158,8 @@ func (l *LogoutSender) one(ctx context.Context, d store.Logout) error {
 		log.Warn("an app could not be told of a logout; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
 	}
 	reason := err.Error()
-	return l.record(ctx, func(tx *store.Tx) error { return tx.LogoutFailed(d.ID, reason[:min(len(reason), 300)], due) })
+	reason = strings.ToValidUTF8(reason[:min(len(reason), 300)], "") // the app may have chosen it
+	return l.record(ctx, func(tx *store.Tx) error { return tx.LogoutFailed(d.ID, reason, due) })
 }
 
 func (l *LogoutSender) record(ctx context.Context, outcome func(*store.Tx) error) error {

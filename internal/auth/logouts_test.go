@@ -19,10 +19,11 @@ type family struct {
 	logouts  [2][]string // what is to be heard of when a session ends
 }
 
-func (s *server) family(t *testing.T, email string, apps map[string]store.App) (f family) {
+func (s *server) family(t *testing.T, c *clock, email string, apps map[string]store.App) (f family) {
 	t.Helper()
 	f.user = s.user(t, email)
 	for i := range f.visitors {
+		c.advance(time.Second) // the first is the older one
 		f.visitors[i] = s.visit(t, s.browse(t, email, true))
 		f.tokens[i] = make(map[string]auth.AppTokens)
 		for id, a := range apps {
@@ -101,7 +102,7 @@ func TestEveryEndReachesTheApps(t *testing.T) {
 				return nil
 			}, first},
 		} {
-			f := s.family(t, fmt.Sprintf("user%d@example.org", i), apps)
+			f := s.family(t, c, fmt.Sprintf("user%d@example.org", i), apps)
 			c.advance(time.Minute)
 			ok(t, end.do(f))
 			var want []string
@@ -142,7 +143,7 @@ func (s *server) endAll(t *testing.T, user store.User) error {
 func TestWhatTellsNoApp(t *testing.T) {
 	eachForApps(t, func(t *testing.T, s *server, c *clock) {
 		apps := s.apps(t)
-		f := s.family(t, ann, apps)
+		f := s.family(t, c, ann, apps)
 		wiki := apps["wiki"]
 		ok(t, s.RevokeApp(t.Context(), auth.Client{}, wiki, f.tokens[0]["wiki"].Refresh))
 		hint, _, err := s.ReadHint(t.Context(), f.tokens[0]["mail"].ID)

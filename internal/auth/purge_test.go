@@ -34,6 +34,8 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		recoveries = `SELECT COUNT(*) FROM recoveries`
 		attempts   = `SELECT COUNT(*) FROM attempts`
 		auditLog   = `SELECT COUNT(*) FROM audit_log`
+
+		appSessions = `SELECT COUNT(*) FROM app_sessions`
 	)
 	settings := auth.Defaults
 	tests := map[string]struct {
@@ -75,12 +77,47 @@ func TestWhatIsOverGoesInTime(t *testing.T) {
 		"known network": {attempts + ` WHERE account <> ''`, func(t *testing.T, s *server, _ *clock, email string) {
 			must(s.Login(t.Context(), from("192.0.2.1"), email, oldPassword))(t)
 		}, settings.Limits.Remember},
+		"app's session that was ended": {appSessions, func(t *testing.T, s *server, c *clock, email string) {
+			v := s.visit(t, s.browse(t, email, true))
+			s.openApp(t, v)
+			c.advance(day)
+			ok(t, s.LogoutVisitor(t.Context(), auth.Client{}, v))
+		}, day},
+		"app's session": {appSessions, func(t *testing.T, s *server, _ *clock, email string) {
+			s.openApp(t, s.visit(t, s.browse(t, email, false)))
+		}, 12 * time.Hour},
+		"app's offline session": {appSessions, func(t *testing.T, s *server, _ *clock, email string) {
+			s.openApp(t, s.visit(t, s.browse(t, email, false)), "offline_access")
+		}, settings.RefreshIdle},
+		"app's offline session of age": {appSessions, func(t *testing.T, s *server, c *clock, email string) {
+			a, tokens := s.openApp(t, s.visit(t, s.browse(t, email, false)), "offline_access")
+			for range 4 {
+				c.advance(20 * day)
+				tokens = s.renewApp(t, a, tokens)
+			}
+		}, settings.SessionLife},
+		"app's offline session in one that is used": {appSessions, func(t *testing.T, s *server, c *clock, email string) {
+			cookie := s.browse(t, email, true)
+			s.openApp(t, s.visit(t, cookie), "offline_access")
+			for range 4 {
+				c.advance(20 * day)
+				s.visit(t, cookie)
+			}
+		}, settings.SessionLife},
+		"logout": {`SELECT COUNT(*) FROM logouts`, func(t *testing.T, s *server, c *clock, email string) {
+			// Others are of older sessions, and happened later.
+			s.exec(t, `DELETE FROM logouts`)
+			v := s.visit(t, s.browse(t, email, true))
+			s.openApp(t, v)
+			ok(t, s.LogoutVisitor(t.Context(), auth.Client{}, v))
+		}, settings.AuditKeep},
 		"audit_log":   {auditLog, func(t *testing.T, s *server, _ *clock, email string) { s.login(t, email, oldPassword) }, settings.AuditKeep},
 		"dead letter": {`SELECT COUNT(*) FROM deliveries JOIN events ON id = event_id WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
 		"its event":   {`SELECT COUNT(*) FROM events WHERE user_id = 'u'`, func(t *testing.T, s *server, _ *clock, _ string) { s.deadLetter(t) }, settings.AuditKeep},
 	}
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits.Off = false
+		s.forApps(t).app(t, "wiki", offline)
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				email := strings.ReplaceAll(name, " ", "-") + "@example.org"

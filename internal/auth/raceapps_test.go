@@ -16,7 +16,7 @@ func raceForApps(t *testing.T, prepare func(t *testing.T, r rivals, user store.U
 	race(t, func(t *testing.T, r rivals, user store.User) contest {
 		if len(r.one.keys(t, token.Seal)) == 0 {
 			r.one.forApps(t)
-			ok(t, r.other.ReadKeys(t.Context()))
+			r.other.readKeys(t)
 		}
 		a, err := r.one.App(t.Context(), "wiki")
 		if auth.CodeOf(err) == auth.NotFound {
@@ -386,6 +386,36 @@ func TestAnExchangeAndALostGroupMeet(t *testing.T) {
 				}
 				wantErr(t, "an exchange that came too late", exchange, auth.ErrGrant)
 				return false
+			},
+		}
+	})
+}
+
+// Users join groups in whatever order they are named: nobody waits for each other.
+func TestTwoChangesOfGroupsMeet(t *testing.T) {
+	race(t, func(t *testing.T, r rivals, user store.User) contest {
+		second := r.one.user(t, "second-"+user.Email)
+		if len(must(r.one.Store.Read(t.Context()).Groups())(t)) == 0 {
+			ok(t, r.one.CreateGroup(t.Context(), "staff"))
+			ok(t, r.one.CreateGroup(t.Context(), "board"))
+		}
+		var ends [2]time.Time
+		join := func(s *server, i int, group string, who ...string) operation {
+			return func(ctx context.Context) error {
+				err := s.AddMembers(ctx, group, who...)
+				ends[i] = time.Now()
+				return err
+			}
+		}
+		return contest{
+			one:   join(r.one, 0, "staff", user.Email, second.Email),
+			other: join(r.other, 1, "board", second.Email, user.Email),
+			judge: func(one, other error) bool {
+				ok(t, errors.Join(one, other))
+				for _, u := range []store.User{user, second} {
+					same(t, "groups", must(r.one.Store.Read(t.Context()).GroupsOf(u.ID))(t), []string{"board", "staff"})
+				}
+				return ends[0].Before(ends[1])
 			},
 		}
 	})

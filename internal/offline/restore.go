@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -206,9 +207,11 @@ func (r *Restored) settle(ctx context.Context, path string, keepSessions bool) e
 // backup would work again; so it would if the backup had only what the link is
 // made of, a request or an event that is not mailed yet: those are overtaken by a
 // recovery of now, which nobody has. Changes of addresses that aren't finished end, too, and
-// sessions of apps, which hear nothing of that; a backup of 0.1.0 has no tables of them.
+// sessions of apps, which hear of that as of every end; a backup of 0.1.0 has no tables of
+// them.
 func endEverything(ctx context.Context, tx *sql.Tx) error {
 	now := time.Now().UnixMicro()
+	nowText := strconv.FormatInt(now, 10)
 	for _, statement := range []string{
 		`UPDATE sessions SET ended_at = $1, end_reason = '` + EndRestore + `' WHERE ended_at IS NULL`,
 		`UPDATE recoveries SET ended_at = $1 WHERE ended_at IS NULL`,
@@ -220,8 +223,11 @@ func endEverything(ctx context.Context, tx *sql.Tx) error {
 	}
 	for _, later := range []struct{ table, statement string }{
 		{"email_changes", `DELETE FROM email_changes`},
-		{"app_sessions", `UPDATE app_sessions SET ended_at = COALESCE(ended_at, CAST(strftime('%s', 'now') AS INTEGER) * 1000000), end_reason = COALESCE(end_reason, '` + EndRestore + `')`},
-		{"logouts", `DELETE FROM logouts`},
+		{"logouts", `INSERT INTO logouts (id, app_id, user_id, sid, created_at, attempts, due_at, last_error)
+			SELECT MIN(s.id), s.app_id, s.user_id, s.sid, ` + nowText + `, 0, ` + nowText + `, ''
+			FROM app_sessions s JOIN apps ON apps.id = s.app_id WHERE apps.backchannel_url <> '' AND s.ended_at IS NULL
+			GROUP BY s.app_id, s.user_id, s.sid ON CONFLICT DO NOTHING`},
+		{"app_sessions", `UPDATE app_sessions SET ended_at = ` + nowText + `, end_reason = '` + EndRestore + `' WHERE ended_at IS NULL`},
 	} {
 		there, err := database.QueryRow(database.NewReader(ctx, tx), database.Column[int64], `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = $1`, later.table)
 		if err == nil && there > 0 {

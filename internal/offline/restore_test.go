@@ -257,6 +257,21 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 				})
 			})
 			storetest.Exec(t, storetest.Raw(t, from), `INSERT INTO email_changes VALUES ('user-b', 'request', 'c', 'c', 0, 9000000000000000)`)
+			// Two sessions at each of two apps, of which one hears of logouts; an ended one; and
+			// a logout that waits.
+			for _, statement := range []string{
+				`INSERT INTO apps VALUES ('wiki', 'Wiki', 'hash', NULL, 'https://x/', '', '', 'https://x/logout', '', 0), ('mail', 'Mail', NULL, NULL, 'https://y/', '', '', '', '', 0)`,
+				`INSERT INTO user_groups VALUES ('staff', 0)`,
+				`INSERT INTO group_members VALUES ('staff', 'user-a')`,
+				`INSERT INTO app_groups VALUES ('wiki', 'staff')`,
+				`INSERT INTO grants VALUES ('user-a', 'wiki', 'openid', 0, 1)`,
+				`INSERT INTO app_sessions SELECT id, 'user-a', 'session-a', app, sid, 'openid', NULL, 'pwd', 0, 0, 0, 0, 0, 0, 0, ended, 'logout' FROM
+					(SELECT 'w1' AS id, 'wiki' AS app, 'sid-w' AS sid, NULL AS ended UNION SELECT 'w2', 'wiki', 'sid-w', NULL UNION SELECT 'm1', 'mail', 'sid-m', NULL UNION SELECT 'w3', 'wiki', 'sid-e', 7)`,
+				`UPDATE app_sessions SET end_reason = NULL WHERE ended_at IS NULL`,
+				`INSERT INTO logouts VALUES ('w0', 'wiki', 'user-b', 'sid-0', 0, 3, 0, NULL, '')`,
+			} {
+				storetest.Exec(t, storetest.Raw(t, from), statement)
+			}
 			file := filepath.Join(t.TempDir(), "backup.db")
 			check(t, offline.Backup(t.Context(), from, file))
 			url := "sqlite://" + filepath.Join(t.TempDir(), "kwai.db")
@@ -278,6 +293,22 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 			check(t, err)
 			if want := map[bool]string{false: "0", true: "1"}[keep]; changes != want {
 				t.Errorf("%s changes of addresses are left, want %s", changes, want)
+			}
+			for query, want := range map[string][2]string{ // where they are ended, and kept
+				`SELECT group_concat(id || ' ' || COALESCE(end_reason, 'live'), ', ') FROM (SELECT * FROM app_sessions ORDER BY id)`: {
+					"m1 restore, w1 restore, w2 restore, w3 logout", "m1 live, w1 live, w2 live, w3 logout",
+				},
+				`SELECT group_concat(app_id || ' ' || user_id || ' ' || sid || ' ' || attempts, ', ') FROM (SELECT * FROM logouts ORDER BY id)`: {
+					"wiki user-b sid-0 3, wiki user-a sid-w 0", "wiki user-b sid-0 3",
+				},
+				`SELECT COUNT(*) FROM grants, group_members, app_groups, user_groups`: {"1", "1"},
+				`SELECT MIN(ended_at) FROM app_sessions`:                              {"7", "7"},
+			} {
+				got, err := storetest.Text(s.DB.Read(t.Context()), query)
+				check(t, err)
+				if want := want[map[bool]int{false: 0, true: 1}[keep]]; got != want {
+					t.Errorf("%s: %q, want %q", query, got, want)
+				}
 			}
 			reason, err := storetest.Text(s.DB.Read(t.Context()), `SELECT MAX(end_reason) FROM sessions`)
 			check(t, err)

@@ -35,12 +35,14 @@ func (tx *Tx) tellApps(condition string, args ...any) error {
 	return err
 }
 
-// DueLogouts lists the logouts that are due, most of each app at a time, the longest due
-// first: an app that doesn't answer holds up no other.
-func (r Reader) DueLogouts(now time.Time, most, n int) ([]Logout, error) {
-	return database.QueryRows(r.db, scanLogout, `SELECT id, app_id, user_id, sid, created_at, attempts, due_at, dead_at, last_error
-		FROM (SELECT id, app_id, user_id, sid, created_at, attempts, due_at, dead_at, last_error, ROW_NUMBER() OVER (PARTITION BY app_id ORDER BY due_at, id) AS place FROM logouts WHERE dead_at IS NULL AND due_at <= $1) AS due
-		WHERE place <= $2 ORDER BY due_at, id LIMIT $3`, micros(now), most, n)
+// AppsToTell lists the ids of the apps of which a logout is due.
+func (r Reader) AppsToTell(now time.Time) ([]string, error) {
+	return database.QueryRows(r.db, database.Column[string], `SELECT DISTINCT app_id FROM logouts WHERE dead_at IS NULL AND due_at <= $1`, micros(now))
+}
+
+// DueLogouts lists up to n of an app's logouts that are due, the longest due first.
+func (r Reader) DueLogouts(appID string, now time.Time, n int) ([]Logout, error) {
+	return database.QueryRows(r.db, scanLogout, `SELECT `+logoutColumns+` FROM logouts WHERE app_id = $1 AND dead_at IS NULL AND due_at <= $2 ORDER BY due_at, id LIMIT $3`, appID, micros(now), n)
 }
 
 // Logouts lists up to n logouts, tried or dead, in the order of their ids, beginning

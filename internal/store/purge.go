@@ -36,13 +36,15 @@ var Purges = [...]Purge{
 		ended := micros(o.Ended)
 		return []any{ended, ended - o.Lifetimes.Session.Microseconds(), ended - o.Lifetimes.Idle.Microseconds()}
 	}),
-	// Those of a browser session go when it is gone, and can't be live without it.
-	byKey("app_sessions", "id", "created_at, renewed_at, ended_at, offline, parent_id", `ended_at <= $3 OR offline IS NOT NULL AND (created_at <= $4 OR renewed_at <= $5)
-		OR offline IS NULL AND created_at <= $3 AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.id = parent_id)`, false, func(o Cutoffs) []any {
+	// Those of a browser session go when it is gone, and can't be live without it. An
+	// offline one lives with it, too, and on its own after it.
+	byKey("app_sessions", "id", "created_at, renewed_at, ended_at, offline, parent_id", `ended_at <= $3 OR created_at <= $3 AND (offline IS NULL OR created_at <= $4 OR renewed_at <= $5)
+		AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.id = parent_id)`, false, func(o Cutoffs) []any {
 		ended := micros(o.Ended)
 		return []any{ended, ended - o.Lifetimes.Session.Microseconds(), ended - o.Lifetimes.Idle.Microseconds()}
 	}),
-	byKey("logouts", "id", "created_at", "created_at <= $3", true, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
+	// Their ids are those of sessions: not in the order of the ends.
+	byKey("logouts", "id", "created_at", "created_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Recorded)} }),
 	// Used and replaced ones stay for as long as the others.
 	byKey("recoveries", "request_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),
 	byKey("email_changes", "user_id", "expires_at", "expires_at <= $3", false, func(o Cutoffs) []any { return []any{micros(o.Ended)} }),

@@ -19,6 +19,7 @@ func (l Lifetimes) of(p Purpose) time.Duration {
 	}
 	if p == ID {
 		return l.ID
+	case Sign, Decoy, Seal: // the latter two aren't replaced by a schedule
 	}
 	return l.Sign
 }

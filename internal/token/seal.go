@@ -37,6 +37,14 @@ func (k *Keyring) Seal(label string, plain []byte) (string, error) {
 	return k.sealer.id + "." + base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
+// LacksSeal reports whether a text says that it is sealed with a key that isn't in the
+// keyring. Anyone can make such a text: bound what it makes you do.
+func (k *Keyring) LacksSeal(text string) bool {
+	id, _, _ := strings.Cut(text, ".")
+	_, isID := parseMACID(id)
+	return isID && k.seals[id] == nil
+}
+
 // OpenSealed returns what was sealed under the label; false for anything else.
 func (k *Keyring) OpenSealed(label, text string) ([]byte, bool) {
 	id, body, _ := strings.Cut(text, ".")

@@ -82,7 +82,7 @@ CREATE TABLE logouts (
 	dead_at    BIGINT,
 	last_error TEXT NOT NULL
 );
-CREATE INDEX logouts_due ON logouts (due_at) WHERE dead_at IS NULL;
+CREATE INDEX logouts_due ON logouts (app_id, due_at) WHERE dead_at IS NULL;
 
 -- Which app an entry, or an event, is about; null: none.
 ALTER TABLE audit_log ADD COLUMN app_id TEXT;
