@@ -19,9 +19,8 @@ func (l Lifetimes) of(p Purpose) time.Duration {
 	}
 	if p == ID {
 		return l.ID
-	case Sign, Decoy, Seal: // the latter two aren't replaced by a schedule
 	}
-	return l.Sign
+	return l.Sign // also of those that no schedule replaces
 }
 
 // State says what a key is used for at a time.
