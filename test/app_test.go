@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,11 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
 
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
@@ -193,4 +197,46 @@ func (s *site) appOf(t *testing.T, text, origin, home string) (file string) {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// appSettings are those that docs/apps.md has for a program, in a block of that kind, with
+// real addresses.
+func (s *site) appSettings(t *testing.T, kind, home, behind string, a appCredentials) string {
+	t.Helper()
+	block := regexp.MustCompile("(?s)\n```" + kind + "\n(.*?)```\n").FindStringSubmatch(string(readFile(t, "../docs/apps.md")))
+	if block == nil {
+		t.Fatalf("docs/apps.md has no settings of the kind %s", kind)
+	}
+	return strings.NewReplacer("https://auth.example.org", s.URL, "auth.example.org", strings.TrimPrefix(s.URL, "http://"),
+		"https://app.example.org", home, "http://127.0.0.1:8000", behind, "CLIENT_ID", a.ID, "CLIENT_SECRET", a.Secret).Replace(block[1])
+}
+
+// The table of docs/apps.md has what the metadata says, all of it.
+func TestMetadataIsDocumented(t *testing.T) {
+	t.Parallel()
+	s := start(t, install(t, ""), "--public-url=https://auth.example.org")
+	var metadata map[string]any
+	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {
+		if err := json.Unmarshal(s.get(path, "").Body, &metadata); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want []string
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		value := metadata[name]
+		values, is := value.([]any)
+		if !is {
+			values = []any{value}
+		}
+		row := "| `" + name + "` |"
+		for _, v := range values {
+			row += fmt.Sprintf(" `%v`", v)
+		}
+		want = append(want, row+" |")
+	}
+	_, table, _ := strings.Cut(string(readFile(t, "../docs/apps.md")), "\n| member | value |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	if diff := cmp.Diff(want, strings.Split(table, "\n")); diff != "" {
+		t.Errorf("docs/apps.md (-metadata +page):\n%s", diff)
+	}
 }

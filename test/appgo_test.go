@@ -171,6 +171,7 @@ func TestGoOIDC(t *testing.T) {
 		b.at(a.URL + "/callback")
 		a.isAnn(s)
 		first := a.id
+		s.get(userPath, a.token.AccessToken).wants(t, http.StatusUnauthorized, "the API for an app's access token")
 
 		// Who is logged in at kwai is let in without a word.
 		b.open(200, a.URL+"/login?prompt=none")

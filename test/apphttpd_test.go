@@ -13,7 +13,7 @@ import (
 	"kwai/internal/testing/need"
 )
 
-// httpdSettings are Apache's, with mod_auth_openidc as docs/apps.md has it.
+// httpdSettings are those of Apache itself; docs/apps.md has what is added.
 const httpdSettings = `
 ServerRoot FOLDER
 ServerName HOST
@@ -30,29 +30,6 @@ LoadModule authz_user_module MODULES/mod_authz_user.so
 LoadModule proxy_module MODULES/mod_proxy.so
 LoadModule proxy_http_module MODULES/mod_proxy_http.so
 LoadModule auth_openidc_module MODULES/mod_auth_openidc.so
-
-OIDCProviderMetadataURL KWAI/.well-known/openid-configuration
-OIDCClientID CLIENT_ID
-OIDCClientSecret CLIENT_SECRET
-OIDCRedirectURI http://HOST/oidc
-OIDCCryptoPassphrase "a secret of this server's own"
-OIDCScope "openid profile email groups"
-OIDCPKCEMethod S256
-OIDCRemoteUserClaim email
-OIDCRefreshAccessTokenBeforeExpiry 3599
-<Location />
-	AuthType openid-connect
-	Require claim groups:judo
-	ProxyPass BEHIND
-</Location>
-<Location /oidc>
-	Require valid-user
-	ProxyPass !
-</Location>
-<LocationMatch "^/(ready|out)$">
-	AuthType None
-	Require all granted
-</LocationMatch>
 `
 
 // TestModAuthOpenIDC puts Apache with mod_auth_openidc in front of a program.
@@ -82,8 +59,9 @@ func TestModAuthOpenIDC(t *testing.T) {
 	home := "http://" + name
 	app := s.app("Apache", "--redirect-uri="+home+"/oidc", "--post-logout-uri="+home+"/out", "--backchannel-logout-uri="+home+"/oidc?logout=backchannel")
 	folder := t.TempDir()
-	settings := strings.NewReplacer("FOLDER", folder, "HOST", name, "ADDRESS", address, "MODULES", modules, "KWAI", s.URL, "BEHIND", behind+"/",
-		"CLIENT_ID", app.ID, "CLIENT_SECRET", app.Secret).Replace(httpdSettings)
+	settings := strings.NewReplacer("FOLDER", folder, "HOST", name, "ADDRESS", address, "MODULES", modules).Replace(httpdSettings) +
+		s.appSettings(t, "apache", home, behind, app) +
+		"OIDCRefreshAccessTokenBeforeExpiry 3599\n<Location /ready>\nAuthType None\nRequire all granted\n</Location>\n"
 	if err := os.WriteFile(filepath.Join(folder, "settings"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,16 +36,13 @@ func TestOAuth2Proxy(t *testing.T) {
 	name, address := freePort(t)
 	home := "http://" + name
 	app := s.app("A guarded app", "--redirect-uri="+home+"/oauth2/callback", "--groups=judo")
+	settings := filepath.Join(t.TempDir(), "settings")
+	if err := os.WriteFile(settings, []byte(s.appSettings(t, "toml", home, behind, app)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	run(t, cluster.Command{
 		Program: program, Address: address, Ready: "/ping",
-		Args: []string{
-			"--provider=oidc", "--oidc-issuer-url=" + s.URL, "--client-id=" + app.ID, "--client-secret=" + app.Secret,
-			"--redirect-url=" + home + "/oauth2/callback", "--scope=openid email profile groups", "--code-challenge-method=S256",
-			"--insecure-oidc-skip-nonce=false", "--email-domain=*", "--allowed-group=judo", "--skip-provider-button",
-			"--backend-logout-url=" + s.URL + "/oauth2/logout?id_token_hint={id_token}", "--whitelist-domain=" + strings.TrimPrefix(s.URL, "http://"),
-			"--cookie-secret=0123456789abcdef0123456789abcdef", "--cookie-secure=false", "--cookie-refresh=1s", "--pass-access-token",
-			"--http-address=" + address, "--upstream=" + behind,
-		},
+		Args: []string{"--config=" + settings, "--http-address=" + address, "--cookie-secure=false", "--cookie-refresh=1s", "--pass-access-token"},
 	})
 
 	b := openTab(t, browser, s.URL)

@@ -388,9 +388,11 @@ func TestLoginsThatAnAppAsksFor(t *testing.T) {
 		cookie = s.prove(t, s.visit(t, cookie))
 		same(t, "age, with a proof", needs(old), auth.Nothing)
 		same(t, "prompt=login, with a proof", needs(login), auth.Nothing)
-		c.advance(50 * time.Minute)
+		c.advance(9 * time.Minute)
 		old.MaxAge = 0
 		same(t, "age, some time after the proof", needs(old), auth.Nothing)
+		c.advance(time.Minute)
+		same(t, "age, once the proof is no longer fresh", needs(old), auth.ALogin)
 		login.Begun = c.now()
 		same(t, "prompt=login, anew", needs(login), auth.ALogin)
 
