@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -112,7 +113,7 @@ func goInstall(t *testing.T, module string) (program string) {
 	cmd.Dir = bin // outside of this module
 	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-trimpath", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		need.Missing(t, &exec.Error{Name: module, Err: errorText(out)})
+		need.Missing(t, &exec.Error{Name: module, Err: errors.New(string(out))})
 	}
 	built, err := filepath.Glob(filepath.Join(bin, "*"))
 	if err != nil || len(built) != 1 {
@@ -120,10 +121,6 @@ func goInstall(t *testing.T, module string) (program string) {
 	}
 	return built[0]
 }
-
-type errorText []byte
-
-func (e errorText) Error() string { return string(e) }
 
 // logIn fills in the login page, to which an app has led, and goes on to where it leads.
 func (b *tab) logIn(email string) {
