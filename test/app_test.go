@@ -208,7 +208,7 @@ func (s *site) appSettings(t *testing.T, kind, home, behind string, a appCredent
 		t.Fatalf("docs/apps.md has no settings of the kind %s", kind)
 	}
 	return strings.NewReplacer("https://auth.example.org", s.URL, "auth.example.org", strings.TrimPrefix(s.URL, "http://"),
-		"https://app.example.org", home, "http://127.0.0.1:8000", behind, "CLIENT_ID", a.ID, "CLIENT_SECRET", a.Secret).Replace(block[1])
+		"https://app.example.org", home, "http://127.0.0.1:8000", behind, "THE-APPS-ID", a.ID, "THE-APPS-SECRET", a.Secret).Replace(block[1])
 }
 
 // The table of docs/apps.md has what the metadata says, all of it.

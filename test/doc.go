@@ -14,6 +14,7 @@
 //	stolen      what an attacker finds in a stolen database
 //	browser     the pages in Chromium, by mouse and by keyboard
 //	oauth       OAuth 2 libraries of Go and Python log in and renew
+//	app         programs of others log people in by kwai, unmodified: docs/apps.md
 //	postfix     mail by Postfix: TLS, logins, greylisting, refusals
 //	proxies     nginx, HAProxy and Caddy in front of it, at a path that they remove
 //	swagger     Swagger UI in Chromium logs in at kwai alone

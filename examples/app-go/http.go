@@ -13,7 +13,7 @@ var page = template.Must(template.New("").Parse(`<!DOCTYPE html><html lang="en">
 func handle(pattern string, f func(http.ResponseWriter, *http.Request) error) {
 	http.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := f(w, r); err != nil {
-			log.Print(pattern, ": ", err)
+			log.Printf("%q: %v", r.URL.Path, err) //nolint:gosec // quoted
 			http.Error(w, "That did not work. Try again.", http.StatusBadRequest)
 		}
 	})

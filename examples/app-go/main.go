@@ -11,7 +11,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"log"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -93,6 +93,6 @@ func main() {
 		})
 		return nil
 	})
-	log.Print("Open ", home)                                             //nolint:gosec // our own setting
+	fmt.Println("Open", home)
 	check(http.ListenAndServe(strings.TrimPrefix(home, "http://"), nil)) //nolint:gosec // an example, on loopback
 }
