@@ -122,9 +122,11 @@ var operatorsTable = map[string]struct {
 		w.must("systemctl stop kwai")
 		w.sh(strings.Replace(block, "FILE", "backup.db", 1))
 	}},
-	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                               {run: (*operator).newMachine},
-	"Accounts: kwai user create EMAIL --first-name F --last-name L [--language CODE] [--unverified]   # mails a link to choose a password": {run: (*operator).synopsis},
-	"The audit log: kwai log [--user USER] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]":   {run: (*operator).synopsis},
+	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                                                                                                                  {run: (*operator).newMachine},
+	"Accounts: kwai user create EMAIL --first-name F --last-name L [--language CODE] [--unverified]   # mails a link to choose a password":                                                                                    {run: (*operator).synopsis},
+	"Apps: kwai app create NAME --redirect-uri URI [--public] [--id ID] [--secret-stdin] [--home-url URL] [--post-logout-uri URI] [--backchannel-logout-uri URI] [--groups GROUP,…] [--consent] [--without-pkce] [--offline]": {run: (*operator).synopsis},
+	"Apps: kwai group create GROUP": {run: (*operator).synopsis},
+	"The audit log: kwai log [--user USER] [--app APP] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
 	"Changing the master key: kwai key new                    # prints a new one": {run: (*operator).sh},
 	"Changing the master key: cd /var/lib/kwai && { kwai key new; cat master.key; } | install -m 600 -o kwai -g kwai /dev/stdin master.key.new && mv master.key.new master.key": {run: func(w *operator, block string) {
@@ -682,8 +684,11 @@ func (w *operator) usage(command string) {
 	defer w.mails.Refuse(0)
 	email := w.account()
 	stdin := good + "\n"
-	if strings.Contains(command, "--hash-stdin") {
+	switch {
+	case strings.Contains(command, "--hash-stdin"):
 		stdin = bcryptHash + "\n"
+	case strings.Contains(command, "--secret-stdin"):
+		stdin = strings.Repeat("secret", 6) + "\n"
 	}
 	command = variable.ReplaceAllStringFunc(command, func(word string) string {
 		w.t.Helper()
@@ -699,8 +704,22 @@ func (w *operator) usage(command string) {
 				return "invited-" + email
 			}
 			return email
-		case "F", "L", "TEXT":
+		case "F", "L", "TEXT", "NAME":
 			return "Ann"
+		case "URI", "URL":
+			return "https://app.example.org/"
+		case "GROUP":
+			*w.made++
+			group := fmt.Sprintf("group%d", *w.made)
+			if !strings.HasPrefix(command, "kwai group create") {
+				w.must(`kwai group create "$0"`, group)
+			}
+			return group
+		case "APP":
+			*w.made++
+			app := fmt.Sprintf("app%d", *w.made)
+			w.must(`kwai app create App --redirect-uri=https://app.example.org/ --id="$0"`, app)
+			return app
 		case "FILE":
 			w.write("users.jsonl", fmt.Sprintf(`{"email": "imported-%s"}`+"\n", email))
 			return "users.jsonl"
@@ -720,6 +739,10 @@ func (w *operator) usage(command string) {
 		case "KIND":
 			return "session.opened,user.created"
 		case "ID":
+			if strings.HasPrefix(command, "kwai app") {
+				*w.made++
+				return fmt.Sprintf("app%d", *w.made)
+			}
 			return w.id(command, email)
 		}
 		w.t.Fatalf("%s: what is %s?", command, word)
