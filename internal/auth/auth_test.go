@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	// Few long histories test the rules better than many short ones.
 	_, _ = flag.Set("rapid.checks", strconv.Itoa(need.Rounds(25, 40))), flag.Set("rapid.steps", "100")
 	auth.SetMaxLiveSessions(mostSessions)
+	if !need.All() { // with the race detector they compute more than they wait
+		need.ShareCores()
+	}
 	os.Exit(storetest.Main(m))
 }
 
