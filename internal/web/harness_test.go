@@ -115,6 +115,17 @@ func each(t *testing.T, f func(t *testing.T, s *site), options ...func(*setup)) 
 	storetest.Each(t, func(t *testing.T, url string) { f(t, start(t, url, options...)) })
 }
 
+// inTables is each for large tables of input, which no database decides about: the
+// everyday run has SQLite alone.
+func inTables(t *testing.T, f func(t *testing.T, s *site), options ...func(*setup)) {
+	if need.All() {
+		each(t, f, options...)
+		return
+	}
+	t.Parallel()
+	f(t, start(t, storetest.SQLite(t), options...))
+}
+
 // withMail is each with a mail server.
 func withMail(t *testing.T, f func(t *testing.T, s *site), options ...func(*setup)) {
 	each(t, f, append(options, func(s *setup) { s.mail = true })...)

@@ -49,7 +49,7 @@ func spoiled(fields url.Values, name string) map[string]url.Values {
 // Whatever authorize is sent comes to the app, or to a page where it can't; never to a
 // fault of the server's.
 func TestBadInputAtAuthorize(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	inTables(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first")
@@ -329,7 +329,7 @@ func signRS256(tb testing.TB, id string, key *rsa.PrivateKey, kind string, claim
 
 // A hint logs nobody out, and leads nowhere, unless it is an ID token of ours.
 func TestBadHintsAtLogout(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	inTables(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)

@@ -95,7 +95,7 @@ var authorizePaths = map[string][]string{
 }
 
 func TestCodesGoToRegisteredAddressesAlone(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	inTables(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.ok(s.command.CreateGroup(t.Context(), "none"))
@@ -242,7 +242,7 @@ func TestLoginsLeadToRegisteredAddressesAlone(t *testing.T) {
 }
 
 func TestLogoutsLeadToRegisteredAddressesAlone(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	inTables(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		own := slices.DeleteFunc(slices.Clone(ownURIs), func(u string) bool { return strings.HasPrefix(u, "com.") })
