@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
@@ -42,9 +41,7 @@ func provider(t *testing.T, k cluster.Kwai, flags ...string) *site {
 			t.Logf("kwai serve: %s", s.log)
 		}
 	})
-	for !strings.Contains(string(s.get("/.well-known/jwks.json", "").Body), `"RSA"`) {
-		pass(t.Context(), time.Millisecond) // the keys of apps are made just after the start
-	}
+	s.waitForAppKeys()
 	s.user("ann@example.org", good)
 	return s
 }

@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	consistencyAtOnce  = 4 // users
-	consistencyClients = 8 // of a user
-	consistencySteps   = 8 // of a client
+	consistencyAtOnce  = 4  // users
+	consistencyClients = 8  // of a user
+	consistencyMost    = 11 // steps of a client
 )
 
 // However many clients use an account at once, through whichever replicas: all
@@ -43,6 +43,7 @@ func TestReplicasAnswerAsOne(t *testing.T) {
 			c.replicas = append(c.replicas, start(t, k, "--reuse-window=10m", "--smtp="+c.mails.URL()))
 		}
 		c.rules = []*auth.Service{rulesOf(t, c.replicas[0]), rulesOf(t, c.replicas[0])}
+		c.makeApp()
 		c.run(need.Rounds(6, 40))
 		c.report()
 	})
@@ -66,6 +67,7 @@ type consistency struct {
 	t        *testing.T
 	replicas []*site
 	rules    []*auth.Service // for commands, as from processes of their own
+	app      appCredentials
 	mails    *mailtest.Server
 	seen     int       // mails
 	start    time.Time // of the clock of all histories
@@ -153,7 +155,7 @@ func (h *history) judge() {
 	given := map[int]bool{}
 	for _, o := range h.operations {
 		q, r := o.Input.(question), o.Output.(reply)
-		h.outcomes[outcome{q.op, r.status, q.op == opRenew && given[r.token]}]++
+		h.outcomes[outcome{q.op, r.status, (q.op == opRenew || q.op == opRefresh) && given[r.token]}]++
 		given[r.token] = r.token != 0
 		if slices.ContainsFunc(h.operations, func(e porcupine.Operation) bool {
 			return changes(e) && e.Input != o.Input && e.Call <= o.Return && o.Call <= e.Return
@@ -166,7 +168,7 @@ func (h *history) judge() {
 // changes says whether an operation changed the account or a session.
 func changes(o porcupine.Operation) bool {
 	op := o.Input.(question).op
-	return op != opCheck && op != opVisit && op != opVisitor && o.Output.(reply).status == http.StatusOK
+	return !slices.Contains([]string{opCheck, opVisit, opVisitor, opAuthorize, opUserInfo}, op) && o.Output.(reply).status == http.StatusOK
 }
 
 // report holds that all that can happen did, and that each operation met
@@ -182,6 +184,9 @@ func (c *consistency) report() {
 		{opPage, 200, false}, {opPage, 401, false}, {opProve, 200, false}, {opProve, 401, false},
 		{opVisit, 200, false}, {opVisit, unfresh, false}, {opVisit, 401, false}, {opVisitor, 200, false}, {opVisitor, 401, false},
 		{opChoose, 200, false}, {opEndOthers, 200, false}, {opLeave, 200, false}, {opDelete, 200, false}, {opDelete, 404, false},
+		{opAuthorize, 200, false}, {opAuthorize, 401, false}, {opExchange, 200, false}, {opExchange, 400, false},
+		{opRefresh, 200, false}, {opRefresh, 200, true}, {opRefresh, 400, false}, {opUserInfo, 200, false}, {opUserInfo, 401, false},
+		{opTakeBack, 200, false}, {opAppLogout, 200, false},
 		{opPassword, 200, false}, {opRevoke, 200, false}, {opEnact, 200, false},
 	} {
 		c.t.Logf("%-22v %6d", o, c.outcomes[o])

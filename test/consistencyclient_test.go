@@ -13,6 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"kwai/internal/auth"
+	"kwai/internal/testing/need"
 )
 
 // history is of one user: what all clients know, and what they were answered.
@@ -28,10 +29,11 @@ type history struct {
 	browsers   []*browser     // sessions of the pages
 	pages      map[string]int // their numbers by their ids
 	pageLogins int            // of them that there may be
-	passwords  int            // that were set, or will be
-	password   int            // that was set last, as far as answers tell
-	revoked    bool           // as far as answers tell
-	deletion   bool           // the account is deleted at the end
+	codes      []*appCode
+	passwords  int  // that were set, or will be
+	password   int  // that was set last, as far as answers tell
+	revoked    bool // as far as answers tell
+	deletion   bool // the account is deleted at the end
 	operations []porcupine.Operation
 	via        [1 + consistencyClients]*http.Transport // of the clients
 }
@@ -54,8 +56,9 @@ func (h *history) run(seed uint64) {
 	for i := range consistencyClients {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, h.id<<8+uint64(i)+1))
-			for step := range consistencySteps {
-				if h.deletion && i < 2 && step == consistencySteps-2 { // of two that meet, one finds nothing
+			steps := need.Rounds(8, consistencyMost)
+			for step := range steps {
+				if h.deletion && i < 2 && step == steps-2 { // of two that meet, one finds nothing
 					h.delete(i+1, h.rules[i])
 				}
 				h.step(i+1, rng)
@@ -71,6 +74,11 @@ func (h *history) run(seed uint64) {
 		q := question{session: i, token: len(b.cookies)}
 		a, m := h.page(0, rng, "/account/password", last(b.cookies))
 		h.looked(m, q, opVisit, a.visits())
+	}
+	for i, c := range h.codes {
+		if c.id != "" {
+			h.refresh(0, rng, i, last(c.refresh))
+		}
 	}
 	h.login(0, rng, 0)
 	h.login(0, rng, h.password)
@@ -105,8 +113,12 @@ func (h *history) step(client int, rng *rand.Rand) {
 	}
 	h.mu.Unlock()
 	rules := h.rules[rng.IntN(len(h.rules))]
-	if rng.IntN(5) < 2 {
+	switch rng.IntN(10) {
+	case 0, 1, 2:
 		h.pageStep(client, rng, known)
+		return
+	case 3, 4, 5:
+		h.appStep(client, rng)
 		return
 	}
 	switch {
@@ -135,18 +147,23 @@ func (h *history) step(client int, rng *rand.Rand) {
 
 func pick(rng *rand.Rand, tokens []string) string { return tokens[rng.IntN(len(tokens))] }
 
-// ask sends an operation to any replica.
+// ask sends an operation of the API to any replica.
 func (h *history) ask(client int, rng *rand.Rand, op, bearer string, want []int, fields ...string) (answer, moment) {
-	body := form(fields...)
-	replica := rng.IntN(len(h.replicas))
-	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
-	a, err := request(h.t.Context(), h.via[client], h.replicas[replica].URL+api+op, bearer, body)
-	m.end = time.Since(h.start)
-	if err != nil || !slices.Contains(want, a.Status) {
-		h.t.Errorf("%s: %s answered %v, %v, want one of %v", h.email, op, a, err, want)
-	}
+	a, m := h.send(client, rng, api+op, bearerHeader(bearer), want, fields...)
 	if op == opCheck && a.Status == http.StatusOK && a.field("email") != h.email {
 		h.t.Errorf("%s: the access token is %s's", h.email, a.field("email"))
+	}
+	return a, m
+}
+
+// send sends a request to any replica; one without fields is a GET.
+func (h *history) send(client int, rng *rand.Rand, path string, header http.Header, want []int, fields ...string) (answer, moment) {
+	replica := rng.IntN(len(h.replicas))
+	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
+	a, err := requestWith(h.t.Context(), h.via[client], h.replicas[replica].URL+path, header, form(fields...))
+	m.end = time.Since(h.start)
+	if err != nil || !slices.Contains(want, a.Status) {
+		h.t.Errorf("%s: %s answered %v, %v, want one of %v", h.email, path, a, err, want)
 	}
 	return a, m
 }
@@ -168,6 +185,8 @@ func (h *history) record(m moment, q question, r reply) {
 		b.dead = b.dead || q.token == len(b.cookies)
 	case q.op == opLeave:
 		h.browsers[q.session].dead = true
+	case (q.op == opExchange || q.op == opRefresh || q.op == opUserInfo) && r.status != http.StatusOK, q.op == opTakeBack:
+		h.codes[q.session].dead = true
 	case (q.op == opPassword || q.op == opReset || q.op == opChoose) && r.status == http.StatusOK:
 		h.password = q.password
 	case q.op == opRevoke || q.op == opEnact:
@@ -178,8 +197,7 @@ func (h *history) record(m moment, q question, r reply) {
 	})
 }
 
-// given notes the tokens that were given for a session and numbers the refresh
-// token; the caller holds mu.
+// given notes the tokens that were given for a session; the caller holds mu.
 func (h *history) given(session int, a answer) reply {
 	r := reply{status: a.Status}
 	if a.Status != http.StatusOK {
@@ -188,15 +206,22 @@ func (h *history) given(session int, a answer) reply {
 	if session == len(h.sessions) {
 		h.sessions = append(h.sessions, &tokens{})
 	}
-	s, refresh := h.sessions[session], a.field("refresh_token")
-	r.session, r.token = session, h.numbers[refresh]
-	if r.token == 0 {
-		r.token = len(h.numbers) + 1
-		h.numbers[refresh] = r.token
+	r.session, r.token = session, h.keepTokens(h.sessions[session], a)
+	return r
+}
+
+// keepTokens adds an answer's tokens to those that were seen of a session, and numbers the
+// refresh token; the caller holds mu.
+func (h *history) keepTokens(s *tokens, a answer) (number int) {
+	refresh := a.field("refresh_token")
+	number = h.numbers[refresh]
+	if number == 0 {
+		number = len(h.numbers) + 1
+		h.numbers[refresh] = number
 		s.refresh = append(s.refresh, refresh)
 	}
 	s.access = append(s.access, a.field("access_token"))
-	return r
+	return number
 }
 
 func (h *history) check(client int, rng *rand.Rand, session int, access string) {

@@ -33,7 +33,7 @@ type reply struct {
 // The bounds of a history that account can hold.
 const (
 	mostSessions = 24
-	mostTokens   = 128
+	mostTokens   = 256
 	mostBrowsers = 12
 )
 
@@ -47,12 +47,26 @@ type account struct {
 	issued   [mostTokens]bool  // refresh tokens
 	current  [mostSessions]int // tokens; 0 before the login, ended after the end
 	browsers [mostBrowsers]pages
+	choices  int8 // of passwords on the pages
+	codes    [mostCodes]chain
 }
 
 const ended = -1
 
 // after is the account after an operation, and whether that may be answered so.
 func (a account) after(q question, r reply) (account, bool) {
+	switch q.op {
+	case opAuthorize, opExchange, opRefresh, opUserInfo, opTakeBack, opAppLogout:
+		return a.afterApp(q, r)
+	case opVisit, opVisitor:
+		after, status := a.visit(q.session, q.token)
+		if q.op == opVisitor && status == unfresh {
+			status = http.StatusOK
+		}
+		return after, r.status == status
+	case opPage, opProve, opChoose, opEndOthers, opLeave:
+		return a.afterPage(q, r)
+	}
 	current := a.current[q.session]
 	switch q.op {
 	case opCheck:
@@ -71,14 +85,6 @@ func (a account) after(q question, r reply) (account, bool) {
 		}
 		a.current[q.session] = ended
 		return a, r.status == http.StatusOK
-	case opVisit, opVisitor:
-		after, status := a.visit(q.session, q.token)
-		if q.op == opVisitor && status == unfresh {
-			status = http.StatusOK
-		}
-		return after, r.status == status
-	case opPage, opProve, opChoose, opEndOthers, opLeave:
-		return a.afterPage(q, r)
 	case opLogin:
 		right := !a.revoked && !a.deleted && q.password == a.password
 		if !right || r.status != http.StatusOK {
@@ -165,9 +171,13 @@ func written(history []porcupine.Operation) string {
 		q, r := o.Input.(question), o.Output.(reply)
 		what := ""
 		switch q.op {
-		case opCheck, opLogout, opLeave, opEndOthers:
+		case opCheck, opLogout, opLeave, opEndOthers, opAppLogout:
 			what = fmt.Sprintf("session %d", q.session)
-		case opRenew, opVisit, opVisitor:
+		case opExchange, opUserInfo, opTakeBack:
+			what = fmt.Sprintf("code %d", q.session)
+		case opRefresh:
+			what = fmt.Sprintf("code %d token %d", q.session, q.token)
+		case opRenew, opVisit, opVisitor, opAuthorize:
 			what = fmt.Sprintf("session %d token %d", q.session, q.token)
 		case opProve, opChoose:
 			what = fmt.Sprintf("session %d password %d", q.session, q.password)
@@ -175,7 +185,10 @@ func written(history []porcupine.Operation) string {
 			what = fmt.Sprintf("password %d", q.password)
 		}
 		fmt.Fprintf(&b, "%10d %10d µs  client %d %v: %s %s: %d", o.Call/1000, o.Return/1000, o.ClientId, o.Metadata, q.op, what, r.status)
-		if r.token != 0 {
+		switch {
+		case q.op == opAuthorize && r.status == http.StatusOK:
+			fmt.Fprintf(&b, " code %d", r.session)
+		case r.token != 0:
 			fmt.Fprintf(&b, " session %d token %d", r.session, r.token)
 		}
 		b.WriteByte('\n')

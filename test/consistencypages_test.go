@@ -3,14 +3,12 @@ package test
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"html"
 	"math/rand/v2"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/anishathalye/porcupine"
 
@@ -85,14 +83,7 @@ func (a answer) visits() int {
 
 // page sends a request to a page at any replica; a form without fields is a GET.
 func (h *history) page(client int, rng *rand.Rand, path, cookie string, fields ...string) (answer, moment) {
-	replica := rng.IntN(len(h.replicas))
-	m := moment{client: client, where: fmt.Sprint("at replica ", replica), call: time.Since(h.start)}
-	a, err := requestWith(h.t.Context(), h.via[client], h.replicas[replica].URL+path, pageHeader(cookie), form(fields...))
-	m.end = time.Since(h.start)
-	if err != nil || a.Status != http.StatusOK && a.Status != http.StatusSeeOther && a.Status != http.StatusUnauthorized {
-		h.t.Errorf("%s: %s answered %v, %v", h.email, path, a, err)
-	}
-	return a, m
+	return h.send(client, rng, path, pageHeader(cookie), []int{http.StatusOK, http.StatusSeeOther, http.StatusUnauthorized}, fields...)
 }
 
 // keep notes the cookie of an answer, if it has one; the caller holds mu.
@@ -140,10 +131,12 @@ func (h *history) pageLogin(client int, rng *rand.Rand, n int) {
 	h.record(m, question{op: opPage, password: n}, r)
 }
 
-// pageStep does something on the pages at random. Now and then it comes with a cookie
-// that was replaced, as if the answer with the next one had been lost.
-func (h *history) pageStep(client int, rng *rand.Rand, known int) {
+// pickCookie takes a browser session that may be live, and one of its cookies with its
+// number, at random: now and then one that was replaced, as if the answer with the next
+// one had been lost. The cookie is "" where none is known.
+func (h *history) pickCookie(rng *rand.Rand) (session, number int, cookie string) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	var live []int
 	for i, b := range h.browsers {
 		if !b.dead || rng.IntN(10) == 0 {
@@ -151,25 +144,31 @@ func (h *history) pageStep(client int, rng *rand.Rand, known int) {
 		}
 	}
 	if len(live) == 0 {
-		h.mu.Unlock()
+		return 0, 0, ""
+	}
+	session = live[rng.IntN(len(live))]
+	cookies := h.browsers[session].cookies
+	number = len(cookies)
+	switch rng.IntN(8) {
+	case 0:
+		number = 1 + rng.IntN(len(cookies))
+	case 1, 2, 3:
+		number = max(1, number-1)
+	}
+	return session, number, cookies[number-1]
+}
+
+// pageStep does something on the pages at random.
+func (h *history) pageStep(client int, rng *rand.Rand, known int) {
+	session, number, cookie := h.pickCookie(rng)
+	if number == 0 {
 		h.pageLogin(client, rng, known)
 		return
 	}
-	session := live[rng.IntN(len(live))]
-	cookies := h.browsers[session].cookies
-	number := len(cookies) - 1
-	switch rng.IntN(8) {
-	case 0:
-		number = rng.IntN(len(cookies))
-	case 1, 2, 3:
-		number = max(0, number-1)
-	}
-	cookie := cookies[number]
-	h.mu.Unlock()
 	if cookie == "" {
 		return
 	}
-	q := question{session: session, token: number + 1}
+	q := question{session: session, token: number}
 	switch r := rng.IntN(100); {
 	case r < 40:
 		a, m := h.page(client, rng, "/account/password", cookie)
@@ -333,6 +332,7 @@ func (a account) afterPage(q question, r reply) (account, bool) {
 		a.password, a.recovery = q.password, false
 		a.end()
 		*b = next
+		a.choices++
 		return a, in && r.status == http.StatusOK && r.token == int(b.newest)
 	case opEndOthers: // which ends none where this one ended meanwhile
 		if kept := *b; kept.newest > 0 {
