@@ -45,6 +45,7 @@ var errCut = errors.New("cut off")
 // wire is how the clients reach the servers, all of which are one to them.
 type wire struct {
 	urls []string
+	app  appCredentials
 	*tally
 	// down is set before something is killed. From then on, until it is back,
 	// requests may end as isCut says; before, none may.
@@ -85,6 +86,8 @@ type client struct {
 	settled          int // of dead, those that were seen refused
 	pages, deadPages []*pageSession
 	settledPages     int
+	apps, deadApps   []*appSession
+	settledApps      int
 	ids              []string // of recoveries, as they came by mail; some may be stale
 	due              bool     // a recovery was accepted, so an id that works comes
 	notices          int      // mails that say that the password was changed, at least
@@ -124,7 +127,7 @@ func (c *client) ask(op, bearer string, want []int, fields ...string) (answer, e
 
 // serversFor are those to ask: any, but who is refused must be refused by all.
 func (c *client) serversFor(want []int) []string {
-	if slices.Equal(want, refused) {
+	if slices.Equal(want, refused) || slices.Equal(want, notGranted) {
 		return c.urls
 	}
 	return []string{c.urls[rand.IntN(len(c.urls))]}
@@ -162,8 +165,10 @@ func (c *client) step() error {
 		return c.reset()
 	case r < seldom && !c.due, r < seldom/3:
 		return c.recover()
-	case c.rng.IntN(3) == 0:
+	case c.rng.IntN(4) == 0:
 		return c.pageStep()
+	case c.rng.IntN(3) == 0:
+		return c.appStep()
 	case len(c.live) == 0, len(c.live) < maxLive && r >= 90:
 		return c.login()
 	}
@@ -349,6 +354,9 @@ func (c *client) verify() error {
 	}
 	c.settled = len(c.dead)
 	if err := c.verifyPages(); err != nil {
+		return err
+	}
+	if err := c.verifyApps(); err != nil {
 		return err
 	}
 	for _, old := range c.retired[max(0, len(c.retired)-3):] {

@@ -319,9 +319,9 @@ func (f *fleet) once(what string, since int, twice bool) {
 func (f *fleet) finish() {
 	f.each((*client).finish)
 	var unused []string
-	for _, op := range []string{opLogin, opRenew, opLogout, opRecover, opReset, opCheck} {
+	for _, op := range operations {
 		f.t.Logf("%-12s answered %6d, cut off %4d, found in force %6d", op, f.answered[op], f.cut[op], f.checked[op])
-		if f.answered[op] == 0 || f.checked[op] == 0 && op != opCheck {
+		if f.answered[op] == 0 || f.checked[op] == 0 && !slices.Contains(leavesNothing, op) {
 			unused = append(unused, op)
 		}
 	}
