@@ -324,7 +324,7 @@ func (s *Service) TakeBack(ctx context.Context, client Client, v Visitor, app st
 type UsedApp struct {
 	store.App
 	Scopes []string // that it may see, as far as it has a grant or a session
-	Since  int64    // live sessions
+	In     bool     // the visitor is logged in there
 }
 
 // AppsOf lists the apps that a visitor may use, by their names.
@@ -348,14 +348,18 @@ func (s *Service) AppsOf(ctx context.Context, v Visitor) (used []UsedApp, err er
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
-		u.Scopes = grant.Scopes
+		sees := grant.Scopes
 		for _, session := range live {
 			if session.AppID == a.ID {
-				u.Since++
-				u.Scopes = session.Scopes
+				u.In, sees = true, append(sees, session.Scopes...)
 			}
 		}
-		if mayUse(a, groups) || u.Since > 0 {
+		for _, scope := range Scopes { // each once, in this order
+			if slices.Contains(sees, scope) {
+				u.Scopes = append(u.Scopes, scope)
+			}
+		}
+		if mayUse(a, groups) || u.In {
 			used = append(used, u)
 		}
 	}

@@ -681,7 +681,8 @@ func TestAnAppWithoutPKCE(t *testing.T) {
 	})
 }
 
-// Users see which apps they may use, what those see, and how many sessions they have.
+// Users see which apps they may use, what those may see by any session, and where they are
+// logged in.
 func TestAppsOfAUser(t *testing.T) {
 	eachForApps(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
@@ -693,23 +694,23 @@ func TestAppsOfAUser(t *testing.T) {
 		list := func() (all []string) {
 			t.Helper()
 			for _, u := range must(s.AppsOf(t.Context(), v))(t) {
-				all = append(all, fmt.Sprintf("%s %v %d", u.ID, u.Scopes, u.Since))
+				all = append(all, fmt.Sprintf("%s %v %v", u.ID, u.Scopes, u.In))
 			}
 			return all
 		}
-		same(t, "at first", list(), []string{"a-open [] 0", "b-consent [] 0"})
+		same(t, "at first", list(), []string{"a-open [] false", "b-consent [] false"})
 		ok(t, s.AddMembers(t.Context(), "staff", ann))
-		for range 2 {
-			s.exchange(t, open, s.code(t, v, open, "email"))
+		for _, scope := range []string{"email", "profile", "email"} {
+			s.exchange(t, open, s.code(t, v, open, scope))
 		}
 		s.exchange(t, intern, s.code(t, v, intern))
 		s.code(t, v, consent, "groups")
 		ok(t, s.RemoveMembers(t.Context(), "staff", ann)) // what is there can be ended
-		same(t, "then", list(), []string{"a-open [openid email] 2", "b-consent [openid groups] 0", "c-intern [openid] 1"})
+		same(t, "then", list(), []string{"a-open [openid profile email] true", "b-consent [openid groups] false", "c-intern [openid] true"})
 		for _, a := range []store.App{open, consent, intern} {
 			ok(t, s.TakeBack(t.Context(), auth.Client{}, v, a.ID))
 		}
-		same(t, "in the end", list(), []string{"a-open [] 0", "b-consent [] 0"})
+		same(t, "in the end", list(), []string{"a-open [] false", "b-consent [] false"})
 		same(t, "ends recorded", s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'app.grant-ended'`), 3)
 	})
 }

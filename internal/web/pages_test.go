@@ -68,7 +68,7 @@ var pageTests = []struct {
 	{label: "password, too often", name: "password", data: passwordPage{Email: hostile, MinLength: 8, Notice: hostile}, title: "Error: ", fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "password, weak", name: "password", data: passwordPage{Email: hostile, MinLength: 8, PasswordError: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"form": "", "username": hostile, "password": ""}},
 	{label: "sessions", name: "sessions", data: []sessionRow{{ID: "a", Device: hostile, Address: hostile, Current: true}, {ID: "b"}}, title: "Where you are logged in", fields: map[string]string{"form": ""}},
-	{label: "apps", name: "apps", data: []appRow{{UsedApp: auth.UsedApp{App: auth.App{ID: "a", Name: hostile, HomeURL: "https://example.org"}, Since: 1}, Sees: []string{hostile}}, {}}, title: "Your apps", fields: map[string]string{"form": ""}},
+	{label: "apps", name: "apps", data: []appRow{{UsedApp: auth.UsedApp{App: auth.App{ID: "a", Name: hostile, HomeURL: "https://example.org"}, In: true}, Sees: []string{hostile}}, {}}, title: "Your apps", fields: map[string]string{"form": ""}},
 	{label: "apps, none", name: "apps", data: []appRow{}, title: "Your apps"},
 	{label: "consent", name: "consent", data: consentPage{App: auth.App{Name: hostile}, Host: hostile, Scopes: []string{hostile}, Request: hostile, Email: hostile, Grants: true}, title: "Go on to " + hostile, fields: map[string]string{"form": "", "request": hostile}},
 	{label: "consent, go on", name: "consent", data: consentPage{App: auth.App{Name: "Judo"}, Host: "127.0.0.1"}, title: "Go on to Judo?", fields: map[string]string{"form": "", "request": ""}},
