@@ -53,8 +53,10 @@ func (s *site) waitForAppKeys() {
 }
 
 // authorizeURL is the path of a request for a code.
-func (a appCredentials) authorizeURL() string {
-	return "/oauth2/authorize?" + form("response_type", "code", "client_id", a.ID, "redirect_uri", callback, "scope", "openid email",
+func (a appCredentials) authorizeURL() string { return a.authorizeURLTo(callback) }
+
+func (a appCredentials) authorizeURLTo(uri string) string {
+	return "/oauth2/authorize?" + form("response_type", "code", "client_id", a.ID, "redirect_uri", uri, "scope", "openid email",
 		"code_challenge", oauth2.S256ChallengeFromVerifier(verifier), "code_challenge_method", "S256")
 }
 
