@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,7 @@ type appSession struct {
 	in                        *pageSession
 	code, access, refresh, id string // the tokens are "" if their answer got lost
 	authorized                time.Time
+	passwords                 int // that were replaced by then
 	replaced                  string // the refresh token before; or ""
 	ended                     string // the operation that ended it
 }
@@ -63,10 +65,14 @@ func (c *client) appStep() error {
 
 // openApp has a visitor go to the app.
 func (c *client) openApp(in *pageSession) error {
-	s := &appSession{in: in, authorized: time.Now()}
+	s := &appSession{in: in, authorized: time.Now(), passwords: len(c.retired)}
 	a, err := c.page(opAuthorize, c.app.authorizeURL(), in.cookie, accepted)
 	if err != nil {
 		return err
+	}
+	if c.down.Load() && strings.Contains(a.Header.Get("Location"), "error=temporarily_unavailable") { // the app's 503
+		c.add(c.cut, opAuthorize)
+		return errCut
 	}
 	if s.code = a.code(); s.code == "" {
 		return fmt.Errorf("authorize led to %q", a.leads())
@@ -113,13 +119,14 @@ func (c *client) settleExchange(s *appSession) error {
 	return nil
 }
 
-// exchangeTwice is a code's second use, which ends what came of it unless it is too old.
+// exchangeTwice is a code's second use, which ends what came of it unless the code is
+// worth nothing any more: it is too old, or from before a new password.
 func (c *client) exchangeTwice(s *appSession) error {
 	if _, err := c.exchange(s, notGranted); err != nil {
 		c.settle = func() error { return c.takeBack(s) }
 		return err
 	}
-	if time.Since(s.authorized) > ageKnown {
+	if time.Since(s.authorized) > ageKnown || s.passwords != len(c.retired) {
 		return c.takeBack(s)
 	}
 	c.endApp(s, opExchange)
