@@ -14,7 +14,7 @@ type appSession struct {
 	in                        *pageSession
 	code, access, refresh, id string // the tokens are "" if their answer got lost
 	authorized                time.Time
-	passwords                 int // that were replaced by then
+	passwords                 int    // that were replaced by then
 	replaced                  string // the refresh token before; or ""
 	ended                     string // the operation that ended it
 }
