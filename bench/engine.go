@@ -103,5 +103,10 @@ func (b *bench) small(ctx context.Context, c comparison, server *cluster.Server,
 	if err := b.besideHash(ctx, c, server, load.WrongLogin(16, s.logins)); err != nil {
 		return err
 	}
+	for _, n := range []int{16, manyClients} {
+		if err := b.besideSignature(ctx, c, server, s, n); err != nil {
+			return err
+		}
+	}
 	return b.underFlood(ctx, c, server, s)
 }

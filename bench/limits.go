@@ -51,6 +51,40 @@ func (b *bench) besideHash(ctx context.Context, c comparison, server *cluster.Se
 	})
 }
 
+// besideSignature compares what apps do from so many connections with the bare signature of
+// an ID token: a sign-in, and a refresh with a renewal by the API and a signature.
+func (b *bench) besideSignature(ctx context.Context, c comparison, server *cluster.Server, s *site, connections int) error {
+	signatures := func(ctx context.Context, duration time.Duration) (load.Figures, error) {
+		rate, err := load.SignRate(ctx, duration)
+		return load.Figures{PerSecond: rate, Seconds: duration.Seconds()}, err
+	}
+	op := load.SignIn(connections, s.app, s.cookies)
+	c.Operation, c.Connections, c.Beside = op.Name, connections, bareSignature
+	err := b.compare(ctx, c, b.drive(always(op), server.Address), func(ctx context.Context, _ int) (load.Figures, error) {
+		return signatures(ctx, b.round())
+	})
+	if err != nil {
+		return err
+	}
+	op = load.RefreshApp(connections, s.app, s.atApp)
+	c.Operation, c.Beside = op.Name, renewAndSign
+	return b.compare(ctx, c, b.drive(always(op), server.Address), func(ctx context.Context, _ int) (load.Figures, error) {
+		f, err := load.Drive(ctx, load.Renew(connections, s.sessions), b.round()/2, server.Address)
+		if err != nil {
+			return f, err
+		}
+		signed, err := signatures(ctx, b.round()/2)
+		f.PerSecond = 1 / (1/f.PerSecond + 1/signed.PerSecond) // one after the other
+		f.CPU = 0
+		return f, err
+	})
+}
+
+const (
+	bareSignature = "bare RS256"
+	renewAndSign  = "renew + RS256"
+)
+
 // underFlood compares renewals during a flood of wrong logins with those without
 // it.
 func (b *bench) underFlood(ctx context.Context, c comparison, server *cluster.Server, s *site) error {

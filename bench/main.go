@@ -14,6 +14,9 @@
 //     net/http handler in a process of its own. It reads the same form and answers as
 //     many bytes, and the same client uses as many connections: this is what the
 //     transport and the client leave to a server;
+//   - sign-ins at an app by people who are logged in (code, tokens, userinfo) beside the
+//     rate at which all cores sign ID tokens and do nothing else; an app's refreshes
+//     beside the API's renewal and such a signature, one after the other;
 //   - renewals on PostgreSQL also beside pgbench with the same statement, on the same
 //     table, from 64 connections of its own: this is what the database leaves;
 //   - renewals and checks on PostgreSQL by three replicas, over which the clients

@@ -34,6 +34,8 @@ type site struct {
 	sessions []load.Session // to be renewed and checked
 	spare    []load.Session // to be ended
 	cookies  []string       // of browsers
+	app      load.App
+	atApp    []load.Session // one of each browser
 }
 
 // newSite fills a new installation: with as many users and sessions as said, if
@@ -87,6 +89,15 @@ func (s *site) open(ctx context.Context, spare int) error {
 	if s.spare, err = load.OpenSessions(ctx, server.Address, s.owners, spare); err != nil {
 		return err
 	}
-	s.cookies, err = load.OpenBrowserSessions(ctx, server.Address, s.owners, browsers)
+	if s.cookies, err = load.OpenBrowserSessions(ctx, server.Address, s.owners, browsers); err != nil {
+		return err
+	}
+	if s.app, err = load.MakeApp(ctx, s.Kwai); err != nil {
+		return err
+	}
+	if err := load.AwaitAppKeys(ctx, server.Address); err != nil {
+		return err
+	}
+	s.atApp, err = load.OpenAppSessions(ctx, server.Address, s.app, s.cookies)
 	return err
 }

@@ -26,6 +26,8 @@ func (r *report) judge() {
 		} else {
 			r.atLeast("PostgreSQL: renew from 64, of pgbench", 40, r.find(engine, small, "renew", 64, "pgbench").Ratio)
 		}
+		r.atLeast(engine+": sign in at an app from 64, of the bare signature", 60, r.find(engine, small, "sign in at an app", manyClients, bareSignature).Ratio)
+		r.atLeast(engine+": refresh at an app from 64, of a renewal and a signature", 85, r.find(engine, small, "refresh at an app", manyClients, renewAndSign).Ratio)
 		flooded := r.find(engine, small, "renew under a flood", 16, "no flood")
 		r.atLeast(engine+": renew from 16 under a flood, of none", 40, flooded.Ratio)
 		r.atMost(engine+": p99 under that flood, of none", 4, "times", flooded.P99Ratio)

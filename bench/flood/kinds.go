@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -91,6 +93,15 @@ func (t *target) kinds() []kind {
 		{name: "dead cookies", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, i int) (int, error) {
 			return t.cookies.visit(c, i)
 		})},
+		{name: "wrong client secrets", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, _ int) (int, error) {
+			return load.WrongSecret(c, t.app, t.code)
+		})},
+		{name: "forged codes", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, i int) (int, error) {
+			return load.ForgedCode(c, t.app, forgeCode(t.code, i))
+		})},
+		{name: "anonymous requests for codes", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, _ int) (int, error) {
+			return load.Anonymous(c, t.app)
+		})},
 		{name: "recoveries", client: repeat(address, nowhere, recoveries)},
 		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
@@ -132,6 +143,16 @@ func forge(token string, i int) string {
 	default:
 		return forged
 	}
+}
+
+// forgeCode is forge for a code: a key's id, and what that has sealed. Now and then the key
+// is one that kwai hasn't.
+func forgeCode(code string, i int) string {
+	key, sealed, _ := strings.Cut(code, ".")
+	if i%16 == 15 {
+		key = fmt.Sprintf("%08x", i)
+	}
+	return key + "." + forge(sealed, i)
 }
 
 // useUp fails from a network until nothing is left of its allowance: from then on

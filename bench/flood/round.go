@@ -40,8 +40,8 @@ const (
 	// backWindow is for how long renewals must have backRate of their rate alone.
 	backWindow = 250 * time.Millisecond
 	backRate   = 0.9
-	// logoutMeasures is how often logouts are measured: beside five floods at most.
-	logoutMeasures = 5 * (2*promisedRounds + 1)
+	// logoutMeasures is how often logouts are measured: beside seven floods at most.
+	logoutMeasures = 7 * (2*promisedRounds + 1)
 )
 
 // logoutsAtATime is how many sessions a measurement of logouts may end: if

@@ -37,6 +37,8 @@ type target struct {
 	logouts   []load.Session // each of which can be ended
 	forgeable string         // a refresh token
 	cookies   cookies
+	app       load.App
+	code      string // for it
 }
 
 // startTarget builds kwai, fills a database and starts the server. stop ends it
@@ -134,6 +136,9 @@ func fill(ctx context.Context, kwai cluster.Kwai, duration time.Duration) (*targ
 	if t.cookies, err = makeCookies(ctx, server.Address, owners); err != nil {
 		return nil, err
 	}
+	if t.app, t.code, err = makeApp(ctx, kwai, server.Address, t.cookies.live); err != nil {
+		return nil, err
+	}
 	const kept = 16 * honestConnections
 	n := kept + 1 + logoutMeasures*logoutsAtATime(duration)
 	sessions, err := load.OpenSessions(ctx, server.Address, owners, n)
@@ -142,6 +147,20 @@ func fill(ctx context.Context, kwai cluster.Kwai, duration time.Duration) (*targ
 	}
 	t.sessions, t.forgeable, t.logouts = sessions[:kept], sessions[kept].Refresh, sessions[kept+1:]
 	return t, nil
+}
+
+// makeApp makes an app, and has a code made for it.
+func makeApp(ctx context.Context, kwai cluster.Kwai, address, cookie string) (a load.App, code string, err error) {
+	if a, err = load.MakeApp(ctx, kwai); err != nil {
+		return a, "", err
+	}
+	if err := load.AwaitAppKeys(ctx, address); err != nil {
+		return a, "", err
+	}
+	c := load.NewConnContext(ctx, address)
+	defer c.Close()
+	code, err = c.Code(a, cookie)
+	return a, code, err
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

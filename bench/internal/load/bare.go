@@ -18,14 +18,16 @@ import (
 const bareCommand = "serve-bare"
 
 // BareMain is the first call of a program's main. Where the program was started
-// by [StartBare] or [HashRate] it does what they measure, and doesn't return.
+// by [StartBare], [HashRate] or [SignRate] it does what they measure, and doesn't return.
 func BareMain() {
 	var err error
 	switch {
 	case len(os.Args) == 4 && os.Args[1] == bareCommand:
 		err = serveBare(os.Args[2], os.Args[3])
 	case len(os.Args) == 3 && os.Args[1] == hashCommand:
-		err = hash(os.Args[2])
+		err = atRate(os.Args[2], hash)
+	case len(os.Args) == 3 && os.Args[1] == signCommand:
+		err = atRate(os.Args[2], sign)
 	default:
 		return
 	}

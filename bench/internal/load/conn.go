@@ -23,12 +23,13 @@ type Conn struct {
 	// Cookie is what it sends as one, NAME=VALUE, and what an answer sets; "": none.
 	Cookie string
 
-	address string
-	ctx     context.Context // ends it: see NewConnContext
-	c       net.Conn        // nil before the first request and after an error
-	r       *bufio.Reader
-	request []byte // of the last exchange
-	body    []byte // of the last answer; valid until the next exchange
+	address  string
+	ctx      context.Context // ends it: see NewConnContext
+	c        net.Conn        // nil before the first request and after an error
+	r        *bufio.Reader
+	request  []byte // of the last exchange
+	body     []byte // of the last answer; valid until the next exchange
+	location string // where that leads to
 }
 
 // NewConn returns a connection to host:port. The caller closes it.
@@ -122,6 +123,7 @@ func (c *Conn) answer() (status int, err error) {
 		return 0, err
 	}
 	length, last := -1, false
+	c.location = ""
 	for {
 		if line, err = c.r.ReadSlice('\n'); err != nil {
 			return 0, err
@@ -138,6 +140,8 @@ func (c *Conn) answer() (status int, err error) {
 		case "Set-Cookie":
 			cookie, _, _ := bytes.Cut(value, []byte(";"))
 			c.Cookie = string(cookie)
+		case "Location":
+			c.location = string(bytes.TrimSpace(value))
 		case "Connection":
 			last = string(bytes.TrimSpace(value)) == "close"
 		}

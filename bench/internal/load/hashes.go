@@ -2,6 +2,10 @@ package load
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,27 +20,40 @@ import (
 	"kwai/internal/password"
 )
 
-// hashCommand is the hidden command by which a program runs itself as the bare
-// hash.
-const hashCommand = "hash-bare"
+// hashCommand and signCommand are the hidden commands by which a program runs itself as
+// the bare hash and the bare signature.
+const (
+	hashCommand = "hash-bare"
+	signCommand = "sign-bare"
+)
 
 // HashRate is how many passwords all cores hash in a second, at default cost,
 // when they do nothing else: more logins than that no server can answer. Each
 // core has a process of its own, since a heap that holds anything makes each hash
 // dearer: its 19 MiB have the collector go through all.
 func HashRate(ctx context.Context, duration time.Duration) (perSecond float64, err error) {
+	return bareRate(ctx, hashCommand, duration)
+}
+
+// SignRate is how many ID tokens all cores sign in a second, with RS256 and a key of 2048
+// bits, when they do nothing else.
+func SignRate(ctx context.Context, duration time.Duration) (perSecond float64, err error) {
+	return bareRate(ctx, signCommand, duration)
+}
+
+func bareRate(ctx context.Context, command string, duration time.Duration) (perSecond float64, err error) {
 	program, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
 	rates := make([]float64, runtime.GOMAXPROCS(0))
 	err = InParallel(ctx, len(rates), func(i int) (err error) {
-		out, err := exec.CommandContext(ctx, program, hashCommand, duration.String()).Output() //nolint:gosec // itself
+		out, err := exec.CommandContext(ctx, program, command, duration.String()).Output() //nolint:gosec // itself
 		if err == nil {
 			rates[i], err = strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 		}
 		if err != nil {
-			return fmt.Errorf("the bare hash: %w", err)
+			return fmt.Errorf("%s: %w", command, err)
 		}
 		return nil
 	})
@@ -46,21 +63,44 @@ func HashRate(ctx context.Context, duration time.Duration) (perSecond float64, e
 	return perSecond, err
 }
 
-// hash hashes for that long on one core and prints how often a second.
-func hash(durationText string) error {
+// atRate works for that long on one core and prints how often a second; prepare gives the
+// work.
+func atRate(durationText string, prepare func() (work func() error, err error)) error {
 	duration, err := time.ParseDuration(durationText)
 	if err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(-1)
-	p := password.Default
+	work, err := prepare()
+	if err != nil {
+		return err
+	}
 	begin, n := time.Now(), 0
 	for time.Since(begin) < duration {
-		argon2.IDKey([]byte(Password), make([]byte, 16), p.Time, p.MemoryKiB, p.Threads, 32)
-		runtime.GC() // the next one gets the same memory
+		if err := work(); err != nil {
+			return err
+		}
 		n++
 	}
 	_, err = fmt.Println(float64(n) / time.Since(begin).Seconds())
 	return err
+}
+
+func hash() (func() error, error) {
+	debug.SetGCPercent(-1)
+	p := password.Default
+	return func() error {
+		argon2.IDKey([]byte(Password), make([]byte, 16), p.Time, p.MemoryKiB, p.Threads, 32)
+		runtime.GC() // the next one gets the same memory
+		return nil
+	}, nil
+}
+
+func sign() (func() error, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	sum := sha256.Sum256([]byte(Password))
+	return func() error {
+		_, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+		return err
+	}, err
 }
