@@ -1,9 +1,16 @@
 package web_test
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
@@ -11,7 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
+	"kwai/internal/auth"
 	"kwai/internal/store"
+	"kwai/internal/testing/storetest"
 )
 
 // The modules of OpenID's certification, by their names: what each demands of a
@@ -31,8 +42,42 @@ var registered = strings.Fields(`issuer authorization_endpoint token_endpoint us
 	end_session_endpoint check_session_iframe frontchannel_logout_supported frontchannel_logout_session_supported
 	backchannel_logout_supported backchannel_logout_session_supported`)
 
+// modules is each, and the same over TLS and HTTP/2.
+func modules(t *testing.T, f func(t *testing.T, s *site), options ...func(*setup)) {
+	each(t, f, options...)
+	t.Run("https", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, storetest.SQLite(t), options...)
+		server := httptest.NewUnstartedServer(s.handler)
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		via := server.Client().Transport.(*http.Transport)
+		via.TLSClientConfig.ServerName = "example.com" // whose certificate that server has
+		via.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+		}
+		s.via = secure{t, via}
+		f(t, s)
+	})
+}
+
+// secure holds that each request goes over TLS and HTTP/2.
+type secure struct {
+	t   *testing.T
+	via http.RoundTripper
+}
+
+func (s secure) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := s.via.RoundTrip(r)
+	if err == nil && (r.URL.Scheme != "https" || res.TLS == nil || res.ProtoMajor != 2) {
+		s.t.Errorf("%s %s went over %s", r.Method, r.URL, res.Proto)
+	}
+	return res, err
+}
+
 func TestOpenIDConfig(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	modules(t, func(t *testing.T, s *site) {
 		s.forApps()
 		t.Run("oidcc-discovery-endpoint-verification", func(t *testing.T) {
 			a := s.raw(publicURL+"/.well-known/openid-configuration", nil, nil)
@@ -118,7 +163,7 @@ func requestObject(claims object) string {
 var vschar = regexp.MustCompile(`^[ -~]+$`)
 
 func TestOpenIDBasic(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	modules(t, func(t *testing.T, s *site) {
 		s.forApps()
 		annID := s.user("ann@example.org", good)
 		s.ok(s.command.CreateGroup(t.Context(), "judoka"))
@@ -375,7 +420,7 @@ func jsonOf(v any) string {
 
 // An app that keeps no secret, and one that has PKCE, go the same way.
 func TestOpenIDWithPKCE(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	modules(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		for _, app := range []*oidcApp{
@@ -397,7 +442,7 @@ func TestOpenIDWithPKCE(t *testing.T) {
 }
 
 func TestOpenIDRPInitiatedLogout(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	modules(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		app := s.app(t, "first")
@@ -487,4 +532,66 @@ func TestOpenIDRPInitiatedLogout(t *testing.T) {
 		module("-no-post-logout-redirect-uri", with("post_logout_redirect_uri", ""), page)
 		module("-only-state", func(*oidcApp, string) url.Values { return url.Values{"state": {"x"}} }, page)
 	}, limitsOff)
+}
+
+func TestOpenIDBackchannelLogout(t *testing.T) {
+	modules(t, func(t *testing.T, s *site) {
+		s.forApps()
+		s.user("ann@example.org", good)
+		type received struct {
+			method, contentType, path string
+			tls                       uint16
+			form                      url.Values
+		}
+		came := make(chan received, 10)
+		listener := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			form, formErr := url.ParseQuery(string(body))
+			if err != nil || formErr != nil {
+				t.Errorf("the app reads %q: %v", body, errors.Join(err, formErr))
+			}
+			came <- received{r.Method, r.Header.Get("Content-Type"), r.URL.Path, r.TLS.Version, form}
+			w.WriteHeader(http.StatusOK)
+		}))
+		t.Cleanup(listener.Close)
+		app := s.app(t, "first", func(a *store.App) { a.BackchannelURL = listener.URL + "/logouts" })
+		t.Run("oidcc-backchannel-logout-discovery-endpoint-verification", func(t *testing.T) {
+			var meta object
+			s.ok(json.Unmarshal(s.raw(publicURL+"/.well-known/openid-configuration", nil, nil).Body, &meta))
+			same[any](t, "backchannel_logout_supported", meta["backchannel_logout_supported"], true)
+			same[any](t, "backchannel_logout_session_supported", meta["backchannel_logout_session_supported"], true)
+		})
+		t.Run("oidcc-backchannel-rp-initiated-logout", func(t *testing.T) {
+			a, b := app.in(t), s.agent(t, "ann@example.org")
+			got := a.tokensOf(b, "nonce", "n")
+			id := a.idToken(got)
+			p := b.open(a.meta.EndSessionEndpoint + "?" + url.Values{"id_token_hint": {got.IDToken}, "post_logout_redirect_uri": {a.loggedOut}, "state": {"s"}}.Encode())
+			same(t, "where it leads", p.out, a.loggedOut+"?state=s")
+			s.ok((&auth.LogoutSender{Rules: s.rules, Keep: time.Hour, Transport: listener.Client().Transport}).Tell(t.Context()))
+			r := <-came
+			same(t, "the method", r.method, http.MethodPost)
+			same(t, "the path", r.path, "/logouts")
+			same(t, "the content type", r.contentType, urlencoded)
+			if r.tls < tls.VersionTLS12 {
+				t.Errorf("TLS is %x", r.tls)
+			}
+			if len(r.form) != 1 || len(r.form["logout_token"]) != 1 {
+				t.Errorf("the form has %v", r.form)
+			}
+			jws, err := jose.ParseSignedCompact(r.form.Get("logout_token"), []jose.SignatureAlgorithm{jose.RS256})
+			s.ok(err)
+			same[any](t, "typ", jws.Signatures[0].Header.ExtraHeaders[jose.HeaderType], "logout+jwt")
+			claims := a.verified(r.form.Get("logout_token"))
+			same(t, "events", fmt.Sprint(claims["events"]), "map[http://schemas.openid.net/event/backchannel-logout:map[]]")
+			for _, name := range []string{"sub", "sid"} {
+				same(t, name, claims[name], id[name])
+			}
+			if jti, _ := claims["jti"].(string); jti == "" || claims["nonce"] != nil {
+				t.Errorf("the claims are %v", claims)
+			}
+			if len(came) > 0 {
+				t.Errorf("%d more came", len(came))
+			}
+		})
+	})
 }
