@@ -132,7 +132,8 @@ func (c *crash) serve(servers ...*site) {
 
 // populate makes the clients and their accounts.
 func (c *crash) populate() {
-	c.app = c.servers[0].app("Wiki", "--redirect-uri="+callback)
+	c.heard = hearLogouts(c.t)
+	c.app = c.servers[0].app("Wiki", "--redirect-uri="+callback, "--backchannel-logout-uri="+c.heard.URL)
 	for _, s := range c.servers {
 		s.waitForAppKeys()
 	}
@@ -156,7 +157,7 @@ func (c *crash) warnings() string {
 // operations are all those of clients.
 var operations = []string{
 	opLogin, opRenew, opLogout, opRecover, opReset, opCheck, opPage, opVisit, opProve, opChoose, opLeave,
-	opAuthorize, opExchange, opRefresh, opUserInfo, opTakeBack, opAppLogout,
+	opAuthorize, opExchange, opRefresh, opUserInfo, opTakeBack, opAppLogout, opHear,
 }
 
 // leavesNothing are the operations of which there is nothing to be found afterwards.
@@ -360,6 +361,7 @@ func (c *client) finish() error {
 	for c.inbox.noticed() < c.notices {
 		<-c.inbox.arrived
 	}
+	c.awaitLogouts()
 	return c.verify()
 }
 

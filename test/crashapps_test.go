@@ -1,11 +1,14 @@
 package test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"testing"
 	"time"
 )
 
@@ -17,6 +20,72 @@ type appSession struct {
 	passwords                 int    // that were replaced by then
 	replaced                  string // the refresh token before; or ""
 	ended                     string // the operation that ended it
+	hears                     bool   // the app is to hear of the end: it was the page session's
+	deaf                      bool   // it may have been the app's, of which that hears nothing
+}
+
+// opHear is what the app does that hears of a logout.
+const opHear = "hear of logout"
+
+// logouts are those that an app has heard of by the back channel.
+type logouts struct {
+	URL  string
+	mu   sync.Mutex
+	n    int // requests
+	sids map[string]bool
+}
+
+// hearLogouts starts to listen. Each seventh logout finds the app out of order.
+func hearLogouts(t *testing.T) *logouts {
+	t.Helper()
+	l := &logouts{sids: make(map[string]bool)}
+	l.URL = serveApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sid := claimOf(t, r.FormValue("logout_token"), "sid")
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.n++; l.n%7 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		l.sids[sid] = true
+	}))
+	return l
+}
+
+func (l *logouts) has(sid string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sids[sid]
+}
+
+// claimOf reads a claim of a token.
+func claimOf(t testing.TB, token, name string) string {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Errorf("no token: %q", token)
+		return ""
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Errorf("%q: %v", token, err)
+	}
+	return answer{Body: claims}.field(name)
+}
+
+// awaitLogouts waits until the app has heard of the end of each page session that it had a
+// session of.
+func (c *client) awaitLogouts() {
+	for _, s := range c.deadApps {
+		if !s.hears || s.id == "" {
+			continue
+		}
+		for sid := claimOf(c.operator.tb, s.id, "sid"); !c.heard.has(sid); {
+			pass(c.operator.tb.Context(), 10*time.Millisecond)
+		}
+		c.add(c.answered, opHear)
+		c.add(c.checked, opHear)
+	}
 }
 
 // ageKnown is how old a code may be for which a test on a slow machine still knows that it
@@ -174,6 +243,9 @@ func (c *client) appLogout(s *appSession) error {
 	if _, err := c.page(opAppLogout, "/oauth2/logout?id_token_hint="+s.id, "", accepted); err != nil {
 		c.settle = func() error { return c.appLogout(s) }
 		if still && slices.Contains(c.pages, s.in) {
+			for _, a := range c.apps {
+				a.deaf = a.deaf || a.in == s.in
+			}
 			c.settle = func() error { return c.leave(s.in, false) }
 		}
 		return err
@@ -203,6 +275,9 @@ func (c *client) verifyApps() error {
 			return fmt.Errorf("the newest access token of a live app session: %w", err)
 		}
 		c.add(c.checked, opExchange)
+		if c.heard.has(claimOf(c.operator.tb, s.id, "sid")) {
+			return errors.New("the app heard of the end of a session that is live")
+		}
 		if s.replaced != "" {
 			a, err := c.grant(opRefresh, accepted, "grant_type", "refresh_token", "refresh_token", s.replaced)
 			if err != nil {

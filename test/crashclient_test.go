@@ -44,8 +44,9 @@ var errCut = errors.New("cut off")
 
 // wire is how the clients reach the servers, all of which are one to them.
 type wire struct {
-	urls []string
-	app  appCredentials
+	urls  []string
+	app   appCredentials
+	heard *logouts // by that app
 	*tally
 	// down is set before something is killed. From then on, until it is back,
 	// requests may end as isCut says; before, none may.

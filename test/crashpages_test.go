@@ -142,6 +142,9 @@ func (c *client) leave(s *pageSession, everywhere bool) error {
 func (c *client) endPage(s *pageSession, op string) {
 	if i := slices.Index(c.pages, s); i >= 0 {
 		s.ended = op
+		for _, a := range c.apps {
+			a.hears = a.hears || a.in == s && !a.deaf
+		}
 		c.endApps(s, op)
 		c.pages = slices.Delete(c.pages, i, i+1)
 		c.deadPages = append(c.deadPages, s)
