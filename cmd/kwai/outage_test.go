@@ -7,6 +7,7 @@ import (
 	netmail "net/mail"
 	"strings"
 	"testing"
+	"time"
 
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
@@ -304,6 +305,15 @@ func waitMails(tb testing.TB, m *mailtest.Server, n int) []mailtest.Mail {
 		tb.Fatal(err)
 	}
 	return mails
+}
+
+// settle waits until no mail waits. What the mail server has is not yet recorded as sent;
+// a deletion would mail the address again, rather than not at all.
+func (s *site) settle() {
+	s.tb.Helper()
+	for len(s.undelivered()) > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func headersOf(tb testing.TB, m mailtest.Mail) netmail.Header {
