@@ -234,13 +234,13 @@ func (k *Keys) take(keys []token.Key, began time.Time) error {
 	if next.ring, err = k.master.Load().OpenKeyring(next.all, before); err != nil {
 		return err
 	}
-	if last != nil {
-		if next.ring.Covers(last.ring) {
-			next.verified = last.verified
-		}
-		k.logChanges(last.all, next.all)
+	if last != nil && next.ring.Covers(last.ring) {
+		next.verified = last.verified
 	}
 	k.set.Store(next)
+	if last != nil { // logged once it is true
+		k.logChanges(last.all, next.all)
+	}
 	return nil
 }
 
