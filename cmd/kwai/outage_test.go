@@ -307,6 +307,17 @@ func waitMails(tb testing.TB, m *mailtest.Server, n int) []mailtest.Mail {
 	return mails
 }
 
+// waitMailTo returns the first mail to an address. Others may come before it: a try that
+// was under way when its mail was sent again may succeed, too.
+func waitMailTo(tb testing.TB, m *mailtest.Server, to string) mailtest.Mail {
+	tb.Helper()
+	for n := 1; ; n++ {
+		if mail := waitMails(tb, m, n)[n-1]; mail.To == to {
+			return mail
+		}
+	}
+}
+
 // settle waits until no mail waits. What the mail server has is not yet recorded as sent;
 // a deletion would mail the address again, rather than not at all.
 func (s *site) settle() {
