@@ -85,9 +85,11 @@ type siege struct {
 }
 
 // begin measures what there is before the first flood. First it reads each
-// session for a while: the database's caches fill, and are no flood's doing.
+// session for a while: the database's caches fill, and kwai opens as many
+// connections to it as it ever does. They are no flood's doing.
 func (s *siege) begin(ctx context.Context) (err error) {
-	everyone := load.Check(honestConnections, slices.Concat(s.target.sessions, s.target.logouts))
+	const enough = 64 // twice as many as kwai's to PostgreSQL
+	everyone := load.Check(enough, slices.Concat(s.target.sessions, s.target.logouts))
 	drive(ctx, s.target, everyone, warmUp, &record{began: time.Now()})
 	if _, err = s.before(ctx, []string{renew, check, login}); err != nil {
 		return err
