@@ -359,7 +359,7 @@ func (s *Service) AppsOf(ctx context.Context, v Visitor) (used []UsedApp, err er
 				u.Scopes = append(u.Scopes, scope)
 			}
 		}
-		if mayUse(a, groups) || u.In {
+		if admits(a, groups) || u.In {
 			used = append(used, u)
 		}
 	}
@@ -394,14 +394,24 @@ func (s *Service) Tiles(ctx context.Context, v Visitor) (shown []App, err error)
 		}
 	}
 	for _, a := range *all {
-		if mayUse(a, groups) {
+		if admits(a, groups) {
 			shown = append(shown, a)
 		}
 	}
 	return shown, nil
 }
 
-// mayUse says whether members of these groups may use an app.
-func mayUse(a store.App, groups []string) bool {
+// mayUse says whether a user may use an app. Only of a user of an app that has groups it
+// reads those.
+func mayUse(r store.Reader, a store.App, userID string) (bool, error) {
+	if len(a.Groups) == 0 {
+		return true, nil
+	}
+	groups, err := r.GroupsOf(userID)
+	return err == nil && admits(a, groups), err
+}
+
+// admits says whether members of these groups may use an app.
+func admits(a store.App, groups []string) bool {
 	return len(a.Groups) == 0 || slices.ContainsFunc(a.Groups, func(g string) bool { return slices.Contains(groups, g) })
 }

@@ -123,8 +123,7 @@ func mayExchange(tx *store.Tx, a store.App, c code) (bool, error) {
 	if err != nil || c.MadeAt.Before(now.CreatedAt) {
 		return false, err
 	}
-	groups, err := tx.GroupsOf(c.User)
-	return err == nil && mayUse(now, groups), err
+	return mayUse(tx.Reader, now, c.User)
 }
 
 // Why a session at an app was ended, in the audit log.
@@ -179,8 +178,8 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 			if err := renew(tx); err != nil {
 				return err
 			}
-			groups, err := tx.GroupsOf(session.UserID)
-			if err == nil && !mayUse(a, groups) {
+			may, err := mayUse(tx.Reader, a, session.UserID)
+			if err == nil && !may {
 				err = ErrGrant
 			}
 			return err
@@ -200,8 +199,8 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 	if err != nil {
 		return AppTokens{}, err
 	}
-	groups, err := r.GroupsOf(user.ID)
-	if err == nil && !mayUse(a, groups) {
+	may, err := mayUse(r, a, user.ID)
+	if err == nil && !may {
 		err = ErrGrant
 	}
 	if err != nil {
@@ -254,6 +253,7 @@ func (s *Service) appTokens(ctx context.Context, a store.App, session store.AppS
 	if err != nil {
 		return AppTokens{}, err
 	}
+	keys.verified.put(access, tokenInfo{a.ID, session.ID, user.ID, expires})
 	claims, err := s.claims(ctx, session, user)
 	if err != nil {
 		return AppTokens{}, err
@@ -313,15 +313,16 @@ func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Store.Read(ctx).AppByID(session.AppID)
+	r := s.Store.Read(ctx)
+	a, err := r.AppByID(session.AppID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a) {
 		err = ErrNotLoggedIn
 	}
 	if err != nil {
 		return nil, err
 	}
-	groups, err := s.Store.Read(ctx).GroupsOf(user.ID)
-	if err == nil && !mayUse(a, groups) {
+	may, err := mayUse(r, a, user.ID)
+	if err == nil && !may {
 		err = ErrNotLoggedIn
 	}
 	if err != nil {
@@ -332,31 +333,19 @@ func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, 
 
 // appOf finds the live session of an app's access token.
 func (s *Service) appOf(ctx context.Context, access string) (session store.AppSession, user store.User, err error) {
-	keys, err := s.Keys.fresh(ctx)
-	if err != nil {
-		return session, user, err
-	}
-	now := s.Store.Now()
-	audience := audienceOf(access)
+	audience, now := audienceOf(access), s.Store.Now()
 	if audience == "" || audience == s.Settings.Audience {
 		return session, user, ErrNotLoggedIn
 	}
-	check := func() (*verify.Claims, error) {
-		v := verify.Verifier{Issuer: s.Settings.Issuer, Audience: audience, Keys: keys.ring.AccessKeys(), Now: func() time.Time { return now }}
-		return v.Verify(access)
+	info, err := s.verify(ctx, access, audience, now)
+	if errors.Is(err, ErrExpired) {
+		err = ErrNotLoggedIn
 	}
-	claims, err := check()
-	if errors.Is(err, verify.ErrUnknownKey) && !keys.ring.Expired(access) {
-		if keys, err = s.Keys.newer(ctx); err != nil {
-			return session, user, err
-		}
-		claims, err = check()
+	if err != nil {
+		return session, user, err
 	}
-	if err != nil || uuid.Validate(claims.SessionID) != nil {
-		return session, user, ErrNotLoggedIn
-	}
-	session, user, err = s.Store.Read(ctx).AppSession(claims.SessionID, now, s.Settings.lifetimes())
-	if errors.Is(err, store.ErrNotFound) || err == nil && (session.AppID != audience || user.ID != claims.Subject) {
+	session, user, err = s.Store.Read(ctx).AppSession(info.session, now, s.Settings.lifetimes())
+	if errors.Is(err, store.ErrNotFound) || err == nil && (session.AppID != audience || user.ID != info.user) {
 		err = ErrNotLoggedIn
 	}
 	return session, user, err

@@ -64,12 +64,12 @@ func (s *Service) Authorize(ctx context.Context, client Client, v Visitor, r Aut
 	if r.Subject != "" && r.Subject != v.ID {
 		return "", AnotherUser, nil
 	}
-	groups, err := s.Store.Read(ctx).GroupsOf(v.ID)
+	may, err := mayUse(s.Store.Read(ctx), r.App, v.ID)
+	if err == nil && !may {
+		err = ErrNotAllowed
+	}
 	if err != nil {
 		return "", Nothing, err
-	}
-	if !mayUse(r.App, groups) {
-		return "", Nothing, ErrNotAllowed
 	}
 	if loginNeeded(v, r, s.Store.Now()) {
 		return "", ALogin, nil

@@ -26,7 +26,7 @@ type Caller struct {
 // token; then the session wasn't read.
 func (s *Service) Check(ctx context.Context, access string) (Caller, error) {
 	now := s.Store.Now()
-	info, err := s.verify(ctx, access, now)
+	info, err := s.verify(ctx, access, s.Settings.Audience, now)
 	if errors.Is(err, ErrExpired) {
 		return Caller{store.Profile{ID: info.user}, info.session}, err
 	}
@@ -40,19 +40,19 @@ func (s *Service) Check(ctx context.Context, access string) (Caller, error) {
 	return Caller{user, info.session}, err
 }
 
-// verify verifies an access token. If its key isn't known here, another replica may
-// have made it with a newer key.
-func (s *Service) verify(ctx context.Context, access string, now time.Time) (tokenInfo, error) {
+// verify verifies an access token of an audience. If its key isn't known here, another
+// replica may have made it with a newer key.
+func (s *Service) verify(ctx context.Context, access, audience string, now time.Time) (tokenInfo, error) {
 	keys, err := s.Keys.fresh(ctx)
 	if err != nil {
 		return tokenInfo{}, err
 	}
-	known, err := s.verifyWith(keys, access, now)
+	known, err := s.verifyWith(keys, access, audience, now)
 	if errors.Is(err, verify.ErrUnknownKey) && !keys.ring.Expired(access) {
 		if keys, err = s.Keys.newer(ctx); err != nil {
 			return tokenInfo{}, err
 		}
-		known, err = s.verifyWith(keys, access, now)
+		known, err = s.verifyWith(keys, access, audience, now)
 	}
 	switch {
 	case errors.Is(err, verify.ErrExpired):
@@ -76,13 +76,13 @@ func tokenInfoOf(access string) tokenInfo {
 	return tokenInfo{session: claims.Sid, user: claims.Sub}
 }
 
-func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (tokenInfo, error) {
-	if known, ok := keys.verified.get(access, now); ok {
+func (s *Service) verifyWith(keys *keySet, access, audience string, now time.Time) (tokenInfo, error) {
+	if known, ok := keys.verified.get(access, now); ok && known.audience == audience {
 		return known, nil
 	}
 	verifier := verify.Verifier{
 		Issuer:   s.Settings.Issuer,
-		Audience: s.Settings.Audience,
+		Audience: audience,
 		Keys:     keys.ring.AccessKeys(),
 		Now:      func() time.Time { return now },
 	}
@@ -93,7 +93,7 @@ func (s *Service) verifyWith(keys *keySet, access string, now time.Time) (tokenI
 	if err != nil {
 		return tokenInfo{}, err
 	}
-	fresh := tokenInfo{claims.SessionID, claims.Subject, claims.ExpiresAt}
+	fresh := tokenInfo{audience, claims.SessionID, claims.Subject, claims.ExpiresAt}
 	keys.verified.put(access, fresh)
 	return fresh, nil
 }

@@ -25,8 +25,8 @@ const maxCached = 8192
 
 // tokenInfo is what a check needs of a token.
 type tokenInfo struct {
-	session, user string
-	expires       time.Time
+	audience, session, user string
+	expires                 time.Time
 }
 
 // get returns what is cached of a token, unless it has expired.

@@ -52,7 +52,7 @@ func (s *Service) tokens(ctx context.Context, session store.Session, now time.Ti
 	if err != nil {
 		return Tokens{}, err
 	}
-	keys.verified.put(access, tokenInfo{session.ID, session.UserID, expires})
+	keys.verified.put(access, tokenInfo{s.Settings.Audience, session.ID, session.UserID, expires})
 	return Tokens{
 		Access:    access,
 		Refresh:   keys.ring.Refresh(id, uint64(session.Counter)),

@@ -48,12 +48,14 @@ func (a App) options() string {
 	return strings.Join(all, " ")
 }
 
-const appColumns = `apps.id, apps.name, apps.secret_hash, apps.secret_before, apps.redirect_uris, apps.post_logout_uris, apps.home_url, apps.backchannel_url, apps.options, apps.created_at`
+const appColumns = `apps.id, apps.name, apps.secret_hash, apps.secret_before, apps.redirect_uris, apps.post_logout_uris, apps.home_url, apps.backchannel_url, apps.options, apps.created_at,
+	COALESCE((SELECT string_agg(app_groups.group_name, ' ') FROM app_groups WHERE app_groups.app_id = apps.id), '')`
 
 func scanApp(scan database.Scan) (a App, err error) {
-	var redirects, logouts, options string
-	err = scan(&a.ID, &a.Name, (*blob)(&a.SecretHash), (*blob)(&a.SecretBefore), &redirects, &logouts, &a.HomeURL, &a.BackchannelURL, &options, (*instant)(&a.CreatedAt))
+	var redirects, logouts, options, groups string
+	err = scan(&a.ID, &a.Name, (*blob)(&a.SecretHash), (*blob)(&a.SecretBefore), &redirects, &logouts, &a.HomeURL, &a.BackchannelURL, &options, (*instant)(&a.CreatedAt), &groups)
 	a.RedirectURIs, a.PostLogoutURIs = strings.Fields(redirects), strings.Fields(logouts)
+	a.Groups = slices.Sorted(strings.FieldsSeq(groups))
 	all := strings.Fields(options)
 	a.Consent, a.WithoutPKCE, a.Offline = slices.Contains(all, optionConsent), slices.Contains(all, optionWithoutPKCE), slices.Contains(all, optionOffline)
 	return a, err
@@ -61,29 +63,12 @@ func scanApp(scan database.Scan) (a App, err error) {
 
 // AppByID finds an app, with its groups; ErrNotFound if there is none.
 func (r Reader) AppByID(id string) (App, error) {
-	a, err := database.QueryRow(r.db, scanApp, `SELECT `+appColumns+` FROM apps WHERE apps.id = $1`, id)
-	if err == nil {
-		a.Groups, err = database.QueryRows(r.db, database.Column[string], `SELECT group_name FROM app_groups WHERE app_id = $1 ORDER BY group_name`, id)
-	}
-	return a, err
+	return database.QueryRow(r.db, scanApp, `SELECT `+appColumns+` FROM apps WHERE apps.id = $1`, id)
 }
 
 // Apps lists all apps, by their names.
 func (r Reader) Apps() ([]App, error) {
-	all, err := database.QueryRows(r.db, scanApp, `SELECT `+appColumns+` FROM apps ORDER BY apps.name, apps.id`)
-	if err != nil {
-		return nil, err
-	}
-	type pair struct{ app, group string }
-	groups, err := database.QueryRows(r.db, func(scan database.Scan) (p pair, err error) { return p, scan(&p.app, &p.group) },
-		`SELECT app_id, group_name FROM app_groups ORDER BY app_id, group_name`)
-	for _, p := range groups {
-		i := slices.IndexFunc(all, func(a App) bool { return a.ID == p.app })
-		if i >= 0 {
-			all[i].Groups = append(all[i].Groups, p.group)
-		}
-	}
-	return all, err
+	return database.QueryRows(r.db, scanApp, `SELECT `+appColumns+` FROM apps ORDER BY apps.name, apps.id`)
 }
 
 // InsertApp adds an app, made now; false if its id is taken.
