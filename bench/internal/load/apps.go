@@ -28,7 +28,7 @@ type App struct {
 const (
 	callback      = "https://app.example.org/callback"
 	authorizePath = "/oauth2/authorize?"
-	tokenPath     = "/oauth2/token"
+	exchangePath  = "/oauth2/token"
 )
 
 // MakeApp makes an app. The database must be there.
@@ -45,17 +45,15 @@ func MakeApp(ctx context.Context, kwai cluster.Kwai) (a App, err error) {
 		"response_type": {"code"}, "client_id": {a.ID}, "redirect_uri": {callback}, "scope": {"openid profile email"},
 		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"},
 	}.Encode()
-	a.exchange = a.form("grant_type", "authorization_code", "redirect_uri", callback, "code_verifier", verifier) + "&code="
+	a.exchange = a.form(url.Values{"grant_type": {"authorization_code"}, "redirect_uri": {callback}, "code_verifier": {verifier}}) + "&code="
 	return a, nil
 }
 
 // form is one of the app's, with its secret.
-func (a App) form(fields ...string) string {
-	v := url.Values{"client_id": {a.ID}, "client_secret": {a.Secret}}
-	for i := 0; i < len(fields); i += 2 {
-		v.Set(fields[i], fields[i+1])
-	}
-	return v.Encode()
+func (a App) form(fields url.Values) string {
+	fields.Set("client_id", a.ID)
+	fields.Set("client_secret", a.Secret)
+	return fields.Encode()
 }
 
 // AwaitAppKeys waits until a server has the keys of apps, which are made just after the
@@ -98,7 +96,7 @@ func (c *Conn) OpenApp(a App, cookie string) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	return c.tokens(c.Post(tokenPath, "", a.exchange+code))
+	return c.tokens(c.Post(exchangePath, "", a.exchange+code))
 }
 
 // OpenAppSessions opens one in each of the browser sessions.
@@ -135,10 +133,10 @@ func SignIn(connections int, a App, cookies []string) Operation {
 // RefreshApp is Renew for an app's sessions.
 func RefreshApp(connections int, a App, sessions []Session) Operation {
 	next := rounds(connections, len(sessions))
-	form := a.form("grant_type", "refresh_token") + "&refresh_token="
+	form := a.form(url.Values{"grant_type": {"refresh_token"}}) + "&refresh_token="
 	return Operation{"refresh at an app", connections, func(c *Conn, i int) error {
 		own := &sessions[next(i)]
-		s, err := c.tokens(c.Post(tokenPath, "", form+own.Refresh))
+		s, err := c.tokens(c.Post(exchangePath, "", form+own.Refresh))
 		if err == nil {
 			*own = s
 		}
@@ -160,10 +158,10 @@ func Anonymous(c *Conn, a App) (int, error) {
 // WrongSecret exchanges a code in the app's name without its secret.
 func WrongSecret(c *Conn, a App, code string) (int, error) {
 	a.Secret = "x" + a.Secret[1:]
-	return c.Post(tokenPath, "", a.form("grant_type", "authorization_code", "redirect_uri", callback, "code", code))
+	return c.Post(exchangePath, "", a.form(url.Values{"grant_type": {"authorization_code"}, "redirect_uri": {callback}, "code": {code}}))
 }
 
 // ForgedCode exchanges a code that kwai hasn't made.
 func ForgedCode(c *Conn, a App, code string) (int, error) {
-	return c.Post(tokenPath, "", a.exchange+code)
+	return c.Post(exchangePath, "", a.exchange+code)
 }
