@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -174,5 +175,40 @@ func TestHEADHasNoEffect(t *testing.T) {
 		old.shows("/account") // the newest number hasn't been seen
 		b.shows("/account")
 		old.goes("the old cookie, once it has", old.get("/account"), "login?next=account")
+	})
+}
+
+// What an app and the browsers that it sends cost. Nothing is written for a request for a
+// code, whoever is logged in, nor for what a flood can send: wrong secrets, forged codes.
+func TestASignInsCost(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.forApps()
+		s.user("ann@example.org", good)
+		a := s.app(t, "wiki")
+		b := s.browser(t).login("ann@example.org", good)
+		request := "/oauth2/authorize?" + a.request("scope", "openid profile email").Encode()
+		s.wantCost("a request without a cookie", cost{reads: 1}, func() {
+			if to := s.browser(t).get(request).Header.Get("Location"); !strings.HasPrefix(to, "../login?") {
+				t.Errorf("it leads to %q", to)
+			}
+		})
+		var code string
+		ask := func() {
+			to, err := url.Parse(b.get(request).Header.Get("Location"))
+			s.ok(err)
+			code = to.Query().Get("code")
+		}
+		s.wantCost("a request", cost{reads: 3}, ask)
+		s.wantCost("a forged code", cost{reads: 1}, func() { a.exchange("x" + code[1:]).oauthRefusal(t, "a forged code", "invalid_grant") })
+		wrong := *a
+		wrong.secret = "x" + a.secret[1:]
+		s.wantCost("a wrong secret", cost{reads: 1}, func() { wrong.exchange(code).oauthRefusal(t, "a wrong secret", "invalid_client") })
+		var got appTokens
+		s.wantCost("a request and the exchange of its code", cost{reads: 5, commits: 1}, func() {
+			ask()
+			got = a.got(a.exchange(code))
+		})
+		s.wantCost("userinfo", cost{reads: 2}, func() { a.userinfo(got.AccessToken) })
+		s.wantCost("a refresh", cost{reads: 2, commits: 1}, func() { got = a.got(a.refresh(got.RefreshToken)) })
 	})
 }
