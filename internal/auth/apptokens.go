@@ -63,12 +63,16 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		ID: c.ID, UserID: c.User, ParentID: c.Session, AppID: a.ID, SID: sidOf(c.Session, a.ID), Scopes: c.Scopes,
 		Offline: a.Offline && slices.Contains(c.Scopes, scopeOffline), AMR: c.AMR, AuthTime: c.AuthTime,
 	}
+	var user store.User
 	refused := false
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
 		refused = false
 		// The user, the browser session, the app's: in this order everywhere.
-		if same, err := tx.LockProven(c.User, c.AuthVersion); err != nil || !same {
+		if user, err = tx.LockProven(c.User, c.AuthVersion); errors.Is(err, store.ErrNotFound) {
 			refused = true
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		if live, err := tx.LockSession(c.Session, c.User, s.Settings.lifetimes()); err != nil || !live {
@@ -92,13 +96,6 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 	})
 	if err == nil && refused {
 		err = ErrGrant
-	}
-	if err != nil {
-		return AppTokens{}, err
-	}
-	user, err := s.Store.Read(ctx).UserByID(c.User)
-	if errors.Is(err, store.ErrNotFound) {
-		err = ErrGrant // deleted just now
 	}
 	if err != nil {
 		return AppTokens{}, err

@@ -94,12 +94,12 @@ func (r Reader) LiveAppSessions(userID string, now time.Time, l Lifetimes, n int
 		WHERE `+fromFirst(parentLives)+` AND app_sessions.user_id = $4 ORDER BY app_sessions.id DESC LIMIT $5`, append(appLives(now, l), userID, n)...)
 }
 
-// LockProven keeps the user's row as it is until the transaction ends, provided that
-// nothing has changed what a login must show since that version, and the user isn't
-// revoked.
-func (tx *Tx) LockProven(userID string, version int64) (bool, error) {
-	n, err := tx.Exec(`UPDATE users SET auth_version = auth_version WHERE id = $1 AND auth_version = $2 AND revoked_at IS NULL`, userID, version)
-	return n == 1, err
+// LockProven keeps the user's row as it is until the transaction ends, and returns it.
+// ErrNotFound where something has changed what a login must show since that version, or
+// the user is revoked or deleted.
+func (tx *Tx) LockProven(userID string, version int64) (User, error) {
+	return database.QueryRow(tx.db, scanUser, `UPDATE users SET auth_version = auth_version WHERE id = $1 AND auth_version = $2 AND revoked_at IS NULL
+		RETURNING `+userColumns, userID, version)
 }
 
 // OpenAppSession adds an app session; false if there is one of its id: its code was used

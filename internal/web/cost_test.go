@@ -204,7 +204,7 @@ func TestASignInsCost(t *testing.T) {
 		wrong.secret = "x" + a.secret[1:]
 		s.wantCost("a wrong secret", cost{reads: 1}, func() { wrong.exchange(code).oauthRefusal(t, "a wrong secret", "invalid_client") })
 		var got appTokens
-		s.wantCost("a request and the exchange of its code", cost{reads: 5, commits: 1}, func() {
+		s.wantCost("a request and the exchange of its code", cost{reads: 4, commits: 1}, func() {
 			ask()
 			got = a.got(a.exchange(code))
 		})
