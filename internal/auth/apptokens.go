@@ -41,10 +41,21 @@ type AppTokens struct {
 // public app has none. ErrClient for anything else.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.App, error) {
 	a, err := s.App(ctx, id)
-	if CodeOf(err) == NotFound || err == nil && (a.Public() != (secret == "") || !a.Public() && !hasSecret(a, secret)) {
-		return store.App{}, ErrClient
+	switch {
+	case CodeOf(err) == NotFound:
+		err = ErrClient.because("there is no app with that id")
+	case err != nil:
+	case a.Public() && secret != "":
+		err = ErrClient.because("a public app has no secret")
+	case !a.Public() && secret == "":
+		err = ErrClient.because("the secret is missing")
+	case !a.Public() && !hasSecret(a, secret):
+		err = ErrClient.because("the secret is wrong")
 	}
-	return a, err
+	if err != nil {
+		return store.App{}, err
+	}
+	return a, nil
 }
 
 // Exchange gives an app tokens for a code. A code is good once, within a minute, for the
@@ -56,31 +67,38 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 	if err != nil {
 		return AppTokens{}, err
 	}
-	if !good || c.App != a.ID || c.RedirectURI != redirectURI || !proves(c.Challenge, verifier) {
-		return AppTokens{}, ErrGrant
+	switch {
+	case !good:
+		return AppTokens{}, ErrGrant.because("the code is none of this server's, or its minute is over")
+	case c.App != a.ID:
+		return AppTokens{}, ErrGrant.because("the code is another app's")
+	case c.RedirectURI != redirectURI:
+		return AppTokens{}, ErrGrant.because("the redirect_uri is not the one that the code was asked for with")
+	case !proves(c.Challenge, verifier):
+		return AppTokens{}, ErrGrant.because("the code_verifier is missing, or is not the one of the code_challenge")
 	}
 	opened := store.AppSession{
 		ID: c.ID, UserID: c.User, ParentID: c.Session, AppID: a.ID, SID: sidOf(c.Session, a.ID), Scopes: c.Scopes,
 		Offline: a.Offline && slices.Contains(c.Scopes, scopeOffline), AMR: c.AMR, AuthTime: c.AuthTime,
 	}
 	var user store.User
-	refused := false
+	refused := ""
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		refused = false
+		refused = ""
 		// The user, the browser session, the app's: in this order everywhere.
 		if user, err = tx.LockProven(c.User, c.AuthVersion); errors.Is(err, store.ErrNotFound) {
-			refused = true
+			refused = "the user was revoked or deleted, or has another password, since the code was made"
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		if live, err := tx.LockSession(c.Session, c.User, s.Settings.lifetimes()); err != nil || !live {
-			refused = true
+			refused = "the browser session has ended"
 			return err
 		}
 		if may, err := mayExchange(tx, a, c); err != nil || !may {
-			refused = true
+			refused = reasonNotAllowed
 			return err
 		}
 		first, err := tx.OpenAppSession(opened, mostChains)
@@ -91,11 +109,11 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		if first {
 			return s.publish(tx, client, happening{kind: EventAppOpened, user: c.User, session: c.Session, app: a.ID})
 		}
-		refused = true
+		refused = reasonCodeTwice
 		return s.endAppSession(tx, client, opened, reasonCodeTwice)
 	})
-	if err == nil && refused {
-		err = ErrGrant
+	if err == nil && refused != "" {
+		err = ErrGrant.because(refused)
 	}
 	if err != nil {
 		return AppTokens{}, err
@@ -130,6 +148,9 @@ const (
 	reasonByApp     = "by the app"
 )
 
+// reasonNotAllowed is why a code or a token is refused, in the server's log.
+const reasonNotAllowed = "the user has taken it back, or may not use the app"
+
 // endAppSession ends one chain of tokens; nobody tells the app, which did it.
 func (s *Service) endAppSession(tx *store.Tx, client Client, session store.AppSession, reason string) error {
 	if ended, err := tx.EndAppSession(session.ID, reason); err != nil || !ended {
@@ -157,7 +178,7 @@ func proves(challenge, verifier string) bool {
 func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refresh string, arrived time.Time) (AppTokens, error) {
 	id, number, err := s.Keys.parse(ctx, refresh, (*token.Keyring).ParseAppRefresh)
 	if errors.Is(err, token.ErrRefresh) {
-		err = ErrGrant
+		err = ErrGrant.because("the refresh token is none of an app's, or its key is gone")
 	}
 	if err != nil {
 		return AppTokens{}, err
@@ -177,7 +198,7 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 			}
 			may, err := mayUse(tx.Reader, a, session.UserID)
 			if err == nil && !may {
-				err = ErrGrant
+				err = ErrGrant.because(reasonNotAllowed)
 			}
 			return err
 		})
@@ -191,14 +212,14 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 	r := s.Store.Read(ctx)
 	user, err := r.UserByID(session.UserID)
 	if errors.Is(err, store.ErrNotFound) {
-		err = ErrGrant
+		err = ErrGrant.because("the user is deleted")
 	}
 	if err != nil {
 		return AppTokens{}, err
 	}
 	may, err := mayUse(r, a, user.ID)
 	if err == nil && !may {
-		err = ErrGrant
+		err = ErrGrant.because(reasonNotAllowed)
 	}
 	if err != nil {
 		return AppTokens{}, err
@@ -218,7 +239,7 @@ func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App,
 	session, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
 	switch {
 	case errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a):
-		return session, ErrGrant
+		return session, ErrGrant.because("the session has ended, or is another app's")
 	case err != nil:
 		return session, err
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
@@ -227,7 +248,10 @@ func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App,
 		return session, ErrBusy // as for Renew
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error { return s.endAppSession(tx, client, session, reasonReplay) })
-	return session, errors.Join(err, ErrGrant)
+	if err == nil {
+		err = ErrGrant.because(reasonReplay)
+	}
+	return session, err
 }
 
 // appTokens makes a session's current refresh token, an access token for userinfo, and

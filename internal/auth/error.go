@@ -32,6 +32,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// Of is the refusal that this one says more of.
 	Of error
+	// Reason is for the log alone: what the client must not, or need not, be told.
+	Reason string
 }
 
 // Field says what is wrong with one input.
@@ -48,6 +50,11 @@ func (e *Error) Error() string { return e.Detail }
 func (e *Error) Unwrap() error { return e.Of }
 
 func refuse(code Code, detail string) *Error { return &Error{Code: code, Detail: detail} }
+
+// because is the refusal with a reason for the log.
+func (e *Error) because(reason string) error {
+	return &Error{Code: e.Code, Detail: e.Detail, Of: e, Reason: reason}
+}
 
 // InvalidFields refuses inputs.
 func InvalidFields(fields ...Field) *Error {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"kwai/internal/auth"
 )
@@ -52,6 +53,10 @@ func (s *Server) appLogout(w http.ResponseWriter, r *http.Request) error {
 	if app, err := s.Rules.App(r.Context(), hint.App); err == nil {
 		if uri := q.Get("post_logout_redirect_uri"); slices.Contains(app.PostLogoutURIs, uri) {
 			to = uri
+		} else if uri != "" {
+			uri, _, _ = strings.Cut(uri, "?")
+			note(w, "app", app.ID)
+			note(w, "error", "no post_logout_redirect_uri of the app's: "+forLog(uri))
 		}
 	} else if auth.CodeOf(err) != auth.NotFound {
 		return err

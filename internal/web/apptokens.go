@@ -51,6 +51,9 @@ func (s *Server) forApps(handle handler) handler {
 				refused.code = "server_error"
 			}
 		}
+		if ok {
+			note(w, "error", refused.Error())
+		}
 		w.Header().Del("WWW-Authenticate")
 		if refused.challenge != "" {
 			w.Header().Set("WWW-Authenticate", refused.challenge)
@@ -104,11 +107,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	note(w, "app", forLog(id))
 	app, err := s.Rules.Authenticate(r.Context(), id, secret)
 	if err != nil {
 		return err
 	}
-	note(w, "app", app.ID)
 	var tokens auth.AppTokens
 	switch kind := f.required("grant_type"); kind {
 	case "authorization_code":
@@ -157,6 +160,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	note(w, "app", forLog(id))
 	app, err := s.Rules.Authenticate(r.Context(), id, secret)
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type authRequest struct {
 	loginHint string
 	query     string // without the mark of its begin
 	mark      string
+	email     string // of the visitor, once that is known
 }
 
 // authError is what is wrong with a request, as its app hears of it (RFC 6749, 4.1.2.1).
@@ -69,12 +70,15 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 	if !once || id == "" {
 		return a, errUnknownApp
 	}
-	if a.App, err = s.Rules.App(r.Context(), id); auth.CodeOf(err) == auth.NotFound {
+	app, err := s.Rules.App(r.Context(), id)
+	a.App.ID = id // for the log
+	if auth.CodeOf(err) == auth.NotFound {
 		return a, errUnknownApp
 	}
 	if err != nil {
 		return a, err
 	}
+	a.App = app
 	if a.RedirectURI, once = one("redirect_uri"); !once || !s.Rules.Redirects(a.App, a.RedirectURI) {
 		return a, errOtherTarget
 	}
@@ -224,10 +228,11 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	a.email = v.User.Email
 	code, needs, err := s.Rules.Authorize(r.Context(), s.pageClient(r), v, a.AuthRequest, false)
 	switch {
 	case errors.Is(err, auth.ErrNotAllowed) && quiet: // prompt=none shows no page
-		return s.refuseAuth(w, r, a, &authError{"access_denied", "the user may not use the app"})
+		return s.refuseAuth(w, r, a, &authError{"access_denied", notAllowed})
 	case err != nil:
 		return s.refuseAuth(w, r, a, err)
 	case needs == auth.AnotherUser && (quiet || !v.AuthTime.Before(a.Begun)):
@@ -310,14 +315,23 @@ func leadOut(w http.ResponseWriter, to string, more url.Values) error {
 // strangePage is the data of "stranger": a request that leads nowhere.
 type strangePage struct {
 	Text string
-	Back string // to the app, which hears that the user isn't allowed; "": nowhere
+	// Where the user isn't allowed: the address that hears it, the request, for another
+	// account, and the address of this one.
+	Back, Request, Email string
 }
+
+const notAllowed = "the user may not use the app"
 
 // refuseAuth tells the app what is wrong, or the visitor where the app can't be told.
 func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authRequest, err error) error {
 	l := s.language(r)
+	note(w, "app", forLog(a.App.ID))
 	if errors.Is(err, errUnknownApp) || errors.Is(err, errOtherTarget) {
 		note(w, "error", err.Error())
+		if errors.Is(err, errOtherTarget) { // who set the app up looks for the difference
+			to, _, _ := strings.Cut(a.RedirectURI, "?")
+			note(w, "redirect_uri", forLog(to))
+		}
 		s.pace()
 		return s.page(w, r, http.StatusBadRequest, "stranger", strangePage{Text: l.Text(err.Error())})
 	}
@@ -325,7 +339,8 @@ func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authReques
 	switch {
 	case ok:
 	case errors.Is(err, auth.ErrNotAllowed):
-		back := url.Values{"error": {"access_denied"}, "iss": {s.Rules.Settings.Issuer}}
+		note(w, "error", "access_denied: "+notAllowed)
+		back := url.Values{"error": {"access_denied"}, "error_description": {notAllowed}, "iss": {s.Rules.Settings.Issuer}}
 		if a.state != "" {
 			back.Set("state", a.state)
 		}
@@ -333,12 +348,17 @@ func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authReques
 		if strings.Contains(a.RedirectURI, "?") {
 			to = a.RedirectURI + "&" + back.Encode()
 		}
-		return s.page(w, r, http.StatusForbidden, "stranger", strangePage{Text: l.Text("authorize.group", "app", a.App.Name), Back: to})
+		return s.page(w, r, http.StatusForbidden, "stranger", strangePage{
+			Text: l.Text("authorize.group", "app", a.App.Name), Back: to, Request: a.query, Email: a.email,
+		})
 	case auth.CodeOf(err) == auth.Unavailable:
 		note(w, "error", err.Error())
 		refused = &authError{"temporarily_unavailable", "the server can't do this now"}
 	default:
 		return err
+	}
+	if ok {
+		note(w, "error", refused.Error())
 	}
 	return s.answerApp(w, a, url.Values{"error": {refused.code}, "error_description": {refused.description}})
 }
@@ -379,6 +399,7 @@ func (s *Server) readConsent(w http.ResponseWriter, r *http.Request, raw string)
 		return a, v, err
 	}
 	v, err = s.visitor(w, r)
+	a.email = v.User.Email
 	return a, v, err
 }
 

@@ -198,16 +198,18 @@ func node(text string) (netip.Addr, bool) {
 	return a, !a.IsUnspecified() && !a.IsMulticast()
 }
 
-// maxUserAgent bounds what is kept of the header, in bytes.
-const maxUserAgent = 200
+// maxLogged bounds what is kept of a header or a field, in bytes.
+const maxLogged = 200
 
 // userAgent is what the client calls itself, without what could disturb who
 // reads it in a log, a table or a mail.
-func userAgent(h http.Header) string {
-	text := h.Get("User-Agent")
-	if len(text) > maxUserAgent {
-		at := maxUserAgent
-		for at > maxUserAgent-utf8.UTFMax && !utf8.RuneStart(text[at]) {
+func userAgent(h http.Header) string { return forLog(h.Get("User-Agent")) }
+
+// forLog is what a client has sent, without what could disturb who reads it.
+func forLog(text string) string {
+	if len(text) > maxLogged {
+		at := maxLogged
+		for at > maxLogged-utf8.UTFMax && !utf8.RuneStart(text[at]) {
 			at--
 		}
 		text = text[:at]

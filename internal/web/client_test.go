@@ -195,7 +195,7 @@ func FuzzClient(f *testing.F) {
 			if c.Address != netip.MustParseAddr(wrote) || !c.Network {
 				t.Errorf("adding %s: %q makes it %v, by network: %v", what, forged, c.Address, c.Network)
 			}
-			if len(c.UserAgent) > maxUserAgent || !utf8.ValidString(c.UserAgent) || strings.ContainsFunc(c.UserAgent, unfit) {
+			if len(c.UserAgent) > maxLogged || !utf8.ValidString(c.UserAgent) || strings.ContainsFunc(c.UserAgent, unfit) {
 				t.Errorf("the user agent is %q", c.UserAgent)
 			}
 		}

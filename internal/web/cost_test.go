@@ -199,7 +199,7 @@ func TestASignInsCost(t *testing.T) {
 			code = to.Query().Get("code")
 		}
 		s.wantCost("a request", cost{reads: 3}, ask)
-		s.wantCost("a forged code", cost{reads: 1}, func() { a.exchange("x" + code[1:]).oauthRefusal(t, "a forged code", "invalid_grant") })
+		s.wantCost("a forged code", cost{reads: 1}, func() { a.exchange("x"+code[1:]).oauthRefusal(t, "a forged code", "invalid_grant") })
 		wrong := *a
 		wrong.secret = "x" + a.secret[1:]
 		s.wantCost("a wrong secret", cost{reads: 1}, func() { wrong.exchange(code).oauthRefusal(t, "a wrong secret", "invalid_client") })

@@ -56,6 +56,9 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 	} else {
 		if e, ok := errors.AsType[*auth.Error](err); ok {
 			p.Detail, p.Errors = e.Detail, e.Fields
+			if e.Reason != "" {
+				note(w, "reason", e.Reason)
+			}
 		}
 		p.Status = statusOf[auth.CodeOf(err)]
 	}

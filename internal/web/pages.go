@@ -6,7 +6,6 @@ import (
 	"embed"
 	"html/template"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -85,7 +84,7 @@ func (p *pageTemplate) at(depth int) *template.Template {
 // parse panics at a fault in the page, which is a bug.
 func (p *pageTemplate) parse(depth int) *template.Template {
 	all := template.New("layout.html").Funcs(template.FuncMap{
-		"t": p.language.Text, "time": p.language.Time, "query": url.QueryEscape,
+		"t": p.language.Text, "time": p.language.Time,
 		// An app's own address, whose scheme html/template may not know.
 		"trusted": func(address string) template.URL { return template.URL(address) }, //nolint:gosec // it was checked
 	})
