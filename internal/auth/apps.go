@@ -33,7 +33,7 @@ const (
 )
 
 var (
-	errNoApp    = refuse(NotFound, "There is no app with that id.")
+	errNoApp    = refuse(NotFound, "There is no app with that id: `kwai app list` shows them.")
 	errAppTaken = refuse(Conflict, "There is an app with that id already.")
 	appID       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 )
@@ -99,7 +99,6 @@ func (s *Service) isAPI(id string) bool { return id == s.Settings.Audience }
 // UpdateApp changes an app by a function, which must leave id and secrets alone.
 func (s *Service) UpdateApp(ctx context.Context, id string, change func(*store.App)) (a store.App, err error) {
 	err = s.changeApp(ctx, id, AuditAppUpdated, func(tx *store.Tx, app *store.App) error {
-		offline := app.Offline
 		change(app)
 		a = *app
 		if err := s.checkApp(*app); err != nil {
@@ -111,7 +110,7 @@ func (s *Service) UpdateApp(ctx context.Context, id string, change func(*store.A
 		if err := groupsThere(tx, app.Groups); err != nil {
 			return err
 		}
-		if offline && !app.Offline {
+		if !app.Offline {
 			// What it was let do before must not go on for months.
 			if err := tx.DropOffline(app.ID); err != nil {
 				return err
@@ -197,7 +196,7 @@ func (s *Service) checkApp(a store.App) error {
 	if !appID.MatchString(a.ID) || s.isAPI(a.ID) {
 		refuse("id", "It must be letters, digits, dots, dashes and underscores, and not the --audience of the API.")
 	}
-	if a.Name == "" || len([]rune(a.Name)) > maxAppName || len(checkName("name", a.Name)) > 0 {
+	if strings.TrimSpace(a.Name) == "" || len([]rune(a.Name)) > maxAppName || len(checkName("name", a.Name)) > 0 {
 		refuse("name", "It must be 1 to %d characters that can be seen.", maxAppName)
 	}
 	if len(a.RedirectURIs) == 0 || len(a.RedirectURIs) > maxURIs || len(a.PostLogoutURIs) > maxURIs {
@@ -236,6 +235,8 @@ func wrongURI(text string, public bool) string {
 		return "it is no absolute URL"
 	case strings.Contains(text, "#"):
 		return "it must have no fragment"
+	case strings.Contains(text, "*"):
+		return "an address is compared letter by letter: there are no wildcards"
 	case u.User != nil:
 		return "it must name no user"
 	case u.Scheme == "https" && u.Hostname() != "", u.Scheme == "http" && loopback.Is(u.Hostname()):
@@ -338,7 +339,7 @@ func (s *Service) AppsOf(ctx context.Context, v Visitor) (used []UsedApp, err er
 	if err != nil {
 		return nil, err
 	}
-	live, err := r.LiveAppSessions(v.ID, s.Store.Now(), s.Settings.lifetimes(), MaxSessions)
+	live, err := r.LiveApps(v.ID, s.Store.Now(), s.Settings.lifetimes())
 	if err != nil {
 		return nil, err
 	}

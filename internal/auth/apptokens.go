@@ -78,8 +78,7 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		return AppTokens{}, ErrGrant.because("the code_verifier is missing, or is not the one of the code_challenge")
 	}
 	opened := store.AppSession{
-		ID: c.ID, UserID: c.User, ParentID: c.Session, AppID: a.ID, SID: sidOf(c.Session, a.ID), Scopes: c.Scopes,
-		Offline: a.Offline && slices.Contains(c.Scopes, scopeOffline), AMR: c.AMR, AuthTime: c.AuthTime,
+		ID: c.ID, UserID: c.User, ParentID: c.Session, AppID: a.ID, SID: sidOf(c.Session, a.ID), Scopes: c.Scopes, AMR: c.AMR, AuthTime: c.AuthTime,
 	}
 	var user store.User
 	refused := ""
@@ -97,10 +96,15 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 			refused = "the browser session has ended"
 			return err
 		}
-		if may, err := mayExchange(tx, a, c); err != nil || !may {
+		now, err := mayExchange(tx, a.ID, c)
+		if errors.Is(err, store.ErrNotFound) {
 			refused = reasonNotAllowed
+			return nil
+		}
+		if err != nil {
 			return err
 		}
+		opened.Offline = now.Offline && slices.Contains(opened.Scopes, scopeOffline)
 		first, err := tx.OpenAppSession(opened, mostChains)
 		if err != nil {
 			return err
@@ -121,31 +125,30 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 	return s.appTokens(ctx, a, opened, user, c.Nonce)
 }
 
-// mayExchange looks at what may have changed since the code was made.
-func mayExchange(tx *store.Tx, a store.App, c code) (bool, error) {
-	grant, err := tx.Grant(c.User, a.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		err = nil
+// mayExchange looks at what may have changed since the code was made, and returns the app
+// as it is by now: another one may have got its id. ErrNotFound where the code is worth
+// nothing any more.
+func mayExchange(tx *store.Tx, id string, c code) (store.App, error) {
+	grant, err := tx.Grant(c.User, id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return store.App{}, err
 	}
-	if err != nil || grant.TakenBack != c.TakenBack {
-		return false, err
+	app, err := tx.AppByID(id)
+	if err != nil {
+		return app, err
 	}
-	// The app as it is by now: another one may have got its id.
-	now, err := tx.AppByID(a.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+	may, err := mayUse(tx.Reader, app, c.User)
+	if err == nil && (!may || grant.TakenBack != c.TakenBack || c.MadeAt.Before(app.CreatedAt)) {
+		err = store.ErrNotFound
 	}
-	if err != nil || c.MadeAt.Before(now.CreatedAt) {
-		return false, err
-	}
-	return mayUse(tx.Reader, now, c.User)
+	return app, err
 }
 
 // Why a session at an app was ended, in the audit log.
 const (
-	reasonCodeTwice = "its code came a second time"
-	reasonReplay    = "a replaced refresh token came back"
-	reasonByApp     = "by the app"
+	reasonCodeTwice = store.EndCodeTwice
+	reasonReplay    = store.EndAppReplay
+	reasonByApp     = store.EndByApp
 )
 
 // reasonNotAllowed is why a code or a token is refused, in the server's log.
@@ -227,18 +230,12 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 	return s.appTokens(ctx, a, session, user, "")
 }
 
-// isOf says whether a session is the app's. One that is older than the app was another
-// app's of the same id: its exchange may have met the deletion of that.
-func isOf(session store.AppSession, a store.App) bool {
-	return session.AppID == a.ID && !session.CreatedAt.Before(a.CreatedAt)
-}
-
 // replacedByApp judges a token that isn't its session's current one.
 func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App, id string, counter int64, arrived time.Time) (session store.AppSession, err error) {
 	now := s.Store.Now()
 	session, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
 	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a):
+	case errors.Is(err, store.ErrNotFound) || err == nil && !a.Has(session):
 		return session, ErrGrant.because("the session has ended, or is another app's")
 	case err != nil:
 		return session, err
@@ -336,7 +333,7 @@ func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, 
 	}
 	r := s.Store.Read(ctx)
 	a, err := r.AppByID(session.AppID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && !isOf(session, a) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !a.Has(session) {
 		err = ErrNotLoggedIn
 	}
 	if err != nil {
@@ -430,7 +427,7 @@ func (h Hint) IsOf(v Visitor) bool { return h.Subject == v.ID && h.SID == sidOf(
 // LogoutApp ends the app's session that a hint names, where its browser is elsewhere.
 func (s *Service) LogoutApp(ctx context.Context, client Client, h Hint) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		ended, err := tx.EndAppSessions(h.Subject, h.App, h.SID, store.EndLogout, false)
+		ended, err := tx.EndAppSessions(h.Subject, h.App, h.SID, store.EndByApp, false)
 		if err != nil || ended == 0 {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 // Scopes that an app may ask for; it gets no others.
 var Scopes = []string{"openid", "profile", "email", "groups", scopeOffline}
 
-const scopeOffline = "offline_access"
+const scopeOffline = store.ScopeOffline
 
 // codeLife is how long a code is good. RFC 6749, 4.1.2, allows ten minutes; an app
 // exchanges it at once.
@@ -82,8 +82,10 @@ func (s *Service) Authorize(ctx context.Context, client Client, v Visitor, r Aut
 		if choiceNeeded(r, granted) {
 			return "", AChoice, nil
 		}
-	} else if err := s.grant(ctx, client, v, r); err != nil {
-		return "", Nothing, err
+	} else if r.Grants() {
+		if err := s.grant(ctx, client, v, r); err != nil {
+			return "", Nothing, err
+		}
 	}
 	code, err = s.makeCode(ctx, v, r, granted.TakenBack)
 	return code, Nothing, err
@@ -99,6 +101,10 @@ func loginNeeded(v Visitor, r AuthRequest, now time.Time) bool {
 	}
 	return slices.Contains(r.Prompt, "login") || r.MaxAge >= 0 && age > r.MaxAge
 }
+
+// Grants says that who goes on agrees to what the app asks to see, from then on; else the
+// account is chosen, for this once.
+func (r AuthRequest) Grants() bool { return r.App.Consent || slices.Contains(r.Prompt, "consent") }
 
 func choiceNeeded(r AuthRequest, granted store.Grant) bool {
 	if slices.Contains(r.Prompt, "consent") || slices.Contains(r.Prompt, "select_account") || r.App.Public() && native(r.RedirectURI) {

@@ -8,10 +8,12 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -58,15 +60,18 @@ func (l *LogoutSender) Tell(ctx context.Context) error {
 		app string
 		err error
 	}
-	running, ended := make(map[string]bool), make(chan result)
+	running, failed, ended := make(map[string]bool), make(map[string]bool), make(chan result)
+	var errs []error
 	var telling sync.WaitGroup
 	defer telling.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	for ctx.Err() == nil {
 		apps, err := l.Rules.Store.Read(ctx).AppsToTell(l.Rules.Store.Now())
+		// What can't be written down for one app keeps no other from being told.
+		apps = slices.DeleteFunc(apps, func(app string) bool { return failed[app] })
 		if err != nil || len(apps) == 0 && len(running) == 0 {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		if held, err := l.hold(ctx); err != nil || !held {
 			return err
@@ -86,14 +91,15 @@ func (l *LogoutSender) Tell(ctx context.Context) error {
 		select {
 		case r := <-ended:
 			if r.err != nil {
-				return r.err
+				errs = append(errs, fmt.Errorf("app %s: %w", r.app, r.err))
+				failed[r.app] = true
 			}
 			delete(running, r.app)
 		case <-time.After(logoutLook):
 		case <-ctx.Done():
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // hold makes this process the one that tells apps; false if another one is.
@@ -158,7 +164,12 @@ func (l *LogoutSender) one(ctx context.Context, d store.Logout) error {
 		log.Warn("an app could not be told of a logout; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
 	}
 	reason := err.Error()
-	reason = strings.ToValidUTF8(reason[:min(len(reason), 300)], "") // the app may have chosen it
+	reason = strings.Map(func(r rune) rune { // the app may have chosen it
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(reason[:min(len(reason), 300)], ""))
 	return l.record(ctx, func(tx *store.Tx) error { return tx.LogoutFailed(d.ID, reason, due) })
 }
 

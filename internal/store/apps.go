@@ -26,6 +26,16 @@ type App struct {
 	CreatedAt                time.Time
 }
 
+// ScopeOffline is the scope for sessions that go on without the user's.
+const ScopeOffline = "offline_access"
+
+// Has says whether a session is the app's. One that is older than the app was another
+// app's of the same id: its exchange may have met the deletion of that. An offline one is
+// of an app that may no longer have such: its exchange has met that.
+func (a App) Has(s AppSession) bool {
+	return s.AppID == a.ID && !s.CreatedAt.Before(a.CreatedAt) && (!s.Offline || a.Offline)
+}
+
 // Public says that the app can keep no secret.
 func (a App) Public() bool { return len(a.SecretHash) == 0 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,9 @@ func (r *appSessionRow) dest() []any {
 
 func (r *appSessionRow) session() AppSession {
 	r.Scopes, r.Offline = strings.Fields(r.scopes), r.offline.Valid
+	if !r.Offline { // its app may have been let ask for it before
+		r.Scopes = slices.DeleteFunc(r.Scopes, func(scope string) bool { return scope == ScopeOffline })
+	}
 	return r.AppSession
 }
 
@@ -55,6 +59,10 @@ func scanAppSession(scan database.Scan) (AppSession, error) {
 	err := scan(row.dest()...)
 	return row.session(), err
 }
+
+// untold is the condition that an app is still to hear of the end of a session's sid: it
+// is live, or its chain alone has ended, for a reason of its own.
+const untold = `(app_sessions.ended_at IS NULL OR app_sessions.end_reason IN ('` + EndByApp + `', '` + EndCodeTwice + `', '` + EndAppReplay + `'))`
 
 // parentLives is the condition that an app session goes on: with its parent, or offline
 // after the parent's expiry. An offline one lives from its own times, any other from its
@@ -88,10 +96,16 @@ func (r Reader) AppSessionByID(id string) (AppSession, error) {
 	return database.QueryRow(r.db, scanAppSession, `SELECT `+appSessionColumns+` FROM app_sessions WHERE app_sessions.id = $1`, id)
 }
 
-// LiveAppSessions lists a user's live app sessions, the newest first.
-func (r Reader) LiveAppSessions(userID string, now time.Time, l Lifetimes, n int) ([]AppSession, error) {
-	return database.QueryRows(r.db, scanAppSession, `SELECT `+appSessionColumns+` FROM app_sessions
-		WHERE `+fromFirst(parentLives)+` AND app_sessions.user_id = $4 ORDER BY app_sessions.id DESC LIMIT $5`, append(appLives(now, l), userID, n)...)
+// LiveApps lists what a user's live app sessions are of, by apps and scopes: each once,
+// however many there are. The ids of sessions aren't there.
+func (r Reader) LiveApps(userID string, now time.Time, l Lifetimes) ([]AppSession, error) {
+	return database.QueryRows(r.db, func(scan database.Scan) (AppSession, error) {
+		var row appSessionRow
+		err := scan(&row.AppID, &row.scopes, &row.offline)
+		return row.session(), err
+	}, `SELECT app_sessions.app_id, app_sessions.scopes, MAX(app_sessions.offline) FROM app_sessions JOIN apps ON apps.id = app_sessions.app_id AND apps.created_at <= app_sessions.created_at
+		WHERE `+fromFirst(parentLives)+` AND app_sessions.user_id = $4
+		GROUP BY app_sessions.app_id, app_sessions.scopes`, append(appLives(now, l), userID)...)
 }
 
 // LockProven keeps the user's row as it is until the transaction ends, and returns it.
@@ -121,12 +135,12 @@ func (tx *Tx) OpenAppSession(s AppSession, most int) (bool, error) {
 }
 
 // RenewAppSession replaces the token numbered counter by the next one, as Renew does, in
-// a live session of the app; ErrNotFound if there is none such. One that is older than
-// the app was another app's of its id.
+// a live session of the app; ErrNotFound if there is none such, or [App.Has] denies it.
 func (tx *Tx) RenewAppSession(id string, a App, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
 	args := append(renewal(counter, tx.Now, window), appLives(tx.Now, l)...)
 	return database.QueryRow(tx.db, scanAppSession, `UPDATE app_sessions SET `+renewed+`
-		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 RETURNING `+appSessionColumns, append(args, id, a.ID, micros(a.CreatedAt), counter)...)
+		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 AND (offline IS NULL OR $14) RETURNING `+appSessionColumns,
+		append(args, id, a.ID, micros(a.CreatedAt), counter, a.Offline)...)
 }
 
 // DropOffline has all sessions of an app end with their parents: those whose parents are
@@ -136,7 +150,8 @@ func (tx *Tx) DropOffline(appID string) error {
 	return err
 }
 
-// EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it.
+// EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it: the
+// browser session goes on, and its end is told, see untold.
 func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
 	n, err := tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE id = $3 AND ended_at IS NULL`, micros(tx.Now), reason, id)
 	return n == 1, err
@@ -145,18 +160,19 @@ func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
 // EndAppSessions ends all chains of a sid, or, with "", all of a user's at an app. Their
 // app hears of it if it is told.
 func (tx *Tx) EndAppSessions(userID, appID, sid, reason string, tell bool) (int64, error) {
-	const which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
 	// Their browser sessions first, as a logout does, which ends several at once, too.
 	if _, err := tx.Exec(`UPDATE sessions SET counter = counter WHERE id IN
 		(SELECT parent_id FROM app_sessions WHERE user_id = $1 AND app_id = $2 AND ($3 = '' OR sid = $3) AND ended_at IS NULL)`, userID, appID, sid); err != nil {
 		return 0, err
 	}
+	which := `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
 	if tell {
+		which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ` + untold
 		if err := tx.tellApps(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
 			return 0, err
 		}
 	}
-	return tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE `+which, micros(tx.Now), reason, userID, appID, sid)
+	return tx.Exec(`UPDATE app_sessions SET ended_at = COALESCE(ended_at, $1), end_reason = $2 WHERE `+which, micros(tx.Now), reason, userID, appID, sid)
 }
 
 // endOrphans ends the app sessions of a user whose parents have ended, and writes down
@@ -177,7 +193,7 @@ func (tx *Tx) endChildren(which, userID, but, reason string) error {
 	if err := tx.tellApps(`app_sessions.user_id = $2 AND CAST($3 AS TEXT) IS NOT NULL AND `+which, userID, but); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $4 WHERE user_id = $2 AND ended_at IS NULL AND CAST($3 AS TEXT) IS NOT NULL AND `+which,
+	_, err := tx.Exec(`UPDATE app_sessions SET ended_at = COALESCE(ended_at, $1), end_reason = $4 WHERE user_id = $2 AND `+untold+` AND CAST($3 AS TEXT) IS NOT NULL AND `+which,
 		micros(tx.Now), userID, but, reason)
 	return err
 }

@@ -163,6 +163,13 @@ const (
 	EndCommand  = "command"
 )
 
+// Why a chain of an app's tokens ended alone.
+const (
+	EndCodeTwice = "its code came a second time"
+	EndAppReplay = "a replaced refresh token came back"
+	EndByApp     = "by the app"
+)
+
 // EndSession ends a user's live session; false if there is none such.
 func (tx *Tx) EndSession(id, userID, reason string, l Lifetimes) (bool, error) {
 	now := micros(tx.Now)

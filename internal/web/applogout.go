@@ -18,7 +18,7 @@ func (s *Server) appLogoutPost(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return seeOther(w, r, appLogoutPath+"?"+url.Values(f.values).Encode())
+	return seeOtherQuery(w, r, appLogoutPath, f)
 }
 
 // appLogout answers /oauth2/logout (OpenID Connect RP-Initiated Logout). With an ID token

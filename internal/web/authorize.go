@@ -86,7 +86,7 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 	if state, _ := one("state"); plainText(state) {
 		a.state = state
 	}
-	for _, name := range []string{"response_type", "response_mode", "scope", "state", "nonce", "prompt", "max_age", "code_challenge", "code_challenge_method", "login_hint", "ui_locales", "id_token_hint"} {
+	for _, name := range []string{"response_type", "response_mode", "scope", "state", "nonce", "prompt", "max_age", "code_challenge", "code_challenge_method", "login_hint", "ui_locales", "id_token_hint", "request", "request_uri", "registration"} {
 		if _, once := one(name); !once {
 			return a, &authError{"invalid_request", name + " is given twice"}
 		}
@@ -192,7 +192,7 @@ func (a *authRequest) readPrompt(prompt, maxAge string) error {
 	}
 	if maxAge != "" {
 		n, err := strconv.ParseInt(maxAge, 10, 64)
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || maxAge[0] == '+' {
 			return &authError{"invalid_request", "max_age is no number of seconds"}
 		}
 		a.MaxAge = time.Duration(min(n, int64(100*365*24*time.Hour/time.Second))) * time.Second
@@ -207,7 +207,16 @@ func (s *Server) authorizePost(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return seeOther(w, r, authorizePath+"?"+url.Values(f.values).Encode())
+	return seeOtherQuery(w, r, authorizePath, f)
+}
+
+// seeOtherQuery leads to the same request as an address, which it must fit.
+func seeOtherQuery(w http.ResponseWriter, r *http.Request, path string, f *form) error {
+	query := url.Values(f.values).Encode()
+	if len(query) > maxRequest {
+		return &httpError{http.StatusRequestEntityTooLarge, "The form is too long."}
+	}
+	return seeOther(w, r, path+"?"+query)
 }
 
 // authorize answers with a code for the app, or asks its visitor for what is missing.
@@ -380,7 +389,7 @@ func (s *Server) consentPage(w http.ResponseWriter, r *http.Request) error {
 		return s.refuseConsent(w, r, a, err)
 	}
 	request := a.query + beginMark + a.mark
-	page := consentPage{App: a.App, Request: request, Email: v.User.Email, Grants: a.App.Consent || slices.Contains(a.Prompt, "consent")}
+	page := consentPage{App: a.App, Request: request, Email: v.User.Email, Grants: a.Grants()}
 	l := s.language(r)
 	for _, scope := range a.Scopes {
 		page.Scopes = append(page.Scopes, l.Text("scope."+scope))
