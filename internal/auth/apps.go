@@ -237,6 +237,8 @@ func wrongURI(text string, public bool) string {
 		return "it must have no fragment"
 	case strings.Contains(text, "*"):
 		return "an address is compared letter by letter: there are no wildcards"
+	case strings.Contains(text, ",http"):
+		return "give each address on its own"
 	case u.User != nil:
 		return "it must name no user"
 	case u.Scheme == "https" && u.Hostname() != "", u.Scheme == "http" && loopback.Is(u.Hostname()):

@@ -292,6 +292,9 @@ func TestAddressesOfAnApp(t *testing.T) {
 			"https://a.example.org/" + strings.Repeat("x", 2000): "",
 			"https://a.example.org/%zz":                          "",
 			"https://a.example.org:x/":                           "",
+			"https://*.example.org/":                             "",
+			"https://a.example.org/*":                            "",
+			"https://a.example.org/,https://b.example.org/":      "",
 		} {
 			for _, public := range []bool{false, true} {
 				may := want == "both" || want == "public" && public
@@ -326,6 +329,7 @@ func TestAddressesOfAnApp(t *testing.T) {
 			"21 addresses":      func(a *store.App) { a.RedirectURIs = slices.Repeat(a.RedirectURIs, 21) },
 			"no name":           func(a *store.App) { a.Name = "" },
 			"a long name":       func(a *store.App) { a.Name = strings.Repeat("x", 101) },
+			"a blank name":      func(a *store.App) { a.Name = "\u00a0 " },
 			"an unseen name":    func(a *store.App) { a.Name = "x\u202ex" },
 			"the API's id":      func(a *store.App) { a.ID = s.Settings.Audience },
 			"an id with spaces": func(a *store.App) { a.ID = "an app" },

@@ -714,3 +714,61 @@ func TestAppsOfAUser(t *testing.T) {
 		same(t, "ends recorded", s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'app.grant-ended'`), 3)
 	})
 }
+
+// The list of apps that a user is logged in at has all of them, however many sessions there
+// are at one.
+func TestAppsInUseHoweverManySessions(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		quiet, _ := s.app(t, "quiet")
+		noisy, _ := s.app(t, "noisy")
+		user := s.user(t, ann)
+		v := s.visit(t, s.browse(t, ann, true))
+		s.exchange(t, quiet, s.code(t, v, quiet, "email"))
+		s.exchange(t, noisy, s.code(t, v, noisy, "email"))
+		s.exchange(t, noisy, s.code(t, v, noisy, "profile"))
+		c.advance(time.Minute)
+		s.insert(t, c.now(), user.ID, 300, fmt.Sprintf(`INSERT INTO app_sessions (id, user_id, parent_id, app_id, sid, scopes, amr, auth_time, counter, floor, mark, prior, created_at, renewed_at)
+			SELECT id, user_id, '%s', 'noisy', 'sid', 'openid', 'pwd', at, 0, 0, 0, 0, at, at FROM made`, v.SessionID))
+		var got []string
+		for _, u := range must(s.AppsOf(t.Context(), v))(t) {
+			got = append(got, fmt.Sprint(u.ID, " ", u.In, " ", u.Scopes))
+		}
+		same(t, "the apps", got, []string{"noisy true [openid profile email]", "quiet true [openid email]"})
+	})
+}
+
+// A session that an exchange made offline, beside the command that has the app have no such
+// sessions any more, is worth nothing. The command, given again, has it end with its
+// browser session, as all others of the app.
+func TestAnOfflineSessionOfAnAppThatHasNone(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, _ *clock) {
+		s.app(t, "wiki", offline)
+		a, tokens := s.openApp(t, s.visit(t, s.browse(t, s.user(t, ann).Email, true)), "offline_access")
+		none := func(a *store.App) { a.Offline = false }
+		a = must(s.UpdateApp(t.Context(), a.ID, none))(t)
+		tokens = s.renewApp(t, a, tokens)
+		s.exec(t, `UPDATE app_sessions SET offline = created_at`) // what the exchange wrote after it
+		s.appDead(t, a, tokens)
+		a = must(s.UpdateApp(t.Context(), a.ID, none))(t)
+		s.appAlive(t, a, tokens)
+		same(t, "the scopes", s.renewApp(t, a, tokens).Scopes, []string{"openid"})
+	})
+}
+
+// Who chooses an account has agreed to nothing for good: an app that must ask from then on
+// does.
+func TestAChoiceOfAccountIsNoConsent(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, _ *clock) {
+		a, _ := s.app(t, "wiki")
+		v := s.visit(t, s.browse(t, s.user(t, ann).Email, true))
+		r := s.asks(a, "email")
+		r.Prompt = []string{"select_account"}
+		if code, needs, err := s.Authorize(t.Context(), auth.Client{}, v, r, true); code == "" || needs != auth.Nothing || err != nil {
+			t.Fatalf("the choice comes to %q, %v, %v", code, needs, err)
+		}
+		a = must(s.UpdateApp(t.Context(), a.ID, func(a *store.App) { a.Consent = true }))(t)
+		if _, needs, err := s.Authorize(t.Context(), auth.Client{}, v, s.asks(a, "email"), false); needs != auth.AChoice || err != nil {
+			t.Errorf("an app that asks comes to %v, %v", needs, err)
+		}
+	})
+}

@@ -404,3 +404,24 @@ func TestTwoServersTellApps(t *testing.T) {
 		})
 	})
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What somebody else has chosen of an error is written down without what a database refuses
+// or a terminal acts on.
+func TestTheErrorOfALogoutIsPlain(t *testing.T) {
+	eachTelling(t, func(t *testing.T, x *telling) {
+		a, _ := x.listens(t, "wiki")
+		x.sender.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("valid for a\x00b, \x1b[31mnot\nc\u202ed\xff")
+		})
+		x.waiting(t, a, 1)
+		ok(t, x.sender.Tell(t.Context()))
+		for l, err := range x.Logouts(t.Context()) {
+			ok(t, err)
+			same(t, "the error", fmt.Sprint(l.Attempts, " ", l.LastError), "1 valid for a?b, ?[31mnot?c?d")
+		}
+	})
+}

@@ -94,6 +94,12 @@ func TestBadInputAtAuthorize(t *testing.T) {
 		p := out.open(a.meta.AuthorizationEndpoint + "?" + q.Encode())
 		a.refused("what is too long for the way through the login", a.back(p, q.Get("state")), "invalid_request")
 
+		// Nor does a form lead to an address that nobody takes.
+		for _, path := range []string{"/oauth2/authorize", "/oauth2/logout"} {
+			p := s.rawBody(http.MethodPost, publicURL+path, nil, "state="+strings.Repeat("é", 10_000))
+			same(t, "a long form at "+path, p.Status, http.StatusRequestEntityTooLarge)
+		}
+
 		// What comes back, by parameters.
 		for _, r := range []struct {
 			more  []string
@@ -104,7 +110,7 @@ func TestBadInputAtAuthorize(t *testing.T) {
 			{[]string{"response_mode", "fragment"}, "invalid_request"}, {[]string{"response_mode", "form_post"}, "invalid_request"}, {[]string{"response_mode", "query.jwt"}, "invalid_request"}, {[]string{"response_mode", "query"}, ""},
 			{[]string{"scope", ""}, "invalid_scope"}, {[]string{"scope", "profile"}, "invalid_scope"}, {[]string{"scope", "OPENID"}, "invalid_scope"}, {[]string{"scope", "openid openid email email"}, ""}, {[]string{"scope", "openid x y z admin"}, ""}, {[]string{"scope", "openid,email"}, "invalid_scope"},
 			{[]string{"prompt", "none login"}, "invalid_request"}, {[]string{"prompt", "consent none"}, "invalid_request"}, {[]string{"prompt", "none none"}, "invalid_request"}, {[]string{"prompt", "None"}, "invalid_request"}, {[]string{"prompt", "create"}, "invalid_request"}, {[]string{"prompt", "login consent select_account"}, ""},
-			{[]string{"max_age", "-1"}, "invalid_request"}, {[]string{"max_age", "x"}, "invalid_request"}, {[]string{"max_age", "1.5"}, "invalid_request"}, {[]string{"max_age", "99999999999999999999"}, "invalid_request"}, {[]string{"max_age", "9223372036854775807"}, ""}, {[]string{"max_age", "0"}, ""},
+			{[]string{"max_age", "-1"}, "invalid_request"}, {[]string{"max_age", "x"}, "invalid_request"}, {[]string{"max_age", "1.5"}, "invalid_request"}, {[]string{"max_age", "+5"}, "invalid_request"}, {[]string{"max_age", "99999999999999999999"}, "invalid_request"}, {[]string{"max_age", "9223372036854775807"}, ""}, {[]string{"max_age", "0"}, ""},
 			{[]string{"max_age", "0", "prompt", "none"}, "login_required"}, {[]string{"prompt", "none", "max_age", "9223372036854775807"}, ""},
 			{[]string{"code_challenge", challenge}, "invalid_request"}, {[]string{"code_challenge", verifier, "code_challenge_method", "plain"}, "invalid_request"}, {[]string{"code_challenge", challenge, "code_challenge_method", "s256"}, "invalid_request"}, {[]string{"code_challenge_method", "S256"}, "invalid_request"},
 			{[]string{"code_challenge", challenge[1:], "code_challenge_method", "S256"}, "invalid_request"}, {[]string{"code_challenge", challenge + "A", "code_challenge_method", "S256"}, "invalid_request"}, {[]string{"code_challenge", challenge[1:] + "=", "code_challenge_method", "S256"}, "invalid_request"}, {[]string{"code_challenge", challenge[1:] + "+", "code_challenge_method", "S256"}, "invalid_request"},
