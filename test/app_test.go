@@ -175,25 +175,33 @@ func (b *tab) landsAt(prefix string) {
 	}
 }
 
-// appOf makes the app of an example by the command at its top, at another address. It
-// returns the file that the command would write.
-func (s *site) appOf(t *testing.T, text, origin, home string) (file string) {
+// appOf makes the app of an example by the command that docs/apps.md has for it, at another
+// address. It returns what the command prints, in a file.
+func (s *site) appOf(t *testing.T, example, origin, home string) (file string, a appCredentials) {
 	t.Helper()
-	command := regexp.MustCompile(`(?s)kwai app create (.*?)( > app.json)?\n\s*(//)?\n`).FindStringSubmatch(text)
-	if command == nil {
-		t.Fatal("the example doesn't say how its app is made")
+	const makes = "    go run ./cmd/kwai app create "
+	command := ""
+	for _, block := range strings.Split(string(readFile(t, "../docs/apps.md")), "\n\n") {
+		if strings.HasPrefix(block, makes) && strings.Contains(block, "examples/"+example) {
+			command, _, _ = strings.Cut(strings.ReplaceAll(strings.TrimPrefix(block, makes), "\\\n", ""), "\n")
+			command, _, _ = strings.Cut(command, " > ")
+		}
+	}
+	if command == "" {
+		t.Fatalf("docs/apps.md doesn't say how the app of examples/%s is made", example)
 	}
 	args := []string{"app", "create"}
-	for _, arg := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(command[1], -1) {
-		if arg != "//" && arg != "\\" && arg != "--data=kwai-dev" {
+	for _, arg := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(command, -1) {
+		if arg != "--data=kwai-dev" {
 			args = append(args, strings.ReplaceAll(strings.Trim(arg, `"`), origin, home))
 		}
 	}
+	text := s.mustCommand("", args...)
 	file = filepath.Join(t.TempDir(), "app.json")
-	if err := os.WriteFile(file, []byte(s.mustCommand("", args...)), 0o600); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(text), &a), os.WriteFile(file, []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return file
+	return file, a
 }
 
 // appSettings are those that docs/apps.md has for a program, in a block of that kind, with

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -309,8 +310,8 @@ func TestGoExample(t *testing.T) {
 	s := provider(t, install(t, ""))
 	name, address := freePort(t)
 	home := "http://" + name
-	file := s.appOf(t, string(readFile(t, "../examples/app-go/main.go")), "http://localhost:5000", home)
-	run(t, cluster.Command{Program: program, Args: []string{file, s.URL, home}, Address: address, Ready: "/"})
+	file, app := s.appOf(t, "app-go", "http://localhost:5000", home)
+	log := run(t, cluster.Command{Program: program, Args: []string{file, s.URL, home}, Address: address, Ready: "/"})
 
 	b := openTab(t, browser, s.URL)
 	for range 2 {
@@ -330,6 +331,23 @@ func TestGoExample(t *testing.T) {
 	for b.open(200, home+"/"); !strings.Contains(b.text(), "Nobody is logged in."); { // it hears of that
 		b.open(200, home+"/")
 	}
-	b.open(200, home+"/callback?code=x&state=y&iss="+url.QueryEscape(s.URL)) // somebody else's attempt
-	b.shows("Nobody is logged in.")
+	b.open(400, home+"/callback?code=x&state=y&iss="+url.QueryEscape(s.URL)) // somebody else's attempt
+	b.shows("This is no answer to a login that this browser has begun here.")
+	b.isRefused(s, app, home)
+	if !strings.Contains(log.String(), "access_denied") {
+		t.Errorf("the log doesn't have the refusal: %s", log)
+	}
+
+	empty := filepath.Join(t.TempDir(), "empty.json")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"usage: app-go FILE [ISSUER [HOME]]":                 nil,
+		empty + " does not hold what kwai app create prints": {empty},
+	} {
+		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("app-go %q: %v: %s", args, err, out)
+		}
+	}
 }

@@ -10,10 +10,10 @@ import (
 	"kwai/internal/testing/need"
 )
 
-// serveNode starts a program of Node's that serves at home.
-func (n *node) serve(address string, args ...string) {
+// serve starts a program of Node's that serves at an address, and returns its log.
+func (n *node) serve(address string, args ...string) *transcript {
 	n.t.Helper()
-	run(n.t, cluster.Command{Program: need.Program(n.t, "node"), Args: args, Address: address, Ready: "/"})
+	return run(n.t, cluster.Command{Program: need.Program(n.t, "node"), Args: args, Address: address, Ready: "/"})
 }
 
 // TestOpenIDClient5 has a web app over openid-client 5 do what the protocol knows.
@@ -55,15 +55,15 @@ func TestNodeExample(t *testing.T) {
 	t.Parallel()
 	need.Time(t)
 	n := newNode(t)
-	example(t, n, "app-node", "server.js", "openid-client")
+	example(t, n, "app-node", "openid-client", "server.js", "settings.js")
 	browser := startBrowser(t)
 	s := provider(t, install(t, ""), "--access-life=3s")
 	s.mustCommand("", "group", "create", "judo")
 	s.mustCommand("", "group", "add", "judo", "ann@example.org")
 	name, address := freePort(t)
 	home := "http://" + name
-	file := s.appOf(t, string(readFile(t, filepath.Join(n.Folder, "server.js"))), "http://localhost:3000", home)
-	n.serve(address, filepath.Join(n.Folder, "server.js"), file, home, s.URL)
+	file, app := s.appOf(t, "app-node", "http://localhost:3000", home)
+	log := n.serve(address, filepath.Join(n.Folder, "server.js"), file, s.URL, home)
 
 	b := openTab(t, browser, s.URL)
 	b.open(200, home+"/")
@@ -88,18 +88,46 @@ func TestNodeExample(t *testing.T) {
 	for !strings.Contains(b.text(), "Nobody is logged in.") {
 		b.open(200, home+"/")
 	}
+
+	// It says what is the matter.
+	b.open(500, home+"/callback?error=access_denied")
+	b.shows("That did not work. Try again.")
+	if !strings.Contains(log.String(), "no cookie of a login") {
+		t.Errorf("the log doesn't say that the cookie is missing: %s", log)
+	}
+	b.isRefused(s, app, home)
+	if !strings.Contains(log.String(), "access_denied") {
+		t.Errorf("the log doesn't have the refusal: %s", log)
+	}
 }
 
-// example puts a file of an example into Node's folder. It must be short, and its package
-// be the one that is tested.
-func example(t *testing.T, n *node, name, file, dependency string) {
+// isRefused has an app say that kwai doesn't let its user in.
+func (b *tab) isRefused(s *site, app appCredentials, home string) {
+	b.t.Helper()
+	s.mustCommand("", "group", "create", "board")
+	s.mustCommand("", "app", "update", app.ID, "--groups=board")
+	b.open(200, home+"/login")
+	b.typeInto("username", "ann@example.org")
+	b.typeInto("password", good)
+	b.click(403, "button")
+	b.click(400, "main a.button")
+	b.shows("kwai refuses: access_denied")
+	b.open(200, home+"/")
+	b.shows("Nobody is logged in.")
+}
+
+// example puts the files of an example into Node's folder. They must be short, and its
+// package be the one that is tested.
+func example(t *testing.T, n *node, name, dependency string, files ...string) {
 	t.Helper()
 	folder := filepath.Join("../examples", name)
-	text := string(readFile(t, filepath.Join(folder, file)))
-	if lines := strings.Count(text, "\n"); lines >= 100 {
-		t.Errorf("%s/%s has %d lines", folder, file, lines)
+	for _, file := range files {
+		text := string(readFile(t, filepath.Join(folder, file)))
+		if lines := strings.Count(text, "\n"); lines >= 100 {
+			t.Errorf("%s/%s has %d lines", folder, file, lines)
+		}
+		n.write(file, text)
 	}
-	n.write(file, text)
 	var versions [2]string
 	for i, path := range []string{filepath.Join(folder, "package.json"), "npm/package.json"} {
 		var p struct{ Dependencies map[string]string }

@@ -19,7 +19,7 @@ func TestPageExample(t *testing.T) {
 	t.Parallel()
 	need.Time(t)
 	n := newNode(t)
-	example(t, n, "app-spa", "index.html", "oidc-client-ts")
+	example(t, n, "app-spa", "oidc-client-ts", "index.html")
 	const inPage = "http://localhost:8080"
 	text := string(readFile(t, filepath.Join(n.Folder, "index.html")))
 	if strings.Count(text, inPage) != 1 {
@@ -29,7 +29,7 @@ func TestPageExample(t *testing.T) {
 	s := provider(t, install(t, ""))
 	n.write("index.html", strings.ReplaceAll(text, inPage, s.URL))
 	home := serveApp(t, http.FileServer(http.Dir(n.Folder))) + "/"
-	s.appOf(t, text, "http://localhost:5173/", home)
+	s.appOf(t, "app-spa", "http://localhost:5173/", home)
 
 	b := openTab(t, browser, s.URL)
 	b.open(200, home)

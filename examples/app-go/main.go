@@ -1,20 +1,14 @@
 // Command app-go is a web app that logs people in by kwai, and out: also when they log out
-// at kwai. Where kwai serve --dev runs, make the app:
-//
-//	kwai app create "Go app" --data=kwai-dev --redirect-uri=http://localhost:5000/callback \
-//		--post-logout-uri=http://localhost:5000/ --backchannel-logout-uri=http://localhost:5000/logouts > app.json
-//
-// and start it, with that file: go run ./examples/app-go app.json
+// at kwai. docs/apps.md has the commands that make the app at kwai and start this.
 package main
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 
@@ -27,25 +21,20 @@ type session struct{ IDToken, SID, Name, Email string }
 var sessions sync.Map // by the value of a cookie; a real app keeps them in its database
 
 func main() {
-	issuer, home := "http://localhost:8080", "http://localhost:5000"
-	if len(os.Args) == 4 {
-		issuer, home = os.Args[2], os.Args[3]
-	}
-	text, err := os.ReadFile(os.Args[1])
-	check(err)
-	app := read[map[string]string](func(v any) error { return json.Unmarshal(text, v) })
+	app, issuer, home := settings()
 	provider, err := oidc.NewProvider(context.Background(), issuer)
 	check(err)
-	metadata := read[map[string]any](provider.Claims)
-	verifier := provider.Verifier(&oidc.Config{ClientID: app["client_id"]})
+	var metadata map[string]any
+	check(provider.Claims(&metadata))
+	verifier := provider.Verifier(&oidc.Config{ClientID: app.ID})
 	config := oauth2.Config{
-		ClientID: app["client_id"], ClientSecret: app["client_secret"], Endpoint: provider.Endpoint(), RedirectURL: home + "/callback",
+		ClientID: app.ID, ClientSecret: app.Secret, Endpoint: provider.Endpoint(), RedirectURL: home + "/callback",
 		Scopes: []string{oidc.ScopeOpenID, "profile", "email"},
 	}
 
 	handle("GET /{$}", func(w http.ResponseWriter, r *http.Request) error {
 		s, _ := sessions.Load(cookie(r, "session"))
-		return page.Execute(w, s)
+		return page.Execute(w, view{Session: s})
 	})
 	handle("GET /login", func(w http.ResponseWriter, r *http.Request) error {
 		state, nonce, pkce := rand.Text(), rand.Text(), oauth2.GenerateVerifier()
@@ -54,8 +43,12 @@ func main() {
 	})
 	handle("GET /callback", func(w http.ResponseWriter, r *http.Request) error {
 		attempt := append(strings.Split(cookie(r, "attempt"), "."), "", "") // state, nonce, verifier
-		if attempt[0] == "" || r.FormValue("state") != attempt[0] || r.FormValue("iss") != issuer || r.FormValue("code") == "" {
-			return lead(w, r, home+"/") // not an answer to this browser's attempt, or a refusal
+		if attempt[0] == "" || r.FormValue("state") != attempt[0] || r.FormValue("iss") != issuer {
+			return fmt.Errorf("%w (error %q)", told("This is no answer to a login that this browser has begun here."), r.FormValue("error"))
+		}
+		setCookie(w, "attempt", "") // it is good once
+		if r.FormValue("error") != "" {
+			return told("kwai refuses: " + r.FormValue("error") + " " + r.FormValue("error_description"))
 		}
 		token, err := config.Exchange(r.Context(), r.FormValue("code"), oauth2.VerifierOption(attempt[2]))
 		if err != nil {
@@ -63,8 +56,11 @@ func main() {
 		}
 		text, _ := token.Extra("id_token").(string)
 		id, err := verifier.Verify(r.Context(), text)
-		if err != nil || id.Nonce != attempt[1] {
-			return lead(w, r, home+"/")
+		if err == nil && id.Nonce != attempt[1] {
+			err = errors.New("the ID token has another nonce")
+		}
+		if err != nil {
+			return err
 		}
 		s, key := session{IDToken: text}, rand.Text()
 		if err := id.Claims(&s); err != nil {

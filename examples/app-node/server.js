@@ -1,23 +1,16 @@
-// A web app in Node that logs people in by kwai: login, renewal, logout. Where kwai serve
-// --dev runs, make the app:
-//
-//   kwai app create "Node app" --data=kwai-dev --redirect-uri=http://localhost:3000/callback \
-//     --post-logout-uri=http://localhost:3000/ > app.json
-//
-// and start it, with that file: npm install && node server.js app.json
+// A web app in Node that logs people in by kwai: login, renewal, logout. docs/apps.md has
+// the commands that make the app at kwai and start this.
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import * as client from 'openid-client'
+import { app, fail, home, issuer } from './settings.js'
 
-const [file = 'app.json', home = 'http://localhost:3000', issuer = 'http://localhost:8080'] = process.argv.slice(2)
-const app = JSON.parse(readFileSync(file, 'utf8'))
 const redirect_uri = home + '/callback'
 
 // Plain HTTP is for trying out: with https, leave execute out.
 const config = await client.discovery(new URL(issuer), app.client_id, app.client_secret, undefined, {
   execute: issuer.startsWith('http:') ? [client.allowInsecureRequests] : [],
-})
+}).catch(e => fail(`kwai at ${issuer}: ${e.message} ${e.cause?.code ?? ''}`))
 
 // Sessions lie in memory, by the value of a cookie. A real app keeps them in its database.
 const sessions = new Map()
@@ -37,7 +30,9 @@ async function login(_request, response) {
 }
 
 async function callback(request, response) {
-  const tokens = await client.authorizationCodeGrant(config, new URL(request.url, home), JSON.parse(cookie(request, 'attempt')))
+  const attempt = cookie(request, 'attempt')
+  if (!attempt) throw new Error('no cookie of a login that this browser has begun here')
+  const tokens = await client.authorizationCodeGrant(config, new URL(request.url, home), JSON.parse(attempt))
   const id = randomUUID()
   sessions.set(id, { claims: tokens.claims(), ...keep(tokens) })
   setCookie(response, 'attempt', '')
@@ -75,9 +70,12 @@ function logout(request) {
 
 async function page(request, response) {
   const session = await sessionOf(request)
-  const text = session ? `You are ${session.claims.email}, in ${JSON.stringify(session.claims.groups)}. Renewed: ${session.renewed ?? 0}.` : 'Nobody is logged in.'
-  response.setHeader('Content-Type', 'text/html; charset=utf-8')
-  response.end(`<!DOCTYPE html><html lang="en"><title>Node app</title><link rel="icon" href="data:,"><p>${text.replaceAll('<', '&lt;')}</p>
+  show(response, 200, session, session ? `You are ${session.claims.email}, in ${JSON.stringify(session.claims.groups)}. Renewed: ${session.renewed ?? 0}.` : 'Nobody is logged in.')
+}
+
+function show(response, status, session, text) {
+  response.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8' })
+  response.end(`<!DOCTYPE html><html lang="en"><title>Node app</title><link rel="icon" href="data:,"><p>${text.replace(/[&<]/g, c => `&#${c.charCodeAt()};`)}</p>
     <a href="${session ? 'logout' : 'login'}">Log ${session ? 'out' : 'in'}</a></html>`)
 }
 
@@ -92,6 +90,8 @@ createServer(async (request, response) => {
     else if (!response.writableEnded) response.writeHead(404).end()
   } catch (e) {
     console.error(e)
-    response.writeHead(500).end('That did not work. Try again.')
+    // kwai's refusal of a login is for its user. The cause of all else is in the log alone.
+    const refused = e instanceof client.AuthorizationResponseError
+    show(response, refused ? 400 : 500, null, refused ? `kwai refuses: ${e.error} ${e.error_description ?? ''}` : 'That did not work. Try again.')
   }
 }).listen(new URL(home).port, 'localhost', () => console.log('Open ' + home))
