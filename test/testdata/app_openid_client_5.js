@@ -41,6 +41,8 @@ const routes = {
   },
   '/logout': () => client.endSessionUrl({ id_token_hint: tokens, post_logout_redirect_uri: home + '/out', state: 'away' }),
   '/out': (request, response) => page(response, 'out: ' + request.url),
+  // Asked for beside the page of a failure, which names no icon.
+  '/favicon.ico'(_, response) { response.writeHead(204).end() },
   async '/'(_, response) {
     if (!tokens) return page(response, 'Nobody is logged in.')
     const info = await client.userinfo(tokens)
