@@ -219,11 +219,11 @@ func (cmd *logCmd) follow(ctx context.Context, rules *auth.Service, all iter.Seq
 
 // logTable is for a person; its columns are as wide as that at least.
 func logTable(out io.Writer, width int) *table {
-	return newTable(out, width, "TIME (UTC)", "KIND", "USER", "ADDRESS", "REASON", "SESSION", "USER AGENT")
+	return newTable(out, width, "TIME (UTC)", "KIND", "USER", "ADDRESS", "REASON", "SESSION", "APP", "USER AGENT")
 }
 
 func printEntries(t *table, all iter.Seq2[entryView, error]) error {
 	return writeRows(t, all, func(v entryView) {
-		t.row(v.At.UTC().Format(time.DateTime), v.Kind, cmp.Or(v.Email, "-"), cmp.Or(v.Address, "-"), cmp.Or(v.Reason, "-"), cmp.Or(v.Session, "-"), cmp.Or(truncate(v.UserAgent), "-"))
+		t.row(v.At.UTC().Format(time.DateTime), v.Kind, cmp.Or(v.Email, "-"), cmp.Or(v.Address, "-"), cmp.Or(v.Reason, "-"), cmp.Or(v.Session, "-"), cmp.Or(v.App, "-"), cmp.Or(truncate(v.UserAgent), "-"))
 	})
 }

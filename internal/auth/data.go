@@ -11,10 +11,13 @@ import (
 // UserData is all that is kept about a user, but for secrets and for what is gone within
 // hours: links and mails that are on their way.
 type UserData struct {
-	Account  AccountData
-	Networks iter.Seq2[NetworkData, error]
-	Sessions iter.Seq2[SessionData, error]
-	AuditLog iter.Seq2[EntryData, error]
+	Account     AccountData
+	Networks    iter.Seq2[NetworkData, error]
+	Groups      iter.Seq2[string, error]
+	Grants      iter.Seq2[GrantData, error]
+	Sessions    iter.Seq2[SessionData, error]
+	AppSessions iter.Seq2[AppSessionData, error]
+	AuditLog    iter.Seq2[EntryData, error]
 }
 
 // AccountData is an account, as its user takes it along. A time that isn't there is null,
@@ -51,19 +54,41 @@ type SessionData struct {
 	EndedAt    *time.Time `json:"ended_at"`
 }
 
+// GrantData is what an app was let see.
+type GrantData struct {
+	App       string    `json:"app"`
+	Scopes    []string  `json:"scopes"` // none: it was taken back
+	GrantedAt time.Time `json:"granted_at"`
+}
+
+// AppSessionData is a session at an app, live or ended.
+type AppSessionData struct {
+	ID         string     `json:"id"`
+	App        string     `json:"app"`
+	Session    string     `json:"session"` // that it came of
+	Scopes     []string   `json:"scopes"`
+	AMR        string     `json:"amr"`
+	AuthTime   time.Time  `json:"auth_time"`
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt time.Time  `json:"last_used_at"`
+	EndedAt    *time.Time `json:"ended_at"`
+}
+
 // EntryData is an entry of the audit log.
 type EntryData struct {
 	At        time.Time `json:"at"`
 	Kind      string    `json:"kind"`
 	Reason    string    `json:"reason"`
 	Session   string    `json:"session"`
+	App       string    `json:"app"`
 	Address   string    `json:"address"`
 	UserAgent string    `json:"user_agent"`
 }
 
 // Data is all that is kept about a visitor with a fresh proof; ErrNotLoggedIn without
-// one, Throttled after 20 times within an hour. Its lists are read in pages while they are gone through: they may be long. That
-// the visitor took it is recorded, since a thief would want it, too.
+// one, Throttled after 20 times within an hour. Its lists are read in pages while they are
+// gone through: they may be long. That the visitor took it is recorded, since a thief
+// would want it, too.
 func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData, error) {
 	if !v.Fresh {
 		return UserData{}, ErrNotLoggedIn
@@ -83,35 +108,35 @@ func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData,
 	}
 	r := s.Store.Read(ctx)
 	sessions := func(after string, n int) ([]store.Session, error) { return r.SessionsOfUserAfter(v.ID, after, n) }
+	appSessions := func(after string, n int) ([]store.AppSession, error) { return r.AppSessionsOfUserAfter(v.ID, after, n) }
 	return UserData{
 		Account:  AccountData{u.ID, u.Email, u.FirstName, u.LastName, u.Language, u.CreatedAt, orNull(u.LastLoginAt), orNull(u.PasswordSetAt), orNull(u.EmailProvenAt)},
 		Networks: s.networkData(r, u),
 		Sessions: mapped(paged("", sessions, func(s store.Session) string { return s.ID }), func(s store.Session) SessionData {
 			return SessionData{s.ID, string(s.Kind), s.AMR, s.AuthTime, s.CreatedAt, s.RenewedAt, orNull(s.EndedAt)}
 		}),
+		Groups: listed(func() ([]string, error) { return r.GroupsOf(v.ID) }),
+		Grants: mapped(listed(func() ([]store.Grant, error) { return r.Grants(v.ID) }), func(g store.Grant) GrantData {
+			return GrantData{g.AppID, append([]string{}, g.Scopes...), g.GrantedAt}
+		}),
+		AppSessions: mapped(paged("", appSessions, func(s store.AppSession) string { return s.ID }), func(s store.AppSession) AppSessionData {
+			return AppSessionData{s.ID, s.AppID, s.ParentID, s.Scopes, s.AMR, s.AuthTime, s.CreatedAt, s.RenewedAt, orNull(s.EndedAt)}
+		}),
 		AuditLog: mapped(s.AuditLog(ctx, time.Time{}, v.ID), func(e store.AuditEntry) EntryData {
-			return EntryData{e.At, e.Kind, e.Reason, e.SessionID, e.Address, e.UserAgent}
+			return EntryData{e.At, e.Kind, e.Reason, e.SessionID, e.AppID, e.Address, e.UserAgent}
 		}),
 	}, nil
 }
 
 func (s *Service) networkData(r store.Reader, u store.User) iter.Seq2[NetworkData, error] {
-	return func(yield func(NetworkData, error) bool) {
-		counts, err := r.AttemptsOf(accountOfKey(u.EmailKey))
-		if err != nil {
-			yield(NetworkData{}, err)
-			return
+	counts := listed(func() ([]store.Attempts, error) { return r.AttemptsOf(accountOfKey(u.EmailKey)) })
+	return mapped(counts, func(a store.Attempts) NetworkData {
+		d := NetworkData{Network: a.Network, Failures: a.Failures, KeptUntil: a.ExpiresAt}
+		if a.Until.After(s.Store.Now()) {
+			d.WaitsUntil = &a.Until
 		}
-		for _, a := range counts {
-			d := NetworkData{Network: a.Network, Failures: a.Failures, KeptUntil: a.ExpiresAt}
-			if a.Until.After(s.Store.Now()) {
-				d.WaitsUntil = &a.Until
-			}
-			if !yield(d, nil) {
-				return
-			}
-		}
-	}
+		return d
+	})
 }
 
 func orNull(t time.Time) *time.Time {
@@ -119,6 +144,22 @@ func orNull(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// listed are the rows of a list that is read at once.
+func listed[T any](read func() ([]T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		all, err := read()
+		for _, row := range all {
+			if !yield(row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			var none T
+			yield(none, err)
+		}
+	}
 }
 
 // mapped are the rows as f shows them.

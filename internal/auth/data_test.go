@@ -1,10 +1,12 @@
 package auth_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"kwai/internal/auth"
+	"kwai/internal/store"
 )
 
 // A visitor takes all of the account's rows along, however many they are, and only with
@@ -58,5 +60,43 @@ func TestAVisitorTakesAllDataAlong(t *testing.T) {
 		c.advance(10 * time.Minute)
 		_, err = s.Data(t.Context(), auth.Client{}, s.visit(t, cookie))
 		wantErr(t, "without a fresh proof", err, auth.ErrNotLoggedIn)
+	})
+}
+
+// So is what apps have of a user: groups, grants and sessions; and the log names the apps.
+func TestAVisitorTakesAppsAlong(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, _ *clock) {
+		s.user(t, ann)
+		ok(t, s.CreateGroup(t.Context(), "staff"))
+		ok(t, s.AddMembers(t.Context(), "staff", ann))
+		v := s.visit(t, s.browse(t, ann, true))
+		asks, _ := s.app(t, "asks", func(a *store.App) { a.Consent = true })
+		taken, _ := s.app(t, "taken", func(a *store.App) { a.Consent = true })
+		s.exchange(t, asks, s.code(t, v, asks, "email"))
+		s.exchange(t, taken, s.code(t, v, taken))
+		ok(t, s.TakeBack(t.Context(), auth.Client{}, v, taken.ID))
+		d := must(s.Data(t.Context(), auth.Client{}, v))(t)
+		var got []string
+		for group, err := range d.Groups {
+			ok(t, err)
+			got = append(got, "in "+group)
+		}
+		for g, err := range d.Grants {
+			ok(t, err)
+			got = append(got, fmt.Sprint("sees ", g.App, g.Scopes))
+		}
+		for a, err := range d.AppSessions {
+			ok(t, err)
+			got = append(got, fmt.Sprint("at ", a.App, a.Scopes, a.EndedAt == nil, a.Session == v.SessionID))
+		}
+		for e, err := range d.AuditLog {
+			if ok(t, err); e.App != "" {
+				got = append(got, e.Kind+" "+e.App)
+			}
+		}
+		same(t, "what is kept", sorted(got), sorted([]string{
+			"in staff", "sees asks[openid email]", "sees taken[]", "at asks[openid email] true true", "at taken[openid] false true",
+			"app.granted asks", "app.opened asks", "app.granted taken", "app.opened taken", "app.grant-ended taken",
+		}))
 	})
 }

@@ -155,6 +155,11 @@ func (r Reader) Grant(userID, appID string) (Grant, error) {
 	return database.QueryRow(r.db, scanGrant, `SELECT user_id, app_id, scopes, granted_at, taken_back FROM grants WHERE user_id = $1 AND app_id = $2`, userID, appID)
 }
 
+// Grants lists what a user has let apps see, and what was taken back, by the apps' ids.
+func (r Reader) Grants(userID string) ([]Grant, error) {
+	return database.QueryRows(r.db, scanGrant, `SELECT user_id, app_id, scopes, granted_at, taken_back FROM grants WHERE user_id = $1 ORDER BY app_id`, userID)
+}
+
 // SetGrant stores a grant instead of the one before, after LockUser and LockApp.
 func (tx *Tx) SetGrant(g Grant) error {
 	_, err := tx.Exec(`INSERT INTO grants (user_id, app_id, scopes, granted_at, taken_back) VALUES ($1, $2, $3, $4, 0)

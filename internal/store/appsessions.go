@@ -96,6 +96,12 @@ func (r Reader) AppSessionByID(id string) (AppSession, error) {
 	return database.QueryRow(r.db, scanAppSession, `SELECT `+appSessionColumns+` FROM app_sessions WHERE app_sessions.id = $1`, id)
 }
 
+// AppSessionsOfUserAfter lists up to n of the user's app sessions, live and ended, in the
+// order of their ids, beginning behind the one given.
+func (r Reader) AppSessionsOfUserAfter(userID, id string, n int) ([]AppSession, error) {
+	return database.QueryRows(r.db, scanAppSession, `SELECT `+appSessionColumns+` FROM app_sessions WHERE app_sessions.user_id = $1 AND app_sessions.id > $2 ORDER BY app_sessions.id LIMIT $3`, userID, id, n)
+}
+
 // LiveApps lists what a user's live app sessions are of, by apps and scopes: each once,
 // however many there are. The ids of sessions aren't there.
 func (r Reader) LiveApps(userID string, now time.Time, l Lifetimes) ([]AppSession, error) {

@@ -83,14 +83,17 @@ func writeData(out io.Writer, d auth.UserData) error {
 	if _, err := fmt.Fprintf(out, `{"account":%s`, account); err != nil {
 		return err
 	}
-	if err := writeList(out, "networks", d.Networks); err != nil {
-		return err
-	}
-	if err := writeList(out, "sessions", d.Sessions); err != nil {
-		return err
-	}
-	if err := writeList(out, "audit_log", d.AuditLog); err != nil {
-		return err
+	for _, list := range []func() error{
+		func() error { return writeList(out, "networks", d.Networks) },
+		func() error { return writeList(out, "groups", d.Groups) },
+		func() error { return writeList(out, "grants", d.Grants) },
+		func() error { return writeList(out, "sessions", d.Sessions) },
+		func() error { return writeList(out, "app_sessions", d.AppSessions) },
+		func() error { return writeList(out, "audit_log", d.AuditLog) },
+	} {
+		if err := list(); err != nil {
+			return err
+		}
 	}
 	_, err = io.WriteString(out, "}\n")
 	return err

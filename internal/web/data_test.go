@@ -31,7 +31,7 @@ func rows[T any](err error, all ...T) iter.Seq2[T, error] {
 // The file is JSON whether a list is empty or not, and isn't when a list breaks off.
 func TestDataIsWrittenAsItIsRead(t *testing.T) {
 	t.Parallel()
-	d := auth.UserData{Networks: rows[auth.NetworkData](nil), Sessions: rows(nil, auth.SessionData{ID: "s"}), AuditLog: rows(nil, auth.EntryData{Kind: hostile}, auth.EntryData{})}
+	d := auth.UserData{Networks: rows[auth.NetworkData](nil), Groups: rows[string](nil), Grants: rows(nil, auth.GrantData{App: "a"}), Sessions: rows(nil, auth.SessionData{ID: "s"}), AppSessions: rows[auth.AppSessionData](nil), AuditLog: rows(nil, auth.EntryData{Kind: hostile}, auth.EntryData{})}
 	var out strings.Builder
 	if err := writeData(&out, d); err != nil || !json.Valid([]byte(out.String())) {
 		t.Errorf("%v: %s", err, out.String())
