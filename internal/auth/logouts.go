@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 type LogoutSender struct {
 	Rules *Service
 	Keep  time.Duration // for how long one is tried
-	// Transport is how apps are reached; nil: http.DefaultTransport.
+	// Transport is how apps are reached; nil: over the network.
 	Transport http.RoundTripper
 
 	owner string
@@ -177,6 +178,13 @@ func (l *LogoutSender) record(ctx context.Context, outcome func(*store.Tx) error
 	return l.Rules.Store.Statement(ctx, outcome)
 }
 
+// network bounds what an app may answer, as post does of the body.
+var network = func() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxResponseHeaderBytes = 64 << 10
+	return t
+}()
+
 // post sends one logout token. Every 2xx counts: programs answer 204, too. A redirect is
 // followed nowhere.
 func (l *LogoutSender) post(ctx context.Context, app store.App, d store.Logout) error {
@@ -192,7 +200,7 @@ func (l *LogoutSender) post(ctx context.Context, app store.App, d store.Logout) 
 		return errors.New("the address can't be asked")
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	client := &http.Client{Transport: l.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: cmp.Or[http.RoundTripper](l.Transport, network), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	answer, err := client.Do(r)
 	if err != nil {
 		if inner, ok := errors.AsType[*url.Error](err); ok {

@@ -19,7 +19,8 @@ type AuditEntry struct {
 	Address   string // of the client; empty for a command
 	UserAgent string
 
-	Email string // of the user; only AuditLogAfter reads it
+	Email   string // of the user; only AuditLogAfter reads it
+	AppName string // as long as there is the app; only RecentAuditLog reads it
 }
 
 func scanAuditEntry(scan database.Scan) (t AuditEntry, err error) {
@@ -83,7 +84,13 @@ func (r Reader) RecentAuditLog(userID, before string, n int) ([]AuditEntry, erro
 	if before == "" {
 		before = "g" // above every UUID
 	}
-	return database.QueryRows(r.db, scanAuditEntry, `SELECT `+auditColumns+` FROM audit_log WHERE audit_log.user_id = $1 AND audit_log.id < $2 ORDER BY audit_log.id DESC LIMIT $3`, userID, before, n)
+	return database.QueryRows(r.db, func(scan database.Scan) (t AuditEntry, err error) {
+		var app string
+		t, err = scanAuditEntry(func(dest ...any) error { return scan(append(dest, &app)...) })
+		t.AppName = app
+		return t, err
+	}, `SELECT `+auditColumns+`, COALESCE(apps.name, '') FROM audit_log LEFT JOIN apps ON apps.id = audit_log.app_id
+		WHERE audit_log.user_id = $1 AND audit_log.id < $2 ORDER BY audit_log.id DESC LIMIT $3`, userID, before, n)
 }
 
 // CountAuditEntries counts a user's entries of a kind between two ids.

@@ -135,8 +135,8 @@ func (s *Server) sessionsForm(w http.ResponseWriter, r *http.Request, v auth.Vis
 
 // activityRow is a row of "activity".
 type activityRow struct {
-	At                    time.Time
-	What, Device, Address string
+	At                         time.Time
+	What, App, Device, Address string
 }
 
 // activityList is the data of "activity".
@@ -162,7 +162,7 @@ func (s *Server) activityPage(w http.ResponseWriter, r *http.Request, v auth.Vis
 	l := s.language(r)
 	for _, e := range found {
 		if key := "activity." + activityOf(e.Kind, e.Reason); l.Has(key) {
-			page.Rows = append(page.Rows, activityRow{e.At, l.Text(key), l.Device(e.UserAgent), e.Address})
+			page.Rows = append(page.Rows, activityRow{e.At, l.Text(key), e.AppName, l.Device(e.UserAgent), e.Address})
 		}
 	}
 	return s.visitPage(w, r, v, http.StatusOK, "activity", page)

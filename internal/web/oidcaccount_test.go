@@ -59,6 +59,9 @@ func TestAnotherAccountAtAnApp(t *testing.T) {
 			claims := a.idToken(a.got(a.exchange(back.Get("code"))))
 			same[any](t, "who came", claims["sub"], bob)
 			same[any](t, "the nonce", claims["nonce"], "a b&c")
+			if p := b.open(publicURL + "/account/activity?ui_locales=en"); !strings.Contains(string(p.Body), "<bdi>"+strings.ToUpper(page[:1])+page[1:]+"</bdi>") {
+				t.Errorf("what happened doesn't name the app: %s", p.Body)
+			}
 		}
 	})
 }

@@ -74,7 +74,7 @@ var pageTests = []struct {
 	{label: "consent, go on", name: "consent", data: consentPage{App: auth.App{Name: "Judo"}, Host: "127.0.0.1"}, title: "Go on to Judo?", fields: map[string]string{"form": "", "request": ""}},
 	{label: "stranger", name: "stranger", data: strangePage{Text: hostile}, title: "Error: This can't go on"},
 	{label: "stranger, with a way back", name: "stranger", data: strangePage{Text: hostile, Back: "org.example.app:/cb?error=access_denied"}, title: "Error: This can't go on"},
-	{label: "activity", name: "activity", data: activityList{Rows: []activityRow{{What: hostile, Device: hostile, Address: hostile}}}, title: "What happened"},
+	{label: "activity", name: "activity", data: activityList{Rows: []activityRow{{What: hostile, App: hostile, Device: hostile, Address: hostile}}}, title: "What happened"},
 	{label: "activity, none", name: "activity", data: activityList{}, title: "What happened"},
 	{label: "activity, older", name: "activity", data: activityList{Rows: []activityRow{{What: "A login failed"}}, Before: "019ca945-0a00-7000-8000-01fb08ddde60", Older: "019ca945-0a00-7000-8000-01fb08ddde59"}, title: "What happened"},
 	{label: "dev mails", name: "devmails", data: []struct {
