@@ -108,7 +108,8 @@ func sameSession(a, b string) bool {
 	return len(a) > id && len(b) > id && a[:id] == b[:id]
 }
 
-// leave logs out, here or everywhere. One that was cut off may have done it.
+// leave logs out, here or everywhere. One that was cut off may have done it, or does it
+// in between: the database may have it without its server.
 func (c *client) leave(s *pageSession, everywhere bool) error {
 	a, err := c.page(opVisitor, "/logout", s.cookie, acceptedOrRefused)
 	again := func() error { return c.leave(s, everywhere) }
@@ -121,12 +122,16 @@ func (c *client) leave(s *pageSession, everywhere bool) error {
 		if everywhere {
 			fields = append(fields, "everywhere", "1")
 		}
-		if a, err = c.page(opLeave, "/logout", s.cookie, accepted, fields...); err != nil {
+		statuses := accepted
+		if s.leaving {
+			statuses = acceptedOrRefused
+		}
+		if a, err = c.page(opLeave, "/logout", s.cookie, statuses, fields...); err != nil {
 			s.leaving = true
 			c.settle = again
 			return err
 		}
-		if a.leads() != "out" {
+		if pageStatus(a) == http.StatusOK && a.leads() != "out" {
 			return fmt.Errorf("a logout led to %q", a.leads())
 		}
 	} else if !s.leaving {

@@ -103,10 +103,25 @@ func (s *Service) cookie(ctx context.Context, session store.Session) (Cookie, er
 // lost history: it is good, and not fresh.
 func (s *Service) Visitor(ctx context.Context, cookie string) (Visitor, error) {
 	v, session, err := s.findVisitor(ctx, cookie)
+	if err == nil && v.number == session.Counter && !session.Seen() {
+		// Read anew after that: else the visit could be before a new password, by which user
+		// it has, and after it, since the number from before is dead by now.
+		err = s.Store.Statement(ctx, func(tx *store.Tx) error {
+			_, err := tx.SeeNumber(session.ID, v.number)
+			return err
+		})
+		if err == nil {
+			v, session, err = s.findVisitor(ctx, cookie)
+		}
+	}
+	// From time to time it is noted that the session is used. Most visits write nothing.
+	if err == nil && v.at.Sub(session.RenewedAt) > min(time.Hour, s.Settings.RefreshIdle/10) {
+		err = s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.TouchSession(session.ID) })
+	}
 	if err != nil {
 		return Visitor{}, err
 	}
-	return v, s.keepVisitor(ctx, session, v.number, v.at)
+	return v, nil
 }
 
 // PeekVisitor is Visitor for a request that has no effect (HEAD): the number isn't
@@ -146,24 +161,6 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 		return Visitor{}, session, ErrNotLoggedIn
 	}
 	return v, session, nil
-}
-
-// keepVisitor notes that the newest number has come back, and from time to time that
-// the session is used. Most visits write nothing.
-func (s *Service) keepVisitor(ctx context.Context, session store.Session, number int64, now time.Time) error {
-	if number == session.Counter && !session.Seen() {
-		err := s.Store.Statement(ctx, func(tx *store.Tx) error {
-			_, err := tx.SeeNumber(session.ID, number)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if now.Sub(session.RenewedAt) <= min(time.Hour, s.Settings.RefreshIdle/10) {
-		return nil
-	}
-	return s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.TouchSession(session.ID) })
 }
 
 // LogoutVisitor ends the visitor's session, everywhere: from then on its cookie is

@@ -420,3 +420,32 @@ func TestTwoChangesOfGroupsMeet(t *testing.T) {
 		}
 	})
 }
+
+// A visit with a cookie that comes for the first time, and goes on to an app, meets a new
+// password that is chosen with the cookie before: either the password is refused, since that
+// cookie is dead by the visit, or the visit comes after it, and its code is good.
+func TestAFirstVisitAndAnOwnPasswordMeet(t *testing.T) {
+	raceForApps(t, func(t *testing.T, r rivals, _ store.User, v auth.Visitor, a store.App) contest {
+		cookie := r.one.prove(t, v)
+		var code string
+		return contest{
+			one: func(ctx context.Context) error {
+				v, err := r.one.Visitor(ctx, cookie.Value)
+				if err == nil {
+					code, _, err = r.one.Authorize(ctx, auth.Client{}, v, r.one.asks(a), false)
+				}
+				return err
+			},
+			other: chooses(r.other, v, newPassword, new(auth.Cookie)),
+			judge: func(visit, password error) bool {
+				ok(t, visit)
+				if password != nil {
+					wantErr(t, "the password", password, auth.ErrNotLoggedIn)
+					return true
+				}
+				r.one.exchange(t, a, code)
+				return false
+			},
+		}
+	})
+}
