@@ -323,7 +323,7 @@ func waitMailTo(tb testing.TB, m *mailtest.Server, to string) mailtest.Mail {
 func (s *site) settle() {
 	s.tb.Helper()
 	for len(s.undelivered()) > 0 {
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // the list tells nobody when it is empty
 	}
 }
 

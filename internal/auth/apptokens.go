@@ -38,7 +38,7 @@ type AppTokens struct {
 }
 
 // Authenticate finds the app of a client_id, and says whether the secret proves it; a
-// public app has none. ErrClient for anything else.
+// public app has none. ErrClient for anything else, with the app's id if there is one.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.App, error) {
 	a, err := s.App(ctx, id)
 	switch {
@@ -53,7 +53,7 @@ func (s *Service) Authenticate(ctx context.Context, id, secret string) (store.Ap
 		err = ErrClient.because("the secret is wrong")
 	}
 	if err != nil {
-		return store.App{}, err
+		return store.App{ID: a.ID}, err
 	}
 	return a, nil
 }
@@ -81,43 +81,38 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 		ID: c.ID, UserID: c.User, ParentID: c.Session, AppID: a.ID, SID: sidOf(c.Session, a.ID), Scopes: c.Scopes, AMR: c.AMR, AuthTime: c.AuthTime,
 	}
 	var user store.User
-	refused := ""
+	first := false
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		refused = ""
 		// The user, the browser session, the app's: in this order everywhere.
 		if user, err = tx.LockProven(c.User, c.AuthVersion); errors.Is(err, store.ErrNotFound) {
-			refused = "the user was revoked or deleted, or has another password, since the code was made"
-			return nil
+			err = ErrGrant.because("the user was revoked or deleted, or has another password, since the code was made")
 		}
 		if err != nil {
 			return err
 		}
-		if live, err := tx.LockSession(c.Session, c.User, s.Settings.lifetimes()); err != nil || !live {
-			refused = "the browser session has ended"
+		live, err := tx.LockSession(c.Session, c.User, s.Settings.lifetimes())
+		if err == nil && !live {
+			err = ErrGrant.because("the browser session has ended")
+		}
+		if err != nil {
 			return err
 		}
 		now, err := mayExchange(tx, a.ID, c)
-		if errors.Is(err, store.ErrNotFound) {
-			refused = reasonNotAllowed
-			return nil
-		}
 		if err != nil {
 			return err
 		}
 		opened.Offline = now.Offline && slices.Contains(opened.Scopes, scopeOffline)
-		first, err := tx.OpenAppSession(opened, mostChains)
-		if err != nil {
+		if first, err = tx.OpenAppSession(opened, mostChains); err != nil {
 			return err
 		}
 		opened.CreatedAt, opened.RenewedAt = tx.Now, tx.Now
 		if first {
 			return s.publish(tx, client, happening{kind: EventAppOpened, user: c.User, session: c.Session, app: a.ID})
 		}
-		refused = reasonCodeTwice
 		return s.endAppSession(tx, client, opened, reasonCodeTwice)
 	})
-	if err == nil && refused != "" {
-		err = ErrGrant.because(refused)
+	if err == nil && !first { // what came of it has ended
+		err = ErrGrant.because(reasonCodeTwice)
 	}
 	if err != nil {
 		return AppTokens{}, err
@@ -126,20 +121,22 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 }
 
 // mayExchange looks at what may have changed since the code was made, and returns the app
-// as it is by now: another one may have got its id. ErrNotFound where the code is worth
-// nothing any more.
+// as it is by now: another one may have got its id. ErrGrant where the code is worthless.
 func mayExchange(tx *store.Tx, id string, c code) (store.App, error) {
 	grant, err := tx.Grant(c.User, id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return store.App{}, err
 	}
 	app, err := tx.AppByID(id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && c.MadeAt.Before(app.CreatedAt) {
+		err = ErrGrant.because("the app was deleted since the code was made")
+	}
 	if err != nil {
 		return app, err
 	}
 	may, err := mayUse(tx.Reader, app, c.User)
-	if err == nil && (!may || grant.TakenBack != c.TakenBack || c.MadeAt.Before(app.CreatedAt)) {
-		err = store.ErrNotFound
+	if err == nil && (!may || grant.TakenBack != c.TakenBack) {
+		err = ErrGrant.because(reasonNotAllowed)
 	}
 	return app, err
 }

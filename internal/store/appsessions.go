@@ -60,9 +60,9 @@ func scanAppSession(scan database.Scan) (AppSession, error) {
 	return row.session(), err
 }
 
-// untold is the condition that an app is still to hear of the end of a session's sid: it
-// is live, or its chain alone has ended, for a reason of its own.
-const untold = `(app_sessions.ended_at IS NULL OR app_sessions.end_reason IN ('` + EndByApp + `', '` + EndCodeTwice + `', '` + EndAppReplay + `'))`
+// logoutPending is the condition that the end of an app session's sid still causes a
+// logout token: the session is live, or its chain of tokens alone has ended.
+const logoutPending = `(app_sessions.ended_at IS NULL OR app_sessions.end_reason IN ('` + EndByApp + `', '` + EndCodeTwice + `', '` + EndAppReplay + `'))`
 
 // parentLives is the condition that an app session goes on: with its parent, or offline
 // after the parent's expiry. An offline one lives from its own times, any other from its
@@ -157,7 +157,7 @@ func (tx *Tx) DropOffline(appID string) error {
 }
 
 // EndAppSession ends a chain of tokens; false if it had ended. Nobody hears of it: the
-// browser session goes on, and its end is told, see untold.
+// browser session goes on, and its end causes a logout token, see logoutPending.
 func (tx *Tx) EndAppSession(id, reason string) (bool, error) {
 	n, err := tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE id = $3 AND ended_at IS NULL`, micros(tx.Now), reason, id)
 	return n == 1, err
@@ -173,7 +173,7 @@ func (tx *Tx) EndAppSessions(userID, appID, sid, reason string, tell bool) (int6
 	}
 	which := `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
 	if tell {
-		which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ` + untold
+		which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ` + logoutPending
 		if err := tx.tellApps(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
 			return 0, err
 		}
@@ -199,7 +199,7 @@ func (tx *Tx) endChildren(which, userID, but, reason string) error {
 	if err := tx.tellApps(`app_sessions.user_id = $2 AND CAST($3 AS TEXT) IS NOT NULL AND `+which, userID, but); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE app_sessions SET ended_at = COALESCE(ended_at, $1), end_reason = $4 WHERE user_id = $2 AND `+untold+` AND CAST($3 AS TEXT) IS NOT NULL AND `+which,
+	_, err := tx.Exec(`UPDATE app_sessions SET ended_at = COALESCE(ended_at, $1), end_reason = $4 WHERE user_id = $2 AND `+logoutPending+` AND CAST($3 AS TEXT) IS NOT NULL AND `+which,
 		micros(tx.Now), userID, but, reason)
 	return err
 }

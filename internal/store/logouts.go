@@ -22,14 +22,14 @@ func scanLogout(scan database.Scan) (l Logout, err error) {
 	return l, scan(&l.ID, &l.AppID, &l.UserID, &l.SID, (*instant)(&l.CreatedAt), &l.Attempts, (*instant)(&l.DueAt), (*instant)(&l.DeadAt), &l.LastError)
 }
 
-// tellApps writes down a logout for each sid among the untold app sessions that the
+// tellApps writes down a logout for each sid among the app sessions (logoutPending) that the
 // condition is true of, if its app hears of logouts. $1 is the time. The id is the
 // session's, so that a second end of it tells nobody twice.
 func (tx *Tx) tellApps(condition string, args ...any) error {
 	_, err := tx.Exec(`INSERT INTO logouts (id, app_id, user_id, sid, created_at, attempts, due_at, last_error)
 		SELECT MIN(app_sessions.id), app_sessions.app_id, app_sessions.user_id, app_sessions.sid, $1, 0, $1, ''
 		FROM app_sessions JOIN apps ON apps.id = app_sessions.app_id AND apps.created_at <= app_sessions.created_at
-		WHERE apps.backchannel_url <> '' AND `+untold+` AND `+condition+`
+		WHERE apps.backchannel_url <> '' AND `+logoutPending+` AND `+condition+`
 		GROUP BY app_sessions.app_id, app_sessions.user_id, app_sessions.sid
 		ON CONFLICT DO NOTHING`, append([]any{micros(tx.Now)}, args...)...)
 	return err

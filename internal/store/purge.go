@@ -37,9 +37,9 @@ var Purges = [...]Purge{
 		return []any{ended, ended - o.Lifetimes.Session.Microseconds(), ended - o.Lifetimes.Idle.Microseconds()}
 	}),
 	// Those of a browser session go when it is gone, and can't be live without it. An
-	// offline one lives with it, too, and on its own after it. The last one of a sid whose end
-	// is untold stays until the browser session's.
-	byKey("app_sessions", "id", "created_at, renewed_at, ended_at, end_reason, offline, parent_id, sid", `ended_at <= $3 AND NOT (`+untold+`
+	// offline one lives with it, too, and on its own after it. The last one of a sid whose
+	// logout is pending stays until the browser session's.
+	byKey("app_sessions", "id", "created_at, renewed_at, ended_at, end_reason, offline, parent_id, sid", `ended_at <= $3 AND NOT (`+logoutPending+`
 		AND EXISTS (SELECT 1 FROM sessions WHERE sessions.id = app_sessions.parent_id AND sessions.ended_at IS NULL)
 		AND NOT EXISTS (SELECT 1 FROM app_sessions AS newer WHERE newer.sid = app_sessions.sid AND newer.id > app_sessions.id)) OR created_at <= $3 AND (offline IS NULL OR created_at <= $4 OR renewed_at <= $5)
 		AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.id = parent_id)`, false, func(o Cutoffs) []any {

@@ -107,8 +107,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	note(w, "app", forLog(id))
 	app, err := s.Rules.Authenticate(r.Context(), id, secret)
+	noteApp(w, app.ID, id)
 	if err != nil {
 		return err
 	}
@@ -160,8 +160,8 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	note(w, "app", forLog(id))
 	app, err := s.Rules.Authenticate(r.Context(), id, secret)
+	noteApp(w, app.ID, id)
 	if err != nil {
 		return err
 	}

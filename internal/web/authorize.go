@@ -34,6 +34,7 @@ type authRequest struct {
 	query     string // without the mark of its begin
 	mark      string
 	email     string // of the visitor, once that is known
+	clientID  string // as it came
 }
 
 // authError is what is wrong with a request, as its app hears of it (RFC 6749, 4.1.2.1).
@@ -71,7 +72,7 @@ func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error
 		return a, errUnknownApp
 	}
 	app, err := s.Rules.App(r.Context(), id)
-	a.App.ID = id // for the log
+	a.clientID = id
 	if auth.CodeOf(err) == auth.NotFound {
 		return a, errUnknownApp
 	}
@@ -334,7 +335,7 @@ const notAllowed = "the user may not use the app"
 // refuseAuth tells the app what is wrong, or the visitor where the app can't be told.
 func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authRequest, err error) error {
 	l := s.language(r)
-	note(w, "app", forLog(a.App.ID))
+	noteApp(w, a.App.ID, a.clientID)
 	if errors.Is(err, errUnknownApp) || errors.Is(err, errOtherTarget) {
 		note(w, "error", err.Error())
 		if errors.Is(err, errOtherTarget) { // who set the app up looks for the difference

@@ -26,6 +26,18 @@ func note(w http.ResponseWriter, name string, value any) {
 	}
 }
 
+// noteApp notes the app of a request: its id, or the first characters of a client_id that
+// is no app's, which may be a secret in the wrong place.
+func noteApp(w http.ResponseWriter, id, asked string) {
+	if id == "" && asked != "" {
+		const shown = 8
+		id = forLog(asked[:min(len(asked), shown)]) + "…"
+	}
+	if id != "" {
+		note(w, "app", id)
+	}
+}
+
 func (w *answered) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status

@@ -95,11 +95,12 @@ func TestTheLogSaysWhyAnAppIsRefused(t *testing.T) {
 		"a code, used twice":   {func() { a.exchange(used, "code_verifier", verifier) }, `"reason":"its code came a second time`},
 		"a token that is none": {func() { a.refresh("x") }, `"reason":"the refresh token is none`},
 		"another secret":       {func() { wrong.refresh("x") }, `"app":"wiki","reason":"the secret is wrong`},
-		"an unknown app":       {func() { (&oidcApp{t: t, s: s, meta: a.meta, id: "nobody", secret: "x"}).refresh("x") }, `"app":"nobody","reason":"there is no app with that id`},
+		"a secret as the id":   {func() { (&oidcApp{t: t, s: s, meta: a.meta, id: a.secret, secret: a.id}).refresh("x") }, `"app":"` + a.secret[:8] + `…","reason"`},
+		"an unknown app":       {func() { (&oidcApp{t: t, s: s, meta: a.meta, id: "nobody", secret: "x"}).refresh("x") }, `"app":"nobody…","reason":"there is no app with that id`},
 		"an address too much": {func() {
 			b.open(a.meta.AuthorizationEndpoint + "?" + a.request("redirect_uri", a.redirect+"/?secret").Encode())
 		}, `"app":"wiki","error":"authorize.redirect","redirect_uri":"https://wiki.example.com/callback/"`},
-		"an app that isn't":      {func() { b.open(a.meta.AuthorizationEndpoint + "?client_id=none") }, `"app":"none","error":"authorize.app"`},
+		"an app that isn't":      {func() { b.open(a.meta.AuthorizationEndpoint + "?client_id=none") }, `"app":"none…","error":"authorize.app"`},
 		"a request without":      {func() { b.open(a.meta.AuthorizationEndpoint + "?" + a.request().Encode()) }, `"app":"wiki","error":"invalid_request: `},
 		"a field that is absent": {func() { a.post(a.meta.TokenEndpoint, url.Values{}) }, `"app":"wiki","error":"invalid_request: grant_type is missing`},
 	} {
