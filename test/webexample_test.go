@@ -102,7 +102,7 @@ func (b *tab) clickHere(selector string) {
 // says waits until the page says that.
 func (b *tab) says(text string) {
 	b.t.Helper()
-	b.wait(fmt.Sprintf(`document.getElementById("out").textContent == %q`, text))
+	b.wait(fmt.Sprintf(`document.getElementById("out")?.textContent == %q`, text))
 }
 
 // saysTimes waits until the page has shown that text so many times, since it began to
@@ -112,12 +112,17 @@ func (b *tab) saysTimes(n int, text string) {
 	b.wait(fmt.Sprintf(`said.filter(text => text == %q).length == %d`, text, n))
 }
 
-// wait waits until the condition is true in the page.
+// wait waits until the condition is true in the page. A page that is just being left
+// can't be asked: its error counts only when the time is over.
 func (b *tab) wait(condition string) {
 	b.t.Helper()
-	for !eval[bool](b, condition) {
-		if err := b.ctx.Err(); err != nil {
-			b.t.Fatal(context.Cause(b.ctx))
+	for {
+		is, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](condition))
+		if err == nil && is {
+			return
+		}
+		if b.ctx.Err() != nil {
+			b.t.Fatal(context.Cause(b.ctx), err)
 		}
 	}
 }
