@@ -123,11 +123,7 @@ func (s *Service) Exchange(ctx context.Context, client Client, a store.App, text
 // mayExchange looks at what may have changed since the code was made, and returns the app
 // as it is by now: another one may have got its id. ErrGrant where the code is worthless.
 func mayExchange(tx *store.Tx, id string, c code) (store.App, error) {
-	grant, err := tx.Grant(c.User, id)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return store.App{}, err
-	}
-	app, err := tx.AppByID(id)
+	app, grant, err := tx.AppAndGrant(id, c.User)
 	if errors.Is(err, store.ErrNotFound) || err == nil && c.MadeAt.Before(app.CreatedAt) {
 		err = ErrGrant.because("the app was deleted since the code was made")
 	}
@@ -184,8 +180,9 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 		return AppTokens{}, err
 	}
 	var session store.AppSession
+	var user store.User
 	renew := func(tx *store.Tx) (err error) {
-		session, err = tx.RenewAppSession(id.String(), a, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
+		session, user, err = tx.RenewAppSession(id.String(), a, int64(number), s.Settings.lifetimes(), s.Settings.ReuseWindow)
 		return err
 	}
 	if len(a.Groups) == 0 {
@@ -204,20 +201,12 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 		})
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		session, err = s.replacedByApp(ctx, client, a, id.String(), int64(number), arrived)
+		session, user, err = s.replacedByApp(ctx, client, a, id.String(), int64(number), arrived)
 	}
 	if err != nil {
 		return AppTokens{}, err
 	}
-	r := s.Store.Read(ctx)
-	user, err := r.UserByID(session.UserID)
-	if errors.Is(err, store.ErrNotFound) {
-		err = ErrGrant.because("the user is deleted")
-	}
-	if err != nil {
-		return AppTokens{}, err
-	}
-	may, err := mayUse(r, a, user.ID)
+	may, err := mayUse(s.Store.Read(ctx), a, user.ID)
 	if err == nil && !may {
 		err = ErrGrant.because(reasonNotAllowed)
 	}
@@ -228,24 +217,24 @@ func (s *Service) RenewApp(ctx context.Context, client Client, a store.App, refr
 }
 
 // replacedByApp judges a token that isn't its session's current one.
-func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App, id string, counter int64, arrived time.Time) (session store.AppSession, err error) {
+func (s *Service) replacedByApp(ctx context.Context, client Client, a store.App, id string, counter int64, arrived time.Time) (session store.AppSession, user store.User, err error) {
 	now := s.Store.Now()
-	session, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
+	session, user, _, err = s.Store.Read(ctx).AppSession(id, now, s.Settings.lifetimes())
 	switch {
 	case errors.Is(err, store.ErrNotFound) || err == nil && !a.Has(session):
-		return session, ErrGrant.because("the session has ended, or is another app's")
+		return session, user, ErrGrant.because("the session has ended, or is another app's")
 	case err != nil:
-		return session, err
+		return session, user, err
 	case session.Reusable(counter, arrived, s.Settings.ReuseWindow):
-		return session, nil
+		return session, user, nil
 	case now.Sub(arrived) >= s.Settings.ReuseWindow:
-		return session, ErrBusy // as for Renew
+		return session, user, ErrBusy // as for Renew
 	}
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error { return s.endAppSession(tx, client, session, reasonReplay) })
 	if err == nil {
 		err = ErrGrant.because(reasonReplay)
 	}
-	return session, err
+	return session, user, err
 }
 
 // appTokens makes a session's current refresh token, an access token for userinfo, and
@@ -324,19 +313,11 @@ func (s *Service) claims(ctx context.Context, session store.AppSession, user sto
 // UserInfo is what an app's access token lets it see. ErrNotLoggedIn for every reason:
 // the session is read each time, so that a token ends with it.
 func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, error) {
-	session, user, err := s.appOf(ctx, access)
+	session, user, a, err := s.appOf(ctx, access)
 	if err != nil {
 		return nil, err
 	}
-	r := s.Store.Read(ctx)
-	a, err := r.AppByID(session.AppID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && !a.Has(session) {
-		err = ErrNotLoggedIn
-	}
-	if err != nil {
-		return nil, err
-	}
-	may, err := mayUse(r, a, user.ID)
+	may, err := mayUse(s.Store.Read(ctx), a, user.ID)
 	if err == nil && !may {
 		err = ErrNotLoggedIn
 	}
@@ -347,23 +328,23 @@ func (s *Service) UserInfo(ctx context.Context, access string) (map[string]any, 
 }
 
 // appOf finds the live session of an app's access token.
-func (s *Service) appOf(ctx context.Context, access string) (session store.AppSession, user store.User, err error) {
+func (s *Service) appOf(ctx context.Context, access string) (session store.AppSession, user store.User, a store.App, err error) {
 	audience, now := audienceOf(access), s.Store.Now()
 	if audience == "" || audience == s.Settings.Audience {
-		return session, user, ErrNotLoggedIn
+		return session, user, a, ErrNotLoggedIn
 	}
 	info, err := s.verify(ctx, access, audience, now)
 	if errors.Is(err, ErrExpired) {
 		err = ErrNotLoggedIn
 	}
 	if err != nil {
-		return session, user, err
+		return session, user, a, err
 	}
-	session, user, err = s.Store.Read(ctx).AppSession(info.session, now, s.Settings.lifetimes())
+	session, user, a, err = s.Store.Read(ctx).AppSession(info.session, now, s.Settings.lifetimes())
 	if errors.Is(err, store.ErrNotFound) || err == nil && (session.AppID != audience || user.ID != info.user) {
 		err = ErrNotLoggedIn
 	}
-	return session, user, err
+	return session, user, a, err
 }
 
 // audienceOf reads whom a token says that it is for; "" if it isn't one.
@@ -389,7 +370,7 @@ func (s *Service) RevokeApp(ctx context.Context, client Client, a store.App, tex
 	case err == nil:
 		session, err = s.Store.Read(ctx).AppSessionByID(id.String())
 	case errors.Is(err, token.ErrRefresh):
-		session, _, err = s.appOf(ctx, text)
+		session, _, _, err = s.appOf(ctx, text)
 	}
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrNotLoggedIn) || err == nil && session.AppID != a.ID {
 		return nil

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"slices"
 	"strings"
 	"time"
@@ -61,19 +62,47 @@ func (a App) options() string {
 const appColumns = `apps.id, apps.name, apps.secret_hash, apps.secret_before, apps.redirect_uris, apps.post_logout_uris, apps.home_url, apps.backchannel_url, apps.options, apps.created_at,
 	COALESCE((SELECT string_agg(app_groups.group_name, ' ') FROM app_groups WHERE app_groups.app_id = apps.id), '')`
 
-func scanApp(scan database.Scan) (a App, err error) {
-	var redirects, logouts, options, groups string
-	err = scan(&a.ID, &a.Name, (*blob)(&a.SecretHash), (*blob)(&a.SecretBefore), &redirects, &logouts, &a.HomeURL, &a.BackchannelURL, &options, (*instant)(&a.CreatedAt), &groups)
-	a.RedirectURIs, a.PostLogoutURIs = strings.Fields(redirects), strings.Fields(logouts)
-	a.Groups = slices.Sorted(strings.FieldsSeq(groups))
-	all := strings.Fields(options)
-	a.Consent, a.WithoutPKCE, a.Offline = slices.Contains(all, optionConsent), slices.Contains(all, optionWithoutPKCE), slices.Contains(all, optionOffline)
-	return a, err
+type appRow struct {
+	App
+	redirects, logouts, options, groups string
+}
+
+func (r *appRow) dest() []any {
+	return []any{&r.ID, &r.Name, (*blob)(&r.SecretHash), (*blob)(&r.SecretBefore), &r.redirects, &r.logouts, &r.HomeURL, &r.BackchannelURL, &r.options, (*instant)(&r.CreatedAt), &r.groups}
+}
+
+func (r *appRow) app() App {
+	r.RedirectURIs, r.PostLogoutURIs = strings.Fields(r.redirects), strings.Fields(r.logouts)
+	r.Groups = slices.Sorted(strings.FieldsSeq(r.groups))
+	all := strings.Fields(r.options)
+	r.Consent, r.WithoutPKCE, r.Offline = slices.Contains(all, optionConsent), slices.Contains(all, optionWithoutPKCE), slices.Contains(all, optionOffline)
+	return r.App
+}
+
+func scanApp(scan database.Scan) (App, error) {
+	var row appRow
+	err := scan(row.dest()...)
+	return row.app(), err
 }
 
 // AppByID finds an app, with its groups; ErrNotFound if there is none.
 func (r Reader) AppByID(id string) (App, error) {
 	return database.QueryRow(r.db, scanApp, `SELECT `+appColumns+` FROM apps WHERE apps.id = $1`, id)
+}
+
+// AppAndGrant is AppByID, with what a user has let the app see; a zero Grant for nothing.
+func (r Reader) AppAndGrant(id, userID string) (a App, g Grant, err error) {
+	var row appRow
+	_, err = database.QueryRow(r.db, func(scan database.Scan) (struct{}, error) {
+		var scopes sql.NullString
+		var takenBack sql.NullInt64
+		err := scan(append(row.dest(), &scopes, (*instant)(&g.GrantedAt), &takenBack)...)
+		g.Scopes, g.TakenBack = strings.Fields(scopes.String), takenBack.Int64
+		return struct{}{}, err
+	}, `SELECT `+appColumns+`, grants.scopes, grants.granted_at, grants.taken_back FROM apps
+		LEFT JOIN grants ON grants.app_id = apps.id AND grants.user_id = $2 WHERE apps.id = $1`, id, userID)
+	g.UserID, g.AppID = userID, id
+	return row.app(), g, err
 }
 
 // Apps lists all apps, by their names.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -81,14 +82,20 @@ func fromFirst(condition string) string {
 	return strings.NewReplacer("$7", "$1", "$8", "$2", "$9", "$3").Replace(condition)
 }
 
-// AppSession finds a live app session and its user; ErrNotFound if it isn't one.
-func (r Reader) AppSession(id string, now time.Time, l Lifetimes) (s AppSession, u User, err error) {
-	var row appSessionRow
+// AppSession finds a live app session, its user and its app; ErrNotFound if it isn't one,
+// or [App.Has] denies it.
+func (r Reader) AppSession(id string, now time.Time, l Lifetimes) (s AppSession, u User, a App, err error) {
+	var session appSessionRow
+	var app appRow
 	_, err = database.QueryRow(r.db, func(scan database.Scan) (struct{}, error) {
-		return struct{}{}, scan(append(row.dest(), u.dest()...)...)
-	}, `SELECT `+appSessionColumns+`, `+userColumns+` FROM app_sessions JOIN users ON users.id = app_sessions.user_id
+		return struct{}{}, scan(slices.Concat(session.dest(), u.dest(), app.dest())...)
+	}, `SELECT `+appSessionColumns+`, `+userColumns+`, `+appColumns+` FROM app_sessions
+		JOIN users ON users.id = app_sessions.user_id JOIN apps ON apps.id = app_sessions.app_id
 		WHERE `+fromFirst(parentLives)+` AND app_sessions.id = $4`, append(appLives(now, l), id)...)
-	return row.session(), u, err
+	if s, a = session.session(), app.app(); err == nil && !a.Has(s) {
+		err = ErrNotFound
+	}
+	return s, u, a, err
 }
 
 // AppSessionByID finds an app session, ended or not; ErrNotFound if there is none.
@@ -128,11 +135,16 @@ func (tx *Tx) LockProven(userID string, version int64) (User, error) {
 // that, since the sid goes on.
 func (tx *Tx) OpenAppSession(s AppSession, most int) (bool, error) {
 	offline := sql.NullInt64{Int64: micros(tx.Now), Valid: s.Offline}
-	n, err := tx.Exec(`INSERT INTO app_sessions (id, user_id, parent_id, app_id, sid, scopes, offline, amr, auth_time, counter, floor, mark, prior, created_at, renewed_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $10) ON CONFLICT DO NOTHING`,
+	live, err := database.QueryRow(tx.db, database.Column[int], `INSERT INTO app_sessions (id, user_id, parent_id, app_id, sid, scopes, offline, amr, auth_time, counter, floor, mark, prior, created_at, renewed_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $10) ON CONFLICT DO NOTHING
+		RETURNING (SELECT COUNT(*) FROM app_sessions AS a WHERE a.sid = app_sessions.sid AND a.ended_at IS NULL)`,
 		s.ID, s.UserID, s.ParentID, s.AppID, s.SID, strings.Join(s.Scopes, " "), offline, s.AMR, micros(s.AuthTime), micros(tx.Now))
-	if err != nil || n == 0 {
-		return false, err
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	// PostgreSQL counts without the new one, SQLite with it.
+	if err != nil || live < most {
+		return err == nil, err
 	}
 	_, err = tx.Exec(`UPDATE app_sessions SET ended_at = $1, end_reason = $2 WHERE ended_at IS NULL AND sid = $3 AND id NOT IN
 		(SELECT id FROM app_sessions WHERE sid = $3 AND ended_at IS NULL ORDER BY created_at DESC, id DESC LIMIT $4)`,
@@ -142,11 +154,25 @@ func (tx *Tx) OpenAppSession(s AppSession, most int) (bool, error) {
 
 // RenewAppSession replaces the token numbered counter by the next one, as Renew does, in
 // a live session of the app; ErrNotFound if there is none such, or [App.Has] denies it.
-func (tx *Tx) RenewAppSession(id string, a App, counter int64, l Lifetimes, window time.Duration) (AppSession, error) {
+// Of the user it returns what an app may see: id, address, names, language.
+func (tx *Tx) RenewAppSession(id string, a App, counter int64, l Lifetimes, window time.Duration) (s AppSession, u User, err error) {
 	args := append(renewal(counter, tx.Now, window), appLives(tx.Now, l)...)
-	return database.QueryRow(tx.db, scanAppSession, `UPDATE app_sessions SET `+renewed+`
-		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 AND (offline IS NULL OR $14) RETURNING `+appSessionColumns,
+	var row appSessionRow
+	_, err = database.QueryRow(tx.db, func(scan database.Scan) (struct{}, error) {
+		return struct{}{}, scan(append(row.dest(), &u.ID, &u.Email, (*instant)(&u.EmailProvenAt), &u.FirstName, &u.LastName, &u.Language)...)
+	}, `UPDATE app_sessions SET `+renewed+`
+		WHERE `+parentLives+` AND id = $10 AND app_id = $11 AND created_at >= $12 AND counter <= $13 AND (offline IS NULL OR $14)
+		RETURNING `+appSessionColumns+`, user_id, `+ofUser("email", "email_proven_at", "first_name", "last_name", "language"),
 		append(args, id, a.ID, micros(a.CreatedAt), counter, a.Offline)...)
+	return row.session(), u, err
+}
+
+// ofUser reads columns of an app session's user in RETURNING, where SQLite has no joins.
+func ofUser(columns ...string) string {
+	for i, column := range columns {
+		columns[i] = `(SELECT users.` + column + ` FROM users WHERE users.id = app_sessions.user_id)`
+	}
+	return strings.Join(columns, ", ")
 }
 
 // DropOffline has all sessions of an app end with their parents: those whose parents are
