@@ -15,10 +15,35 @@ type proof struct {
 	user     store.User
 	amr      string         // RFC 8176
 	rehashed store.Password // the same password with today's parameters; zero: the stored hash stays
+	// What was shown beside the password, or instead of it; nil: nothing.
+	code    *usedCode
+	passkey *usedPasskey
+	enrols  *enrolment // an authenticator app whose code was shown
 }
 
-// amrPassword is the value for a password in RFC 8176.
-const amrPassword = "pwd"
+// The values of RFC 8176 for what can be shown.
+const (
+	amrPassword = "pwd"
+	amrCode     = "otp"
+	amrMore     = "mfa" // more than one of them
+	amrPasskey  = "pop user mfa"
+)
+
+// needOf is what is still to be shown; "": nothing.
+func needOf(d store.Demands, shown proof) Need {
+	switch {
+	case shown.passkey != nil || shown.code != nil || !d.TwoSteps && !d.Group:
+		return ""
+	case d.Authenticator || !d.Group:
+		return NeedCode
+	case shown.enrols != nil:
+		return ""
+	case d.Passkey:
+		// Who knows the password alone must not enrol an authenticator app of their own.
+		return NeedPasskey
+	}
+	return NeedEnrol
+}
 
 // door is where a proof is shown, and what it is to open.
 type door struct {
@@ -27,6 +52,10 @@ type door struct {
 	// proves is a browser session that goes on by the proof, with the number of its
 	// cookie; nil: a session is opened.
 	proves *Visitor
+	// Of the pages: whether the session is to stay on its device, and the cookie of the
+	// browser that a second step must come from.
+	stay    bool
+	browser string
 }
 
 // admit is the one way in: every door verifies a proof and comes here, and nothing
@@ -34,18 +63,27 @@ type door struct {
 //
 // The first statement locks the user's row, and compares its AuthVersion. So a login
 // and whatever ends logins (a reset, a revocation) happen one after the other, on every
-// server, and the later one counts.
+// server, and the later one counts. It also says what the account demands: if that wasn't
+// shown the error is a *More, and nothing has happened.
 func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, shown proof, d door) (r loginResult, err error) {
 	user := shown.user
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		r = loginResult{user: user.ID}
-		if ok, err := tx.LogIn(user.ID, user.AuthVersion, shown.rehashed); err != nil {
-			return err
-		} else if !ok {
+		demands, err := tx.LogIn(user.ID, user.AuthVersion, shown.rehashed)
+		if errors.Is(err, store.ErrNotFound) {
 			r.refused = reasonChanged
 			return nil
 		}
-		knew, err := s.succeedAttempt(tx, a)
+		if err != nil {
+			return err
+		}
+		if need := needOf(demands, shown); need != "" {
+			return &More{Need: need}
+		}
+		if err := s.useUp(tx, client, shown); err != nil {
+			return err
+		}
+		a, knew, err := s.succeed(tx, a, user)
 		if err != nil {
 			return err
 		}
@@ -55,6 +93,33 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 		return s.openSession(tx, client, a, shown, d, knew, &r)
 	})
 	return r, err
+}
+
+// useUp uses up what was shown and is good once.
+func (s *Service) useUp(tx *store.Tx, client Client, shown proof) error {
+	switch {
+	case shown.code != nil:
+		return s.useCode(tx, client, shown.user, *shown.code)
+	case shown.passkey != nil:
+		return s.usePasskey(tx, shown.user, *shown.passkey)
+	case shown.enrols != nil:
+		return s.enrol(tx, client, shown.user, *shown.enrols, "")
+	}
+	return nil
+}
+
+// succeed clears what a whole login clears, and has the account know the network from
+// then on: for passwords and for codes alike, whichever was counted last.
+func (s *Service) succeed(tx *store.Tx, a store.Attempt, user store.User) (ofPassword store.Attempt, knew bool, err error) {
+	ofPassword = a
+	if codes := codesOf(user.ID); a.Account == codes {
+		if _, err = s.succeedAttempt(tx, a); err != nil {
+			return a, false, err
+		}
+		ofPassword = store.Attempt{Account: accountOfKey(user.EmailKey), Network: a.Network, Known: a.Known}
+	}
+	knew, err = s.succeedAttempt(tx, ofPassword)
+	return ofPassword, knew, err
 }
 
 // prove has a browser session go on, fresh, with the next number.

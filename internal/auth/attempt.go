@@ -162,6 +162,9 @@ func (s *Service) refundAttempt(ctx context.Context, a store.Attempt) {
 // inconclusive says that an error came before the password was looked at, or
 // after it was found right.
 func inconclusive(err error) bool {
+	if isMore(err) {
+		return true // it gives back its own count and clears nothing: the login isn't whole
+	}
 	return errors.Is(err, password.ErrBusy) || errors.Is(err, store.ErrUnavailable) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -13,6 +13,9 @@ import (
 
 // What is recorded beside the events.
 const (
+	AuditCodeRefused     = "login.code-refused"    // a wrong code behind a right password
+	AuditPasskeyRefused  = "login.passkey-refused" // a passkey's signature that wasn't right, or came twice
+	AuditGroupTwoSteps   = "group.two-steps"       // an operator had a group require two steps, or no longer
 	AuditProved          = "session.proved"        // a visitor showed the password again
 	AuditLoginFailed     = "login.failed"          // its reason says why; the client doesn't learn it
 	AuditPasswordRefused = "user.password-refused" // a session's user gave a wrong current password
@@ -36,6 +39,8 @@ const (
 var AuditKinds = []string{
 	EventCreated, EventInvitation, EventUpdated, EventEmailRequested, EventEmailChanged, EventDeleted, EventRevoked, EventReinstated, EventRecovery, EventPasswordChanged,
 	EventOpened, EventNewNetwork, EventEnded, EventReplay, EventAppOpened, EventAppEnded, EventGranted, EventGrantEnded,
+	EventAuthenticatorAdded, EventAuthenticatorRemoved, EventPasskeyAdded, EventPasskeyRemoved, EventTwoStepsOn, EventTwoStepsOff, EventRecoveryCodes, EventRecoveryCodeUsed, EventCodesRefused, EventFactorsReset,
+	AuditCodeRefused, AuditPasskeyRefused, AuditGroupTwoSteps,
 	AuditLoginFailed, AuditProved, AuditPasswordRefused, AuditExported, AuditUnlocked, AuditMailResent, AuditMailDropped, AuditAppCreated, AuditAppUpdated, AuditAppDeleted, AuditGroupCreated, AuditGroupDeleted, AuditGroupJoined, AuditGroupLeft, AuditKeyMade, AuditKeyRevoked, AuditKeyResealed,
 }
 

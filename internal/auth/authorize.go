@@ -185,18 +185,9 @@ func notYet(err error) error {
 
 // openCode reads a code; false for anything else.
 func (s *Service) openCode(ctx context.Context, text string) (c code, ok bool, err error) {
-	keys, err := s.Keys.fresh(ctx)
-	if err != nil {
+	plain, ok, err := s.openSealed(ctx, codeLabel, text)
+	if err != nil || !ok {
 		return c, false, err
-	}
-	if keys.ring.LacksSeal(text) { // perhaps another server has just made it
-		if keys, err = s.Keys.newer(ctx); err != nil {
-			return c, false, err
-		}
-	}
-	plain, ok := keys.ring.OpenSealed(codeLabel, text)
-	if !ok {
-		return c, false, nil
 	}
 	age := s.Store.Now().Sub
 	if err := json.Unmarshal(plain, &c); err != nil {

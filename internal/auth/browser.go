@@ -51,9 +51,10 @@ type Visitor struct {
 }
 
 // LoginBrowser is Login for the login page. A session that is to stay lasts as long as
-// those of the API, another one twelve hours, and its cookie until the browser ends.
-func (s *Service) LoginBrowser(ctx context.Context, client Client, email, password string, stay bool) (Cookie, error) {
-	d := door{kind: store.KindBrowser}
+// those of the API, another one twelve hours, and its cookie until the browser ends. A
+// second step must come from the same browser, which a cookie of its own names.
+func (s *Service) LoginBrowser(ctx context.Context, client Client, email, password string, stay bool, browser string) (Cookie, error) {
+	d := door{kind: store.KindBrowser, stay: stay, browser: browser}
 	if !stay {
 		d.life = min(shortLife, s.Settings.SessionLife)
 	}
@@ -69,8 +70,8 @@ func (s *Service) LoginBrowser(ctx context.Context, client Client, email, passwo
 // one, a proof by the cookie from before gives the same once more. Its errors are
 // Login's, for the account that the visitor has, and ErrNotLoggedIn where the cookie is
 // dead by now.
-func (s *Service) Prove(ctx context.Context, client Client, v Visitor, password string) (Cookie, error) {
-	session, err := s.login(ctx, client, v.User.Email, password, door{kind: store.KindBrowser, proves: &v})
+func (s *Service) Prove(ctx context.Context, client Client, v Visitor, password, browser string) (Cookie, error) {
+	session, err := s.login(ctx, client, v.User.Email, password, door{kind: store.KindBrowser, proves: &v, browser: browser})
 	if err != nil {
 		return Cookie{}, err
 	}

@@ -13,7 +13,7 @@ import (
 // browse logs in on the page.
 func (s *server) browse(t *testing.T, email string, stay bool) auth.Cookie {
 	t.Helper()
-	return must(s.LoginBrowser(t.Context(), auth.Client{}, email, oldPassword, stay))(t)
+	return must(s.LoginBrowser(t.Context(), auth.Client{}, email, oldPassword, stay, ""))(t)
 }
 
 func (s *server) visit(t *testing.T, c auth.Cookie) auth.Visitor {
@@ -29,7 +29,7 @@ func (s *server) wantDead(t *testing.T, what string, c auth.Cookie) {
 
 func (s *server) prove(t *testing.T, v auth.Visitor) auth.Cookie {
 	t.Helper()
-	return must(s.Prove(t.Context(), auth.Client{}, v, oldPassword))(t)
+	return must(s.Prove(t.Context(), auth.Client{}, v, oldPassword, ""))(t)
 }
 
 func TestABrowserSession(t *testing.T) {
@@ -60,7 +60,7 @@ func TestABrowserSessionThatIsNotToStay(t *testing.T) {
 		c.advance(time.Second)
 		s.wantDead(t, "after twelve hours", cookie)
 		same(t, "live sessions", len(must(s.Sessions(t.Context(), v.Caller))(t)), 0)
-		_, err := s.Prove(t.Context(), auth.Client{}, v, oldPassword)
+		_, err := s.Prove(t.Context(), auth.Client{}, v, oldPassword, "")
 		wantErr(t, "a proof in it", err, auth.ErrNotLoggedIn)
 	})
 }
@@ -279,14 +279,14 @@ func TestAProofFromANewNetworkIsMailed(t *testing.T) {
 	each(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits.Off = false
 		s.user(t, ann)
-		cookie := must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, oldPassword, true))(t)
+		cookie := must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, oldPassword, true, ""))(t)
 		c.advance(time.Hour)
-		cookie = must(s.Prove(t.Context(), from("192.0.2.1"), s.visit(t, cookie), oldPassword))(t)
+		cookie = must(s.Prove(t.Context(), from("192.0.2.1"), s.visit(t, cookie), oldPassword, ""))(t)
 		if mails := s.deliver(t); len(mails) > 0 {
 			t.Errorf("a proof from a known network is mailed: %+v", mails)
 		}
 		c.advance(time.Hour)
-		must(s.Prove(t.Context(), from("198.51.100.1"), s.visit(t, cookie), oldPassword))(t)
+		must(s.Prove(t.Context(), from("198.51.100.1"), s.visit(t, cookie), oldPassword, ""))(t)
 		if mails := s.deliver(t); len(mails) != 1 || !strings.Contains(mails[0].Subject, "from a new network") {
 			t.Errorf("the mails are %+v", mails)
 		}
@@ -305,7 +305,7 @@ func TestPasswordChangesAreBounded(t *testing.T) {
 			var err error
 			if page {
 				_, err = s.ChoosePassword(t.Context(), from("192.0.2.1"), v, next)
-				v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, map[bool]string{true: next, false: chosen}[err == nil], true))(t))
+				v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, map[bool]string{true: next, false: chosen}[err == nil], true, ""))(t))
 			} else {
 				err = s.ChangePassword(t.Context(), from("192.0.2.1"), v.Caller, chosen, next)
 			}
@@ -315,10 +315,10 @@ func TestPasswordChangesAreBounded(t *testing.T) {
 			return err
 		}
 		for i := range 10 {
-			v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, chosen, true))(t))
+			v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, chosen, true, ""))(t))
 			ok(t, choose(i%2 == 0, i))
 		}
-		v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, chosen, true))(t))
+		v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, chosen, true, ""))(t))
 		for _, page := range []bool{true, false} {
 			if err := choose(page, 10); auth.CodeOf(err) != auth.Throttled {
 				t.Errorf("one too many, on the page %v: error %v", page, err)
@@ -326,7 +326,7 @@ func TestPasswordChangesAreBounded(t *testing.T) {
 		}
 		ok(t, s.Reset(t.Context(), from("192.0.2.1"), s.recover(t, ann), newPassword)) // the owner's way out
 		c.advance(time.Hour + time.Minute)
-		v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, newPassword, true))(t))
+		v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, newPassword, true, ""))(t))
 		ok(t, choose(true, 11))
 	})
 }

@@ -62,9 +62,11 @@ func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User
 		func() error { return tx.DeleteSessions(id) },
 		func() error { return tx.DropGrants(id) },
 		func() error { return tx.LeaveGroups(id) },
+		func() error { return tx.DropFactors(id) },
 		func() error { return tx.DeleteRecoveries(id, user.EmailKey) },
 		func() error { return tx.DropEmailChange(id) },
 		func() error { return tx.ForgetAccount(accountOfKey(user.EmailKey)) },
+		func() error { return tx.ForgetAccount(codesOf(id)) },
 		func() error { return tx.DeleteUser(id) },
 		func() error {
 			deleted := happening{kind: EventDeleted, reason: by.how, user: id}

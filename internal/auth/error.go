@@ -70,6 +70,8 @@ var (
 	ErrCredentials  = refuse(Unauthenticated, "The address or the password is wrong.")
 	ErrNotLoggedIn  = refuse(Unauthenticated, "You are not logged in.")
 	ErrExpired      = &Error{Code: Unauthenticated, Detail: ErrNotLoggedIn.Detail, Of: ErrNotLoggedIn}
+	ErrCode         = refuse(Unauthenticated, "The code is wrong, or was used before.")
+	ErrLogin        = refuse(Unauthenticated, "The login has taken too long, or the account has changed: log in again.")
 	ErrRefresh      = refuse(Unauthenticated, "The refresh token is not valid (any more). Log in again.")
 	errReplay       = &Error{Code: Unauthenticated, Detail: ErrRefresh.Detail, Of: ErrRefresh}
 	ErrPassword     = InvalidFields(Field{Name: "password", Message: "This is not your password."})
@@ -80,18 +82,21 @@ var (
 	ErrRecoveryID   = &Error{Code: NotFound, Detail: ErrRecovery.Detail, Of: ErrRecovery} // it has not the form of one
 	ErrRecoveryOver = &Error{Code: NotFound, Of: ErrRecovery,
 		Detail: "The password has been changed, and the unique id has ended with that. If it was you, all is well; if not, ask for a new one."}
-	ErrEmailCode     = refuse(NotFound, "The link is not valid (any more), or is for another account.")
-	ErrRevoked       = refuse(Forbidden, "The user is revoked.")
-	ErrNoUser        = refuse(NotFound, "There is no user with that address.")
-	errNoUserID      = &Error{Code: NotFound, Detail: "There is no user with that id.", Of: ErrNoUser}
-	ErrUserExists    = refuse(Conflict, "There is a user with that address already.")
-	ErrHasPassword   = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
-	ErrUserRevoked   = refuse(Conflict, "The user is revoked: kwai user enact comes first.")
-	ErrNoMail        = refuse(NotFound, "There is no undelivered mail with that id.")
-	errThrottled     = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
-	errManyAddresses = &Error{Code: Throttled, Detail: "Too many addresses were asked for. Try again in an hour.", RetryAfter: time.Hour}
-	errOften         = &Error{Code: Throttled, Detail: "You have done this too often. Try again in an hour.", RetryAfter: time.Hour}
-	ErrBusy          = refuse(Unavailable, "The server is too busy. Try again soon.")
+	ErrEmailCode       = refuse(NotFound, "The link is not valid (any more), or is for another account.")
+	ErrRevoked         = refuse(Forbidden, "The user is revoked.")
+	ErrNoUser          = refuse(NotFound, "There is no user with that address.")
+	errNoUserID        = &Error{Code: NotFound, Detail: "There is no user with that id.", Of: ErrNoUser}
+	ErrUserExists      = refuse(Conflict, "There is a user with that address already.")
+	ErrHasPassword     = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
+	ErrUserRevoked     = refuse(Conflict, "The user is revoked: kwai user enact comes first.")
+	ErrNoMail          = refuse(NotFound, "There is no undelivered mail with that id.")
+	ErrForm            = refuse(Conflict, "The form is too old, or the account has changed since: begin anew.")
+	ErrTwoStepsGroup   = refuse(Conflict, "A group of yours requires two steps.")
+	ErrNoAuthenticator = refuse(Conflict, "There is no authenticator app.")
+	errThrottled       = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
+	errManyAddresses   = &Error{Code: Throttled, Detail: "Too many addresses were asked for. Try again in an hour.", RetryAfter: time.Hour}
+	errOften           = &Error{Code: Throttled, Detail: "You have done this too often. Try again in an hour.", RetryAfter: time.Hour}
+	ErrBusy            = refuse(Unavailable, "The server is too busy. Try again soon.")
 )
 
 // CodeOf is the code of an Error. An error of the store or the password pool that

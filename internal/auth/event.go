@@ -10,24 +10,34 @@ import (
 // Event types. Every event goes to the subscribers outside, if there are any. Those that
 // a user must know of are mailed, too. docs/events.md describes them.
 const (
-	EventCreated         = "user.created"          // an account was made
-	EventInvitation      = "user.invited"          // it was made without a password; mailed
-	EventRevoked         = "user.revoked"          // the user can no longer log in; all sessions were ended
-	EventUpdated         = "user.updated"          // names, the language or the spelling of the address were changed
-	EventEmailChanged    = "user.email-changed"    // the user has another address, recoveries were ended; mailed to the one before
-	EventEmailRequested  = "user.email-requested"  // the user asked for another address; mailed to that one, if it is free
-	EventDeleted         = "user.deleted"          // the account and all its sessions are gone; mailed
-	EventReinstated      = "user.reinstated"       // the user can log in again
-	EventRecovery        = "user.recovery"         // a recovery was requested; mailed
-	EventPasswordChanged = "user.password-changed" // a password was set, all sessions were ended but the one it names, if any; mailed
-	EventOpened          = "session.opened"        // a login
-	EventNewNetwork      = "session.new-network"   // it came from a network from which the user hadn't logged in; mailed, unless that is off
-	EventEnded           = "session.ended"         // a logout, or another session's doing
-	EventAppOpened       = "app.opened"            // a login at an app, by kwai
-	EventAppEnded        = "app.ended"             // a session at an app was ended, but not its browser session
-	EventGranted         = "app.granted"           // the user let an app see the account
-	EventGrantEnded      = "app.grant-ended"       // the user took that back
-	EventReplay          = "session.replayed"      // a replaced refresh token came back, the session was ended; mailed
+	EventCreated              = "user.created"               // an account was made
+	EventInvitation           = "user.invited"               // it was made without a password; mailed
+	EventRevoked              = "user.revoked"               // the user can no longer log in; all sessions were ended
+	EventUpdated              = "user.updated"               // names, the language or the spelling of the address were changed
+	EventEmailChanged         = "user.email-changed"         // the user has another address, recoveries were ended; mailed to the one before
+	EventEmailRequested       = "user.email-requested"       // the user asked for another address; mailed to that one, if it is free
+	EventDeleted              = "user.deleted"               // the account and all its sessions are gone; mailed
+	EventReinstated           = "user.reinstated"            // the user can log in again
+	EventRecovery             = "user.recovery"              // a recovery was requested; mailed
+	EventPasswordChanged      = "user.password-changed"      // a password was set, all sessions were ended but the one it names, if any; mailed
+	EventOpened               = "session.opened"             // a login
+	EventNewNetwork           = "session.new-network"        // it came from a network from which the user hadn't logged in; mailed, unless that is off
+	EventEnded                = "session.ended"              // a logout, or another session's doing
+	EventAppOpened            = "app.opened"                 // a login at an app, by kwai
+	EventAppEnded             = "app.ended"                  // a session at an app was ended, but not its browser session
+	EventGranted              = "app.granted"                // the user let an app see the account
+	EventGrantEnded           = "app.grant-ended"            // the user took that back
+	EventAuthenticatorAdded   = "user.authenticator-added"   // an authenticator app was enrolled, in the place of one before; mailed
+	EventAuthenticatorRemoved = "user.authenticator-removed" // it was removed, with the recovery codes; mailed
+	EventPasskeyAdded         = "user.passkey-added"         // mailed
+	EventPasskeyRemoved       = "user.passkey-removed"       // mailed
+	EventTwoStepsOn           = "user.two-steps-on"          // a login needs two steps, other sessions were ended; mailed
+	EventTwoStepsOff          = "user.two-steps-off"         // it needs one again; mailed
+	EventRecoveryCodes        = "user.recovery-codes"        // new recovery codes replaced those before; mailed
+	EventRecoveryCodeUsed     = "user.recovery-code-used"    // a login by one; mailed
+	EventCodesRefused         = "user.codes-refused"         // the third wrong code within a day, behind a right password; mailed
+	EventFactorsReset         = "user.factors-reset"         // an operator removed all factors, sessions were ended; mailed
+	EventReplay               = "session.replayed"           // a replaced refresh token came back, the session was ended; mailed
 )
 
 // EventEmailNotice comes with each EventEmailRequested, for the mail alone: it tells the
@@ -44,7 +54,8 @@ const noticeLife = 4 * 24 * time.Hour
 // mailed says which events are mailed to their user.
 func mailed(kind string) bool {
 	switch kind {
-	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork, EventEmailRequested, EventEmailChanged, EventDeleted:
+	case EventInvitation, EventRecovery, EventPasswordChanged, EventReplay, EventNewNetwork, EventEmailRequested, EventEmailChanged, EventDeleted,
+		EventAuthenticatorAdded, EventAuthenticatorRemoved, EventPasskeyAdded, EventPasskeyRemoved, EventTwoStepsOn, EventTwoStepsOff, EventRecoveryCodes, EventRecoveryCodeUsed, EventCodesRefused, EventFactorsReset:
 		return true
 	}
 	return false

@@ -42,10 +42,36 @@ func (s *Service) DeleteGroup(ctx context.Context, name string) error {
 		if len(apps) > 0 {
 			return refuse(Conflict, fmt.Sprintf("The app %s asks for the group: change it first, by kwai app update.", apps[0]))
 		}
+		if required, err := tx.RequiresTwoSteps(name); err != nil {
+			return err
+		} else if required { // its members' logins demand less then
+			if err := tx.RequireTwoSteps(name, false); err != nil {
+				return err
+			}
+		}
 		if err := tx.DeleteGroup(name); err != nil {
 			return err
 		}
 		return recordGroup(tx, AuditGroupDeleted, name, "")
+	})
+}
+
+// RequireTwoSteps has a group's members log in by two steps, or no longer: who has no
+// authenticator app enrols one at the next login. Logins that are under way end in
+// nothing. Sessions go on.
+func (s *Service) RequireTwoSteps(ctx context.Context, name string, on bool) error {
+	return s.changeGroup(ctx, name, func(tx *store.Tx) error {
+		if before, err := tx.RequiresTwoSteps(name); err != nil || before == on {
+			return err
+		}
+		if err := tx.RequireTwoSteps(name, on); err != nil {
+			return err
+		}
+		how := "off"
+		if on {
+			how = "on"
+		}
+		return recordGroup(tx, AuditGroupTwoSteps, name+" "+how, "")
 	})
 }
 
@@ -72,11 +98,18 @@ func (s *Service) changeMembers(ctx context.Context, group, kind string, who []s
 	// In one order, since each is locked: so two changes don't wait for each other.
 	slices.SortFunc(users, func(a, b store.User) int { return cmp.Compare(a.ID, b.ID) })
 	return s.changeGroup(ctx, group, func(tx *store.Tx) error {
+		required, err := tx.RequiresTwoSteps(group)
+		if err != nil {
+			return err
+		}
 		for _, u := range users {
 			if _, err := tx.LockUser(u.ID); err != nil {
 				return gone(err)
 			}
 			changed, err := change(tx, group, u.ID)
+			if err == nil && changed && required {
+				err = tx.RaiseAuthVersion(u.ID)
+			}
 			if err == nil && changed {
 				err = recordGroup(tx, kind, group, u.ID)
 			}

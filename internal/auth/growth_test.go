@@ -220,7 +220,7 @@ func (x *site) morning(ctx context.Context, d, i int, u *resident) error {
 
 // askForAddress asks for an address that nobody confirms.
 func (x *site) askForAddress(ctx context.Context, client auth.Client, u *resident) error {
-	cookie, err := x.LoginBrowser(ctx, client, u.Email, u.password, false)
+	cookie, err := x.LoginBrowser(ctx, client, u.Email, u.password, false, "")
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 // Login opens a session of the API for the user with that address and password. An
 // unknown or malformed address, a revoked user and a wrong password all cost one hash
 // and get ErrCredentials: neither the answer nor its time tells which it was. Throttled
-// comes before, alike for every address.
+// comes before, alike for every address. Where two steps are demanded the error is a
+// *More, for ContinueLogin.
 func (s *Service) Login(ctx context.Context, client Client, email, password string) (Tokens, error) {
 	session, err := s.login(ctx, client, email, password, door{kind: store.KindAPI})
 	if err != nil {
@@ -69,7 +70,16 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, 
 			return loginResult{}, err
 		}
 	}
-	return s.admit(ctx, client, a, shown, d)
+	r, err := s.admit(ctx, client, a, shown, d)
+	if more, ok := errors.AsType[*More](err); ok {
+		if stale { // the second step doesn't have the password
+			if err := s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.Rehash(user.ID, user.AuthVersion, shown.rehashed) }); err != nil {
+				return loginResult{}, err
+			}
+		}
+		err = s.more(ctx, user, more.Need, d)
+	}
+	return r, err
 }
 
 // findUser finds a user by an address as it was typed; the zero User if there is

@@ -18,6 +18,7 @@ type outcome int
 
 const (
 	succeeded outcome = iota
+	halfway           // a right password, to which a second step is still to come
 	renewed
 	reused      // a token that was replaced a moment ago: the same tokens again
 	replayed    // one that was replaced before: its session was ended
@@ -31,13 +32,15 @@ const (
 	outcomes
 )
 
-var outcomeNames = [outcomes]string{"ok", "renewed", "reused", "replayed", "throttled", "refused", "invalid", "busy", "unavailable", "abandoned", "error"}
+var outcomeNames = [outcomes]string{"ok", "more", "renewed", "reused", "replayed", "throttled", "refused", "invalid", "busy", "unavailable", "abandoned", "error"}
 
 // outcomeOf is the outcome of a use case that ended with an error.
 func outcomeOf(err error) outcome {
 	switch code := CodeOf(err); {
 	case errors.Is(err, password.ErrBusy) || errors.Is(err, ErrBusy):
 		return busy
+	case isMore(err):
+		return halfway
 	case errors.Is(err, context.Canceled):
 		return abandoned
 	case errors.Is(err, errReplay):
@@ -61,6 +64,7 @@ type operation int
 
 const (
 	logins operation = iota
+	secondSteps
 	renewals
 	logouts
 	recoveries
@@ -73,12 +77,13 @@ var counted = [operations]struct {
 	name, help string
 	outcomes   []outcome
 }{
-	logins:     {"kwai_logins_total", "Logins, by their outcome.", []outcome{succeeded, refused, throttled, busy, unavailable, abandoned, failed}},
-	renewals:   {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, busy, unavailable, abandoned, failed}},
-	logouts:    {"kwai_logouts_total", "Logouts of clients that were logged in, and ends of their other sessions, by their outcome.", []outcome{succeeded, refused, unavailable, abandoned, failed}},
-	recoveries: {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{succeeded, busy, unavailable, abandoned, failed}},
-	resets:     {"kwai_resets_total", "Resets of a password, by their outcome.", []outcome{succeeded, refused, invalid, busy, unavailable, abandoned, failed}},
-	changes:    {"kwai_password_changes_total", "Changes of a password by who was logged in, by their outcome.", []outcome{succeeded, refused, invalid, throttled, busy, unavailable, abandoned, failed}},
+	logins:      {"kwai_logins_total", "Logins, by their outcome; more is a right password to which a second step is still to come.", []outcome{succeeded, halfway, refused, throttled, busy, unavailable, abandoned, failed}},
+	secondSteps: {"kwai_second_steps_total", "Second steps of logins, by their outcome.", []outcome{succeeded, refused, throttled, busy, unavailable, abandoned, failed}},
+	renewals:    {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, busy, unavailable, abandoned, failed}},
+	logouts:     {"kwai_logouts_total", "Logouts of clients that were logged in, and ends of their other sessions, by their outcome.", []outcome{succeeded, refused, unavailable, abandoned, failed}},
+	recoveries:  {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{succeeded, busy, unavailable, abandoned, failed}},
+	resets:      {"kwai_resets_total", "Resets of a password, by their outcome.", []outcome{succeeded, refused, invalid, busy, unavailable, abandoned, failed}},
+	changes:     {"kwai_password_changes_total", "Changes of a password by who was logged in, by their outcome.", []outcome{succeeded, refused, invalid, throttled, busy, unavailable, abandoned, failed}},
 }
 
 // counts is how often each ended in which way. The zero value is ready.

@@ -51,7 +51,7 @@ func (m *model) checkCookies(t *rapid.T) {
 }
 
 func (m *model) browse(t *rapid.T, email, password string, stay bool) {
-	cookie, err := m.s.LoginBrowser(t.Context(), auth.Client{}, email, password, stay)
+	cookie, err := m.s.LoginBrowser(t.Context(), auth.Client{}, email, password, stay, "")
 	user := m.users[email]
 	if user == nil || user.revoked || user.password == "" || user.password != password {
 		wantErr(t, "login", err, auth.ErrCredentials)
@@ -119,7 +119,7 @@ func (m *model) prove(t *rapid.T, c modelCookie, password string) {
 	if !in {
 		return
 	}
-	cookie, err := m.s.Prove(t.Context(), auth.Client{}, v, password)
+	cookie, err := m.s.Prove(t.Context(), auth.Client{}, v, password, "")
 	s := c.session
 	if s.user.password != password {
 		wantErr(t, "a proof", err, auth.ErrCredentials)

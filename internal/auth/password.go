@@ -132,10 +132,19 @@ func (s *Service) SetPassword(ctx context.Context, email, pw string) error {
 	return s.changed(change, err)
 }
 
-// passwordChanged does what follows from a new password, in its transaction. It ends
-// the recoveries and the sessions but the one to keep, if any, and clears the failures.
-// The network that the user chose it from is known from now on.
+// passwordChanged does what follows from a new password, in its transaction: it ends
+// logins, and has the user hear of it.
 func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, keep, how string) error {
+	if err := s.endLogins(tx, client, user, keep); err != nil {
+		return err
+	}
+	return s.publish(tx, client, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
+}
+
+// endLogins ends what the password before was good for: the recoveries and the sessions
+// but the one to keep, if any. It clears the failures, and the network that the user comes
+// from is known from now on.
+func (s *Service) endLogins(tx *store.Tx, client Client, user store.User, keep string) error {
 	if err := tx.EndSessionsBut(user.ID, keep, store.EndPassword); err != nil {
 		return err
 	}
@@ -146,10 +155,8 @@ func (s *Service) passwordChanged(tx *store.Tx, client Client, user store.User, 
 	if err := tx.ForgetFailures(account); err != nil {
 		return err
 	}
-	if _, err := tx.KnowNetwork(account, client.network(), tx.Now.Add(s.Settings.Limits.Remember)); err != nil {
-		return err
-	}
-	return s.publish(tx, client, happening{kind: EventPasswordChanged, reason: how, user: user.ID, session: keep})
+	_, err := tx.KnowNetwork(account, client.network(), tx.Now.Add(s.Settings.Limits.Remember))
+	return err
 }
 
 // choose checks a new password and hashes it.

@@ -411,7 +411,7 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 	for name, m := range map[string]meeting{
 		"login by page": {func(_ *testing.T, s *server, user store.User) operation {
 			return func(ctx context.Context) error {
-				_, err := s.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true)
+				_, err := s.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true, "")
 				return err
 			}
 		}, auth.ErrCredentials, auth.EventOpened},

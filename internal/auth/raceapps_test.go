@@ -324,7 +324,7 @@ func TestTwoEndsOfAppSessionsMeet(t *testing.T) {
 		},
 		"login elsewhere": func(_ *testing.T, s *server, user store.User, _ auth.Visitor, _ store.App, _ auth.Hint) operation {
 			return func(ctx context.Context) error {
-				_, err := s.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true)
+				_, err := s.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true, "")
 				return err
 			}
 		},

@@ -25,7 +25,7 @@ func leave(s *server, v auth.Visitor, everywhere bool) operation {
 // proves has a visitor prove, and puts the cookie there.
 func proves(s *server, v auth.Visitor, cookie *auth.Cookie) operation {
 	return func(ctx context.Context) (err error) {
-		*cookie, err = s.Prove(ctx, auth.Client{}, v, oldPassword)
+		*cookie, err = s.Prove(ctx, auth.Client{}, v, oldPassword, "")
 		return err
 	}
 }
@@ -48,7 +48,7 @@ func TestALoginByPageAndAnEndMeet(t *testing.T) {
 				var cookie auth.Cookie
 				return contest{
 					one: func(ctx context.Context) (err error) {
-						cookie, err = r.one.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true)
+						cookie, err = r.one.LoginBrowser(ctx, auth.Client{}, user.Email, oldPassword, true, "")
 						return err
 					},
 					other: end.prepare(t, r.other, user, auth.Tokens{}),

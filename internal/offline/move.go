@@ -50,7 +50,7 @@ func (e *MoveError) Error() string { return e.err.Error() }
 func (e *MoveError) Unwrap() error { return e.err }
 
 // movedTables are all that a move copies, each behind those that it refers to.
-var movedTables = []string{"meta", "keys", "users", "sessions", "recovery_requests", "recoveries", "email_changes", "apps", "user_groups", "group_members", "app_groups", "grants", "app_sessions", "logouts", "events", "deliveries", "subscribers", "attempts", "audit_log"}
+var movedTables = []string{"meta", "keys", "users", "sessions", "recovery_requests", "recoveries", "email_changes", "authenticators", "recovery_codes", "passkeys", "apps", "user_groups", "group_members", "app_groups", "grants", "app_sessions", "logouts", "events", "deliveries", "subscribers", "attempts", "audit_log"}
 
 // keptTables are those that it doesn't: a lease ends with the process that holds
 // it, and each database has a history of its own.

@@ -261,7 +261,7 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 			// a logout that waits.
 			for _, statement := range []string{
 				`INSERT INTO apps VALUES ('wiki', 'Wiki', 'hash', NULL, 'https://x/', '', '', 'https://x/logout', '', 0), ('mail', 'Mail', NULL, NULL, 'https://y/', '', '', '', '', 0)`,
-				`INSERT INTO user_groups VALUES ('staff', 0)`,
+				`INSERT INTO user_groups (name, created_at) VALUES ('staff', 0)`,
 				`INSERT INTO group_members VALUES ('staff', 'user-a')`,
 				`INSERT INTO app_groups VALUES ('wiki', 'staff')`,
 				`INSERT INTO grants VALUES ('user-a', 'wiki', 'openid', 0, 1)`,

@@ -10,14 +10,18 @@ import (
 type Group struct {
 	Name      string
 	Members   int64
+	TwoSteps  bool // its members must log in by two steps
 	CreatedAt time.Time
 }
 
 // Groups lists all groups, by their names.
 func (r Reader) Groups() ([]Group, error) {
 	return database.QueryRows(r.db, func(scan database.Scan) (g Group, err error) {
-		return g, scan(&g.Name, &g.Members, (*instant)(&g.CreatedAt))
-	}, `SELECT name, (SELECT COUNT(*) FROM group_members WHERE group_name = name), created_at FROM user_groups ORDER BY name`)
+		var twoSteps int64
+		err = scan(&g.Name, &g.Members, &twoSteps, (*instant)(&g.CreatedAt))
+		g.TwoSteps = twoSteps == 1
+		return g, err
+	}, `SELECT name, (SELECT COUNT(*) FROM group_members WHERE group_name = name), two_steps, created_at FROM user_groups ORDER BY name`)
 }
 
 // GroupsOf lists the names of a user's groups.
@@ -34,6 +38,13 @@ func (r Reader) MembersOf(group string) ([]User, error) {
 // AppsOfGroup lists the ids of the apps that a group may use.
 func (r Reader) AppsOfGroup(group string) ([]string, error) {
 	return database.QueryRows(r.db, database.Column[string], `SELECT app_id FROM app_groups WHERE group_name = $1 ORDER BY app_id`, group)
+}
+
+// RequiresTwoSteps says whether a group's members must log in by two steps, after
+// LockGroup.
+func (tx *Tx) RequiresTwoSteps(group string) (bool, error) {
+	n, err := database.QueryRow(tx.db, database.Column[int64], `SELECT two_steps FROM user_groups WHERE name = $1`, group)
+	return n == 1, err
 }
 
 // InsertGroup adds a group; false if there is one of that name.

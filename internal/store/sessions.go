@@ -161,6 +161,7 @@ const (
 	EndPassword = "password"
 	EndExcess   = "excess"
 	EndCommand  = "command"
+	EndTwoSteps = "two steps"
 )
 
 // Why a chain of an app's tokens ended alone.

@@ -20,6 +20,7 @@ type User struct {
 	// AuthVersion is raised by all that changes what a login must show, or may come
 	// to. It is read with a proof, and compared in the transaction that the proof is for.
 	AuthVersion int64
+	TwoStepsAt  time.Time // since when the user wants two steps at a login
 }
 
 // Profile is what users see of themselves.
@@ -34,12 +35,12 @@ type Profile struct {
 // userColumns are those of scanUserAnd, in its order; InsertUser and UserOfSession
 // name theirs themselves.
 const userColumns = `users.id, users.email, users.email_key, users.first_name, users.last_name, users.password_hash,
-	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.language, users.auth_version, users.email_proven_at`
+	users.password_set_at, users.last_login_at, users.revoked_at, users.created_at, users.language, users.auth_version, users.email_proven_at, users.two_steps_at`
 
 // dest is what userColumns are scanned into.
 func (u *User) dest() []any {
 	return []any{&u.ID, &u.Email, &u.EmailKey, &u.FirstName, &u.LastName, (*nullable)(&u.PasswordHash),
-		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.Language, &u.AuthVersion, (*instant)(&u.EmailProvenAt)}
+		(*instant)(&u.PasswordSetAt), (*instant)(&u.LastLoginAt), (*instant)(&u.RevokedAt), (*instant)(&u.CreatedAt), &u.Language, &u.AuthVersion, (*instant)(&u.EmailProvenAt), (*instant)(&u.TwoStepsAt)}
 }
 
 func scanUser(scan database.Scan) (u User, err error) { return u, scan(u.dest()...) }
@@ -142,21 +143,27 @@ func (tx *Tx) DeleteUser(userID string) error {
 }
 
 // LogIn stamps a login, provided that nothing has changed what it must show since
-// its proof was verified, when that was the user's version, and the user isn't revoked.
-// rehashed, unless zero, replaces the hash of the same password. Everything that opens
-// a session goes through here first.
-func (tx *Tx) LogIn(userID string, version int64, rehashed Password) (bool, error) {
-	n, err := tx.Exec(`UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
-		WHERE id = $4 AND auth_version = $5 AND revoked_at IS NULL`,
+// its proof was verified, when that was the user's version, and the user isn't revoked:
+// ErrNotFound otherwise. rehashed, unless zero, replaces the hash of the same password.
+// Everything that opens a session goes through here first, and must then have shown what
+// the account demands.
+func (tx *Tx) LogIn(userID string, version int64, rehashed Password) (Demands, error) {
+	return database.QueryRow(tx.db, scanDemands, `UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
+		WHERE id = $4 AND auth_version = $5 AND revoked_at IS NULL RETURNING `+demands,
 		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, version)
-	return n == 1, err
 }
 
-// SetPassword gives the user a new password and returns the user, as it is
-// then. The caller ends the sessions and recoveries.
+// Rehash stores the same password with another hash, on LogIn's condition.
+func (tx *Tx) Rehash(userID string, version int64, p Password) error {
+	_, err := tx.Exec(`UPDATE users SET password_hash = $1, password_cost = $2 WHERE id = $3 AND auth_version = $4 AND revoked_at IS NULL`, p.Hash, p.Cost, userID, version)
+	return err
+}
+
+// SetPassword gives the user a new password, none if it is zero, and returns the user, as
+// it is then. The caller ends the sessions and recoveries.
 func (tx *Tx) SetPassword(userID string, p Password) (User, error) {
 	return database.QueryRow(tx.db, scanUser, `UPDATE users SET password_hash = $1, password_cost = $2, password_set_at = $3, auth_version = auth_version + 1
-		WHERE id = $4 RETURNING `+userColumns, p.Hash, p.Cost, micros(tx.Now), userID)
+		WHERE id = $4 RETURNING `+userColumns, text(p.Hash), text(p.Cost), micros(tx.Now), userID)
 }
 
 // Revoke keeps the user from logging in; true if it was not revoked before. The

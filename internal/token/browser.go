@@ -50,6 +50,18 @@ func (k *Keyring) CheckAddressCode(value string, parts ...string) bool {
 	return key != nil && hmac.Equal([]byte(value), []byte(macOf(key, key.address, parts)))
 }
 
+// PendingMAC proves a login that isn't finished: the door that it is for, and what has
+// been shown.
+func (k *Keyring) PendingMAC(parts ...string) string {
+	return macOf(k.active, k.active.pending, parts)
+}
+
+// CheckPendingMAC reports whether the value was made for the same parts.
+func (k *Keyring) CheckPendingMAC(value string, parts ...string) bool {
+	key := k.keyOf(value)
+	return key != nil && hmac.Equal([]byte(value), []byte(macOf(key, key.pending, parts)))
+}
+
 // keyOf is the key that a value says it was made with; nil if there is none.
 func (k *Keyring) keyOf(value string) *macKey {
 	id, _, _ := strings.Cut(value, ".")

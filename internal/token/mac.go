@@ -17,7 +17,7 @@ const macIDSize = 4 // bytes of a MAC key's id inside a refresh token
 type macKey struct {
 	id [macIDSize]byte
 	// Each is a pool of *hasher.
-	refresh, recovery, browser, form, address, app *sync.Pool
+	refresh, recovery, browser, form, address, app, pending *sync.Pool
 }
 
 func newMACKey(id string, plain []byte) (*macKey, error) {
@@ -33,6 +33,7 @@ func newMACKey(id string, plain []byte) (*macKey, error) {
 		"kwai form v1":            &k.form,
 		"kwai address change v1":  &k.address,
 		"kwai app refresh v1":     &k.app,
+		"kwai pending login v1":   &k.pending,
 	} {
 		var err error
 		if *pool, err = deriveMAC(plain, label); err != nil {

@@ -510,7 +510,7 @@ func (s *site) send(method, path, bearer, contentType, body string) answer {
 // pageCookie is the cookie of a browser session.
 func (s *site) pageCookie(email string) string {
 	s.tb.Helper()
-	c, err := s.rules.LoginBrowser(s.tb.Context(), auth.Client{}, email, good, true)
+	c, err := s.rules.LoginBrowser(s.tb.Context(), auth.Client{}, email, good, true, "")
 	s.ok(err)
 	return c.Value
 }

@@ -64,10 +64,10 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	if page.Prove && visits {
 		page.Email = before.User.Email
-		cookie, err = s.Rules.Prove(r.Context(), s.pageClient(r), before, password)
+		cookie, err = s.Rules.Prove(r.Context(), s.pageClient(r), before, password, "")
 	} else {
 		page.Prove = false
-		cookie, err = s.Rules.LoginBrowser(r.Context(), s.pageClient(r), page.Email, password, page.Stay)
+		cookie, err = s.Rules.LoginBrowser(r.Context(), s.pageClient(r), page.Email, password, page.Stay, "")
 	}
 	if err != nil {
 		return s.refuseLogin(w, r, page, err)

@@ -1,0 +1,4 @@
+package store
+
+// Passkey is a user's.
+type Passkey struct{ ID string }
