@@ -80,7 +80,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 		if need := needOf(demands, shown); need != "" {
 			return &More{Need: need}
 		}
-		if err := s.useUp(tx, client, shown); err != nil {
+		if err := s.useUp(tx, client, shown, d); err != nil {
 			return err
 		}
 		a, knew, err := s.succeed(tx, a, user)
@@ -96,14 +96,18 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 }
 
 // useUp uses up what was shown and is good once.
-func (s *Service) useUp(tx *store.Tx, client Client, shown proof) error {
+func (s *Service) useUp(tx *store.Tx, client Client, shown proof, d door) error {
 	switch {
 	case shown.code != nil:
 		return s.useCode(tx, client, shown.user, *shown.code)
 	case shown.passkey != nil:
 		return s.usePasskey(tx, shown.user, *shown.passkey)
 	case shown.enrols != nil:
-		return s.enrol(tx, client, shown.user, *shown.enrols, "")
+		keep := ""
+		if d.proves != nil {
+			keep = d.proves.SessionID
+		}
+		return s.enrol(tx, client, shown.user, *shown.enrols, keep)
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func (s *Service) readPending(ctx context.Context, text string, kind store.Kind,
 	switch {
 	case err != nil:
 		return p, err // we made it
-	case p.Browser != hashBrowser(browser):
+	case p.Browser != hashBrowser(browser) || kind == store.KindBrowser && browser == "":
 		return p, ErrLogin.because("another browser has begun it")
 	case age >= pendingLife || age < -store.ClockSlack:
 		return p, ErrLogin.because("its ten minutes are over")
