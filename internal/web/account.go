@@ -40,19 +40,22 @@ type accountPage struct {
 	Apps      []auth.App // that lead on from here
 }
 
-// accountPage is the overview. It says what has just been done only where one of our
-// pages has led to it: else a link in a mail could claim that a password was changed.
+// accountPage is the overview.
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
-	page, l := accountPage{Visitor: v, CanDelete: s.SelfDelete}, s.language(r)
+	page := accountPage{Visitor: v, CanDelete: s.SelfDelete, Done: s.done(r)}
 	var err error
 	if page.Apps, err = s.Rules.Tiles(r.Context(), v); err != nil {
 		return err
 	}
-	from := r.Header.Get("Sec-Fetch-Site") // "": of an old browser, or over http
-	if key := "account.done." + r.URL.Query().Get("done"); l.Has(key) && (from == "" || from == "same-origin") {
-		page.Done = l.Text(key)
-	}
 	return s.visitPage(w, r, v, http.StatusOK, "account", page)
+}
+
+// done is what has just been done, as the page says that led here; "": nothing.
+func (s *Server) done(r *http.Request) string {
+	if key, l := "account.done."+r.URL.Query().Get("done"), s.language(r); l.Has(key) && ledHere(r) {
+		return l.Text(key)
+	}
+	return ""
 }
 
 // passwordPage is the data of "password".

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/url"
@@ -19,7 +20,7 @@ import (
 //
 // It is set at a login and at a fresh proof, and cleared at a logout. An answer to a
 // cookie that is worth nothing leaves it as it is: another tab may just have set a new
-// one.
+// one. browserCookie is a second one.
 const (
 	hostCookie = "__Host-kwai"
 	devCookie  = "kwai-dev"
@@ -43,6 +44,20 @@ func (s *Server) clearCookie(w http.ResponseWriter) {
 	cookie := s.cookie("") //nolint:gosec // as above
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
+}
+
+// browserCookie names the browser, whoever is logged in: the second step of a login must
+// come from where the first did. It ends with the browser, and isn't replaced: another tab
+// may be between its steps. For a browser that has none it is new.
+func (s *Server) browserCookie(r *http.Request) (cookie *http.Cookie, isNew bool) {
+	cookie = s.cookie("") //nolint:gosec // as above
+	cookie.Name += "-browser"
+	if all := r.CookiesNamed(cookie.Name); len(all) == 1 && all[0].Value != "" {
+		cookie.Value = all[0].Value
+		return cookie, false
+	}
+	cookie.Value = rand.Text()
+	return cookie, true
 }
 
 // visitor is whose browser session the request is of; ErrNotLoggedIn for none.
@@ -108,6 +123,13 @@ func proveFirst(w http.ResponseWriter, r *http.Request) error {
 	return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(pageOf(r)))
 }
 
+// ledHere says that one of our own pages has led to this one. Only then it believes what
+// the address says of things done: else a link in a mail could say it.
+func ledHere(r *http.Request) bool {
+	from := r.Header.Get("Sec-Fetch-Site") // "": of an old browser, or over http
+	return from == "" || from == "same-origin"
+}
+
 // takeForm takes what a visitor sent by a form.
 type takeForm func(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error
 
@@ -145,7 +167,9 @@ func (s *Server) proven(take takeForm) handler {
 }
 
 // nexts are the pages that a login may go on to.
-var nexts = []string{"account", "account/profile", "account/email", "account/password", "account/sessions", "account/apps", "account/activity", "account/data", "account/delete"}
+var nexts = []string{"account", "account/profile", "account/email", "account/password",
+	"account/security", "account/security/app", "account/security/codes", "account/security/remove", "account/security/two-steps",
+	"account/sessions", "account/apps", "account/activity", "account/data", "account/delete"}
 
 // confirmation is the page that a mail leads to, with its code.
 var confirmation = regexp.MustCompile(`^account/email/confirm\?code=[0-9a-f]{8}\.[0-9A-Za-z_-]{43}$`)

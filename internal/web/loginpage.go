@@ -38,6 +38,12 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	default:
 		page.Prove, page.Email = true, v.User.Email
 	}
+	if key, l := "login.notice."+q.Get("notice"), s.language(r); l.Has(key) && ledHere(r) {
+		page.Notice = l.Text(key)
+	}
+	if cookie, isNew := s.browserCookie(r); isNew && r.Method != http.MethodHead {
+		http.SetCookie(w, cookie)
+	}
 	return s.page(w, r, http.StatusOK, "login", page)
 }
 
@@ -56,6 +62,7 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	visits := err == nil
+	browser, _ := s.browserCookie(r)
 	var cookie auth.Cookie
 	if page.Prove && visits && page.Email != "" && page.Email != before.User.Email {
 		// The page is of somebody who was logged in before, or whose address was another:
@@ -64,23 +71,34 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	if page.Prove && visits {
 		page.Email = before.User.Email
-		cookie, err = s.Rules.Prove(r.Context(), s.pageClient(r), before, password, "")
+		cookie, err = s.Rules.Prove(r.Context(), s.pageClient(r), before, password, browser.Value)
 	} else {
 		page.Prove = false
-		cookie, err = s.Rules.LoginBrowser(r.Context(), s.pageClient(r), page.Email, password, page.Stay, "")
+		cookie, err = s.Rules.LoginBrowser(r.Context(), s.pageClient(r), page.Email, password, page.Stay, browser.Value)
+	}
+	if more, ok := errors.AsType[*auth.More](err); ok {
+		http.SetCookie(w, browser) // it may be new
+		return secondStep(w, r, page, more)
 	}
 	if err != nil {
 		return s.refuseLogin(w, r, page, err)
 	}
-	if visits && !page.Prove {
-		// Another login in the same browser: its cookie replaces the one before, which
-		// nobody would have any longer.
-		if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), before); err != nil {
+	if !visits || page.Prove {
+		return s.enter(w, r, cookie, nil, page.Next)
+	}
+	return s.enter(w, r, cookie, &before, page.Next)
+}
+
+// enter gives a browser the cookie of its login, and goes on. Another session that it had
+// is ended: its cookie is replaced, and nobody would have it any longer.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, cookie auth.Cookie, another *auth.Visitor, next string) error {
+	if another != nil {
+		if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), *another); err != nil {
 			return err
 		}
 	}
 	s.setCookie(w, cookie)
-	return seeOther(w, r, page.Next)
+	return seeOther(w, r, next)
 }
 
 // refuseLogin shows the form again, with what is wrong.

@@ -44,7 +44,7 @@ type messagePage struct{ Title, Text string }
 // pageNames are those of the pages. "done" and "used" (the link has done its work) take the
 // site to go on to, "" for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()
@@ -170,7 +170,7 @@ func (s *Server) policy(leadsOut bool) string {
 // with an error, after which one goes back. Chromium and Safari
 // hold form-action against each redirect after a post, and an opener policy cuts off
 // the window that waits for a login.
-var leadsOut = map[string]bool{"/login": true, "/logout": true, "/consent": true, "/oauth2/authorize": true, "/oauth2/logout": true}
+var leadsOut = map[string]bool{"/login": true, "/login/code": true, "/login/enrol": true, "/logout": true, "/consent": true, "/oauth2/authorize": true, "/oauth2/logout": true}
 
 // buffers are those in which pages are made.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
