@@ -31,7 +31,7 @@ const (
 
 var (
 	navigation   = []string{`link "Your account"`, `link "Log out"`}
-	accountLinks = []string{`link "Name and language"`, `link "Change the e‑mail address"`, `link "Change the password"`, `link "Where you are logged in"`, `link "What apps see"`, `link "What happened"`, `link "Your data"`, `link "Delete the account"`}
+	accountLinks = []string{`link "Name and language"`, `link "Change the e‑mail address"`, `link "Change the password"`, `link "Two steps and passkeys"`, `link "Where you are logged in"`, `link "What apps see"`, `link "What happened"`, `link "Your data"`, `link "Delete the account"`}
 	accountPage  = accountDone()
 )
 
@@ -149,7 +149,7 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 	b.press(kb.Tab + kb.Tab + kb.Tab + "Ann" + kb.Tab + "Other" + kb.Tab + "n" + kb.Tab) // Nederlands
 	b.submit(200, kb.Enter)
 	b.sees("", `link "Je account"`, `link "Uitloggen"`, `heading "Je account"`, `status "Naam en taal zijn opgeslagen."`,
-		`link "Naam en taal"`, `link "E‑mailadres wijzigen"`, `link "Wachtwoord wijzigen"`, `link "Waar je bent ingelogd"`, `link "Wat apps zien"`, `link "Recente activiteit"`, `link "Je gegevens"`, `link "Account verwijderen"`)
+		`link "Naam en taal"`, `link "E‑mailadres wijzigen"`, `link "Wachtwoord wijzigen"`, `link "Twee stappen en passkeys"`, `link "Waar je bent ingelogd"`, `link "Wat apps zien"`, `link "Recente activiteit"`, `link "Je gegevens"`, `link "Account verwijderen"`)
 	b.press(kb.Tab + kb.Tab + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.press(kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Tab + kb.Home + kb.Tab) // as the browser asks
