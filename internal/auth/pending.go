@@ -133,7 +133,8 @@ type PendingLogin struct {
 	Proves bool // it is a fresh proof, of who is logged in
 }
 
-// Pending reads a login that waits in a browser. ErrLogin if it is over, or was never.
+// Pending reads a login that waits in a browser. ErrLogin if it is over, or was never:
+// Proves still says what it was.
 func (s *Service) Pending(ctx context.Context, text, browser string) (PendingLogin, error) {
 	p, user, err := s.pendingUser(ctx, text, store.KindBrowser, browser)
 	return PendingLogin{p.Need, user, p.Session != ""}, err

@@ -22,6 +22,7 @@
 //	error.go    errors: statuses, problem+json, error pages
 //	oauth.go    errors as OAuth 2 clients read them
 //	pages.go    pages, of the folder pages
+//	qrcode.go   a QR code in a page
 //	brand.go    whose pages they are: name, logo, colour, and the style sheet
 //	cors.go     which other sites may call the API
 //	log.go      the log and the counting of requests; metrics.go has the counters
