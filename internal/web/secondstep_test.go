@@ -355,6 +355,23 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 	})
 }
 
+// Who is logged in when a group begins to require two steps can prove it by setting an app
+// up, and goes on in the same session.
+func TestAProofThatSetsAnAppUp(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.forApps()
+		s.user("ann@example.org", good)
+		b, other := s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good)
+		s.required("ann@example.org")
+		s.clock.advance(11 * time.Minute)
+		p := b.password("login/enrol", "prove", "1", "next", "account/password")
+		a := s.scan(b.shows(p.url(), `href="../login?prompt=login&amp;next=account%2fpassword"`))
+		b.goes("the app", b.takes(p, "offer", a.offer, "kept", "1", "code", a.code()), "../account/password")
+		b.shows("/account/password")
+		other.goes("another session", other.get("/account"), "login?next=account")
+	})
+}
+
 // required has a group require two steps, which the user is in.
 func (s *site) required(email string) {
 	s.tb.Helper()

@@ -35,6 +35,7 @@ type offerPage struct {
 	KeptError, CodeError string
 	Notice               string // why it can't be done now
 	Login, Next          string // of the login that waits for an app; "": it is the account's page
+	Proves               bool   // that login is a fresh proof
 
 	name    string
 	visitor *auth.Visitor                               // nil at a login
@@ -116,7 +117,7 @@ func (s *Server) enrolForm(w http.ResponseWriter, r *http.Request, l waiting, f 
 }
 
 func (s *Server) appAtLogin(r *http.Request, l waiting) offerPage {
-	return offerPage{name: "app", Login: l.Login, Next: l.Next, Ends: true, offer: func(sealed string) (auth.Enrolment, error) {
+	return offerPage{name: "app", Login: l.Login, Next: l.Next, Proves: l.Proves, Ends: true, offer: func(sealed string) (auth.Enrolment, error) {
 		if sealed == "" {
 			return s.Rules.OfferAtLogin(r.Context(), l.Login, l.browser, s.service())
 		}
