@@ -68,7 +68,7 @@ func TestAProofFromBeforeAChangeOpensNothing(t *testing.T) {
 			},
 			"a change by the user": func(email string) error {
 				caller := s.caller(t, s.login(t, email, oldPassword))
-				return s.ChangePassword(t.Context(), auth.Client{}, caller, oldPassword, newPassword)
+				return s.ChangePassword(t.Context(), auth.Client{}, caller, oldPassword, newPassword, "")
 			},
 		} {
 			before := s.user(t, strings.ReplaceAll(name, " ", ".")+"@example.org")

@@ -305,7 +305,7 @@ func TestANewPasswordKeepsItsChildren(t *testing.T) {
 		s.appAlive(t, a, stays...)
 		s.appDead(t, a, goes...)
 		same(t, "logouts to hear of", len(s.toHear(t)), 1)
-		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, s.login(t, ann, newPassword)), newPassword, oldPassword))
+		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, s.login(t, ann, newPassword)), newPassword, oldPassword, ""))
 		s.appDead(t, a, stays...)
 		same(t, "logouts to hear of", len(s.toHear(t)), 2)
 	})

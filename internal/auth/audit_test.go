@@ -300,8 +300,10 @@ func TestAFailureOfAClientThatDisconnectsIsRecorded(t *testing.T) {
 		user := s.user(t, ann)
 		caller := s.caller(t, s.login(t, ann, oldPassword))
 		for kind, guess := range map[string]func(context.Context) error{
-			auth.AuditLoginFailed:     func(ctx context.Context) error { return second(s.Login(ctx, from(cafe), ann, wrong)) },
-			auth.AuditPasswordRefused: func(ctx context.Context) error { return s.ChangePassword(ctx, from(cafe), caller, wrong, newPassword) },
+			auth.AuditLoginFailed: func(ctx context.Context) error { return second(s.Login(ctx, from(cafe), ann, wrong)) },
+			auth.AuditPasswordRefused: func(ctx context.Context) error {
+				return s.ChangePassword(ctx, from(cafe), caller, wrong, newPassword, "")
+			},
 		} {
 			ctx, leave := context.WithCancel(t.Context())
 			before := s.hashed(t)

@@ -146,7 +146,7 @@ func TestAVisitorsPasswordChange(t *testing.T) {
 		s.user(t, "ann@example.org")
 		here, there := s.browse(t, "ann@example.org", true), s.browse(t, "ann@example.org", true)
 		api := s.login(t, "ann@example.org", oldPassword)
-		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.visit(t, here).Caller, oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.visit(t, here).Caller, oldPassword, newPassword, ""))
 		s.visit(t, here)
 		s.wantDead(t, "the other browser", there)
 		_, err := s.Check(t.Context(), api.Access)
@@ -307,7 +307,7 @@ func TestPasswordChangesAreBounded(t *testing.T) {
 				_, err = s.ChoosePassword(t.Context(), from("192.0.2.1"), v, next)
 				v = s.visit(t, must(s.LoginBrowser(t.Context(), from("192.0.2.1"), ann, map[bool]string{true: next, false: chosen}[err == nil], true, ""))(t))
 			} else {
-				err = s.ChangePassword(t.Context(), from("192.0.2.1"), v.Caller, chosen, next)
+				err = s.ChangePassword(t.Context(), from("192.0.2.1"), v.Caller, chosen, next, "")
 			}
 			if err == nil {
 				chosen = next

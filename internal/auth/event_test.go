@@ -70,10 +70,10 @@ func TestEveryEventIsPublishedOutside(t *testing.T) {
 			{"a change", func() {
 				s.login(t, ann, oldPassword)
 				other = s.login(t, ann, oldPassword)
-				ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, other), oldPassword, newPassword))
+				ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, other), oldPassword, newPassword, ""))
 			}, []string{auth.EventOpened, auth.EventOpened, auth.EventPasswordChanged}},
 			{"a change with a wrong password", func() {
-				wantErr(t, "a change", s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, other), oldPassword, newPassword), auth.ErrPassword)
+				wantErr(t, "a change", s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, other), oldPassword, newPassword, ""), auth.ErrPassword)
 			}, nil},
 			{"the end of another session", func() {
 				id := s.session(t, s.login(t, ann, newPassword)).ID

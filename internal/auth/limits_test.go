@@ -434,7 +434,7 @@ func TestLinksThatAPasswordChangeEndedHoldUpNone(t *testing.T) {
 		}
 		thief := s.caller(t, s.login(t, ann, oldPassword))
 		ask("the thief")
-		ok(t, s.ChangePassword(t.Context(), from(cafe), thief, oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), from(cafe), thief, oldPassword, newPassword, ""))
 		id := s.recover(t, ann)
 		c.advance(time.Second)
 		ok(t, s.Reset(t.Context(), from(home), id, oldPassword))

@@ -90,7 +90,7 @@ func TestEveryEndReachesTheApps(t *testing.T) {
 				return err
 			}, first},
 			{"another password, from the API", func(f family) error {
-				return s.ChangePassword(t.Context(), client, s.caller(t, s.login(t, f.user.Email, oldPassword)), oldPassword, newPassword)
+				return s.ChangePassword(t.Context(), client, s.caller(t, s.login(t, f.user.Email, oldPassword)), oldPassword, newPassword, "")
 			}, both},
 			{"deletion", func(f family) error { return s.DeleteUser(t.Context(), f.user.Email) }, both},
 			{"deletion by its user", func(f family) error { return s.DeleteVisitor(t.Context(), client, f.visitors[0]) }, both},

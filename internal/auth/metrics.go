@@ -83,7 +83,7 @@ var counted = [operations]struct {
 	logouts:     {"kwai_logouts_total", "Logouts of clients that were logged in, and ends of their other sessions, by their outcome.", []outcome{succeeded, refused, unavailable, abandoned, failed}},
 	recoveries:  {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{succeeded, busy, unavailable, abandoned, failed}},
 	resets:      {"kwai_resets_total", "Resets of a password, by their outcome.", []outcome{succeeded, refused, invalid, busy, unavailable, abandoned, failed}},
-	changes:     {"kwai_password_changes_total", "Changes of a password by who was logged in, by their outcome.", []outcome{succeeded, refused, invalid, throttled, busy, unavailable, abandoned, failed}},
+	changes:     {"kwai_password_changes_total", "Changes of a password by who was logged in, by their outcome; more is one without the code that it takes.", []outcome{succeeded, halfway, refused, invalid, throttled, busy, unavailable, abandoned, failed}},
 }
 
 // counts is how often each ended in which way. The zero value is ready.

@@ -577,7 +577,7 @@ func (m *model) change(t *rapid.T, token *modelToken, current, password string) 
 	if !in {
 		return
 	}
-	err := m.s.ChangePassword(t.Context(), auth.Client{}, caller, current, password)
+	err := m.s.ChangePassword(t.Context(), auth.Client{}, caller, current, password, "")
 	user := token.session.user
 	switch {
 	case len(password) < 10:

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -11,16 +12,19 @@ import (
 // ChangePassword gives a user who is logged in and knows the current password a
 // new one, and ends the user's recoveries and all sessions but the caller's. The
 // current password may be tried as often as at a login, and is counted with those:
-// a stolen access token makes no guess cheaper. Its errors: ErrPassword for a wrong
-// one, Invalid for a new one that breaks the policy, Throttled (also after 10 changes
-// within an hour), and ErrNotLoggedIn where the session was ended meanwhile.
-func (s *Service) ChangePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
-	err := s.changePassword(ctx, client, caller, current, chosen)
+// a stolen access token makes no guess cheaper. What a login demands beside it is
+// demanded here, too: the code, of the authenticator app or a recovery code, may be
+// "" where none is. Its errors: ErrPassword for a wrong password, a *More without a
+// Login where it isn't enough, ErrCode for a wrong code, Invalid for a new password that
+// breaks the policy, Throttled (also after 10 changes within an hour), and
+// ErrNotLoggedIn where the session was ended meanwhile.
+func (s *Service) ChangePassword(ctx context.Context, client Client, caller Caller, current, chosen, code string) error {
+	err := s.changePassword(ctx, client, caller, current, chosen, code)
 	s.counts.count(changes, succeeded, err)
 	return err
 }
 
-func (s *Service) changePassword(ctx context.Context, client Client, caller Caller, current, chosen string) error {
+func (s *Service) changePassword(ctx context.Context, client Client, caller Caller, current, chosen, code string) error {
 	user, err := s.userOf(ctx, caller)
 	if err != nil {
 		return err
@@ -29,17 +33,29 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 	if err := checkPassword("new_password", chosen, user); err != nil {
 		return err
 	}
+	var fresh store.Password
 	changed := false
 	err = s.attempt(ctx, client, accountOfKey(user.EmailKey), func(ctx context.Context, a store.Attempt) (err error) {
-		changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
-		if err == nil && !changed {
-			// Another change came first: what was right may be wrong now.
-			if user, err = s.userOf(ctx, caller); err == nil {
-				changed, err = s.replacePassword(ctx, client, a, caller, user, current, chosen)
+		for try := 0; err == nil && !changed && try < 2; try++ {
+			// Another change may come first: what was right may be wrong then.
+			if try > 0 {
+				user, err = s.userOf(ctx, caller)
+			}
+			if err == nil {
+				fresh, err = s.hashChange(ctx, user, current, chosen)
+			}
+			if err == nil {
+				changed, err = s.replacePassword(ctx, client, a, caller, proof{user: user}, fresh)
 			}
 		}
 		return err
 	})
+	if more, ok := errors.AsType[*More](err); ok && more.Need == NeedCode && code != "" {
+		err = s.withCode(ctx, client, user, code, func(ctx context.Context, a store.Attempt, shown proof) (err error) {
+			changed, err = s.replacePassword(ctx, client, a, caller, shown, fresh)
+			return err
+		})
+	}
 	switch {
 	case err == nil && !changed:
 		err = ErrNotLoggedIn // it was changed meanwhile, or the user revoked: the session is over
@@ -59,29 +75,39 @@ func (s *Service) userOf(ctx context.Context, caller Caller) (store.User, error)
 	return user, err
 }
 
-// replacePassword returns false if the password was changed while it hashed, or the
-// user revoked.
-func (s *Service) replacePassword(ctx context.Context, client Client, a store.Attempt, caller Caller, user store.User, current, chosen string) (changed bool, err error) {
+// hashChange verifies the current password, and hashes the new one.
+func (s *Service) hashChange(ctx context.Context, user store.User, current, chosen string) (fresh store.Password, err error) {
 	if user.PasswordHash == "" {
-		return false, ErrPassword
+		return fresh, ErrPassword
 	}
 	if ok, _, err := s.Passwords.Verify(ctx, user.PasswordHash, current); err != nil || !ok {
-		if err == nil {
-			err = ErrPassword
-		}
-		return false, err
+		return fresh, cmp.Or(err, error(ErrPassword))
 	}
-	var fresh store.Password
-	if fresh.Hash, fresh.Cost, err = s.Passwords.Hash(ctx, chosen); err != nil {
-		return false, err
-	}
+	fresh.Hash, fresh.Cost, err = s.Passwords.Hash(ctx, chosen)
+	return fresh, err
+}
+
+// replacePassword returns false if the password was changed while it hashed, or the
+// user revoked. A *More if what was shown is less than the account demands.
+func (s *Service) replacePassword(ctx context.Context, client Client, a store.Attempt, caller Caller, shown proof, fresh store.Password) (changed bool, err error) {
 	err = s.Store.InTx(ctx, func(tx *store.Tx) (err error) {
-		if changed, err = s.storePassword(tx, client, caller, user, fresh); err == nil && changed {
-			_, err = s.succeedAttempt(tx, a)
+		if changed, err = s.storePassword(tx, client, caller, shown.user, fresh); err != nil || !changed {
+			return err
 		}
+		demands, err := tx.Demands(shown.user.ID)
+		if err != nil {
+			return err
+		}
+		if need := needOf(demands, shown); need != "" {
+			return &More{Need: need}
+		}
+		if err := s.useUp(tx, client, shown, door{}); err != nil {
+			return err
+		}
+		_, _, err = s.succeed(tx, a, shown.user)
 		return err
 	})
-	return changed, err
+	return changed && err == nil, err
 }
 
 // passwordsHour is how often within an hour users may change the password in a session.

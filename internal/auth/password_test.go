@@ -26,7 +26,7 @@ func TestAPasswordChangeAndAResetMeet(t *testing.T) {
 		caller, id := r.one.caller(t, in), r.other.recovery(t, user)
 		return contest{
 			one: func(ctx context.Context) error {
-				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword, "")
 			},
 			other: func(ctx context.Context) error { return r.other.Reset(ctx, auth.Client{}, id, third) },
 			judge: func(change, reset error) bool {
@@ -66,7 +66,7 @@ func TestAPasswordChangeAndTheEndOfItsSessionMeet(t *testing.T) {
 				caller := r.one.caller(t, in)
 				return contest{
 					one: func(ctx context.Context) error {
-						return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+						return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword, "")
 					},
 					other: func(ctx context.Context) error { return end.end(ctx, r.other, user, in) },
 					judge: func(change, ended error) bool {
@@ -93,10 +93,10 @@ func TestOneOfTwoPasswordChangesSucceeds(t *testing.T) {
 		one, other := r.one.caller(t, first), r.other.caller(t, second)
 		return contest{
 			one: func(ctx context.Context) error {
-				return r.one.ChangePassword(ctx, auth.Client{}, one, oldPassword, newPassword)
+				return r.one.ChangePassword(ctx, auth.Client{}, one, oldPassword, newPassword, "")
 			},
 			other: func(ctx context.Context) error {
-				return r.other.ChangePassword(ctx, auth.Client{}, other, oldPassword, third)
+				return r.other.ChangePassword(ctx, auth.Client{}, other, oldPassword, third, "")
 			},
 			judge: func(oneErr, otherErr error) bool {
 				won, lost, lostErr, password := first, second, otherErr, newPassword
@@ -122,10 +122,10 @@ func TestOfTwoPasswordChangesFromOneSessionOneSucceeds(t *testing.T) {
 		caller := r.one.caller(t, in)
 		return contest{
 			one: func(ctx context.Context) error {
-				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword, "")
 			},
 			other: func(ctx context.Context) error {
-				return r.other.ChangePassword(ctx, auth.Client{}, caller, oldPassword, third)
+				return r.other.ChangePassword(ctx, auth.Client{}, caller, oldPassword, third, "")
 			},
 			judge: func(one, other error) bool {
 				lost, password := other, newPassword
@@ -152,7 +152,7 @@ func TestAPasswordChangeAndALoginMeetAtAnImportedHash(t *testing.T) {
 		must(r.one.database(t).ExecContext(t.Context(), `UPDATE users SET password_hash = $1 WHERE id = $2`, hash, user.ID))(t)
 		return contest{
 			one: func(ctx context.Context) error {
-				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+				return r.one.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword, "")
 			},
 			other: func(ctx context.Context) error {
 				_, err := r.other.Login(ctx, auth.Client{}, user.Email, oldPassword)
@@ -177,7 +177,7 @@ func TestAPasswordChangeOfAnImportedHash(t *testing.T) {
 	each(t, func(t *testing.T, s *server, _ *clock) {
 		must(s.CreateUser(t.Context(), auth.NewUser{Email: ann, Hash: hash}))(t)
 		in := s.login(t, ann, oldPassword)
-		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, in), oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), auth.Client{}, s.caller(t, in), oldPassword, newPassword, ""))
 		s.alive(t, in)
 	})
 }

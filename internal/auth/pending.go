@@ -192,21 +192,30 @@ func (s *Service) secondStep(ctx context.Context, client Client, login string, k
 // tryCode verifies a code behind a right password, and goes in by both.
 func (s *Service) tryCode(ctx context.Context, client Client, user store.User, d door, code string) (session store.Session, err error) {
 	var r loginResult
-	err = s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, a store.Attempt) error {
+	err = s.withCode(ctx, client, user, code, func(ctx context.Context, a store.Attempt, shown proof) (err error) {
+		r, err = s.admit(ctx, client, a, shown, d)
+		return err
+	})
+	if err == nil && r.refused != "" {
+		err = ErrLogin.because(string(r.refused))
+	}
+	return r.session, err
+}
+
+// withCode verifies a code behind a right password, and has do what it is shown for. A
+// wrong one is counted, and recorded.
+func (s *Service) withCode(ctx context.Context, client Client, user store.User, code string, do func(context.Context, store.Attempt, proof) error) error {
+	err := s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, a store.Attempt) error {
 		shown, err := s.verifyCode(ctx, user, code)
 		if err != nil {
 			return err
 		}
-		r, err = s.admit(ctx, client, a, shown, d)
-		return err
+		return do(ctx, a, shown)
 	})
-	switch {
-	case err == nil && r.refused != "":
-		err = ErrLogin.because(string(r.refused))
-	case errors.Is(err, ErrCode):
+	if errors.Is(err, ErrCode) {
 		err = s.recordCode(ctx, client, user, err)
 	}
-	return r.session, err
+	return err
 }
 
 // usedCode is a code that was shown and is to be used up: of a step of the authenticator

@@ -153,7 +153,7 @@ var (
 	byChange = ending{"change", func(t *testing.T, s *server, user store.User, _ auth.Tokens) operation {
 		caller := s.caller(t, s.login(t, user.Email, oldPassword))
 		return func(ctx context.Context) error {
-			return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+			return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword, "")
 		}
 	}}
 	byEnd = ending{"end", func(t *testing.T, s *server, user store.User, open auth.Tokens) operation {
@@ -422,7 +422,7 @@ func TestADeletionAndAChangeMeet(t *testing.T) {
 		"password": {func(t *testing.T, s *server, user store.User) operation {
 			caller := s.caller(t, s.login(t, user.Email, oldPassword))
 			return func(ctx context.Context) error {
-				return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword)
+				return s.ChangePassword(ctx, auth.Client{}, caller, oldPassword, newPassword, "")
 			}
 		}, auth.ErrNotLoggedIn, auth.EventPasswordChanged},
 		"password by page": {func(t *testing.T, s *server, user store.User) operation {

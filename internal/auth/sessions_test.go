@@ -72,13 +72,13 @@ func TestWhatUsersDoIsRecorded(t *testing.T) {
 		ids := []string{s.session(t, first).ID, s.session(t, second).ID}
 		c.advance(time.Second)
 		since := c.now()
-		wantErr(t, "a wrong password", s.ChangePassword(t.Context(), client, caller, newPassword, third), auth.ErrPassword)
+		wantErr(t, "a wrong password", s.ChangePassword(t.Context(), client, caller, newPassword, third, ""), auth.ErrPassword)
 		c.advance(time.Second)
 		ok(t, s.EndSession(t.Context(), client, caller, ids[0]))
 		c.advance(time.Second)
 		ok(t, s.EndOtherSessions(t.Context(), client, caller))
 		c.advance(time.Second)
-		ok(t, s.ChangePassword(t.Context(), client, caller, oldPassword, newPassword))
+		ok(t, s.ChangePassword(t.Context(), client, caller, oldPassword, newPassword, ""))
 		c.advance(time.Second)
 		ok(t, s.EndSession(t.Context(), client, caller, caller.SessionID))
 		var got [][3]string

@@ -26,6 +26,8 @@ type problem struct {
 	Status int          `json:"status"`
 	Detail string       `json:"detail"`
 	Errors []auth.Field `json:"errors,omitempty"`
+	// AuthSession stands for a login that waits for its second step.
+	AuthSession string `json:"auth_session,omitempty"`
 
 	// OAuth 2's members, for its clients alone.
 	Error       string `json:"error,omitempty"`
@@ -62,6 +64,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 		}
 		p.Status = statusOf[auth.CodeOf(err)]
 	}
+	s.explainMore(&p, err)
 	switch {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		// The client disconnected while it waited: no answer is read, and nothing
@@ -80,6 +83,28 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) prob
 	}
 	p.headers(w.Header(), err)
 	return p
+}
+
+// The types of problems that a program decides by.
+const (
+	typeSecondFactor = "urn:kwai:second-factor" // a code is missing, or wrong
+	typeEnrolment    = "urn:kwai:enrolment"     // what is missing can be shown on the pages alone
+)
+
+// explainMore explains that a right password isn't enough.
+func (s *Server) explainMore(p *problem, err error) {
+	more, ok := errors.AsType[*auth.More](err)
+	switch {
+	case errors.Is(err, auth.ErrCode):
+		p.Type = typeSecondFactor
+	case !ok:
+	case more.Need == auth.NeedCode:
+		p.Type, p.Status, p.AuthSession = typeSecondFactor, http.StatusUnauthorized, more.Login
+		p.Detail = "A second step is needed: a code of your authenticator app, or a recovery code."
+	default:
+		p.Type, p.Status = typeEnrolment, http.StatusUnauthorized
+		p.Detail = "Your account needs two steps, and has no authenticator app yet. Log in at " + s.PublicURL.JoinPath("login").String() + " to set one up."
+	}
 }
 
 // headers sets the headers that go with a status.

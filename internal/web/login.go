@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -17,7 +18,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if grant == "refresh_token" { // OAuth 2's clients renew where they logged in
 		return f.oauth(s.renewBy(w, r, f))
 	}
-	username, password := f.required("username"), f.required("password")
+	l := readLogin(f)
 	if grant != "" && grant != "password" {
 		f.refuse("grant_type", "This must be password or refresh_token, or be left out.")
 	}
@@ -27,11 +28,40 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return f.oauth(err)
 	}
-	tokens, err := s.Rules.Login(r.Context(), clientOf(r), username, password)
+	tokens, err := s.logIn(r, l)
 	if err != nil {
 		return f.oauth(err)
 	}
 	return writeTokens(w, tokens)
+}
+
+// loginFields are the fields of a login: of its first step, of its second, or of both.
+type loginFields struct{ username, password, waiting, code string }
+
+func readLogin(f *form) (l loginFields) {
+	l.waiting, l.code = f.optional("auth_session"), f.optional("otp")
+	if l.waiting != "" {
+		f.required("otp")
+		f.optional("username") // a client may send all that it has
+		f.optional("password")
+		return l
+	}
+	l.username, l.password = f.required("username"), f.required("password")
+	return l
+}
+
+// logIn takes the steps that the fields are for.
+func (s *Server) logIn(r *http.Request, l loginFields) (tokens auth.Tokens, err error) {
+	ctx, client := r.Context(), clientOf(r)
+	if l.waiting == "" {
+		tokens, err = s.Rules.Login(ctx, client, l.username, l.password)
+		more, ok := errors.AsType[*auth.More](err)
+		if !ok || more.Need != auth.NeedCode || l.code == "" {
+			return tokens, err
+		}
+		l.waiting = more.Login
+	}
+	return s.Rules.ContinueLogin(ctx, client, l.waiting, l.code)
 }
 
 // tokenSchema is what clients of kwai read; the last two fields are for OAuth 2

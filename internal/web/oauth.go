@@ -1,9 +1,12 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
+
+	"kwai/internal/auth"
 )
 
 // oauthError is a refusal of a request in OAuth 2's form, whose client looks for
@@ -26,9 +29,16 @@ func (f *form) oauth(err error) error {
 
 // code is the error code of OAuth 2 for a status. For refusals that pass it is a
 // code of the authorization endpoint (4.1.2.1), which clients know; the token
-// endpoint has none.
+// endpoint has none. Those of a second step are of draft-ietf-oauth-first-party-apps.
 func (e *oauthError) code(status int) string {
+	more, isMore := errors.AsType[*auth.More](e.error)
 	switch {
+	case isMore && more.Need == auth.NeedCode:
+		return "insufficient_authorization"
+	case isMore:
+		return "redirect_to_web"
+	case errors.Is(e.error, auth.ErrLogin):
+		return "invalid_session"
 	case status == http.StatusUnauthorized:
 		return "invalid_grant"
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:

@@ -86,11 +86,20 @@ func TestTheDescriptionIsFitForGenerators(t *testing.T) {
 
 func checkExample(tb testing.TB, what string, content *openapi3.MediaType) {
 	tb.Helper()
-	if content.Example == nil || content.Schema == nil {
+	all := []any{content.Example}
+	if content.Example == nil {
+		all = nil
+		for _, e := range content.Examples {
+			all = append(all, e.Value.Value)
+		}
+	}
+	if len(all) == 0 || content.Schema == nil {
 		tb.Errorf("%s has no example or no schema", what)
 		return
 	}
-	if err := content.Schema.Value.VisitJSON(content.Example); err != nil {
-		tb.Errorf("%s: its example: %v", what, err)
+	for _, example := range all {
+		if err := content.Schema.Value.VisitJSON(example); err != nil {
+			tb.Errorf("%s: its example: %v", what, err)
+		}
 	}
 }

@@ -13,8 +13,9 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request, caller auth.Ca
 		return err
 	}
 	current, chosen := f.required("password"), f.required("new_password")
+	code := f.optional("otp")
 	if err := f.err(); err != nil {
 		return err
 	}
-	return writeEmpty(w, s.Rules.ChangePassword(r.Context(), clientOf(r), caller, current, chosen))
+	return writeEmpty(w, s.Rules.ChangePassword(r.Context(), clientOf(r), caller, current, chosen, code))
 }
