@@ -74,11 +74,12 @@ func plainCode(typed string) string {
 	}, typed)
 }
 
-// digit is a digit of any script: Unicode has them in runs of ten, from zero on.
+// digit is a digit of any script: Unicode has them in runs of ten, from zero on, some of
+// which follow each other.
 func digit(r rune) rune {
-	zero := r
-	for unicode.IsDigit(zero-1) && r-zero < 9 {
-		zero--
+	first := r
+	for unicode.IsDigit(first - 1) {
+		first--
 	}
-	return '0' + r - zero
+	return '0' + (r-first)%10
 }
