@@ -46,6 +46,11 @@ type contest struct {
 // user: first all that the one does comes before each step of the other, and the
 // other way round; then both begin at the same time, again and again.
 func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) contest) {
+	raceOften(t, need.Rounds(6, 15), prepare)
+}
+
+// raceOften is race with so many tries at once, on each of its lanes.
+func raceOften(t *testing.T, tries int, prepare func(t *testing.T, r rivals, user store.User) contest) {
 	databases(t, func(t *testing.T, url string) {
 		r := startRivals(t, url, time.Now)
 		for _, oneIsInterrupted := range []bool{true, false} {
@@ -71,7 +76,7 @@ func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) co
 					if lanes > 1 {
 						t.Parallel()
 					}
-					atOnce(t, need.Rounds(6, 15), func(try int) contest {
+					atOnce(t, tries, func(try int) contest {
 						return prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%d@example.org", lane, try)))
 					})
 				})
