@@ -87,7 +87,8 @@ func (s *Service) atMost(tx *store.Tx, most int, kind, userID string, tooMany er
 	return err
 }
 
-// Unlock clears the account's failures, so that every network may try again.
+// Unlock clears the account's failures, of passwords and of codes, so that every network
+// may try again.
 func (s *Service) Unlock(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
@@ -101,18 +102,20 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 		if err != nil {
 			return gone(err)
 		}
-		counts, err := tx.AttemptsOf(accountOfKey(user.EmailKey))
-		if err != nil {
-			return err
-		}
 		change.Failures = 0
-		for _, c := range counts {
-			if c.ExpiresAt.After(tx.Now) {
-				change.Failures += c.Failures
+		for _, account := range []string{accountOfKey(user.EmailKey), codesOf(user.ID)} {
+			counts, err := tx.AttemptsOf(account)
+			if err != nil {
+				return err
 			}
-		}
-		if err := tx.ForgetFailures(accountOfKey(user.EmailKey)); err != nil {
-			return err
+			for _, c := range counts {
+				if c.ExpiresAt.After(tx.Now) {
+					change.Failures += c.Failures
+				}
+			}
+			if err := tx.ForgetFailures(account); err != nil {
+				return err
+			}
 		}
 		return recordCommand(tx, AuditUnlocked, user.ID)
 	})
