@@ -161,7 +161,7 @@ func TestAnEnrolmentAndAResetOfFactorsMeet(t *testing.T) {
 		for how, password := range map[string]string{"a new password": newPassword, "a link": ""} {
 			t.Run(name+", with "+how, func(t *testing.T) {
 				raceFactors(t, func(t *testing.T, r rivals, user store.User) contest {
-										return contest{
+					return contest{
 						one:   enrol(t, r.one, user),
 						other: func(ctx context.Context) error { return r.other.ResetFactors(ctx, user.Email, password) },
 						judge: func(enrolment, reset error) bool {

@@ -1,0 +1,189 @@
+package auth_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
+	"kwai/internal/testing/need"
+)
+
+// guess types a code behind the right password, and says how that ended, as outcome does.
+// A wrong password is none of these.
+func (s *server) guess(t *testing.T, address, email, code string) string {
+	t.Helper()
+	_, err := s.Login(t.Context(), from(address), email, oldPassword)
+	if needs(err) == auth.NeedCode {
+		_, err = s.ContinueLogin(t.Context(), from(address), waiting(t, auth.NeedCode, err), code)
+	}
+	if errors.Is(err, auth.ErrCode) {
+		return "wrong"
+	}
+	return outcome(t, err)
+}
+
+func (s *server) wantGuess(t *testing.T, what, address, code, want string) {
+	t.Helper()
+	if got := s.guess(t, address, ann, code); got != want {
+		t.Errorf("%s: %s, want %s", what, got, want)
+	}
+}
+
+// looked is how many wrong codes were looked at.
+func (s *server) looked(t *testing.T) int {
+	t.Helper()
+	return s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'login.code-refused'`)
+}
+
+// Who has the password and tries codes from everywhere, for as long as it takes: at most
+// a hundred are looked at. Meanwhile the owner gets in from where the account is known.
+func TestCodesCannotBeGuessed(t *testing.T) {
+	limited(t, func(l *auth.Limits) { l.Most = 100 }, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, s.home(t))
+		tries, looked := need.Rounds(2000, 10_000), 0
+		for i := range tries {
+			switch got := s.guess(t, fmt.Sprintf("203.0.%d.7", i%200), ann, "000000"); got {
+			case "wrong":
+				looked++
+			case "in":
+				t.Fatal("a guess got in")
+			}
+			if i%20 == 0 {
+				c.advance(time.Hour) // no wait is longer
+			}
+			if i%(tries/10) == 0 {
+				s.wantGuess(t, fmt.Sprint("the owner at home, after ", i), home, p.at(c.now()), "in")
+			}
+		}
+		if looked != 100 || s.looked(t) != looked {
+			t.Errorf("%d of %d guesses were looked at, and %d are in the audit log; want 100", looked, tries, s.looked(t))
+		}
+		s.wantGuess(t, "the owner on the road", cafe, p.at(c.now().Add(30*time.Second)), "1h0m0s")
+		s.wantGuess(t, "the owner at home", home, p.at(c.now().Add(30*time.Second)), "in")
+	})
+}
+
+// home is Ann, who has logged in from home.
+func (s *server) home(t *testing.T) store.User {
+	t.Helper()
+	s.wantTry(t, "the owner, by one step", home, ann, oldPassword, "in")
+	return must(s.User(t.Context(), ann))(t)
+}
+
+// Codes are held back as passwords are, each by a count of its own: neither count makes the
+// other longer or shorter.
+func TestCodesAndPasswordsAreCountedApart(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, s.home(t))
+		for i := range 5 {
+			s.wantGuess(t, fmt.Sprint("code ", i), cafe, "000000", "wrong")
+		}
+		s.wantGuess(t, "the sixth", cafe, "000000", "1s")
+		s.wantGuess(t, "the right one, too", "203.0.113.9", p.at(c.now()), "1s")
+		for i := range 4 {
+			s.wantTry(t, fmt.Sprint("a wrong password ", i), cafe, ann, wrong, "wrong")
+		}
+		for range 20 { // a right password takes nothing, and clears nothing
+			waiting(t, auth.NeedCode, second(s.Login(t.Context(), from(cafe), ann, oldPassword)))
+		}
+		s.wantTry(t, "a fifth wrong password", cafe, ann, wrong, "wrong")
+		s.wantTry(t, "and then", cafe, ann, oldPassword, "1s")
+		c.advance(time.Second)
+		s.wantGuess(t, "a second later", cafe, "000000", "wrong")
+		s.wantGuess(t, "and then", cafe, p.at(c.now()), "2s")
+		c.advance(2 * time.Second)
+		s.wantGuess(t, "a whole login", cafe, p.at(c.now()), "in")
+		for i := range 5 {
+			s.wantGuess(t, fmt.Sprint("it has cleared the codes: ", i), cafe, "000000", "wrong")
+		}
+		for i := range 5 {
+			s.wantTry(t, fmt.Sprint("and the passwords: ", i), cafe, ann, wrong, "wrong")
+		}
+	})
+}
+
+// Half a login makes no network known.
+func TestHalfALoginMakesNoNetworkKnown(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		user := s.home(t)
+		p := s.enrolled(t, user)
+		networks := func() int {
+			return s.count(t, `SELECT COUNT(*) FROM attempts WHERE account <> '' AND network = '198.51.100.0/24'`)
+		}
+		waiting(t, auth.NeedCode, second(s.Login(t.Context(), from(cafe), ann, oldPassword)))
+		s.wantGuess(t, "a wrong code", cafe, "000000", "wrong")
+		same(t, "counts that know the network", networks(), 0)
+		s.wantGuess(t, "the right one", cafe, p.at(c.now()), "in")
+		same(t, "counts that know the network, of passwords and of codes", networks(), 2)
+	})
+}
+
+// To leave the code's page again and again costs nothing and locks nobody out.
+func TestAbandonedSecondStepsLockNobodyOut(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, s.home(t))
+		rows := s.count(t, `SELECT COUNT(*) FROM attempts`)
+		for range need.Rounds(200, 1000) {
+			for _, address := range []string{home, cafe} {
+				_, err := s.LoginBrowser(t.Context(), from(address), ann, oldPassword, false, thisBrowser)
+				waiting(t, auth.NeedCode, err)
+			}
+		}
+		same(t, "failures", s.count(t, `SELECT COUNT(*) FROM attempts WHERE account <> '' AND failures > 0`), 0)
+		// Of the network there is a row of its own allowance, whole.
+		same(t, "rows more", s.count(t, `SELECT COUNT(*) FROM attempts`)-rows, 1)
+		s.wantGuess(t, "elsewhere", cafe, p.at(c.now()), "in")
+		s.wantGuess(t, "at home", home, p.at(c.now().Add(30*time.Second)), "in")
+	})
+}
+
+// The third wrong code within a day is told to the owner, and no other.
+func TestWrongCodesAreToldOnceADay(t *testing.T) {
+	limited(t, func(l *auth.Limits) { l.Most = 100 }, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		s.enrolled(t, s.home(t))
+		told := func() int { return s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'user.codes-refused'`) }
+		for day := range 3 {
+			for wrong := 1; wrong <= 12; {
+				if s.guess(t, cafe, ann, "000000") == "wrong" {
+					want := day
+					if wrong >= 3 {
+						want++
+					}
+					same(t, fmt.Sprintf("day %d, wrong code %d: mails", day, wrong), told(), want)
+					wrong++
+				} else {
+					c.advance(time.Minute)
+				}
+			}
+			c.advance(25 * time.Hour)
+		}
+		same(t, "deliveries", s.count(t, `SELECT COUNT(*) FROM deliveries JOIN events ON events.id = event_id WHERE type = 'user.codes-refused' AND subscriber = 'mail'`), 3)
+	})
+}
+
+// An operator's unlock lets the user type codes again.
+func TestAnUnlockIsOfCodesToo(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, s.home(t))
+		for wrong := 0; wrong < s.Settings.Limits.Most; {
+			if s.guess(t, cafe, ann, "000000") == "wrong" {
+				wrong++
+			} else {
+				c.advance(time.Hour)
+			}
+		}
+		c.advance(24 * time.Hour)
+		s.wantGuess(t, "locked", cafe, p.at(c.now()), "1h0m0s")
+		ok(t, s.Unlock(t.Context(), ann))
+		s.wantGuess(t, "unlocked", cafe, p.at(c.now()), "in")
+	})
+}
