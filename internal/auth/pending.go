@@ -296,12 +296,14 @@ func (s *Service) recordCode(ctx context.Context, client Client, user store.User
 		if err != nil || wrong < wrongCodes {
 			return err
 		}
+		// The row first: of two at once the later one sees that it was told. The user may be
+		// deleted meanwhile.
+		if _, err := tx.LockUser(user.ID); err != nil {
+			return ignoreGone(err)
+		}
 		told, err := tx.CountAuditEntries(user.ID, EventCodesRefused, from, to)
 		if err != nil || told > 0 {
 			return err
-		}
-		if _, err := tx.LockUser(user.ID); err != nil { // who may be deleted meanwhile
-			return ignoreGone(err)
 		}
 		return s.publish(tx, client, happening{kind: EventCodesRefused, user: user.ID})
 	})
