@@ -128,7 +128,7 @@ func TestMix(t *testing.T) {
 				return costs(&subject{made: today}, pass)
 			}
 			return costs(u, pass)
-		}, []string{"known unknown", "revoked unknown", "invited unknown"}},
+		}, []string{"known unknown", "revoked unknown", "stepped unknown", "invited unknown"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

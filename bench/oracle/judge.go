@@ -4,8 +4,8 @@ import "math"
 
 // The pairs that must look the same.
 var (
-	loginPairs   = [][2]kind{{known, unknown}, {revoked, unknown}, {invited, unknown}, {known, revoked}}
-	recoverPairs = [][2]kind{{known, unknown}, {revoked, unknown}, {known, revoked}}
+	loginPairs   = [][2]kind{{known, unknown}, {revoked, unknown}, {stepped, unknown}, {invited, unknown}, {known, revoked}, {known, stepped}}
+	recoverPairs = [][2]kind{{known, unknown}, {revoked, unknown}, {stepped, unknown}, {known, revoked}, {known, stepped}}
 )
 
 func took(x sample) float64  { return x.took }

@@ -6,7 +6,7 @@
 //
 // It builds kwai and starts it with default hashing and throttles. The database has
 // accounts that an attacker would like to distinguish from no accounts: with a password,
-// revoked, without a password yet. Their hashes are argon2id with today's parameters
+// revoked, with two steps, without a password yet. Their hashes are argon2id with today's parameters
 // (40 %), with older ones (30 %) and bcrypt (30 %). Then it asks from one connection, in
 // random order, with a check right after each request (in the state full, where an
 // answer takes a second, from 128 connections):

@@ -19,6 +19,7 @@ const (
 	known     kind = iota // an account with a password
 	unknown               // no account
 	revoked               // a revoked account with a password
+	stepped               // an account with a password that needs a code, too
 	invited               // an account whose user hasn't chosen a password yet
 	malformed             // nobody's, as anyone can see: "a..b@example.org"
 	other                 // an account of the others, whom the load is
@@ -26,7 +27,7 @@ const (
 )
 
 func (k kind) String() string {
-	return [kinds]string{"known", "unknown", "revoked", "invited", "malformed", "other"}[k]
+	return [kinds]string{"known", "unknown", "revoked", "stepped", "invited", "malformed", "other"}[k]
 }
 
 // class is one of the costs that stored hashes have. They lie far apart, so that
@@ -106,8 +107,8 @@ func newScene(ctx context.Context, kwai cluster.Kwai, each int) (*scene, error) 
 		}
 		for i := range n {
 			u := &subject{kind: k, email: newAddress(), made: -1, found: -1}
-			account := load.Account{Email: u.email, Revoked: k == revoked}
-			if k == known || k == revoked || k == other {
+			account := load.Account{Email: u.email, Revoked: k == revoked, TwoSteps: k == stepped}
+			if k == known || k == revoked || k == stepped || k == other {
 				u.made = classOf(i)
 				account.Hash = hashes[u.made]
 			}

@@ -31,13 +31,13 @@ var (
 	loginPage = endpoint{name: "login page", path: "/login", form: loginForm, kinds: loginKinds, page: true}
 	recovery  = endpoint{name: "recover", path: "/api/v1/auth/recover", form: func(email string) url.Values {
 		return url.Values{"email": {email}}
-	}, kinds: []kind{known, unknown, revoked, malformed}}
+	}, kinds: []kind{known, unknown, revoked, stepped, malformed}}
 
 	addressForm = endpoint{name: "address form", path: "/account/email", form: func(email string) url.Values {
 		return url.Values{"email": {email}}
 	}, kinds: loginKinds, visit: true}
 
-	loginKinds = []kind{known, unknown, revoked, invited}
+	loginKinds = []kind{known, unknown, revoked, stepped, invited}
 )
 
 func loginForm(email string) url.Values {

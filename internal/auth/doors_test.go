@@ -381,12 +381,12 @@ type everyDoor struct {
 	bobs map[string]string
 }
 
-func (e *everyDoor) house(make func(h *house)) *house {
+func (e *everyDoor) house(furnish func(h *house)) *house {
 	e.t.Helper()
 	e.n++
 	h := &house{t: e.t, s: e.s, app: e.app, shown: map[string]string{}}
 	h.user = e.s.user(e.t, fmt.Sprintf("user%d@example.org", e.n))
-	make(h)
+	furnish(h)
 	h.user = must(e.s.User(e.t.Context(), h.user.Email))(e.t)
 	return h
 }

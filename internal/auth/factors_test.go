@@ -3,7 +3,6 @@ package auth_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,13 +118,15 @@ func TestACodeIsGoodForThreeSteps(t *testing.T) {
 func TestACodeAsItWasMeant(t *testing.T) {
 	t.Parallel()
 	for typed, want := range map[string]string{
-		"123456": "123456", " 123 456\n": "123456", "123-456": "123456", "12.34.56": "123456", "123\u00a0456": "123456", "123\u2009456": "123456",
+		"123456": "123456", "123 456": "123456", "123-456": "123456", "12.34.56": "123456", "123\u00a0456": "123456", "123\u2009456": "123456",
 		"123\u2013456": "123456", "\u200b123\u200d456\ufeff": "123456", "\u202a123456\u202c": "123456", "1\u00ad23456": "123456",
 		"٠١٢٣٤٥٦٧٨٩": "0123456789", "۰۱۲۳۴۵۶۷۸۹": "0123456789", "０１２３４５６７８９": "0123456789", "०१२३४५६७८९": "0123456789",
 		"𝟎𝟏𝟗": "019", "𝟘𝟙𝟡": "019", "𝟶𝟷𝟿": "019",
 		"abcde-fghij": "ABCDEFGHIJ", "": "", "½²": "½²", "12345O": "12345O", "\x00123456": "\x00123456", "\xff123456": "\uFFFD123456",
 	} {
-		same(t, fmt.Sprintf("%q as it was meant", typed), auth.PlainCode(typed), want)
+		for _, around := range []string{typed, " " + typed + "\r\n", "\t" + typed} {
+			same(t, fmt.Sprintf("%q as it was meant", around), auth.PlainCode(around), want)
+		}
 	}
 }
 
@@ -367,18 +368,6 @@ func (s *server) enrolAgain(t *testing.T, c *clock, p phone) phone {
 	return next
 }
 
-// required is a user of a group that requires two steps.
-func (s *server) required(t *testing.T, email string) store.User {
-	t.Helper()
-	user := s.user(t, email)
-	if groups := must(s.Store.Read(t.Context()).Groups())(t); !slices.ContainsFunc(groups, func(g store.Group) bool { return g.Name == "board" }) {
-		ok(t, s.CreateGroup(t.Context(), "board"))
-		ok(t, s.RequireTwoSteps(t.Context(), "board", true))
-	}
-	ok(t, s.AddMembers(t.Context(), "board", email))
-	return user
-}
-
 // Who must have two steps enrols at the next login, or at the next fresh proof, whose
 // session goes on.
 func TestEnrolmentAtALogin(t *testing.T) {
@@ -386,9 +375,8 @@ func TestEnrolmentAtALogin(t *testing.T) {
 		s.user(t, ann)
 		before := s.login(t, ann, oldPassword)
 		cookie := s.browse(t, ann, true)
-		ok(t, s.CreateGroup(t.Context(), "board"))
+		s.requires(t)
 		ok(t, s.AddMembers(t.Context(), "board", ann))
-		ok(t, s.RequireTwoSteps(t.Context(), "board", true))
 		s.alive(t, before)
 
 		_, err := s.Login(t.Context(), auth.Client{}, ann, oldPassword)

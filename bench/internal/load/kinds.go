@@ -15,13 +15,16 @@ type Account struct {
 	Email   string
 	Hash    string // as kwai stores it; "": no password has been chosen yet
 	Revoked bool
+	// TwoSteps has it log in by two steps, with an authenticator app whose codes nobody knows.
+	TwoSteps bool
 }
 
 // AddKinds adds accounts as [AddAccounts] does.
 func AddKinds(ctx context.Context, database string, accounts []Account) error {
 	now := time.Now().UnixMicro()
-	columns := []string{"id", "email", "email_key", "first_name", "last_name", "password_hash", "password_cost", "password_set_at", "revoked_at", "created_at"}
-	return insert(ctx, database, "users", columns, len(accounts), func(i int) ([]any, error) {
+	columns := []string{"id", "email", "email_key", "first_name", "last_name", "password_hash", "password_cost", "password_set_at", "revoked_at", "created_at", "two_steps_at"}
+	var stepped []any // their ids
+	err := insert(ctx, database, "users", columns, len(accounts), func(i int) ([]any, error) {
 		a := accounts[i]
 		key, err := auth.FoldEmail(a.Email)
 		if err != nil {
@@ -37,6 +40,18 @@ func AddKinds(ctx context.Context, database string, accounts []Account) error {
 		if a.Revoked {
 			revoked = now
 		}
-		return []any{uuid.NewString(), a.Email, key, "Ann", "Other", hash, cost, set, revoked, now}, nil
+		id := uuid.NewString()
+		var steps any
+		if a.TwoSteps {
+			steps, stepped = now, append(stepped, id)
+		}
+		return []any{id, a.Email, key, "Ann", "Other", hash, cost, set, revoked, now, steps}, nil
+	})
+	if err != nil || len(stepped) == 0 {
+		return err
+	}
+	columns = []string{"user_id", "secret", "last_step", "created_at"}
+	return insert(ctx, database, "authenticators", columns, len(stepped), func(i int) ([]any, error) {
+		return []any{stepped[i], "sealed by nobody", 0, now}, nil
 	})
 }
