@@ -314,6 +314,7 @@ type agent struct {
 	s               *site
 	cookies         map[string]string
 	email, password string
+	phone           *app
 	logins, asked   int // how often the login and another question was answered
 }
 
@@ -417,6 +418,8 @@ func (b *agent) goOn(p shown) shown {
 		case p.at.Path == "/login":
 			b.logins++
 			p = b.submit(p, "username", b.email, "password", b.password)
+		case p.at.Path == "/login/code" && b.phone != nil:
+			p = b.submit(p, "code", b.phone.code())
 		case p.at.Path == "/consent":
 			b.asked++
 			p = b.submit(p, "answer", "yes")
