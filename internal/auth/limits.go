@@ -87,8 +87,8 @@ func (s *Service) atMost(tx *store.Tx, most int, kind, userID string, tooMany er
 	return err
 }
 
-// Unlock clears the account's failures, of passwords and of codes, so that every network may
-// try again.
+// Unlock clears the account's failures, of passwords and of codes, so that every network
+// may try again.
 func (s *Service) Unlock(ctx context.Context, email string) error {
 	user, err := s.User(ctx, email)
 	if err != nil {
