@@ -225,7 +225,7 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 			{"email proven", formatTime(v.EmailProvenAt)}, {"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
 		}, f.rows(), [][2]string{
 			{"failed logins", failedLogins(throttling, "a reset or kwai user unlock")}, {"known networks", knownNetworks(throttling)},
-			{"failed codes", failedLogins(ofCodes, "kwai user unlock")},
+			{"failed codes", failedLogins(ofCodes, "kwai user unlock or a new password at /account/password")},
 		}))
 	})
 }

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestFactorsAreTold(t *testing.T) {
 func waitingLogin(t *testing.T, s *server, email string) string {
 	t.Helper()
 	_, err := s.LoginBrowser(t.Context(), from("192.0.2.7"), email, oldPassword, true, "of a browser")
-	more, is := err.(*auth.More) //nolint:errorlint // nothing wraps it
+	more, is := errors.AsType[*auth.More](err)
 	if !is || more.Need != auth.NeedCode {
 		t.Fatalf("error %v, want that it needs a code", err)
 	}
@@ -138,5 +139,37 @@ func TestAResetOfFactorsMailsALink(t *testing.T) {
 		s.login(t, ann, newPassword)
 		f := must(s.Factors(t.Context(), v.ID))(t)
 		same(t, "the factors", f, auth.Factors{})
+	})
+}
+
+// Who knew the password and guessed codes keeps the owner out of new networks no longer than
+// the password is that one.
+func TestANewPasswordLetsCodesBeTypedAgain(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		s.Settings.Limits.Off = false
+		home, away := from("192.0.2.7"), from("198.51.100.1")
+		s.user(t, ann)
+		v := s.visit(t, must(s.LoginBrowser(t.Context(), home, ann, oldPassword, true, "of a browser"))(t))
+		offer := must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
+		must(s.EnrolAuthenticator(t.Context(), home, v, offer.Sealed, totp.Code(offer.Secret, c.now())))(t)
+		_, err := s.database(t).ExecContext(t.Context(), `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('code `+v.ID+`', '', 100, 0, 9000000000000000)`)
+		ok(t, err)
+		enter := func(client auth.Client, password, code string) (auth.Cookie, error) {
+			_, err := s.LoginBrowser(t.Context(), client, ann, password, true, "of a browser")
+			more, is := errors.AsType[*auth.More](err)
+			if !is {
+				t.Fatalf("error %v, want that it needs a code", err)
+			}
+			return s.ContinueBrowser(t.Context(), client, more.Login, "of a browser", code)
+		}
+		_, err = enter(away, oldPassword, offer.Codes[0])
+		same(t, "the code of the refusal elsewhere", auth.CodeOf(err), auth.Throttled)
+		ok(t, s.Reset(t.Context(), away, s.recovery(t, v.User), oldPassword+"!"))
+		_, err = enter(away, oldPassword+"!", offer.Codes[0])
+		same(t, "the code of the refusal after a reset by mail", auth.CodeOf(err), auth.Throttled)
+
+		cookie := must(enter(home, oldPassword+"!", offer.Codes[0]))(t)
+		must(s.ChoosePassword(t.Context(), home, s.visit(t, cookie), newPassword))(t)
+		must(enter(away, newPassword, offer.Codes[1]))(t)
 	})
 }
