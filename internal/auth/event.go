@@ -30,7 +30,7 @@ const (
 	EventAuthenticatorAdded   = "user.authenticator-added"   // an authenticator app was enrolled, in the place of one before; mailed
 	EventAuthenticatorRemoved = "user.authenticator-removed" // it was removed, with the recovery codes; mailed
 	EventPasskeyAdded         = "user.passkey-added"         // mailed
-	EventPasskeyRemoved       = "user.passkey-removed"       // mailed
+	EventPasskeyRemoved       = "user.passkey-removed"       //nolint:gosec // a name, no secret; mailed
 	EventTwoStepsOn           = "user.two-steps-on"          // a login needs two steps, other sessions were ended; mailed, unless it came with an authenticator app
 	EventTwoStepsOff          = "user.two-steps-off"         // it needs one again; mailed
 	EventRecoveryCodes        = "user.recovery-codes"        // new recovery codes replaced those before; mailed

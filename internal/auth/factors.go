@@ -143,7 +143,7 @@ func (s *Service) acceptOffer(ctx context.Context, user store.User, sealed, type
 	if err != nil {
 		return enrolment{}, err
 	}
-	ok := false
+	var ok bool
 	if o.step, ok = matchCode(o.Secret, plainCode(typed), s.Store.Now()); !ok {
 		return enrolment{}, ErrCode.because("it is none of the authenticator app that is being set up")
 	}
