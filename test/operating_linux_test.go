@@ -122,10 +122,19 @@ var operatorsTable = map[string]struct {
 		w.must("systemctl stop kwai")
 		w.sh(strings.Replace(block, "FILE", "backup.db", 1))
 	}},
-	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                                                                                                                  {run: (*operator).newMachine},
-	"Accounts: kwai user create EMAIL --first-name F --last-name L [--language CODE] [--unverified]   # mails a link to choose a password":                                                                                    {run: (*operator).synopsis},
+	"Restoring: useradd --system --home-dir /var/lib/kwai --shell /usr/sbin/nologin kwai &&":                                               {run: (*operator).newMachine},
+	"Accounts: kwai user create EMAIL --first-name F --last-name L [--language CODE] [--unverified]   # mails a link to choose a password": {run: (*operator).synopsis},
+	"Accounts: kwai user reset-factors ann@example.org": {run: func(w *operator, block string) {
+		w.must(`kwai user create ann@example.org`)
+		w.sh(block)
+	}},
+	"Accounts: kwai group create board --require-two-steps &&": {run: func(w *operator, block string) {
+		w.must(`kwai user create bob@example.org`)
+		w.sh(block)
+		w.must(`kwai user delete ann@example.org`) // she is imported below
+	}},
 	"Apps: kwai app create NAME --redirect-uri URI [--public] [--id ID] [--secret-stdin] [--home-url URL] [--post-logout-uri URI] [--backchannel-logout-uri URI] [--groups GROUP,…] [--consent] [--without-pkce] [--offline]": {run: (*operator).synopsis},
-	"Apps: kwai group create GROUP": {run: (*operator).synopsis},
+	"Apps: kwai group create GROUP [--require-two-steps]": {run: (*operator).synopsis},
 	"The audit log: kwai log [--user USER] [--app APP] [--since TIME|DURATION] [--until TIME|DURATION] [--address ADDRESS] [--kind KIND,…] [--json]": {run: (*operator).synopsis},
 	"Keys: kwai key list [--json]": {run: (*operator).synopsis},
 	"Changing the master key: kwai key new                    # prints a new one": {run: (*operator).sh},

@@ -293,6 +293,7 @@ type groupCmd struct {
 	Create groupCreateCmd `cmd:"" help:"Make a group."`
 	List   groupListCmd   `cmd:"" help:"List the groups."`
 	Show   groupShowCmd   `cmd:"" help:"List a group's members."`
+	Update groupUpdateCmd `cmd:"" help:"Change what a group asks of its members."`
 	Add    groupAddCmd    `cmd:"" help:"Add users to a group."`
 	Remove groupRemoveCmd `cmd:"" help:"Take users out of a group."`
 	Delete groupDeleteCmd `cmd:"" help:"Delete a group that no app asks for."`
@@ -302,10 +303,38 @@ type groupArg struct {
 	Group string `arg:"" help:"Its name."`
 }
 
-type groupCreateCmd struct{ groupArg }
+type groupCreateCmd struct {
+	groupArg
+	RequireTwoSteps bool `help:"Its members log in by two steps."`
+}
+
+func (*groupCreateCmd) Help() string { return twoStepsHelp }
+
+// twoStepsHelp is said of the commands that have a group require two steps.
+const twoStepsHelp = "Who is in a group that requires two steps shows the password and a code of an authenticator app, and sets one up at the next login if there is none. " +
+	"A passkey is enough alone. Sessions go on."
 
 func (cmd *groupCreateCmd) Run(ctx context.Context, s *Settings, c console) error {
-	return withRules(ctx, s, c, func(rules *auth.Service) error { return rules.CreateGroup(ctx, cmd.Group) })
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		err := rules.CreateGroup(ctx, cmd.Group)
+		if err == nil && cmd.RequireTwoSteps { // nobody is in it yet
+			err = rules.RequireTwoSteps(ctx, cmd.Group, true)
+		}
+		return err
+	})
+}
+
+type groupUpdateCmd struct {
+	groupArg
+	RequireTwoSteps *bool `required:"" negatable:"" help:"Its members log in by two steps."`
+}
+
+func (*groupUpdateCmd) Help() string { return twoStepsHelp }
+
+func (cmd *groupUpdateCmd) Run(ctx context.Context, s *Settings, c console) error {
+	return withRules(ctx, s, c, func(rules *auth.Service) error {
+		return rules.RequireTwoSteps(ctx, cmd.Group, *cmd.RequireTwoSteps)
+	})
 }
 
 type groupDeleteCmd struct{ groupArg }
@@ -321,6 +350,7 @@ type groupListCmd struct {
 type groupView struct {
 	Name      string     `json:"name"`
 	Members   int64      `json:"members"`
+	TwoSteps  bool       `json:"two_steps"` // its members log in by two steps
 	CreatedAt *time.Time `json:"created_at"`
 }
 
@@ -332,14 +362,18 @@ func (cmd *groupListCmd) Run(ctx context.Context, s *Settings, c console) error 
 		}
 		views := make([]groupView, len(all))
 		for i, g := range all {
-			views[i] = groupView{g.Name, g.Members, orNull(g.CreatedAt)}
+			views[i] = groupView{g.Name, g.Members, g.TwoSteps, orNull(g.CreatedAt)}
 		}
 		if cmd.JSON {
 			return writeJSON(c.out, views)
 		}
-		t := newTable(c.out, 0, "NAME", "MEMBERS", "MADE")
+		t := newTable(c.out, 0, "NAME", "MEMBERS", "TWO STEPS", "MADE")
 		for _, v := range views {
-			t.row(v.Name, fmt.Sprint(v.Members), formatTime(v.CreatedAt))
+			steps := "-"
+			if v.TwoSteps {
+				steps = "required"
+			}
+			t.row(v.Name, fmt.Sprint(v.Members), steps, formatTime(v.CreatedAt))
 		}
 		return t.Flush()
 	})
@@ -350,25 +384,48 @@ type groupShowCmd struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
+// memberView is a group's member as it is printed, with what is there for two steps.
+type memberView struct {
+	userView
+	Authenticator bool `json:"authenticator"`
+	Passkey       bool `json:"passkey"`
+}
+
 func (cmd *groupShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return withRules(ctx, s, c, func(rules *auth.Service) error {
 		members, err := rules.Members(ctx, cmd.Group)
 		if err != nil {
 			return err
 		}
-		views := make([]userView, len(members))
+		views := make([]memberView, len(members))
 		for i, u := range members {
-			views[i] = viewUser(u)
+			f, err := rules.Factors(ctx, u.ID)
+			if err != nil {
+				return err
+			}
+			views[i] = memberView{viewUser(u), f.Authenticator, f.Passkey}
 		}
 		if cmd.JSON {
 			return writeJSON(c.out, views)
 		}
-		t := newTable(c.out, 0, "EMAIL", "ID", "NAME")
+		t := newTable(c.out, 0, "EMAIL", "ID", "NAME", "FACTORS")
 		for _, v := range views {
-			t.row(v.Email, v.ID, strings.TrimSpace(v.FirstName+" "+v.LastName))
+			t.row(v.Email, v.ID, strings.TrimSpace(v.FirstName+" "+v.LastName), v.factors())
 		}
 		return t.Flush()
 	})
+}
+
+func (v memberView) factors() string {
+	switch {
+	case v.Authenticator && v.Passkey:
+		return "authenticator app, passkey"
+	case v.Authenticator:
+		return "authenticator app"
+	case v.Passkey:
+		return "passkey"
+	}
+	return "-"
 }
 
 type membersArg struct {

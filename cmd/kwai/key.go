@@ -155,6 +155,7 @@ func (keyRevokeCmd) Help() string {
 		"Of a sign key: access tokens made with it end, clients renew them; programs that check tokens by themselves know of it once they fetch the public keys again (--jwks-max-age). " +
 		"Of a decoy key, which decides how long a login with an unknown address takes: that time changes. " +
 		"Of a mac key: clients whose newest refresh token was made with it log in again, and recovery links made with it end. " +
+		"Of a seal key: codes of apps end, and authenticator apps that were set up under it; their users need a recovery code, a passkey or kwai user reset-factors. " +
 		"Sessions that a thief renewed with another key go on: end them by kwai user revoke or a new password."
 }
 
@@ -176,6 +177,8 @@ func (cmd *keyRevokeCmd) Run(ctx context.Context, s *Settings, c console) error 
 			fmt.Fprintln(c.out, "the time that a login with an unknown address takes may differ from before")
 		case r.Purpose == token.MAC && r.State != token.Next:
 			fmt.Fprintf(c.out, "clients whose newest refresh token was made with it must log in again; recoveries ended: %d\n", r.Recoveries)
+		case r.Purpose == token.Seal:
+			fmt.Fprintln(c.out, "authenticator apps that were set up under it work no longer: their users log in by a recovery code or a passkey, or after kwai user reset-factors")
 		case r.State != token.Next:
 			fmt.Fprintf(c.out, "clients renew their access tokens; programs that check them by themselves may take up to %s to know\n", formatDuration(s.JWKSMaxAge))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ type userCmd struct {
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
 	Unlock   userUnlockCmd   `cmd:"" help:"Forget an account's failed logins, so that all may try again."`
+	Factors  userFactorsCmd  `cmd:"" help:"Show what a user logs in by beside the password."`
+
+	ResetFactors userResetFactorsCmd `cmd:"" help:"Remove a user's authenticator app, recovery codes and passkeys, and end all sessions."`
 }
 
 type userCreateCmd struct {
@@ -198,31 +202,48 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 		if err != nil {
 			return err
 		}
-		v := viewUser(user)
+		ofCodes, err := rules.CodeThrottling(ctx, user)
+		if err != nil {
+			return err
+		}
+		factors, err := rules.Factors(ctx, user.ID)
+		if err != nil {
+			return err
+		}
+		v, f := viewUser(user), viewFactors(factors)
 		if cmd.JSON {
 			return writeJSON(c.out, struct {
 				userView
-				Throttling throttlingView `json:"throttling"`
-			}{v, viewThrottling(throttling)})
+				Factors        factorsView    `json:"factors"`
+				Throttling     throttlingView `json:"throttling"`
+				CodeThrottling throttlingView `json:"code_throttling"`
+			}{v, f, viewThrottling(throttling), viewThrottling(ofCodes)})
 		}
-		t := newTable(c.out, 0)
-		for _, line := range [][2]string{
+		return writePairs(c, slices.Concat([][2]string{
 			{"id", v.ID}, {"email", v.Email}, {"first name", v.FirstName}, {"last name", v.LastName}, {"language", v.Language}, {"state", v.State},
 			{"password", v.PasswordCost}, {"password set", formatTime(v.PasswordSetAt)}, {"last login", formatTime(v.LastLoginAt)},
 			{"email proven", formatTime(v.EmailProvenAt)}, {"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
-			{"failed logins", failedLogins(throttling)}, {"known networks", knownNetworks(throttling)},
-		} {
-			t.row(line[0], line[1])
-		}
-		return t.Flush()
+		}, f.rows(), [][2]string{
+			{"failed logins", failedLogins(throttling, "a reset or kwai user unlock")}, {"known networks", knownNetworks(throttling)},
+			{"failed codes", failedLogins(ofCodes, "kwai user unlock or a new password at /account/password")},
+		}))
 	})
+}
+
+// writePairs prints names and what belongs to them.
+func writePairs(c console, pairs [][2]string) error {
+	t := newTable(c.out, 0)
+	for _, line := range pairs {
+		t.row(line[0], line[1])
+	}
+	return t.Flush()
 }
 
 // throttlingView is what throttling holds against an account, as it is printed.
 type throttlingView struct {
 	Failures      int64      `json:"failures"`   // in a row, from networks that the account doesn't know
 	WaitUntil     *time.Time `json:"wait_until"` // null: they needn't wait, or not for a time
-	Locked        bool       `json:"locked"`     // they wait for a reset, an unlock, or a login from a known network
+	Locked        bool       `json:"locked"`     // they wait for an unlock, a login from a known network or, of passwords, a reset
 	KnownNetworks int        `json:"known_networks"`
 	HeldNetworks  int        `json:"held_networks"` // known ones that wait for failures of their own
 }
@@ -231,10 +252,10 @@ func viewThrottling(t auth.Throttling) throttlingView {
 	return throttlingView{t.Failures, orNull(t.Until), t.Locked, t.Networks, t.Held}
 }
 
-func failedLogins(t auth.Throttling) string {
+func failedLogins(t auth.Throttling, end string) string {
 	switch text := fmt.Sprintf("%d in a row from unknown networks", t.Failures); {
 	case t.Locked:
-		return text + ", locked until a reset or kwai user unlock"
+		return text + ", locked until " + end
 	case !t.Until.IsZero():
 		return text + ", which wait until " + formatTime(&t.Until)
 	default:

@@ -25,8 +25,8 @@ type proof struct {
 const (
 	amrPassword = "pwd"
 	amrCode     = "otp"
-	amrMore     = "mfa" // more than one of them
-	amrPasskey  = "pop user mfa"
+	amrMore     = "mfa"          // more than one of them
+	amrPasskey  = "pop user mfa" //nolint:gosec // RFC 8176 has these words
 )
 
 // needOf is what is still to be shown; "": nothing.

@@ -14,7 +14,7 @@ import (
 // What is recorded beside the events.
 const (
 	AuditCodeRefused     = "login.code-refused"    // a wrong code behind a right password
-	AuditPasskeyRefused  = "login.passkey-refused" // a passkey's signature that wasn't right, or came twice
+	AuditPasskeyRefused  = "login.passkey-refused" //nolint:gosec // a name, no secret; a passkey's signature that wasn't right, or came twice
 	AuditGroupTwoSteps   = "group.two-steps"       // an operator had a group require two steps, or no longer
 	AuditProved          = "session.proved"        // a visitor showed the password again
 	AuditLoginFailed     = "login.failed"          // its reason says why; the client doesn't learn it

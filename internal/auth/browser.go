@@ -195,6 +195,11 @@ func (s *Service) ChoosePassword(ctx context.Context, client Client, v Visitor, 
 		if err == nil && !changed {
 			err = ErrNotLoggedIn
 		}
+		// Who guessed codes behind the password before has to find the new one first. The
+		// visitor has shown a code, unlike who resets by mail.
+		if err == nil {
+			err = tx.ForgetFailures(codesOf(v.ID))
+		}
 		if err == nil {
 			session, err = tx.RaiseNumber(v.SessionID, v.ID, v.number, "", s.Settings.lifetimes())
 		}

@@ -12,6 +12,7 @@ import (
 // hours: links and mails that are on their way.
 type UserData struct {
 	Account     AccountData
+	Factors     FactorsData
 	Networks    iter.Seq2[NetworkData, error]
 	Groups      iter.Seq2[string, error]
 	Grants      iter.Seq2[GrantData, error]
@@ -34,9 +35,33 @@ type AccountData struct {
 	EmailProvenAt *time.Time `json:"email_proven_at"`
 }
 
+// FactorsData is what the user logs in by beside the password.
+type FactorsData struct {
+	TwoSteps         bool               `json:"two_steps"` // by the user's own choice
+	TwoStepsRequired bool               `json:"two_steps_required"`
+	Authenticator    *AuthenticatorData `json:"authenticator"`
+	RecoveryCodes    int64              `json:"recovery_codes"` // that are left
+	Passkeys         []PasskeyData      `json:"passkeys"`
+}
+
+// AuthenticatorData is an authenticator app.
+type AuthenticatorData struct {
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+}
+
+// PasskeyData is a passkey.
+type PasskeyData struct {
+	Name       string     `json:"name"`
+	Host       string     `json:"host"` // that it is for
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+}
+
 // NetworkData is a network that the account knows, or all others, with the logins that
 // failed there.
 type NetworkData struct {
+	Of         string     `json:"of"`      // "passwords", or "codes" behind a right password
 	Network    string     `json:"network"` // "": all that the account doesn't know
 	Failures   int64      `json:"failed_logins"`
 	WaitsUntil *time.Time `json:"waits_until"`
@@ -106,11 +131,16 @@ func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData,
 	if err != nil {
 		return UserData{}, err
 	}
+	factors, err := s.factorsData(ctx, v.ID)
+	if err != nil {
+		return UserData{}, err
+	}
 	r := s.Store.Read(ctx)
 	sessions := func(after string, n int) ([]store.Session, error) { return r.SessionsOfUserAfter(v.ID, after, n) }
 	appSessions := func(after string, n int) ([]store.AppSession, error) { return r.AppSessionsOfUserAfter(v.ID, after, n) }
 	return UserData{
 		Account:  AccountData{u.ID, u.Email, u.FirstName, u.LastName, u.Language, u.CreatedAt, orNull(u.LastLoginAt), orNull(u.PasswordSetAt), orNull(u.EmailProvenAt)},
+		Factors:  factors,
 		Networks: s.networkData(r, u),
 		Sessions: mapped(paged("", sessions, func(s store.Session) string { return s.ID }), func(s store.Session) SessionData {
 			return SessionData{s.ID, string(s.Kind), s.AMR, s.AuthTime, s.CreatedAt, s.RenewedAt, orNull(s.EndedAt)}
@@ -128,15 +158,37 @@ func (s *Service) Data(ctx context.Context, client Client, v Visitor) (UserData,
 	}, nil
 }
 
+func (s *Service) factorsData(ctx context.Context, userID string) (FactorsData, error) {
+	f, err := s.Factors(ctx, userID)
+	d := FactorsData{TwoSteps: f.TwoSteps, TwoStepsRequired: f.Group, RecoveryCodes: f.RecoveryCodes, Passkeys: []PasskeyData{}}
+	if f.Authenticator {
+		d.Authenticator = &AuthenticatorData{f.AuthenticatorAt, orNull(f.AuthenticatorUsedAt)}
+	}
+	for _, p := range f.Passkeys {
+		d.Passkeys = append(d.Passkeys, PasskeyData{p.Name, p.RPID, p.CreatedAt, orNull(p.UsedAt)})
+	}
+	return d, err
+}
+
 func (s *Service) networkData(r store.Reader, u store.User) iter.Seq2[NetworkData, error] {
-	counts := listed(func() ([]store.Attempts, error) { return r.AttemptsOf(accountOfKey(u.EmailKey)) })
-	return mapped(counts, func(a store.Attempts) NetworkData {
-		d := NetworkData{Network: a.Network, Failures: a.Failures, KeptUntil: a.ExpiresAt}
-		if a.Until.After(s.Store.Now()) {
-			d.WaitsUntil = &a.Until
+	return func(yield func(NetworkData, error) bool) {
+		for _, of := range [][2]string{{"passwords", accountOfKey(u.EmailKey)}, {"codes", codesOf(u.ID)}} {
+			counts, err := r.AttemptsOf(of[1])
+			for _, a := range counts {
+				d := NetworkData{Of: of[0], Network: a.Network, Failures: a.Failures, KeptUntil: a.ExpiresAt}
+				if a.Until.After(s.Store.Now()) {
+					d.WaitsUntil = &a.Until
+				}
+				if !yield(d, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(NetworkData{}, err)
+				return
+			}
 		}
-		return d
-	})
+	}
 }
 
 func orNull(t time.Time) *time.Time {

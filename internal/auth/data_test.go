@@ -7,6 +7,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
+	"kwai/internal/testing/totp"
 )
 
 // A visitor takes all of the account's rows along, however many they are, and only with
@@ -98,5 +99,43 @@ func TestAVisitorTakesAppsAlong(t *testing.T) {
 			"in staff", "sees asks[openid email]", "sees taken[]", "at asks[openid email] true true", "at taken[openid] false true",
 			"app.granted asks", "app.opened asks", "app.granted taken", "app.opened taken", "app.grant-ended taken",
 		}))
+	})
+}
+
+// Of factors a visitor takes along what they are, and nothing that works.
+func TestAVisitorTakesFactorsAlong(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		user := s.user(t, ann)
+		v := s.visit(t, s.browse(t, ann, true))
+		none := must(s.Data(t.Context(), from("192.0.2.1"), v))(t).Factors
+		same(t, "without any", none, auth.FactorsData{Passkeys: []auth.PasskeyData{}})
+
+		offer := must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
+		enrolled := c.now()
+		v = s.visit(t, must(s.EnrolAuthenticator(t.Context(), from("192.0.2.1"), v, offer.Sealed, totp.Code(offer.Secret, enrolled)))(t))
+		login := waitingLogin(t, s, ann)
+		c.advance(time.Minute)
+		must(s.ContinueBrowser(t.Context(), from("192.0.2.1"), login, "of a browser", offer.Codes[0]))(t)
+		login = waitingLogin(t, s, ann)
+		must(s.ContinueBrowser(t.Context(), from("192.0.2.1"), login, "of a browser", totp.Code(offer.Secret, c.now())))(t)
+		ok(t, s.CreateGroup(t.Context(), "board"))
+		ok(t, s.AddMembers(t.Context(), "board", user.ID))
+		ok(t, s.RequireTwoSteps(t.Context(), "board", true))
+		_, err := s.database(t).ExecContext(t.Context(), `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('code `+user.ID+`', '', 7, 0, 9000000000000000)`)
+		ok(t, err)
+
+		d := must(s.Data(t.Context(), from("192.0.2.1"), v))(t)
+		used := c.now()
+		same(t, "the factors", d.Factors, auth.FactorsData{
+			TwoSteps: true, TwoStepsRequired: true, RecoveryCodes: 9, Passkeys: []auth.PasskeyData{},
+			Authenticator: &auth.AuthenticatorData{CreatedAt: enrolled, LastUsedAt: &used},
+		})
+		codes := make(map[string]int64)
+		for network, err := range d.Networks {
+			if ok(t, err); network.Of == "codes" {
+				codes[network.Network] = network.Failures
+			}
+		}
+		same(t, "what is counted of codes", codes, map[string]int64{"": 7, "192.0.2.0/24": 0})
 	})
 }

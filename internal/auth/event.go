@@ -30,8 +30,8 @@ const (
 	EventAuthenticatorAdded   = "user.authenticator-added"   // an authenticator app was enrolled, in the place of one before; mailed
 	EventAuthenticatorRemoved = "user.authenticator-removed" // it was removed, with the recovery codes; mailed
 	EventPasskeyAdded         = "user.passkey-added"         // mailed
-	EventPasskeyRemoved       = "user.passkey-removed"       // mailed
-	EventTwoStepsOn           = "user.two-steps-on"          // a login needs two steps, other sessions were ended; mailed
+	EventPasskeyRemoved       = "user.passkey-removed"       //nolint:gosec // a name, no secret; mailed
+	EventTwoStepsOn           = "user.two-steps-on"          // a login needs two steps, other sessions were ended; mailed, unless it came with an authenticator app
 	EventTwoStepsOff          = "user.two-steps-off"         // it needs one again; mailed
 	EventRecoveryCodes        = "user.recovery-codes"        // new recovery codes replaced those before; mailed
 	EventRecoveryCodeUsed     = "user.recovery-code-used"    // a login by one; mailed
@@ -96,14 +96,19 @@ func (s *Service) newEvent(tx *store.Tx, kind, userID, sessionID string) store.E
 
 // subscribers are the subscribers of such an event.
 func (s *Service) subscribers(kind string) []string {
-	var names []string
-	if outside := s.outside.Load(); outside != nil {
-		names = *outside
-	}
+	names := s.outsiders()
 	if mailed(kind) {
 		names = append([]string{SubscriberMail}, names...)
 	}
 	return names
+}
+
+// outsiders are the subscribers outside.
+func (s *Service) outsiders() []string {
+	if outside := s.outside.Load(); outside != nil {
+		return *outside
+	}
+	return nil
 }
 
 // record adds to the audit log, in the transaction that changes what it records.

@@ -143,7 +143,7 @@ func (s *Service) acceptOffer(ctx context.Context, user store.User, sealed, type
 	if err != nil {
 		return enrolment{}, err
 	}
-	ok := false
+	var ok bool
 	if o.step, ok = matchCode(o.Secret, plainCode(typed), s.Store.Now()); !ok {
 		return enrolment{}, ErrCode.because("it is none of the authenticator app that is being set up")
 	}
@@ -187,6 +187,18 @@ func (s *Service) enrol(tx *store.Tx, client Client, user store.User, e enrolmen
 	}
 	if err := s.switchTwoSteps(tx, user, true, keep); err != nil {
 		return err
+	}
+	if user.TwoStepsAt.IsZero() {
+		// Programs outside learn by it that sessions were ended. To the user the mail about
+		// the authenticator app says all.
+		on := happening{kind: EventTwoStepsOn, user: user.ID, session: keep}
+		e := s.newEvent(tx, on.kind, on.user, on.session)
+		if err := record(tx, e.ID, client, on); err != nil {
+			return err
+		}
+		if err := tx.Publish(e, s.outsiders()...); err != nil {
+			return err
+		}
 	}
 	return s.publish(tx, client, happening{kind: EventAuthenticatorAdded, user: user.ID, session: keep})
 }

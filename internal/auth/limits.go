@@ -122,18 +122,28 @@ func (s *Service) Unlock(ctx context.Context, email string) error {
 	return s.changed(change, err)
 }
 
-// Throttling is what is counted of an account's failed logins.
+// Throttling is what is counted of an account's failed logins: of wrong passwords, or of
+// wrong codes behind the right one.
 type Throttling struct {
 	Failures int64     // in a row, from networks that the account doesn't know
 	Until    time.Time // until then they must wait; zero: they needn't
-	Locked   bool      // they must wait for a login from a known network, a reset or an Unlock
+	Locked   bool      // they must wait for a login from a known network, an Unlock or, of passwords, a reset
 	Networks int       // that the account knows
 	Held     int       // of these, how many must wait for failures of their own
 }
 
 // Throttling says what throttling holds against logins to an account.
-func (s *Service) Throttling(ctx context.Context, user store.User) (t Throttling, err error) {
-	counts, err := s.Store.Read(ctx).AttemptsOf(accountOfKey(user.EmailKey))
+func (s *Service) Throttling(ctx context.Context, user store.User) (Throttling, error) {
+	return s.throttling(ctx, accountOfKey(user.EmailKey))
+}
+
+// CodeThrottling says what it holds against codes, for who knows the password.
+func (s *Service) CodeThrottling(ctx context.Context, user store.User) (Throttling, error) {
+	return s.throttling(ctx, codesOf(user.ID))
+}
+
+func (s *Service) throttling(ctx context.Context, account string) (t Throttling, err error) {
+	counts, err := s.Store.Read(ctx).AttemptsOf(account)
 	now, limits := s.Store.Now(), s.Settings.Limits
 	for _, c := range counts {
 		wait := limits.wait(c, now)

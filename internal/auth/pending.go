@@ -25,7 +25,7 @@ const (
 
 // More says that the password is right and not enough. It is an error, since no session
 // was opened.
-type More struct {
+type More struct { //nolint:errname // nothing is wrong: the login goes on
 	Need Need
 	// Login stands for the login that waits: the second step takes it, for pendingLife.
 	// "" for NeedPasskey, which begins anew.

@@ -176,7 +176,7 @@ func (s *Service) FindUsers(ctx context.Context, f UserFilter) iter.Seq2[store.U
 		for u, err := range paged("", s.Store.Read(ctx).UsersAfter, func(u store.User) string { return u.EmailKey }) {
 			if err == nil {
 				switch text := fold(u.Email + " " + u.FirstName + " " + u.LastName + " " + u.ID + " " + u.EmailKey); {
-				case f.Locked && !locked[accountOfKey(u.EmailKey)],
+				case f.Locked && !locked[accountOfKey(u.EmailKey)] && !locked[codesOf(u.ID)],
 					f.Revoked && u.RevokedAt.IsZero(),
 					f.Invited && (u.PasswordHash != "" || !u.RevokedAt.IsZero()),
 					!strings.Contains(text, search):

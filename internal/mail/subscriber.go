@@ -141,6 +141,10 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	case auth.EventEmailChanged:
 		m, err = s.Writer.EmailChanged(event.ID, to, user.Email, event.CreatedAt, now)
 	default:
+		if what, ok := factorChanges[event.Type]; ok {
+			m, err = s.Writer.FactorsChanged(event.ID, to, o, what, now)
+			break
+		}
 		err = permanent("there is no mail for events of type " + event.Type)
 	}
 	return m, true, err
@@ -148,6 +152,15 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 
 // actors has who did it, by the reason in the audit log.
 var actors = map[string]Actor{auth.ByRecovery: ByLink, auth.ByCommand: ByOperator, auth.ByUser: ByUser}
+
+// factorChanges are the events that FactorsChanged reports.
+var factorChanges = map[string]FactorChange{
+	auth.EventAuthenticatorAdded: AuthenticatorAdded, auth.EventAuthenticatorRemoved: AuthenticatorRemoved,
+	auth.EventPasskeyAdded: PasskeyAdded, auth.EventPasskeyRemoved: PasskeyRemoved,
+	auth.EventTwoStepsOn: TwoStepsOn, auth.EventTwoStepsOff: TwoStepsOff,
+	auth.EventRecoveryCodes: RecoveryCodesMade, auth.EventRecoveryCodeUsed: RecoveryCodeUsed,
+	auth.EventCodesRefused: CodesRefused, auth.EventFactorsReset: FactorsReset,
+}
 
 // recipient is whom the mail about an event goes to, in which language: that of the
 // user's choice, else that of the page which caused it.

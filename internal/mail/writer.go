@@ -109,6 +109,51 @@ func (w *Writer) NewNetwork(id string, to Recipient, o Origin, now time.Time) (M
 	})
 }
 
+// FactorChange is what became of what a user logs in by beside the password, as the
+// catalogue names it.
+type FactorChange string
+
+// The changes there are mails for.
+const (
+	AuthenticatorAdded   FactorChange = "authenticator_added"
+	AuthenticatorRemoved FactorChange = "authenticator_removed"
+	PasskeyAdded         FactorChange = "passkey_added"
+	PasskeyRemoved       FactorChange = "passkey_removed"
+	TwoStepsOn           FactorChange = "two_steps_on"
+	TwoStepsOff          FactorChange = "two_steps_off"
+	RecoveryCodesMade    FactorChange = "recovery_codes"
+	RecoveryCodeUsed     FactorChange = "recovery_code_used"
+	CodesRefused         FactorChange = "codes_refused" // behind the right password
+	FactorsReset         FactorChange = "factors_reset" // by an operator
+)
+
+// FactorsChanged reports a FactorChange, or that somebody came near one.
+func (w *Writer) FactorsChanged(id string, to Recipient, o Origin, what FactorChange, now time.Time) (Message, error) {
+	return w.compose(string(what), id, to, now, func(m *draft) {
+		if what == FactorsReset {
+			o.Address = "" // a command has none
+		}
+		m.paragraph(m.text("what", "when", m.lang.Time(o.When)), m.from(o), m.text("more"))
+		look := func(text string) { m.link(text, m.page("account/security")) }
+		switch what {
+		case FactorsReset:
+			m.paragraph(m.text("else"))
+			look(m.text("look"))
+			return
+		case CodesRefused, RecoveryCodeUsed:
+			m.paragraph(m.lang.Text("mail.you"))
+			m.paragraph(m.text("else"))
+		default:
+			m.paragraph(m.lang.Text("mail.you"))
+			m.paragraph(m.lang.Text("mail.factors.else", "service", m.service))
+		}
+		m.link(m.lang.Text("mail.ask"), m.page("recover"))
+		if what != CodesRefused {
+			look(m.lang.Text("mail.factors.look"))
+		}
+	})
+}
+
 // ConfirmEmail is the mail to an address that a user has asked for: the link by which the
 // account gets it. The user's name isn't said, in case the mailbox is somebody else's.
 func (w *Writer) ConfirmEmail(id string, to Recipient, code string, expires, now time.Time) (Message, error) {

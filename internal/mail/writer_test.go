@@ -88,7 +88,7 @@ func TestMails(t *testing.T) {
 		{
 			"new network", "Someone logged in to " + longService + " from a new network", longService, long.PublicURL,
 			func() (mail.Message, error) { return long.NewNetwork("a", user, there, now) },
-			[]string{"at 12:05 UTC on Monday 2 March 2026, with your password", "hadn't logged in lately. " + where, "someone else knows your password"}, false,
+			[]string{"at 12:05 UTC on Monday 2 March 2026, from a network", "hadn't logged in lately. " + where, "someone else is using your account"}, false,
 		},
 		{
 			"session replayed", "Your session at " + longService + " was used elsewhere", longService, long.PublicURL,
@@ -401,6 +401,62 @@ func TestMailsEndWithTheSupportAddress(t *testing.T) {
 		link := `<p style="font-size: 0.9em">` + tt.help + ` <a href="` + htmlEscape.Replace(tt.support) + `">` + htmlEscape.Replace(tt.shown) + `</a></p>`
 		if got := strings.Contains(apostrophes.Replace(html), apostrophes.Replace(link)); got != (tt.support != "") || strings.Contains(html, "help") != got {
 			t.Errorf("the HTML has %s: %t\n%s", link, got, m.HTML)
+		}
+	}
+}
+
+// Each mail about factors says what happened, when and from where, and where its reader
+// goes if that was somebody else.
+func TestMailsAboutFactors(t *testing.T) {
+	t.Parallel()
+	const ask, security = "https://auth.example.org/recover", "https://auth.example.org/account/security"
+	at := " at 12:05 UTC on Monday 2 March 2026"
+	for change, tc := range map[mail.FactorChange]struct {
+		subject string
+		says    []string
+		links   []string
+	}{
+		mail.AuthenticatorAdded:   {"An authenticator app was set up for your account at Judo", []string{at + ". " + where, "its codes no longer work, nor do the recovery codes", "Choose a new password at once"}, []string{ask, security}},
+		mail.AuthenticatorRemoved: {"The authenticator app of your account at Judo was removed", []string{at + ", and the recovery codes with it. " + where, "the password is enough", "Choose a new password at once"}, []string{ask, security}},
+		mail.PasskeyAdded:         {"A passkey was added to your account at Judo", []string{at + ". " + where, "with it alone", "Choose a new password at once"}, []string{ask, security}},
+		mail.PasskeyRemoved:       {"A passkey of your account at Judo was removed", []string{at + ". " + where, "Nobody can log in with it", "Choose a new password at once"}, []string{ask, security}},
+		mail.TwoStepsOn:           {"Two steps were switched on for your account at Judo", []string{at + ". " + where, "All sessions were ended but the one", "Choose a new password at once"}, []string{ask, security}},
+		mail.TwoStepsOff:          {"Two steps were switched off for your account at Judo", []string{at + ". " + where, "the password is enough", "Choose a new password at once"}, []string{ask, security}},
+		mail.RecoveryCodesMade:    {"New recovery codes for your account at Judo", []string{at + ". " + where, "Those from before no longer work", "Choose a new password at once"}, []string{ask, security}},
+		mail.RecoveryCodeUsed:     {"A recovery code of your account at Judo was used", []string{at + ", with your password and a recovery code. " + where, "You can make new ones", "your password and your recovery codes"}, []string{ask, security}},
+		mail.CodesRefused:         {"Someone typed your password for Judo, and then wrong codes", []string{"three times within a day. The last time was" + at + ". " + where, "Nobody was let in", "someone else knows your password. Choose a new one at once"}, []string{ask}},
+		mail.FactorsReset:         {"Two steps and passkeys of your account at Judo were removed", []string{at + ", by the operator. All sessions were ended", "ask the people who run Judo"}, []string{security}},
+	} {
+		w := mail.Writer{PublicURL: "https://auth.example.org", Service: "Judo"}
+		m, err := w.FactorsChanged("a", user, there, change, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Subject != tc.subject || m.To != user.Email {
+			t.Errorf("%s: %q to %s", change, m.Subject, m.To)
+		}
+		for part, text := range map[string]string{"text": m.Text, "HTML": apostrophes.Replace(m.HTML)} {
+			text = strings.Join(strings.Fields(text), " ")
+			for _, want := range tc.says {
+				if !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
+					t.Errorf("%s: the %s lacks %q:\n%s", change, part, want, text)
+				}
+			}
+			links := slices.Compact(regexp.MustCompile(`https?://[^\s"<]+`).FindAllString(text, -1))
+			if !slices.Equal(links, tc.links) {
+				t.Errorf("%s: the %s has the links %q, want %q", change, part, links, tc.links)
+			}
+		}
+		for _, l := range i18n.Languages() {
+			to := user
+			to.Language = l
+			m, err := w.FactorsChanged("a", to, there, change, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.ContainsAny(m.Subject+m.Text+m.HTML, "{}") || !strings.Contains(m.Subject, "Judo") || !strings.Contains(m.HTML, `<html lang="`+l.Code+`">`) {
+				t.Errorf("%s %s: a name is left, or is missing: %s\n%s", l.Code, change, m.Subject, m.Text)
+			}
 		}
 	}
 }

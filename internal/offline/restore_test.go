@@ -268,6 +268,10 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 				`INSERT INTO app_sessions SELECT id, 'user-a', 'session-a', app, sid, 'openid', NULL, 'pwd', 0, 0, 0, 0, 0, 0, 0, ended, 'logout' FROM
 					(SELECT 'w1' AS id, 'wiki' AS app, 'sid-w' AS sid, NULL AS ended UNION SELECT 'w2', 'wiki', 'sid-w', NULL UNION SELECT 'm1', 'mail', 'sid-m', NULL UNION SELECT 'w3', 'wiki', 'sid-e', 7)`,
 				`UPDATE app_sessions SET end_reason = NULL WHERE ended_at IS NULL`,
+				`UPDATE users SET two_steps_at = 5 WHERE id = 'user-a'`,
+				`INSERT INTO authenticators VALUES ('user-a', 'sealed', 7, 5, 6)`,
+				`INSERT INTO recovery_codes VALUES ('user-a', 'used', 5, 6), ('user-a', 'left', 5, NULL)`,
+				`INSERT INTO passkeys VALUES ('key', 'user-a', 'localhost', 'Phone', '{}', 8, 5, NULL)`,
 				`INSERT INTO logouts VALUES ('w0', 'wiki', 'user-b', 'sid-0', 0, 3, 0, NULL, '')`,
 			} {
 				storetest.Exec(t, storetest.Raw(t, from), statement)
@@ -303,6 +307,12 @@ func TestRestoreEndsWhatMayHaveEnded(t *testing.T) {
 				},
 				`SELECT COUNT(*) FROM grants, group_members, app_groups, user_groups`: {"1", "1"},
 				`SELECT MIN(ended_at) FROM app_sessions`:                              {"7", "7"},
+				// Nothing of factors is lost: else who knows a password would be in by that alone.
+				`SELECT two_steps_at || ' ' || secret || ' ' || last_step || ' ' || passkeys.id || ' ' || last_challenge || ' ' ||
+					(SELECT group_concat(hash || ' ' || COALESCE(used_at, 'left'), ', ') FROM (SELECT * FROM recovery_codes ORDER BY hash))
+					FROM users JOIN authenticators ON authenticators.user_id = users.id JOIN passkeys ON passkeys.user_id = users.id`: {
+					"5 sealed 7 key 8 left left, used 6", "5 sealed 7 key 8 left left, used 6",
+				},
 			} {
 				got, err := storetest.Text(s.DB.Read(t.Context()), query)
 				check(t, err)

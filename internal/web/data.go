@@ -80,7 +80,11 @@ func writeData(out io.Writer, d auth.UserData) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, `{"account":%s`, account); err != nil {
+	factors, err := json.Marshal(d.Factors)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(out, "{\"account\":%s,\n\"factors\":%s", account, factors); err != nil {
 		return err
 	}
 	for _, list := range []func() error{
