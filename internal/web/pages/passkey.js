@@ -12,6 +12,8 @@
 	const adds = form.elements.form !== undefined; // else it is the login's
 	const alert = form.querySelector("[role=alert][hidden]");
 	const challengeLife = 4 * 60 * 1000; // a minute less than the server's
+	// After a refusal autofill would offer the same passkey again, or even send it by itself.
+	const refused = location.pathname.endsWith("/login/passkey");
 	let busy = false;
 	let waiting = null; // what ends the request that waits for autofill
 	let ended = Promise.resolve(); // when it has
@@ -67,7 +69,7 @@
 	// autofill waits for a passkey to be chosen in the address's field, and begins anew
 	// before the challenge is too old.
 	const autofill = () => {
-		if (adds || busy) return;
+		if (adds || refused || busy) return;
 		const before = stop();
 		const mine = new AbortController();
 		waiting = mine;
