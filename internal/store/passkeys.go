@@ -16,7 +16,7 @@ type Passkey struct {
 	CreatedAt, UsedAt time.Time
 }
 
-const passkeyColumns = `id, user_id, rp_id, name, credential, created_at, used_at`
+const passkeyColumns = `id, user_id, rp_id, name, credential, created_at, used_at` //nolint:gosec // no credentials: the names of columns
 
 func scanPasskey(scan database.Scan) (p Passkey, err error) {
 	return p, scan(&p.ID, &p.UserID, &p.RPID, &p.Name, &p.Credential, (*instant)(&p.CreatedAt), (*instant)(&p.UsedAt))

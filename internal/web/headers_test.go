@@ -25,7 +25,7 @@ var routeKinds = map[string]string{
 	"/login": leadingOut, "/login/passkey": leadingOut, "/logout": leadingOut, "/consent": leadingOut, "/oauth2/authorize": leadingOut, "/oauth2/logout": leadingOut,
 	"/oauth2/token": forProgram, "/oauth2/revoke": forProgram, "/oauth2/userinfo": forProgram, "/.well-known/openid-configuration": forProgram, "/.well-known/oauth-authorization-server": forProgram,
 	"/account/apps": plainPage, "/account/passkeys": plainPage, "/account/passkeys/options": plainPage,
-	"/":             redirect, "/.well-known/change-password": redirect,
+	"/": redirect, "/.well-known/change-password": redirect,
 	"/recover": plainPage, "/sent": plainPage, "/reset": plainPage, "/done": plainPage, "/out": plainPage,
 	"/account": plainPage, "/account/password": plainPage, "/account/profile": plainPage, "/account/data": plainPage, "/account/data.json": plainPage, "/account/delete": plainPage, "/account/email": plainPage, "/account/email/confirm": plainPage, "/gone": plainPage, "/account/sessions": plainPage, "/account/activity": plainPage,
 	"/dev/mail": plainPage, "/dev/mail/x": plainPage, "/dev/uuid": forProgram,
@@ -102,8 +102,8 @@ func TestHeadersOfEveryRoute(t *testing.T) {
 				seen++
 				if method == http.MethodGet {
 					head := b.do(http.MethodHead, path)
-				head.Body = a.Body // of which its headers are
-				checkHeaders(t, "HEAD "+path+" of "+who, kind, images, head)
+					head.Body = a.Body // of which its headers are
+					checkHeaders(t, "HEAD "+path+" of "+who, kind, images, head)
 					checkHeaders(t, what+" that asks for a proof", kind, images, b.do(method, path+"?prompt=login&next=account&uuid=x"))
 					if kind == redirect && a.Status != http.StatusSeeOther {
 						t.Errorf("%s: %v", what, a)

@@ -69,7 +69,7 @@ func (k *Key) Register(creation []byte) []byte {
 		panic(err)
 	}
 	cose := encode(map[int]any{1: 2, 3: -7, -1: 1, -2: public[1:33], -3: public[33:]})
-	data := slices.Concat(k.data(attested), make([]byte, 16), binary.BigEndian.AppendUint16(nil, uint16(len(k.ID))), k.ID, cose) //nolint:gosec // it is short
+	data := slices.Concat(k.data(attested), make([]byte, 16), binary.BigEndian.AppendUint16(nil, uint16(len(k.ID))), k.ID, cose)
 	return k.answer(map[string]any{
 		"clientDataJSON":    k.clientData("webauthn.create", o.PublicKey.Challenge),
 		"attestationObject": text(encode(map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": data})),
