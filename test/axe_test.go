@@ -183,12 +183,14 @@ func confirmLink(text string) string {
 	return regexp.MustCompile(`\S+/account/email/confirm\?\S+`).FindString(text)
 }
 
-// call calls a method of the browser's protocol that answers nothing.
-func call[P, R any](b *tab, method cdp.Command[P, R], params P) {
+// call calls a method of the browser's protocol.
+func call[P, R any](b *tab, method cdp.Command[P, R], params P) R {
 	b.t.Helper()
-	if _, err := chromedp.Call(b.ctx, method, params); err != nil {
+	result, err := chromedp.Call(b.ctx, method, params)
+	if err != nil {
 		b.t.Fatal(err)
 	}
+	return result
 }
 
 // await is eval of a promise.

@@ -223,7 +223,17 @@ func (s *kwaiServer) makeRules(ctx context.Context) error {
 	s.closers = append(s.closers, func() error { s.passwords.Close(); return nil })
 	s.rules = &auth.Service{Store: s.db, Passwords: s.passwords, Keys: s.keys, Settings: s.Settings.rules(), Log: s.log, Name: s.name}
 	s.rules.Settings.Issuer = s.publicURL.String()
-	return s.rules.RefreshCosts(ctx)
+	return errors.Join(s.rules.RefreshCosts(ctx), s.warnOfPasskeys(ctx))
+}
+
+// warnOfPasskeys warns of passkeys that are for another host: browsers show them there
+// alone.
+func (s *kwaiServer) warnOfPasskeys(ctx context.Context) error {
+	elsewhere, err := s.rules.PasskeysElsewhere(ctx)
+	if elsewhere > 0 {
+		s.log.Warn("there are passkeys for another host than the public URL's: their users can't log in by them here", "passkeys", elsewhere, "public_url", s.publicURL.String())
+	}
+	return err
 }
 
 // warn warns of settings that are seldom meant.

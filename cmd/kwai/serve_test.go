@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,9 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"kwai/internal/auth"
+	"kwai/internal/store"
 )
 
 // A server that has ended leaves nothing behind: no goroutine, and no lock on its
@@ -88,4 +92,46 @@ func TestAServerIsNamedByItsLogAndItsLeases(t *testing.T) {
 			t.Errorf("the log names no server %s: %s", v.Leases[0].Owner, s.log)
 		}
 	})
+}
+
+// A server whose public URL has another host than before says that passkeys can't be
+// used; and starts.
+func TestAServerTellsOfPasskeysForAnotherHost(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	open := func(public string, use func(s *kwaiServer)) (log string) {
+		t.Helper()
+		settings, err := finished(t, append([]string{"--listen=127.0.0.1:0", "--data=" + data, "--public-url=" + public}, quick...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var output bytes.Buffer
+		s, err := openServer(t.Context(), settings, console{strings.NewReader(""), &output, &output}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		use(s)
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+		return output.String()
+	}
+	const told = "passkeys for another host"
+	open("https://auth.example.org", func(s *kwaiServer) {
+		id, err := s.rules.CreateUser(t.Context(), auth.NewUser{Email: "ann@example.org", Password: good})
+		if err == nil {
+			err = s.db.InTx(t.Context(), func(tx *store.Tx) error {
+				_, err := tx.InsertPasskey(store.Passkey{ID: "x", UserID: id, RPID: "auth.example.org", Name: "x", Credential: "{}"})
+				return err
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	for public, want := range map[string]bool{"https://auth.example.org:8443/x": false, "https://login.example.org": true, "http://127.0.0.1:8080": true} {
+		if log := open(public, func(*kwaiServer) {}); strings.Contains(log, told) != want {
+			t.Errorf("at %s the log says %s", public, log)
+		}
+	}
 }

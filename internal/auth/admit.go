@@ -83,7 +83,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 		if err := s.useUp(tx, client, shown, d); err != nil {
 			return err
 		}
-		a, knew, err := s.succeed(tx, a, user)
+		a, knew, err := s.succeed(tx, a, shown, demands)
 		if err != nil {
 			return err
 		}
@@ -114,13 +114,18 @@ func (s *Service) useUp(tx *store.Tx, client Client, shown proof, d door) error 
 
 // succeed clears what a whole login clears, and has the account know the network from
 // then on: for passwords and for codes alike, whichever was counted last.
-func (s *Service) succeed(tx *store.Tx, a store.Attempt, user store.User) (ofPassword store.Attempt, knew bool, err error) {
-	ofPassword = a
-	if codes := codesOf(user.ID); a.Account == codes {
-		if _, err = s.succeedAttempt(tx, a); err != nil {
+func (s *Service) succeed(tx *store.Tx, a store.Attempt, shown proof, d store.Demands) (ofPassword store.Attempt, knew bool, err error) {
+	ofPassword, ofCodes := a, store.Attempt{}
+	switch codes := codesOf(shown.user.ID); {
+	case a.Account == codes:
+		ofCodes, ofPassword = a, store.Attempt{Account: accountOfKey(shown.user.EmailKey), Network: a.Network, Known: a.Known}
+	case (shown.passkey != nil || shown.code != nil) && d.Authenticator: // it was counted nowhere
+		ofCodes = store.Attempt{Account: codes, Network: a.Network, Known: a.Known}
+	}
+	if ofCodes.Account != "" {
+		if _, err = s.succeedAttempt(tx, ofCodes); err != nil {
 			return a, false, err
 		}
-		ofPassword = store.Attempt{Account: accountOfKey(user.EmailKey), Network: a.Network, Known: a.Known}
 	}
 	knew, err = s.succeedAttempt(tx, ofPassword)
 	return ofPassword, knew, err

@@ -93,6 +93,12 @@ var (
 	ErrForm            = refuse(Conflict, "The form is too old, or the account has changed since: begin anew.")
 	ErrTwoStepsGroup   = refuse(Conflict, "A group of yours requires two steps.")
 	ErrNoAuthenticator = refuse(Conflict, "There is no authenticator app.")
+	ErrPasskey         = refuse(Unauthenticated, "The passkey is not known here, or was not accepted.")
+	ErrPasskeyAnswer   = refuse(Invalid, "No passkey can be made of what the browser sent: begin anew.")
+	ErrPasskeyThere    = refuse(Conflict, "This passkey is registered already.")
+	ErrManyPasskeys    = refuse(Conflict, "There are 20 passkeys: remove one first.")
+	ErrNoPasskey       = refuse(NotFound, "You have no such passkey.")
+	ErrNoPasskeys      = refuse(NotFound, "There can be no passkeys at this address.")
 	errThrottled       = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
 	errManyAddresses   = &Error{Code: Throttled, Detail: "Too many addresses were asked for. Try again in an hour.", RetryAfter: time.Hour}
 	errOften           = &Error{Code: Throttled, Detail: "You have done this too often. Try again in an hour.", RetryAfter: time.Hour}

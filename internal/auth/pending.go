@@ -203,19 +203,39 @@ func (s *Service) tryCode(ctx context.Context, client Client, user store.User, d
 }
 
 // withCode verifies a code behind a right password, and has do what it is shown for. A
-// wrong one is counted, and recorded.
+// wrong one is recorded, and counted if it can be guessed.
 func (s *Service) withCode(ctx context.Context, client Client, user store.User, code string, do func(context.Context, store.Attempt, proof) error) error {
-	err := s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, a store.Attempt) error {
-		shown, err := s.verifyCode(ctx, user, code)
-		if err != nil {
-			return err
+	var err error
+	if hash, ok := recoveryHash(user.ID, plainCode(code)); ok {
+		// Who knows the password alone must not keep its owner from using one.
+		var a store.Attempt
+		if a, err = s.uncounted(ctx, client, user); err == nil {
+			err = do(ctx, a, proof{user: user, amr: amrPassword + " " + amrMore, code: &usedCode{recovery: hash}})
 		}
-		return do(ctx, a, shown)
-	})
+	} else {
+		err = s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, a store.Attempt) error {
+			shown, err := s.verifyCode(ctx, user, code)
+			if err != nil {
+				return err
+			}
+			return do(ctx, a, shown)
+		})
+	}
+	if refused, ok := errors.AsType[*Error](err); ok && refused.Detail == errThrottled.Detail {
+		err = &Error{Code: Throttled, Detail: "Too many wrong codes. Try again later, or use a recovery code or a passkey.", RetryAfter: refused.RetryAfter}
+	}
 	if errors.Is(err, ErrCode) {
 		err = s.recordCode(ctx, client, user, err)
 	}
 	return err
+}
+
+// uncounted is an attempt with what can't be guessed: a passkey or a recovery code. It is
+// neither counted nor held back, and clears what a whole login clears.
+func (s *Service) uncounted(ctx context.Context, client Client, user store.User) (a store.Attempt, err error) {
+	a = store.Attempt{Account: accountOfKey(user.EmailKey), Network: client.network()}
+	_, a.Known, err = s.readWait(ctx, a)
+	return a, err
 }
 
 // usedCode is a code that was shown and is to be used up: of a step of the authenticator
@@ -225,17 +245,12 @@ type usedCode struct {
 	recovery []byte // its hash
 }
 
-// verifyCode looks at a code behind a right password. ErrCode if it is wrong.
-func (s *Service) verifyCode(ctx context.Context, user store.User, typed string) (proof, error) {
-	shown := proof{user: user, amr: amrPassword + " " + amrMore}
+// verifyCode looks at a code of the authenticator app, behind a right password. ErrCode if
+// it is wrong.
+func (s *Service) verifyCode(ctx context.Context, user store.User, typed string) (shown proof, err error) {
 	code := plainCode(typed)
 	if len(code) != totpDigits {
-		hash, ok := recoveryHash(user.ID, code)
-		if !ok {
-			return shown, ErrCode.because("it has not the form of a code")
-		}
-		shown.code = &usedCode{recovery: hash}
-		return shown, nil // whether there is one like that, using it up tells
+		return shown, ErrCode.because("it has not the form of a code")
 	}
 	a, err := s.Store.Read(ctx).Authenticator(user.ID)
 	if errors.Is(err, store.ErrNotFound) {
@@ -252,8 +267,7 @@ func (s *Service) verifyCode(ctx context.Context, user store.User, typed string)
 	if !ok {
 		return shown, ErrCode.because("it is none of this time's")
 	}
-	shown.amr, shown.code = amrPassword+" "+amrCode+" "+amrMore, &usedCode{step: step}
-	return shown, nil
+	return proof{user: user, amr: amrPassword + " " + amrCode + " " + amrMore, code: &usedCode{step: step}}, nil
 }
 
 // useCode uses a code up, in the transaction that it opens a session in. ErrCode if it
@@ -280,6 +294,10 @@ func (s *Service) useCode(tx *store.Tx, client Client, user store.User, c usedCo
 // them knows the password.
 const wrongCodes = 3
 
+// maxRefusals bounds the refusals within a day that the audit log keeps of what isn't
+// throttled, of a user's codes and passkeys each: they must not fill the database.
+const maxRefusals = 100
+
 // recordCode records a refused code, and has the user hear of the third within a day.
 func (s *Service) recordCode(ctx context.Context, client Client, user store.User, refused error) error {
 	reason := ""
@@ -287,13 +305,13 @@ func (s *Service) recordCode(ctx context.Context, client Client, user store.User
 		reason = e.Reason
 	}
 	err := s.Store.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		entry := auditEntry(tx, nextID(tx), client, happening{kind: AuditCodeRefused, reason: reason, user: user.ID})
-		if err := tx.RecordRefusal(entry); err != nil {
-			return err
-		}
 		from, to := firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack))
 		wrong, err := tx.CountAuditEntries(user.ID, AuditCodeRefused, from, to)
-		if err != nil || wrong < wrongCodes {
+		if err != nil || wrong >= maxRefusals {
+			return err
+		}
+		entry := auditEntry(tx, nextID(tx), client, happening{kind: AuditCodeRefused, reason: reason, user: user.ID})
+		if err := tx.RecordRefusal(entry); err != nil || wrong+1 < wrongCodes {
 			return err
 		}
 		// The row first: of two at once the later one sees that it was told. The user may be

@@ -62,6 +62,17 @@ func (k *Keyring) CheckPendingMAC(value string, parts ...string) bool {
 	return key != nil && hmac.Equal([]byte(value), []byte(macOf(key, key.pending, parts)))
 }
 
+// ChallengeMAC proves a challenge that passkeys sign: what it is for, and when it was made.
+func (k *Keyring) ChallengeMAC(parts ...string) string {
+	return macOf(k.active, k.active.challenge, parts)
+}
+
+// CheckChallengeMAC reports whether the value was made for the same parts.
+func (k *Keyring) CheckChallengeMAC(value string, parts ...string) bool {
+	key := k.keyOf(value)
+	return key != nil && hmac.Equal([]byte(value), []byte(macOf(key, key.challenge, parts)))
+}
+
 // keyOf is the key that a value says it was made with; nil if there is none.
 func (k *Keyring) keyOf(value string) *macKey {
 	id, _, _ := strings.Cut(value, ".")

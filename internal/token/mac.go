@@ -17,7 +17,7 @@ const macIDSize = 4 // bytes of a MAC key's id inside a refresh token
 type macKey struct {
 	id [macIDSize]byte
 	// Each is a pool of *hasher.
-	refresh, recovery, browser, form, address, app, pending *sync.Pool
+	refresh, recovery, browser, form, address, app, pending, challenge *sync.Pool
 }
 
 func newMACKey(id string, plain []byte) (*macKey, error) {
@@ -27,13 +27,14 @@ func newMACKey(id string, plain []byte) (*macKey, error) {
 	}
 	k := &macKey{id: raw}
 	for label, pool := range map[string]**sync.Pool{
-		"kwai refresh token v1":   &k.refresh,
-		"kwai recovery id v1":     &k.recovery,
-		"kwai browser session v1": &k.browser,
-		"kwai form v1":            &k.form,
-		"kwai address change v1":  &k.address,
-		"kwai app refresh v1":     &k.app,
-		"kwai pending login v1":   &k.pending,
+		"kwai refresh token v1":     &k.refresh,
+		"kwai recovery id v1":       &k.recovery,
+		"kwai browser session v1":   &k.browser,
+		"kwai form v1":              &k.form,
+		"kwai address change v1":    &k.address,
+		"kwai app refresh v1":       &k.app,
+		"kwai pending login v1":     &k.pending,
+		"kwai passkey challenge v1": &k.challenge,
 	} {
 		var err error
 		if *pool, err = deriveMAC(plain, label); err != nil {

@@ -238,7 +238,8 @@ func harmless(t *testing.T, what string, a answer) {
 		if n.Type != html.ElementNode {
 			continue
 		}
-		if n.Data == "script" || n.Data == "img" {
+		ours := n.Data == "script" && len(n.Attr) > 0 && n.Attr[0].Key == "src" && strings.Contains(n.Attr[0].Val, "passkey.js?v=") && n.FirstChild == nil
+		if n.Data == "script" && !ours || n.Data == "img" {
 			t.Errorf("%s: the page has a %s", what, n.Data)
 		}
 		for _, at := range n.Attr {

@@ -254,12 +254,13 @@ func (f file) serve(w http.ResponseWriter, r *http.Request, mediaType string) er
 type head struct {
 	Brand
 	Style       string // the address of the style sheet
+	Script      string // that of the script
 	Picture     string // the address of the logo; "": there is none
 	PictureText string
 }
 
 func (b Brand) head() head {
-	shown := head{Brand: b, Style: "style.css?v=" + b.style().version}
+	shown := head{Brand: b, Style: "style.css?v=" + b.style().version, Script: "passkey.js?v=" + script.version}
 	if b.Logo != nil {
 		shown.Picture, shown.PictureText = "logo?v="+b.Logo.picture.version, b.Logo.text
 	}

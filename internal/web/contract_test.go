@@ -86,11 +86,12 @@ func allowedMethods() map[string]string {
 	const get, post = "GET, HEAD", "POST"
 	allow := map[string]string{
 		userPath: get, keySetPath: get, "/openapi.yaml": get, "/healthz": get, "/readyz": get,
-		"/style.css": get, "/logo": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
+		"/style.css": get, "/passkey.js": get, "/logo": get, "/sent": get, "/done": get, "/recover": "GET, HEAD, POST", "/reset": "GET, HEAD, POST",
 		"/login": "GET, HEAD, POST", "/logout": "GET, HEAD, POST", "/out": get, "/account": get, "/account/profile": "GET, HEAD, POST", "/account/email": "GET, HEAD, POST", "/account/email/confirm": "GET, HEAD, POST", "/account/password": "GET, HEAD, POST",
 		"/account/sessions": "GET, HEAD, POST", "/account/activity": get, "/account/data": get, "/account/delete": "GET, HEAD, POST", "/gone": get, "/account/data.json": get, "/.well-known/change-password": get,
 		"/login/code": "GET, HEAD, POST", "/login/enrol": "GET, HEAD, POST", "/account/security": get, "/account/security/app": "GET, HEAD, POST", "/account/security/codes": "GET, HEAD, POST",
 		"/account/security/remove": "GET, HEAD, POST", "/account/security/two-steps": "GET, HEAD, POST",
+		"/login/passkey": "GET, HEAD, POST", "/account/passkeys": "GET, HEAD, POST", "/account/passkeys/options": post,
 		"/account/apps": "GET, HEAD, POST", "/consent": "GET, HEAD, POST", "/oauth2/authorize": "GET, HEAD, POST", "/oauth2/logout": "GET, HEAD, POST", "/oauth2/token": post, "/oauth2/revoke": post, "/oauth2/userinfo": "GET, HEAD, POST",
 		"/.well-known/openid-configuration": get, "/.well-known/oauth-authorization-server": get,
 	}
@@ -126,6 +127,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css", "/logo",
 	"/login", "/logout", "/out", "/account", "/account/profile", "/account/email", "/account/email/confirm", "/account/password", "/account/sessions", "/account/activity", "/account/data", "/account/data.json", "/account/delete", "/gone", "/.well-known/change-password",
 	"/login/code", "/login/enrol", "/account/security", "/account/security/app", "/account/security/codes", "/account/security/remove", "/account/security/two-steps",
+	"/passkey.js", "/login/passkey", "/account/passkeys",
 	"/account/apps", "/consent", "/oauth2/authorize", "/oauth2/logout", "/oauth2/userinfo", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
 
 func TestHeadIsGetWithoutBody(t *testing.T) {

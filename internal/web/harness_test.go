@@ -569,7 +569,7 @@ func (s *site) do(r *http.Request) answer {
 
 // apiRouter finds what openapi.yaml says of a request.
 var apiRouter = sync.OnceValues(func() (routers.Router, error) {
-	for _, text := range []string{"text/html", "text/css", "image/svg+xml"} {
+	for _, text := range []string{"text/html", "text/css", "text/javascript", "image/svg+xml"} {
 		openapi3filter.RegisterBodyDecoder(text, openapi3filter.RegisteredBodyDecoder("text/plain"))
 	}
 	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")

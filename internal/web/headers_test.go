@@ -22,16 +22,16 @@ const (
 
 // routeKinds has every route.
 var routeKinds = map[string]string{
-	"/login": leadingOut, "/logout": leadingOut, "/consent": leadingOut, "/oauth2/authorize": leadingOut, "/oauth2/logout": leadingOut,
+	"/login": leadingOut, "/login/passkey": leadingOut, "/logout": leadingOut, "/consent": leadingOut, "/oauth2/authorize": leadingOut, "/oauth2/logout": leadingOut,
 	"/oauth2/token": forProgram, "/oauth2/revoke": forProgram, "/oauth2/userinfo": forProgram, "/.well-known/openid-configuration": forProgram, "/.well-known/oauth-authorization-server": forProgram,
 	"/login/code": leadingOut, "/login/enrol": leadingOut,
-	"/account/apps":     plainPage,
 	"/account/security": plainPage, "/account/security/app": plainPage, "/account/security/codes": plainPage, "/account/security/remove": plainPage, "/account/security/two-steps": plainPage,
+	"/account/apps": plainPage, "/account/passkeys": plainPage, "/account/passkeys/options": plainPage,
 	"/": redirect, "/.well-known/change-password": redirect,
 	"/recover": plainPage, "/sent": plainPage, "/reset": plainPage, "/done": plainPage, "/out": plainPage,
 	"/account": plainPage, "/account/password": plainPage, "/account/profile": plainPage, "/account/data": plainPage, "/account/data.json": plainPage, "/account/delete": plainPage, "/account/email": plainPage, "/account/email/confirm": plainPage, "/gone": plainPage, "/account/sessions": plainPage, "/account/activity": plainPage,
 	"/dev/mail": plainPage, "/dev/mail/x": plainPage, "/dev/uuid": forProgram,
-	"/style.css": pageFile, "/logo": pageFile,
+	"/style.css": pageFile, "/passkey.js": pageFile, "/logo": pageFile,
 	"/api/v1/auth/login": forProgram, "/api/v1/auth/logout": forProgram, "/api/v1/auth/access_token": forProgram, "/api/v1/auth/recover": forProgram,
 	"/api/v1/auth/reset": forProgram, "/api/v1/auth/user": forProgram, "/api/v1/auth/password": forProgram,
 	"/api/v1/auth/sessions": forProgram, "/api/v1/auth/sessions/x": forProgram,
@@ -64,12 +64,15 @@ func checkHeaders(t *testing.T, what, kind, images string, a answer) {
 		}
 		return
 	}
-	opener, forms := "same-origin", "form-action 'self'; "
+	opener, forms, scripts := "same-origin", "form-action 'self'; ", ""
 	if kind == leadingOut {
 		opener, forms = "", ""
 	}
+	if strings.Contains(string(a.Body), "<script src=") {
+		scripts = "script-src 'self'; connect-src 'self'; "
+	}
 	is("Cross-Origin-Opener-Policy", opener)
-	is("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src "+images+"; "+forms+"frame-ancestors 'none'; base-uri 'none'")
+	is("Content-Security-Policy", "default-src 'none'; style-src 'self'; "+scripts+"img-src "+images+"; "+forms+"frame-ancestors 'none'; base-uri 'none'")
 	is("Referrer-Policy", "same-origin")
 	is("X-Content-Type-Options", "nosniff")
 	is("X-Frame-Options", "DENY")
@@ -105,7 +108,9 @@ func TestHeadersOfEveryRoute(t *testing.T) {
 				checkHeaders(t, what, kind, images, a)
 				seen++
 				if method == http.MethodGet {
-					checkHeaders(t, "HEAD "+path+" of "+who, kind, images, b.do(http.MethodHead, path))
+					head := b.do(http.MethodHead, path)
+					head.Body = a.Body // of which its headers are
+					checkHeaders(t, "HEAD "+path+" of "+who, kind, images, head)
 					checkHeaders(t, what+" that asks for a proof", kind, images, b.do(method, path+"?prompt=login&next=account&uuid=x"))
 					if kind == redirect && a.Status != http.StatusSeeOther {
 						t.Errorf("%s: %v", what, a)

@@ -112,6 +112,8 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginP
 		page.Error = l.Text("login.wrong_password")
 	case errors.Is(err, auth.ErrCredentials):
 		page.Error = l.Text("login.wrong")
+	case errors.Is(err, auth.ErrPasskey):
+		page.Notice = l.Text("passkey.refused")
 	case refused != nil && refused.Code == auth.Throttled:
 		page.Notice = l.Text("login.throttled", "wait", l.Duration(refused.RetryAfter))
 	case p.Status == http.StatusServiceUnavailable:

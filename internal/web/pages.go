@@ -44,7 +44,7 @@ type messagePage struct{ Title, Text string }
 // pageNames are those of the pages. "done" and "used" (the link has done its work) take the
 // site to go on to, "" for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "passkeys", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()
@@ -133,7 +133,9 @@ type view struct {
 	Brand   head
 	SiteURL string // which each page leads back to; "": nowhere
 	Visitor string // the address of the user who is logged in; "": nobody is
-	Data    any    // the page's own
+	// Passkeys is the host that passkeys are for; "": there can be none.
+	Passkeys string
+	Data     any // the page's own
 
 	seal func() (string, error) // see Form; nil: there is no visitor
 }
@@ -153,24 +155,31 @@ func depth(r *http.Request) int { return max(strings.Count(r.URL.EscapedPath(), 
 // behind a proxy that serves kwai below a path of its own.
 func up(depth int) string { return strings.Repeat("../", depth) }
 
-// policy allows our style sheet, our logo and, unless the page leads out, our forms;
-// nothing else. Images of data: addresses load nothing; the layout's empty icon is one.
-func (s *Server) policy(leadsOut bool) string {
-	images, forms := "data:", "form-action 'self'; "
+// scripted are the pages with our script.
+var scripted = map[string]bool{"login": true, "passkeys": true}
+
+// policy allows our style sheet, our logo, our script where the page has one and, unless
+// the page leads out, our forms; nothing else. Images of data: addresses load nothing; the
+// layout's empty icon is one.
+func (s *Server) policy(leadsOut, scripted bool) string {
+	images, forms, scripts := "data:", "form-action 'self'; ", ""
+	if scripted {
+		scripts = "script-src 'self'; connect-src 'self'; "
+	}
 	if s.Brand.Logo != nil {
 		images = "'self' data:"
 	}
 	if leadsOut {
 		forms = ""
 	}
-	return "default-src 'none'; style-src 'self'; img-src " + images + "; " + forms + "frame-ancestors 'none'; base-uri 'none'"
+	return "default-src 'none'; style-src 'self'; " + scripts + "img-src " + images + "; " + forms + "frame-ancestors 'none'; base-uri 'none'"
 }
 
 // leadsOut are the paths from which another program is reached: also if they answer
 // with an error, after which one goes back. Chromium and Safari
 // hold form-action against each redirect after a post, and an opener policy cuts off
 // the window that waits for a login.
-var leadsOut = map[string]bool{"/login": true, "/login/code": true, "/login/enrol": true, "/logout": true, "/consent": true, "/oauth2/authorize": true, "/oauth2/logout": true}
+var leadsOut = map[string]bool{"/login": true, "/login/passkey": true, "/login/code": true, "/login/enrol": true, "/logout": true, "/consent": true, "/oauth2/authorize": true, "/oauth2/logout": true}
 
 // buffers are those in which pages are made.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -187,7 +196,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	defer buffers.Put(page)
 	page.Reset()
 	l := s.language(r)
-	v.Brand, v.SiteURL = s.Brand.head(), s.SiteURL
+	v.Brand, v.SiteURL, v.Passkeys = s.Brand.head(), s.SiteURL, s.passkeyHost()
 	if err := pages[l][name].at(depth(r)).Execute(page, v); err != nil {
 		return err
 	}
@@ -196,7 +205,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
 	h.Set("Content-Language", l.Code)
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", s.policy(leadsOut[r.URL.Path]))
+	h.Set("Content-Security-Policy", s.policy(leadsOut[r.URL.Path], scripted[name] && v.Passkeys != ""))
 	if !leadsOut[r.URL.Path] {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,11 +45,11 @@ var pageTests = []struct {
 	{label: "invalid", name: "invalid", title: "This link is no longer valid"},
 	{label: "revoked", name: "revoked", title: "This account is blocked"},
 	{label: "error", name: "error", data: messagePage{Title: hostile, Text: hostile}, title: "Error: " + hostile},
-	{label: "login", name: "login", data: loginPage{Next: "account", Stay: true}, title: "Log in", fields: map[string]string{"next": "account", "username": "", "password": "", "stay": "1"}},
-	{label: "login, wrong", name: "login", data: loginPage{Next: "account", Email: hostile, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "username": hostile, "password": "", "stay": "1"}},
-	{label: "login, throttled", name: "login", data: loginPage{Next: "account", Notice: hostile}, title: "Error: ", fields: map[string]string{"next": "account", "username": "", "password": "", "stay": "1"}},
-	{label: "login, fresh proof", name: "login", data: loginPage{Next: "account/password", Email: hostile, Prove: true}, title: "Is it you?", focus: "password", fields: map[string]string{"next": "account/password", "prove": "1", "username": hostile, "password": ""}},
-	{label: "login, wrong proof", name: "login", data: loginPage{Next: "account", Email: hostile, Prove: true, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "prove": "1", "username": hostile, "password": ""}},
+	{label: "login", name: "login", data: loginPage{Next: "account", Stay: true}, title: "Log in", fields: map[string]string{"next": "account", "username": "", "password": "", "passkey": "", "stay": "1"}},
+	{label: "login, wrong", name: "login", data: loginPage{Next: "account", Email: hostile, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "username": hostile, "password": "", "passkey": "", "stay": "1"}},
+	{label: "login, throttled", name: "login", data: loginPage{Next: "account", Notice: hostile}, title: "Error: ", fields: map[string]string{"next": "account", "username": "", "password": "", "passkey": "", "stay": "1"}},
+	{label: "login, fresh proof", name: "login", data: loginPage{Next: "account/password", Email: hostile, Prove: true}, title: "Is it you?", focus: "password", fields: map[string]string{"next": "account/password", "prove": "1", "username": hostile, "password": "", "passkey": ""}},
+	{label: "login, wrong proof", name: "login", data: loginPage{Next: "account", Email: hostile, Prove: true, Error: hostile}, title: "Error: ", focus: "password", invalid: []string{"password"}, fields: map[string]string{"next": "account", "prove": "1", "username": hostile, "password": "", "passkey": ""}},
 	{label: "logout", name: "logout", title: "Log out", fields: map[string]string{"form": ""}},
 	{label: "out", name: "out", data: "https://example.org", title: "You are logged out"},
 	{label: "account", name: "account", data: accountPage{Visitor: auth.Visitor{User: store.User{Profile: store.Profile{Email: hostile, FirstName: hostile, LastName: hostile}}}, Done: hostile, CanDelete: true}, title: "Your account"},
@@ -84,6 +85,11 @@ var pageTests = []struct {
 	{label: "two steps, on", name: "twosteps", data: auth.Factors{}, title: "Switch two steps on", fields: map[string]string{"form": ""}},
 	{label: "two steps, off", name: "twosteps", data: auth.Factors{Demands: store.Demands{TwoSteps: true}}, title: "Switch two steps off", fields: map[string]string{"form": ""}},
 	{label: "two steps, by a group", name: "twosteps", data: auth.Factors{Demands: store.Demands{TwoSteps: true, Group: true}}, title: "Switch two steps off"},
+	{label: "passkeys", name: "passkeys", data: passkeysPage{Rows: []passkeyRow{{Passkey: auth.Passkey{ID: hostile, Name: hostile, RPID: hostile}, Elsewhere: true}}, Name: hostile, Most: 20}, title: "Passkeys", fields: map[string]string{"form": "", "name": hostile, "passkey": ""}},
+	{label: "passkeys, wrong names", name: "passkeys", data: passkeysPage{Rows: []passkeyRow{{Passkey: auth.Passkey{Name: hostile}}, {Passkey: auth.Passkey{Name: hostile}, Error: hostile}}, Name: hostile, Most: 20}, title: "Error: ", focus: "name-1", invalid: []string{"name-1"}, fields: map[string]string{"form": "", "name": hostile, "passkey": ""}},
+	{label: "passkeys, a wrong name", name: "passkeys", data: passkeysPage{Name: hostile, Error: hostile}, title: "Error: ", focus: "name", invalid: []string{"name"}, fields: map[string]string{"form": "", "name": hostile, "passkey": ""}},
+	{label: "passkeys, not made", name: "passkeys", data: passkeysPage{Name: hostile, Notice: hostile}, title: "Error: ", fields: map[string]string{"form": "", "name": hostile, "passkey": ""}},
+	{label: "passkeys, full", name: "passkeys", data: passkeysPage{Full: true, Most: 20}, title: "Passkeys", fields: map[string]string{}},
 	{label: "sessions", name: "sessions", data: []sessionRow{{ID: "a", Device: hostile, Address: hostile, Current: true}, {ID: "b"}}, title: "Where you are logged in", fields: map[string]string{"form": ""}},
 	{label: "apps", name: "apps", data: []appRow{{UsedApp: auth.UsedApp{App: auth.App{ID: "a", Name: hostile, HomeURL: "https://example.org"}, In: true}, Sees: []string{hostile}}, {}}, title: "Your apps", fields: map[string]string{"form": ""}},
 	{label: "apps, none", name: "apps", data: []appRow{}, title: "Your apps"},
@@ -105,7 +111,7 @@ var pageTests = []struct {
 // render makes a page in a language.
 func render(t *testing.T, w http.ResponseWriter, l *i18n.Language, status int, name string, data any) {
 	t.Helper()
-	if err := (&Server{Language: l}).page(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), status, name, data); err != nil {
+	if err := (&Server{Language: l, PublicURL: &url.URL{Scheme: "https", Host: "auth.example.org"}}).page(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), status, name, data); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -353,7 +359,12 @@ func checkAccessible(t *testing.T, p parsed) {
 // in through data.
 func checkInert(t *testing.T, p parsed) {
 	t.Helper()
-	for _, element := range []string{"script", "style", "iframe", "img", "object", "base"} {
+	for _, script := range p.all["script"] {
+		if !strings.HasPrefix(script["src"], "passkey.js?v=") {
+			t.Errorf("the page has a script: %v", script)
+		}
+	}
+	for _, element := range []string{"style", "iframe", "img", "object", "base"} {
 		if len(p.all[element]) > 0 {
 			t.Errorf("the page has a <%s>", element)
 		}

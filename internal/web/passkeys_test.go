@@ -1,0 +1,164 @@
+package web_test
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"kwai/internal/testing/passkeytest"
+)
+
+func newKey() *passkeytest.Key { return passkeytest.New(publicURL, "auth.example.org") }
+
+// addPasskey makes a passkey on the page.
+func (b *browser) addPasskey(name string) *passkeytest.Key {
+	b.t.Helper()
+	key := newKey()
+	b.goes("adding a passkey", b.send("/account/passkeys", "/account/passkeys", "name", name, "passkey", string(key.Register(b.passkeyOptions()))), "../account/passkeys")
+	return key
+}
+
+func (b *browser) passkeyOptions() []byte {
+	b.t.Helper()
+	a := b.send("/account/passkeys", "/account/passkeys/options")
+	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" {
+		b.t.Fatal(a)
+	}
+	return a.Body
+}
+
+// assert has a key answer a new challenge.
+func (b *browser) assert(key *passkeytest.Key) string {
+	b.t.Helper()
+	return string(key.Assert(b.get("/login/passkey").Body))
+}
+
+func (b *browser) byPasskey(key *passkeytest.Key, fields ...string) answer {
+	b.t.Helper()
+	return b.do(http.MethodPost, "/login/passkey", append(fields, "passkey", b.assert(key))...)
+}
+
+func TestPasskeysOnPages(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		ann := s.browser(t).login("ann@example.org", good)
+		ann.shows("/account/passkeys", "You have no passkey yet", `data-passkeys="auth.example.org"`)
+		key := ann.addPasskey("My <phone>")
+		page := ann.shows("/account/passkeys", "My &lt;phone&gt;", "Not used yet")
+		id := regexp.MustCompile(`name="remove" value="([\w-]+)"`).FindStringSubmatch(page)[1]
+
+		// Anybody may log in by it, and goes on as with a password.
+		b := s.browser(t)
+		b.goes("the login", b.byPasskey(key, "next", "account/profile"), "../account/profile")
+		b.shows("/account/passkeys", "Last used") // it is fresh
+		b.goes("the login, to nowhere of ours", s.browser(t).byPasskey(key, "next", "https://evil.example"), "../account")
+
+		// A fresh proof.
+		s.clock.advance(time.Hour)
+		b.goes("the page", b.get("/account/passkeys"), "../login?prompt=login&next=account%2Fpasskeys")
+		b.shows("/login?prompt=login&next=account/passkeys", `name="prove"`, "Use a passkey")
+		b.goes("the proof", b.byPasskey(key, "prove", "1", "next", "account/passkeys"), "../account/passkeys")
+		b.shows("/account/passkeys")
+
+		b.goes("another name", b.send("/account/passkeys", "/account/passkeys", "name", "Telephone", "rename", id), "../account/passkeys")
+		b.shows("/account/passkeys", "Telephone")
+		a := b.send("/account/passkeys", "/account/passkeys", "name", "a\u202eb", "rename", id)
+		same(t, "a wrong name", a.Status, http.StatusUnprocessableEntity)
+		contains(t, "the page", string(a.Body), `id="name-0-error"`)
+		a = b.send("/account/passkeys", "/account/passkeys", "name", "x", "passkey", "{}")
+		same(t, "nonsense", a.Status, http.StatusUnprocessableEntity)
+		contains(t, "the page", string(a.Body), "No passkey was made")
+		a = b.send("/account/passkeys", "/account/passkeys", "name", "x", "passkey", string(key.Register(b.passkeyOptions())))
+		same(t, "the same again", a.Status, http.StatusConflict)
+		contains(t, "the page", string(a.Body), "has a passkey for your account already")
+
+		b.goes("the removal", b.send("/account/passkeys", "/account/passkeys", "remove", id), "../account/passkeys")
+		b.shows("/account/passkeys", "You have no passkey yet")
+		a = s.browser(t).byPasskey(key, "next", "account/profile")
+		same(t, "a login by a removed one", a.Status, http.StatusUnauthorized)
+		contains(t, "the page", string(a.Body), "was not accepted")
+		contains(t, "the page", string(a.Body), `name="next" value="account/profile"`)
+	})
+}
+
+// Refusals look alike, set no cookie and leave a visitor logged in.
+func TestRefusedPasskeysOnPages(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		key := s.browser(t).login("ann@example.org", good).addPasskey("x")
+		bob := s.browser(t).login("bob@example.org", good)
+		used := bob.assert(key)
+		s.browser(t).goes("the login", s.browser(t).do(http.MethodPost, "/login/passkey", "passkey", used), "../account")
+		stranger := newKey()
+		stranger.UserHandle = key.UserHandle
+		want := ""
+		for what, answer := range map[string]string{
+			"a replay": used, "an unknown key": bob.assert(stranger), "nonsense": "{}", "nothing": "", "much": strings.Repeat("x", 40<<10),
+		} {
+			a := bob.do(http.MethodPost, "/login/passkey", "passkey", answer)
+			same(t, what, a.Status, http.StatusUnauthorized)
+			same(t, what+": Set-Cookie", a.Header.Get("Set-Cookie"), "")
+			if page := string(a.Body); want == "" {
+				want = page
+			} else {
+				same(t, what+": the page", page, want)
+			}
+		}
+		same(t, "100 KiB", bob.do(http.MethodPost, "/login/passkey", "passkey", strings.Repeat("x", 100<<10)).Status, http.StatusRequestEntityTooLarge)
+		a := bob.byPasskey(key, "prove", "1")
+		same(t, "a proof by another user's", a.Status, http.StatusUnauthorized)
+		bob.shows("/account", "bob@example.org")
+		// Another login in the same browser ends the session before.
+		before := bob.cookies["__Host-kwai"]
+		bob.goes("another login", bob.byPasskey(key), "../account")
+		bob.shows("/account", "ann@example.org")
+		bob.cookies["__Host-kwai"] = before
+		bob.goes("the session before", bob.get("/account"), "login?next=account")
+	})
+}
+
+// The page's form is as fresh as the page, and so are its options.
+func TestPasskeysNeedAFreshProof(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		ann, bob := s.browser(t).login("ann@example.org", good), s.browser(t)
+		s.user("bob@example.org", good)
+		bob.login("bob@example.org", good)
+		seal := sealOf.FindStringSubmatch(ann.shows("/account/passkeys"))[1]
+		s.clock.advance(14 * time.Minute)
+		a := ann.do(http.MethodPost, "/account/passkeys/options", "form", seal)
+		same(t, "the options after 14 minutes", a.Status, http.StatusOK)
+		ann.goes("adding it", ann.do(http.MethodPost, "/account/passkeys", "form", seal, "name", "x", "passkey", string(newKey().Register(a.Body))), "../account/passkeys")
+		s.clock.advance(12 * time.Minute)
+		ann.goes("the options after 26 minutes", ann.do(http.MethodPost, "/account/passkeys/options", "form", seal), "../../login?next=account%2Fpasskeys%2Foptions")
+		for _, fields := range [][]string{{"name", "x", "passkey", "{}"}, {"remove", "x"}} {
+			ann.goes("a change after 26 minutes", ann.do(http.MethodPost, "/account/passkeys", append(fields, "form", seal)...), "../login?prompt=login&next=account%2Fpasskeys")
+		}
+		bob.goes("another user's form", bob.do(http.MethodPost, "/account/passkeys", "form", seal, "remove", "x"), "../account/passkeys")
+	})
+}
+
+// At an address there is nothing of passkeys but the list.
+func TestPagesWithoutPasskeys(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		ann := s.browser(t).login("ann@example.org", good)
+		ann.addPasskey("Telephone")
+		for _, host := range []string{"192.0.2.1", "[2001:db8::1]:8443", "login.example.org"} {
+			s.web.PublicURL = &url.URL{Scheme: "https", Host: host}
+			s.rules.Settings.Issuer = s.web.PublicURL.String()
+			possible := host == "login.example.org"
+			page := ann.shows("/account/passkeys", "Telephone", "It is for auth.example.org")
+			for what, body := range map[string]string{"the list": page, "the login": s.browser(t).shows("/login")} {
+				same(t, what+" at "+host+" offers passkeys", strings.Contains(body, "<script") || strings.Contains(body, "data-passkeys"), possible)
+			}
+			if status := s.browser(t).get("/login/passkey").Status; (status == http.StatusOK) != possible {
+				t.Errorf("at %s the options answer %d", host, status)
+			}
+		}
+	})
+}
