@@ -142,8 +142,9 @@ func TestAResetOfFactorsMailsALink(t *testing.T) {
 	})
 }
 
-// Who knew the password and guessed codes keeps the owner out of new networks no longer than
-// the password is that one.
+// Who knew the password and guessed codes keeps the owner from typing codes in new networks
+// no longer than the password is that one. A recovery code is good all the time: nobody can
+// guess it.
 func TestANewPasswordLetsCodesBeTypedAgain(t *testing.T) {
 	eachForApps(t, func(t *testing.T, s *server, c *clock) {
 		s.Settings.Limits.Off = false
@@ -152,8 +153,12 @@ func TestANewPasswordLetsCodesBeTypedAgain(t *testing.T) {
 		v := s.visit(t, must(s.LoginBrowser(t.Context(), home, ann, oldPassword, true, "of a browser"))(t))
 		offer := must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
 		must(s.EnrolAuthenticator(t.Context(), home, v, offer.Sealed, totp.Code(offer.Secret, c.now())))(t)
-		_, err := s.database(t).ExecContext(t.Context(), `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('code `+v.ID+`', '', 100, 0, 9000000000000000)`)
-		ok(t, err)
+		guessed := func() {
+			_, err := s.database(t).ExecContext(t.Context(), `INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ('code `+v.ID+`', '', 100, 0, 9000000000000000)
+				ON CONFLICT (account, network) DO UPDATE SET failures = 100`)
+			ok(t, err)
+		}
+		guessed()
 		enter := func(client auth.Client, password, code string) (auth.Cookie, error) {
 			_, err := s.LoginBrowser(t.Context(), client, ann, password, true, "of a browser")
 			more, is := errors.AsType[*auth.More](err)
@@ -162,14 +167,21 @@ func TestANewPasswordLetsCodesBeTypedAgain(t *testing.T) {
 			}
 			return s.ContinueBrowser(t.Context(), client, more.Login, "of a browser", code)
 		}
-		_, err = enter(away, oldPassword, offer.Codes[0])
+		wrong := "000000" // or right, which is refused, too
+		_, err := enter(away, oldPassword, wrong)
 		same(t, "the code of the refusal elsewhere", auth.CodeOf(err), auth.Throttled)
+		must(enter(from("203.0.113.9"), oldPassword, offer.Codes[0]))(t)
+		_, err = enter(from("203.0.113.10"), oldPassword, offer.Codes[0])
+		wantErr(t, "a recovery code that was used", err, auth.ErrCode)
+		guessed()
 		ok(t, s.Reset(t.Context(), away, s.recovery(t, v.User), oldPassword+"!"))
-		_, err = enter(away, oldPassword+"!", offer.Codes[0])
-		same(t, "the code of the refusal after a reset by mail", auth.CodeOf(err), auth.Throttled)
 
-		cookie := must(enter(home, oldPassword+"!", offer.Codes[0]))(t)
+		cookie := must(enter(home, oldPassword+"!", offer.Codes[1]))(t)
+		c.advance(time.Second)
+		_, err = enter(away, oldPassword+"!", wrong)
+		same(t, "the code of the refusal after a reset by mail", auth.CodeOf(err), auth.Throttled)
 		must(s.ChoosePassword(t.Context(), home, s.visit(t, cookie), newPassword))(t)
-		must(enter(away, newPassword, offer.Codes[1]))(t)
+		c.advance(time.Hour)
+		must(enter(from("198.51.100.77"), newPassword, totp.Code(offer.Secret, c.now())))(t)
 	})
 }
