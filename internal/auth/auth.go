@@ -28,6 +28,9 @@
 //
 //	login.go        a login by password
 //	admit.go        the one way in: what opens every session
+//	pending.go      a login that waits for its second step; totp.go: codes of authenticator apps
+//	passkeys.go     passkeys: registered, shown, removed
+//	factors.go      what users set up to show beside a password
 //	check.go        whose an access token is; tokencache.go: tokens that were verified
 //	renew.go        new tokens for a refresh token; replays
 //	logout.go       the end of a session by its refresh token

@@ -5,6 +5,7 @@
 //	sessions.go    sessions, renewals, replays
 //	recoveries.go  recoveries, and requests for them that nobody has looked at yet
 //	attempts.go    counts of failed logins; the networks that an account knows
+//	factors.go     what accounts demand of logins; authenticator apps, recovery codes; passkeys.go
 //	audit.go       the audit log
 //	events.go      events and their deliveries: the outbox; its subscribers
 //	leases.go      what one process at a time does
