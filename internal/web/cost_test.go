@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kwai/internal/testing/totp"
 	"kwai/internal/web"
 )
 
@@ -210,5 +211,32 @@ func TestASignInsCost(t *testing.T) {
 		})
 		s.wantCost("userinfo", cost{reads: 1}, func() { a.userinfo(got.AccessToken) })
 		s.wantCost("a refresh", cost{reads: 1, commits: 1}, func() { got = a.got(a.refresh(got.RefreshToken)) })
+	})
+}
+
+// A second step hashes nothing, and a login by one step costs what it did before there
+// were two: what an account demands is read by the statement that lets in.
+func TestASecondStepsCost(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		phone := s.forApps().twoSteps("bob@example.org")
+		login := func(fields ...string) answer {
+			return s.post("login", "", fields...)
+		}
+		s.wantCost("a login by one step", cost{reads: 2, commits: 2, hashes: 1}, func() {
+			login("username", "ann@example.org", "password", good).tokens(t, "one step")
+		})
+		waiting := ""
+		s.wantCost("the first of two", cost{reads: 2, commits: 2, hashes: 1}, func() {
+			waiting = login("username", "bob@example.org", "password", good).field("auth_session")
+		})
+		s.wantCost("the second", cost{reads: 3, commits: 2}, func() {
+			login("auth_session", waiting, "otp", totp.Code(phone.Secret, s.clock.now())).tokens(t, "the second step")
+		})
+		s.clock.advance(30 * time.Second)
+		s.wantCost("both at once", cost{reads: 5, commits: 4, hashes: 1}, func() {
+			login("username", "bob@example.org", "password", good, "otp", totp.Code(phone.Secret, s.clock.now())).tokens(t, "both")
+		})
 	})
 }
