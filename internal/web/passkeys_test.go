@@ -162,3 +162,27 @@ func TestPagesWithoutPasskeys(t *testing.T) {
 		}
 	})
 }
+
+// Where a group requires two steps and there is a passkey alone, the password leads to the
+// passkey: who knows the password must not set an app up.
+func TestAPasswordThatNeedsAPasskey(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.forApps().user("ann@example.org", good)
+		key := s.browser(t).login("ann@example.org", good).addPasskey("Phone")
+		s.required("ann@example.org")
+		b := s.browser(t)
+		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", "account/profile")
+		b.goes("the password", a, "login?prompt=select_account&notice=passkey&next=account%2Fprofile")
+		b.shows("/login?prompt=select_account&notice=passkey&next=account/profile", "Log in with your passkey", `value="account/profile"`)
+		same(t, "the status of the account", b.get("/account").Status, http.StatusSeeOther)
+		b.goes("the passkey", b.byPasskey(key, "next", "account/profile"), "../account/profile")
+
+		s.clock.advance(time.Hour)
+		a = b.do(http.MethodPost, "/login", "prove", "1", "password", good, "next", "account/security/app")
+		b.goes("the password as a proof", a, "login?prompt=login&notice=passkey&next=account%2Fsecurity%2Fapp")
+		b.goes("the passkey as a proof", b.byPasskey(key, "prove", "1", "next", "account/security/app"), "../account/security/app")
+		phone := b.enrol()
+		out := s.browser(t)
+		out.goes("a code", out.takes(out.password("login/code"), "code", phone.code()), "../account")
+	})
+}
