@@ -14,6 +14,7 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/database"
 	"kwai/internal/store"
+	"kwai/internal/testing/need"
 	"kwai/internal/testing/storetest"
 )
 
@@ -32,6 +33,18 @@ func databases(t *testing.T, f func(t *testing.T, url string)) {
 		t.Parallel()
 		f(t, postgres(t))
 	})
+}
+
+// longer is databases for what takes long: PostgreSQL has its turn when every test is
+// asked for.
+func longer(t *testing.T, f func(t *testing.T, url string)) {
+	t.Helper()
+	if need.All() {
+		databases(t, f)
+		return
+	}
+	t.Parallel()
+	f(t, sqlite(t))
 }
 
 // blank is a new SQLite database's file.

@@ -470,7 +470,7 @@ func (h *house) holds() (all [3]int64) {
 // Promise 12: no door opens without what the account demands, and a refusal changes
 // nothing.
 func TestEveryDoorInEveryState(t *testing.T) {
-	run := func(t *testing.T, url string) {
+	longer(t, func(t *testing.T, url string) {
 		c := newClock()
 		e := &everyDoor{t: t, tick: func() { c.advance(time.Millisecond) }, s: start(t, url, c.now, nil).forApps(t), bobs: make(map[string]string)}
 		e.app, _ = e.s.app(t, "wiki")
@@ -488,13 +488,7 @@ func TestEveryDoorInEveryState(t *testing.T) {
 				h = e.try(h, i, state.name, state.make)
 			}
 		}
-	}
-	if need.All() {
-		databases(t, run)
-		return
-	}
-	t.Parallel()
-	run(t, sqlite(t))
+	})
 }
 
 // try shows everything at a door, what it takes last: so that refusals are seen to spoil

@@ -79,7 +79,9 @@ func TestTheRulesHoldInAnyOrder(t *testing.T) {
 		time.Millisecond, time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute - time.Microsecond,
 		time.Minute, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour,
 	})
-	each(t, func(t *testing.T, s *server, c *clock) {
+	longer(t, func(t *testing.T, url string) {
+		c := newClock()
+		s := start(t, url, c.now, nil)
 		s.Settings.AccessTTL, s.Settings.RefreshIdle, s.Settings.SessionLife = 10*time.Minute, 2*time.Hour, 5*time.Hour
 		s.Settings.RecoveryLife, s.Settings.InvitationLife = 30*time.Minute, time.Hour
 		runs := 0
