@@ -69,7 +69,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 	user := shown.user
 	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
 		r = loginResult{user: user.ID}
-		demands, err := tx.LogIn(user.ID, user.AuthVersion, shown.rehashed)
+		demands, err := tx.LogIn(user.ID, user.AuthVersion, shown.rehashed, s.passkeyHost())
 		if errors.Is(err, store.ErrNotFound) {
 			r.refused = reasonChanged
 			return nil
@@ -118,8 +118,11 @@ func (s *Service) succeed(tx *store.Tx, a store.Attempt, shown proof, d store.De
 	ofPassword, ofCodes := a, store.Attempt{}
 	switch codes := codesOf(shown.user.ID); {
 	case a.Account == codes:
-		ofCodes, ofPassword = a, store.Attempt{Account: accountOfKey(shown.user.EmailKey), Network: a.Network, Known: a.Known}
-	case (shown.passkey != nil || shown.code != nil) && d.Authenticator: // it was counted nowhere
+		ofCodes, ofPassword = a, store.Attempt{Account: accountOfKey(shown.user.EmailKey), Network: a.Network}
+		if ofPassword.Known, err = tx.KnowsNetwork(ofPassword.Account, a.Network); err != nil {
+			return a, false, err
+		}
+	case shown.enrols != nil || (shown.passkey != nil || shown.code != nil) && d.Authenticator: // it was counted nowhere
 		ofCodes = store.Attempt{Account: codes, Network: a.Network, Known: a.Known}
 	}
 	if ofCodes.Account != "" {

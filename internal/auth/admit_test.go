@@ -77,7 +77,7 @@ func TestAProofFromBeforeAChangeOpensNothing(t *testing.T) {
 				t.Errorf("%s: the version was %d and is %d", name, before.AuthVersion, after.AuthVersion)
 			}
 			ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
-				if _, err := tx.LogIn(before.ID, before.AuthVersion, store.Password{}); !errors.Is(err, store.ErrNotFound) {
+				if _, err := tx.LogIn(before.ID, before.AuthVersion, store.Password{}, ""); !errors.Is(err, store.ErrNotFound) {
 					t.Errorf("%s: a login by the proof of before: %v", name, err)
 				}
 				return nil

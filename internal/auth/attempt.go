@@ -165,7 +165,7 @@ func inconclusive(err error) bool {
 	if isMore(err) {
 		return true // it gives back its own count and clears nothing: the login isn't whole
 	}
-	return errors.Is(err, password.ErrBusy) || errors.Is(err, store.ErrUnavailable) ||
+	return errors.Is(err, password.ErrBusy) || errors.Is(err, ErrSecret) || errors.Is(err, store.ErrUnavailable) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -173,14 +173,12 @@ func inconclusive(err error) bool {
 // know the network from now on; it says whether the account knew any before. Other
 // attempts that are under way go on counting.
 func (s *Service) succeedAttempt(tx *store.Tx, a store.Attempt) (knew bool, err error) {
-	return tx.SucceedAttempt(a, s.underWay.others(counterOf(a)), tx.Now.Add(s.Settings.Limits.Remember))
+	return tx.SucceedAttempt(a, s.underWay.others(a), tx.Now.Add(s.Settings.Limits.Remember))
 }
 
 // throttledFor refuses for a time; the same for every address.
 func throttledFor(wait time.Duration) *Error {
-	e := *errThrottled
-	e.RetryAfter = wait
-	return &e
+	return &Error{Code: Throttled, Detail: errThrottled.Detail, RetryAfter: wait, Of: errThrottled}
 }
 
 // underWay are the attempts that have begun and not ended on this server. A success
@@ -274,9 +272,13 @@ func (u *underWay) count(key counterKey, by int) {
 	}
 }
 
-// others is how many are counted beside the caller's.
-func (u *underWay) others(key counterKey) int {
+// others is how many are counted beside the attempt, where that counts.
+func (u *underWay) others(a store.Attempt) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return max(u.counts[key]-1, 0)
+	n := u.counts[counterOf(a)]
+	if a.Counted {
+		n--
+	}
+	return max(n, 0)
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -142,7 +143,7 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 		return v, session, err
 	}
 	now := s.Store.Now()
-	session, user, err := s.Store.Read(ctx).BrowserSession(id.String(), now, s.Settings.lifetimes())
+	session, user, group, err := s.Store.Read(ctx).BrowserSession(id.String(), now, s.Settings.lifetimes())
 	if errors.Is(err, store.ErrNotFound) {
 		return v, session, ErrNotLoggedIn
 	}
@@ -156,6 +157,10 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 		age := now.Sub(session.AuthTime)
 		// A clock that was ahead must not make a proof that is fresh for long.
 		v.Fresh, v.inTime = age >= -store.ClockSlack && age < freshLife, age >= -store.ClockSlack && age < freshLife+formLife
+		if (group || !user.TwoStepsAt.IsZero()) && !slices.Contains(strings.Fields(session.AMR), amrMore) {
+			// It demands more since than it did when it was shown.
+			v.Fresh, v.inTime = false, false
+		}
 		v.FreshForm = v.Fresh
 	case v.number > newest, v.number == newest-1 && !session.Seen():
 	default:

@@ -90,6 +90,7 @@ var (
 	ErrHasPassword     = refuse(Conflict, "The user has a password: who forgot it asks for a link at /recover.")
 	ErrUserRevoked     = refuse(Conflict, "The user is revoked: kwai user enact comes first.")
 	ErrNoMail          = refuse(NotFound, "There is no undelivered mail with that id.")
+	ErrSecret          = refuse(Conflict, "Codes of your authenticator app can't be checked any more. Use a recovery code or a passkey, and set the app up anew.")
 	ErrForm            = refuse(Conflict, "The form is too old, or the account has changed since: begin anew.")
 	ErrTwoStepsGroup   = refuse(Conflict, "A group of yours requires two steps.")
 	ErrNoAuthenticator = refuse(Conflict, "There is no authenticator app.")
@@ -99,6 +100,7 @@ var (
 	ErrManyPasskeys    = refuse(Conflict, "There are 20 passkeys: remove one first.")
 	ErrNoPasskey       = refuse(NotFound, "You have no such passkey.")
 	ErrNoPasskeys      = refuse(NotFound, "There can be no passkeys at this address.")
+	ErrManyCodes       = refuse(Throttled, "Too many wrong codes. Try again later, or use a recovery code or a passkey.")
 	errThrottled       = refuse(Throttled, "Too many failed logins. Try again later, or choose a new password by mail.")
 	errManyAddresses   = &Error{Code: Throttled, Detail: "Too many addresses were asked for. Try again in an hour.", RetryAfter: time.Hour}
 	errOften           = &Error{Code: Throttled, Detail: "You have done this too often. Try again in an hour.", RetryAfter: time.Hour}

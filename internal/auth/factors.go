@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,7 +25,7 @@ type Factors struct {
 // Factors reads what a user has.
 func (s *Service) Factors(ctx context.Context, userID string) (f Factors, err error) {
 	r := s.Store.Read(ctx)
-	if f.Demands, err = r.Demands(userID); err != nil {
+	if f.Demands, err = r.Demands(userID, s.passkeyHost()); err != nil {
 		return f, err
 	}
 	if f.Authenticator {
@@ -37,9 +38,7 @@ func (s *Service) Factors(ctx context.Context, userID string) (f Factors, err er
 			return f, err
 		}
 	}
-	if f.Passkey {
-		f.Passkeys, err = s.passkeysOf(r, userID)
-	}
+	f.Passkeys, err = r.Passkeys(userID)
 	return f, err
 }
 
@@ -109,6 +108,9 @@ func (s *Service) seal(ctx context.Context, o offer, show func(*Enrolment)) (e E
 // or the account has changed since.
 func (s *Service) ReadOffer(ctx context.Context, user store.User, sealed, service string) (Enrolment, error) {
 	o, err := s.openOffer(ctx, user, sealed)
+	if errors.Is(err, errStands) { // nobody is to keep it once more
+		err = ErrForm
+	}
 	if err != nil {
 		return Enrolment{}, err
 	}
@@ -127,11 +129,28 @@ func (s *Service) openOffer(ctx context.Context, user store.User, sealed string)
 	if ok {
 		err = json.Unmarshal(plain, &o)
 	}
+	if err == nil && ok && o.User == user.ID { // what was sent twice is done, not refused
+		if stands, err := s.stands(ctx, user.ID, o.Codes); err != nil || stands {
+			return o, cmp.Or(err, errStands)
+		}
+	}
 	age := s.Store.Now().Sub(o.At)
 	if err == nil && (!ok || o.User != user.ID || o.AuthVersion != user.AuthVersion || age >= formLife || age < -store.ClockSlack) {
 		err = ErrForm
 	}
 	return o, err
+}
+
+// errStands says that an offer was accepted before, and is what the user has.
+var errStands = errors.New("the offer was accepted before")
+
+// stands says whether the user has these recovery codes.
+func (s *Service) stands(ctx context.Context, userID string, codes []string) (bool, error) {
+	hashes := hashCodes(userID, codes)
+	if len(hashes) == 0 {
+		return false, nil
+	}
+	return s.Store.Read(ctx).HasRecoveryCode(userID, hashes[0])
 }
 
 // acceptOffer opens an offer of an authenticator app and compares a code of it.
@@ -157,12 +176,16 @@ func (s *Service) acceptOffer(ctx context.Context, user store.User, sealed, type
 // EnrolAuthenticator gives a visitor with a fresh proof the authenticator app that was
 // offered, and switches two steps on. Another app takes the place of the one before. If
 // two steps weren't on, all other sessions end, and a copy of this one's cookie. Its errors:
-// ErrCode for a wrong code, ErrForm if the offer is over, ErrNotLoggedIn.
+// ErrCode for a wrong code, ErrForm if the offer is over, ErrNotLoggedIn, Throttled after
+// factorsHour changes of a kind within an hour. What was accepted already is no error.
 func (s *Service) EnrolAuthenticator(ctx context.Context, client Client, v Visitor, sealed, code string) (Cookie, error) {
 	if !v.FreshForm {
 		return Cookie{}, ErrNotLoggedIn
 	}
 	e, err := s.acceptOffer(ctx, v.User, sealed, code)
+	if errors.Is(err, errStands) {
+		return Cookie{}, nil
+	}
 	if err != nil {
 		return Cookie{}, err
 	}
@@ -200,7 +223,7 @@ func (s *Service) enrol(tx *store.Tx, client Client, user store.User, e enrolmen
 			return err
 		}
 	}
-	return s.publish(tx, client, happening{kind: EventAuthenticatorAdded, user: user.ID, session: keep})
+	return s.factorsChanged(tx, client, happening{kind: EventAuthenticatorAdded, user: user.ID, session: keep})
 }
 
 // switchTwoSteps raises the user's version, whether it is a change or not. Switched on, it
@@ -245,12 +268,24 @@ func (s *Service) changeFactors(ctx context.Context, client Client, v Visitor, c
 	return s.cookie(ctx, session)
 }
 
+// factorsHour is how often within an hour a user may change factors in one way.
+const factorsHour = 20
+
+// factorsChanged publishes a change of factors, or refuses what is too often. Each is
+// mailed: else one user could keep the mails of all others waiting.
+func (s *Service) factorsChanged(tx *store.Tx, client Client, h happening) error {
+	if err := s.atMost(tx, factorsHour, h.kind, h.user, errOften); err != nil {
+		return err
+	}
+	return s.publish(tx, client, h)
+}
+
 // SwitchTwoSteps has a visitor's logins demand a code, or no longer. Switched on, it ends
 // all other sessions. ErrNoAuthenticator where there is none, ErrTwoStepsGroup where a
 // group requires them, ErrNotLoggedIn without a fresh proof.
 func (s *Service) SwitchTwoSteps(ctx context.Context, client Client, v Visitor, on bool) (Cookie, error) {
 	return s.changeFactors(ctx, client, v, func(tx *store.Tx, user store.User) (renew bool, err error) {
-		d, err := tx.Demands(user.ID)
+		d, err := tx.Demands(user.ID, s.passkeyHost())
 		switch {
 		case err != nil:
 			return false, err
@@ -268,7 +303,7 @@ func (s *Service) SwitchTwoSteps(ctx context.Context, client Client, v Visitor, 
 		if err := s.switchTwoSteps(tx, user, on, v.SessionID); err != nil {
 			return false, err
 		}
-		return on, s.publish(tx, client, happening{kind: kind, user: user.ID, session: v.SessionID})
+		return on, s.factorsChanged(tx, client, happening{kind: kind, user: user.ID, session: v.SessionID})
 	})
 }
 
@@ -276,7 +311,7 @@ func (s *Service) SwitchTwoSteps(ctx context.Context, client Client, v Visitor, 
 // are off then. Its errors are SwitchTwoSteps'.
 func (s *Service) RemoveAuthenticator(ctx context.Context, client Client, v Visitor) error {
 	_, err := s.changeFactors(ctx, client, v, func(tx *store.Tx, user store.User) (renew bool, err error) {
-		d, err := tx.Demands(user.ID)
+		d, err := tx.Demands(user.ID, s.passkeyHost())
 		switch {
 		case err != nil:
 			return false, err
@@ -291,10 +326,13 @@ func (s *Service) RemoveAuthenticator(ctx context.Context, client Client, v Visi
 		if err := tx.PutRecoveryCodes(user.ID, nil); err != nil {
 			return false, err
 		}
+		if err := tx.ForgetAccount(codesOf(user.ID)); err != nil { // they were of that app
+			return false, err
+		}
 		if err := s.switchTwoSteps(tx, user, false, ""); err != nil {
 			return false, err
 		}
-		return false, s.publish(tx, client, happening{kind: EventAuthenticatorRemoved, user: user.ID, session: v.SessionID})
+		return false, s.factorsChanged(tx, client, happening{kind: EventAuthenticatorRemoved, user: user.ID, session: v.SessionID})
 	})
 	return err
 }
@@ -304,11 +342,14 @@ func (s *Service) RemoveAuthenticator(ctx context.Context, client Client, v Visi
 // ErrNotLoggedIn.
 func (s *Service) TakeRecoveryCodes(ctx context.Context, client Client, v Visitor, sealed string) error {
 	o, err := s.openOffer(ctx, v.User, sealed)
+	if errors.Is(err, errStands) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	_, err = s.changeFactors(ctx, client, v, func(tx *store.Tx, user store.User) (renew bool, err error) {
-		if d, err := tx.Demands(user.ID); err != nil {
+		if d, err := tx.Demands(user.ID, s.passkeyHost()); err != nil {
 			return false, err
 		} else if !d.Authenticator {
 			return false, ErrNoAuthenticator
@@ -319,7 +360,7 @@ func (s *Service) TakeRecoveryCodes(ctx context.Context, client Client, v Visito
 		if err := tx.RaiseAuthVersion(user.ID); err != nil {
 			return false, err
 		}
-		return false, s.publish(tx, client, happening{kind: EventRecoveryCodes, user: user.ID, session: v.SessionID})
+		return false, s.factorsChanged(tx, client, happening{kind: EventRecoveryCodes, user: user.ID, session: v.SessionID})
 	})
 	return err
 }
@@ -348,15 +389,18 @@ func (s *Service) EnrolAtLogin(ctx context.Context, client Client, login, browse
 		return cookie, err
 	}
 	e, err := s.acceptOffer(ctx, user, sealed, code)
+	if errors.Is(err, errStands) {
+		err = ErrForm
+	}
 	if err != nil {
 		return cookie, err
 	}
-	var r loginResult
-	err = s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, a store.Attempt) error {
-		shown := proof{user: user, amr: amrPassword + " " + amrCode + " " + amrMore, enrols: &e}
-		r, err = s.admit(ctx, client, a, shown, p.door(store.KindBrowser, s.Settings))
-		return err
-	})
+	a, err := s.uncounted(ctx, client, user) // who enrols has the secret: there is nothing to guess
+	if err != nil {
+		return cookie, err
+	}
+	shown := proof{user: user, amr: amrPassword + " " + amrCode + " " + amrMore, enrols: &e}
+	r, err := s.admit(ctx, client, a, shown, p.door(store.KindBrowser, s.Settings))
 	if err == nil && r.refused != "" || isMore(err) { // there is an authenticator app, or a passkey, by now
 		err = ErrLogin.because("the account has changed meanwhile")
 	}
@@ -464,7 +508,8 @@ func hashCodes(userID string, codes []string) (hashes [][]byte) {
 func (s *Service) openSecret(ctx context.Context, userID, sealed string) ([]byte, error) {
 	secret, ok, err := s.openSealed(ctx, secretLabel+userID, sealed)
 	if err == nil && !ok {
-		err = errors.New("the secret of an authenticator app can't be opened: was its server key, of the purpose seal, revoked?")
+		s.Log.Error("the secret of an authenticator app can't be opened: its server key, of the purpose seal, is gone", "user", userID)
+		err = ErrSecret
 	}
 	return secret, err
 }

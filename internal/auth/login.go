@@ -52,7 +52,7 @@ const (
 	reasonInvited  refusal = "no password is chosen yet"
 	reasonPassword refusal = "wrong password"
 	reasonRevoked  refusal = "the user is revoked"
-	reasonChanged  refusal = "the password was changed meanwhile"
+	reasonChanged  refusal = "the account has changed meanwhile"
 )
 
 func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, email, password string, d door) (loginResult, error) {

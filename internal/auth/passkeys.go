@@ -21,6 +21,9 @@ import (
 const (
 	// MaxPasskeys is how many passkeys a user has at most.
 	MaxPasskeys = 20
+	// maxPublicKey bounds a passkey's public key, in bytes: RSA with 4096 bits has some 540.
+	// Anybody may have a signature verified, which takes the longer, the longer the key is.
+	maxPublicKey = 1024
 	// maxPasskeyAnswer bounds what a browser sends of a passkey, in bytes: ten times what
 	// one has.
 	maxPasskeyAnswer = 16 << 10
@@ -43,10 +46,13 @@ func PasskeyHost(publicURL string) string {
 	return u.Hostname()
 }
 
+// passkeyHost is the host that passkeys are for; "" where there can be none.
+func (s *Service) passkeyHost() string { return PasskeyHost(s.Settings.Issuer) }
+
 // webAuthn is WebAuthn for the public URL. service is what the user's device calls the
 // site. ErrNoPasskeys where there can be none.
 func (s *Service) webAuthn(service string) (*webauthn.WebAuthn, error) {
-	host := PasskeyHost(s.Settings.Issuer)
+	host := s.passkeyHost()
 	u, err := url.Parse(s.Settings.Issuer)
 	if host == "" || err != nil {
 		return nil, ErrNoPasskeys
@@ -144,7 +150,7 @@ func (s *Service) OfferPasskey(ctx context.Context, v Visitor, service string) (
 	if err != nil {
 		return nil, err
 	}
-	have, err := s.passkeysOf(s.Store.Read(ctx), v.ID)
+	have, err := s.Passkeys(ctx, v)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +201,7 @@ func (s *Service) AddPasskey(ctx context.Context, client Client, v Visitor, name
 		if err := tx.RaiseAuthVersion(user.ID); err != nil {
 			return false, err
 		}
-		return false, s.publish(tx, client, happening{kind: EventPasskeyAdded, user: user.ID, session: v.SessionID})
+		return false, s.factorsChanged(tx, client, happening{kind: EventPasskeyAdded, user: user.ID, session: v.SessionID})
 	})
 	return err
 }
@@ -241,6 +247,9 @@ func (s *Service) verifyRegistration(ctx context.Context, v Visitor, answer []by
 	if err != nil {
 		return p, ErrPasskeyAnswer.because(err.Error())
 	}
+	if len(credential.PublicKey) > maxPublicKey {
+		return p, ErrPasskeyAnswer.because("its public key is too long")
+	}
 	if found := credential.Extensions.RK; found != nil && !*found {
 		return p, ErrPasskeyAnswer.because("it isn't discoverable")
 	}
@@ -257,11 +266,7 @@ func credentialText(c *webauthn.Credential) (string, error) {
 
 // Passkeys lists a visitor's passkeys, the oldest first.
 func (s *Service) Passkeys(ctx context.Context, v Visitor) ([]Passkey, error) {
-	return s.passkeysOf(s.Store.Read(ctx), v.ID)
-}
-
-func (s *Service) passkeysOf(r store.Reader, userID string) ([]Passkey, error) {
-	return r.Passkeys(userID)
+	return s.Store.Read(ctx).Passkeys(v.ID)
 }
 
 // RenamePasskey has a visitor call a passkey otherwise. ErrNoPasskey if there is none
@@ -295,7 +300,7 @@ func (s *Service) RemovePasskey(ctx context.Context, client Client, v Visitor, i
 		if err := tx.RaiseAuthVersion(user.ID); err != nil {
 			return false, err
 		}
-		return false, s.publish(tx, client, happening{kind: EventPasskeyRemoved, user: user.ID, session: v.SessionID})
+		return false, s.factorsChanged(tx, client, happening{kind: EventPasskeyRemoved, user: user.ID, session: v.SessionID})
 	})
 	return err
 }
@@ -396,15 +401,15 @@ func (s *Service) verifyPasskey(ctx context.Context, answer []byte) (shown proof
 	if errors.Is(err, store.ErrNotFound) {
 		err = ErrPasskey.because("there is no such passkey")
 	}
+	if err == nil && !shown.user.RevokedAt.IsZero() {
+		err = ErrPasskey.because(string(reasonRevoked))
+	}
 	if err != nil {
 		return shown, err
 	}
 	used, err := s.verifyAssertion(w, shown.user, p, parsed)
 	used.challenge = made
 	shown.amr, shown.passkey = amrPasskey, &used
-	if err == nil && !shown.user.RevokedAt.IsZero() {
-		err = ErrPasskey.because(string(reasonRevoked))
-	}
 	return shown, err
 }
 
@@ -477,5 +482,5 @@ func (s *Service) recordPasskey(ctx context.Context, client Client, user store.U
 // PasskeysElsewhere counts the passkeys that are for another host than the public URL's:
 // nobody can use them here.
 func (s *Service) PasskeysElsewhere(ctx context.Context) (int64, error) {
-	return s.Store.Read(ctx).CountPasskeysElsewhere(PasskeyHost(s.Settings.Issuer))
+	return s.Store.Read(ctx).CountPasskeysElsewhere(s.passkeyHost())
 }

@@ -94,7 +94,7 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 		if changed, err = s.storePassword(tx, client, caller, shown.user, fresh); err != nil || !changed {
 			return err
 		}
-		demands, err := tx.Demands(shown.user.ID)
+		demands, err := tx.Demands(shown.user.ID, s.passkeyHost())
 		if err != nil {
 			return err
 		}

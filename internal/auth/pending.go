@@ -221,8 +221,8 @@ func (s *Service) withCode(ctx context.Context, client Client, user store.User, 
 			return do(ctx, a, shown)
 		})
 	}
-	if refused, ok := errors.AsType[*Error](err); ok && refused.Detail == errThrottled.Detail {
-		err = &Error{Code: Throttled, Detail: "Too many wrong codes. Try again later, or use a recovery code or a passkey.", RetryAfter: refused.RetryAfter}
+	if refused, ok := errors.AsType[*Error](err); ok && errors.Is(err, errThrottled) {
+		err = &Error{Code: Throttled, Detail: ErrManyCodes.Detail, RetryAfter: refused.RetryAfter, Of: ErrManyCodes}
 	}
 	if errors.Is(err, ErrCode) {
 		err = s.recordCode(ctx, client, user, err)

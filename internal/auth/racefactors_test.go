@@ -72,7 +72,8 @@ func TestALoginAndTwoStepsMeet(t *testing.T) {
 			}
 		},
 		"switch": func(t *testing.T, s *server, v auth.Visitor) operation {
-			_, cookie := s.enrolBy(t, v, time.Now())
+			p, _ := s.enrolBy(t, v, time.Now())
+			cookie := must(s.ContinueBrowser(t.Context(), auth.Client{}, s.halfBrowser(t, v.User.Email, auth.NeedCode), thisBrowser, p.codes[0]))(t)
 			off := s.visit(t, cookie)
 			must(s.SwitchTwoSteps(t.Context(), auth.Client{}, off, false))(t)
 			now := s.visit(t, cookie)

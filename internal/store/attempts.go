@@ -229,6 +229,12 @@ func (tx *Tx) SucceedAttempt(a Attempt, underWay int, until time.Time) (knew boo
 	return tx.KnowNetwork(a.Account, a.Network, until)
 }
 
+// KnowsNetwork says whether an account knows a network.
+func (tx *Tx) KnowsNetwork(account, network string) (bool, error) {
+	n, err := database.QueryRow(tx.db, database.Column[int64], `SELECT COUNT(*) FROM attempts WHERE account = $1 AND network = $2 AND network <> '' AND expires_at > $3`, account, network, micros(tx.Now))
+	return n > 0, err
+}
+
 // maxKnownNetworks bounds an account's known networks: those of the latest
 // logins stay.
 const maxKnownNetworks = 32

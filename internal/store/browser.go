@@ -11,17 +11,18 @@ import (
 // the newest has been seen the one before is dead; until then an answer may have been
 // lost, and both are good.
 
-// BrowserSession finds a live browser session and its user; ErrNotFound if there is
-// none.
-func (r Reader) BrowserSession(id string, now time.Time, l Lifetimes) (s Session, u User, err error) {
+// BrowserSession finds a live browser session and its user, and says whether a group of
+// the user's requires two steps; ErrNotFound if there is none.
+func (r Reader) BrowserSession(id string, now time.Time, l Lifetimes) (s Session, u User, group bool, err error) {
 	var row sessionRow
+	var groups int64
 	_, err = database.QueryRow(r.db, func(scan database.Scan) (struct{}, error) {
-		return struct{}{}, scan(append(row.dest(), u.dest()...)...)
-	}, `SELECT `+sessionColumns+`, `+userColumns+` FROM sessions JOIN users ON users.id = sessions.user_id
+		return struct{}{}, scan(append(append(row.dest(), u.dest()...), &groups)...)
+	}, `SELECT `+sessionColumns+`, `+userColumns+`, `+groupsDemand+` FROM sessions JOIN users ON users.id = sessions.user_id
 		WHERE sessions.id = $1 AND sessions.kind = 'browser' AND sessions.ended_at IS NULL AND sessions.created_at > $2 AND sessions.renewed_at > $3
 			AND (sessions.ends_at IS NULL OR sessions.ends_at > $4)`,
 		id, micros(now)-l.Session.Microseconds(), micros(now)-l.Idle.Microseconds(), micros(now))
-	return row.session(), u, err
+	return row.session(), u, groups > 0, err
 }
 
 // Seen says whether the newest number of a browser session's cookie has come back.

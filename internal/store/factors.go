@@ -11,15 +11,18 @@ type Demands struct {
 	TwoSteps      bool // by the user's own will
 	Group         bool // by a group that the user is in
 	Authenticator bool // there is an authenticator app
-	Passkey       bool // there is a passkey
+	Passkey       bool // there is a passkey for the host of today
 }
 
 // demands are read with the user's row. All that changes them raises auth_version, in the
-// same transaction.
+// same transaction. $1 is the host that passkeys are for: those for another are no way in.
 const demands = `CASE WHEN users.two_steps_at IS NULL THEN 0 ELSE 1 END,
-	(SELECT COUNT(*) FROM group_members JOIN user_groups ON user_groups.name = group_members.group_name WHERE group_members.user_id = users.id AND user_groups.two_steps = 1),
+	` + groupsDemand + `,
 	(SELECT COUNT(*) FROM authenticators WHERE authenticators.user_id = users.id),
-	(SELECT COUNT(*) FROM passkeys WHERE passkeys.user_id = users.id)`
+	(SELECT COUNT(*) FROM passkeys WHERE passkeys.user_id = users.id AND passkeys.rp_id = $1)`
+
+// groupsDemand counts the user's groups that require two steps.
+const groupsDemand = `(SELECT COUNT(*) FROM group_members JOIN user_groups ON user_groups.name = group_members.group_name WHERE group_members.user_id = users.id AND user_groups.two_steps = 1)`
 
 func scanDemands(scan database.Scan) (d Demands, err error) {
 	var own, groups, authenticators, passkeys int64
@@ -27,9 +30,10 @@ func scanDemands(scan database.Scan) (d Demands, err error) {
 	return Demands{own > 0, groups > 0, authenticators > 0, passkeys > 0}, err
 }
 
-// Demands reads what an account asks for; ErrNotFound if there is none.
-func (r Reader) Demands(userID string) (Demands, error) {
-	return database.QueryRow(r.db, scanDemands, `SELECT `+demands+` FROM users WHERE users.id = $1`, userID)
+// Demands reads what an account asks for, where passkeys are for that host; ErrNotFound
+// if there is none.
+func (r Reader) Demands(userID, host string) (Demands, error) {
+	return database.QueryRow(r.db, scanDemands, `SELECT `+demands+` FROM users WHERE users.id = $2`, host, userID)
 }
 
 // Authenticator is an authenticator app of a user.
@@ -86,6 +90,12 @@ func (tx *Tx) PutRecoveryCodes(userID string, hashes [][]byte) error {
 func (tx *Tx) UseRecoveryCode(userID string, hash []byte) (bool, error) {
 	n, err := tx.Exec(`UPDATE recovery_codes SET used_at = $1 WHERE user_id = $2 AND hash = $3 AND used_at IS NULL`, micros(tx.Now), userID, hash)
 	return n == 1, err
+}
+
+// HasRecoveryCode says whether a recovery code is one of the user's, used or not.
+func (r Reader) HasRecoveryCode(userID string, hash []byte) (bool, error) {
+	n, err := database.QueryRow(r.db, database.Column[int64], `SELECT COUNT(*) FROM recovery_codes WHERE user_id = $1 AND hash = $2`, userID, hash)
+	return n > 0, err
 }
 
 // RecoveryCodesLeft counts the recovery codes of a user that weren't used.

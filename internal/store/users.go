@@ -147,10 +147,11 @@ func (tx *Tx) DeleteUser(userID string) error {
 // ErrNotFound otherwise. rehashed, unless zero, replaces the hash of the same password.
 // Everything that opens a session goes through here first, and must then have shown what
 // the account demands.
-func (tx *Tx) LogIn(userID string, version int64, rehashed Password) (Demands, error) {
-	return database.QueryRow(tx.db, scanDemands, `UPDATE users SET last_login_at = `+later(`last_login_at`, `$1`)+`, password_hash = COALESCE($2, password_hash), password_cost = COALESCE($3, password_cost)
-		WHERE id = $4 AND auth_version = $5 AND revoked_at IS NULL RETURNING `+demands,
-		micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, version)
+// host is the one that passkeys are for.
+func (tx *Tx) LogIn(userID string, version int64, rehashed Password, host string) (Demands, error) {
+	return database.QueryRow(tx.db, scanDemands, `UPDATE users SET last_login_at = `+later(`last_login_at`, `$2`)+`, password_hash = COALESCE($3, password_hash), password_cost = COALESCE($4, password_cost)
+		WHERE id = $5 AND auth_version = $6 AND revoked_at IS NULL RETURNING `+demands,
+		host, micros(tx.Now), text(rehashed.Hash), text(rehashed.Cost), userID, version)
 }
 
 // Rehash stores the same password with another hash, on LogIn's condition.

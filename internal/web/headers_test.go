@@ -22,7 +22,7 @@ const (
 
 // routeKinds has every route.
 var routeKinds = map[string]string{
-	"/login": leadingOut, "/login/passkey": leadingOut, "/logout": leadingOut, "/consent": leadingOut, "/oauth2/authorize": leadingOut, "/oauth2/logout": leadingOut,
+	"/login": leadingOut, "/login/passkey": leadingOut, "/login/passkey/options": forProgram, "/logout": leadingOut, "/consent": leadingOut, "/oauth2/authorize": leadingOut, "/oauth2/logout": leadingOut,
 	"/oauth2/token": forProgram, "/oauth2/revoke": forProgram, "/oauth2/userinfo": forProgram, "/.well-known/openid-configuration": forProgram, "/.well-known/oauth-authorization-server": forProgram,
 	"/login/code": leadingOut, "/login/enrol": leadingOut,
 	"/account/security": plainPage, "/account/security/app": plainPage, "/account/security/codes": plainPage, "/account/security/remove": plainPage, "/account/security/two-steps": plainPage,

@@ -40,7 +40,12 @@ func writeOptions(w http.ResponseWriter, options json.RawMessage, err error) err
 	return writeJSON(w, options)
 }
 
-// passkeyChallenge answers GET /login/passkey.
+// passkeyBack leads to the login who comes back to the page of a refused passkey.
+func (s *Server) passkeyBack(w http.ResponseWriter, r *http.Request) error {
+	return seeOther(w, r, "login")
+}
+
+// passkeyChallenge answers GET /login/passkey/options.
 func (s *Server) passkeyChallenge(w http.ResponseWriter, r *http.Request) error {
 	options, err := s.Rules.ChallengePasskey(r.Context())
 	return writeOptions(w, options, err)

@@ -33,7 +33,7 @@ func (b *browser) passkeyOptions() []byte {
 // assert has a key answer a new challenge.
 func (b *browser) assert(key *passkeytest.Key) string {
 	b.t.Helper()
-	return string(key.Assert(b.get("/login/passkey").Body))
+	return string(key.Assert(b.get("/login/passkey/options").Body))
 }
 
 func (b *browser) byPasskey(key *passkeytest.Key, fields ...string) answer {
@@ -156,7 +156,7 @@ func TestPagesWithoutPasskeys(t *testing.T) {
 			for what, body := range map[string]string{"the list": page, "the login": s.browser(t).shows("/login")} {
 				same(t, what+" at "+host+" offers passkeys", strings.Contains(body, "<script") || strings.Contains(body, "data-passkeys"), possible)
 			}
-			if status := s.browser(t).get("/login/passkey").Status; (status == http.StatusOK) != possible {
+			if status := s.browser(t).get("/login/passkey/options").Status; (status == http.StatusOK) != possible {
 				t.Errorf("at %s the options answer %d", host, status)
 			}
 		}

@@ -141,8 +141,12 @@ func (s *Server) refuseCode(r *http.Request, err error, wrong string) (field, no
 		return l.Text(wrong), "", true
 	case auth.CodeOf(err) == auth.Unavailable:
 		return "", l.Text("error.busy"), true
-	case refused != nil && refused.Code == auth.Throttled:
+	case errors.Is(err, auth.ErrSecret):
+		return "", l.Text("code.unreadable"), true
+	case errors.Is(err, auth.ErrManyCodes):
 		return "", l.Text("code.throttled", "wait", l.Duration(refused.RetryAfter)), true
+	case refused != nil && refused.Code == auth.Throttled:
+		return "", l.Text("profile.often", "wait", l.Duration(refused.RetryAfter)), true
 	case refused != nil && refused.Code == auth.Invalid && len(refused.Fields) > 0:
 		return l.Text(refused.Fields[0].Code), "", true
 	}
