@@ -1,16 +1,23 @@
 package test
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/token"
 )
 
 const passkeyButton = `button "Log in with a passkey"`
@@ -140,6 +147,159 @@ func passkeysInBrowser(b *tab) {
 	key.present(true)
 	b.click(401, "form[data-passkeys] button")
 	b.sees("login-passkey-error", append([]string{form[0], `alert "The passkey is not known here, or was not accepted. Try again, or use your password."`}, form[1:]...)...)
+}
+
+// copied gives it a passkey of another device, as that one would be with so many
+// signatures less.
+func (a authenticator) copied(c *webauthn.Credential, less float64) {
+	a.b.t.Helper()
+	// A raw command: the library's sends members that this Chromium refuses.
+	type credential struct {
+		ID         []byte  `json:"credentialId"`
+		Resident   bool    `json:"isResidentCredential"`
+		RPID       string  `json:"rpId"`
+		PrivateKey []byte  `json:"privateKey"`
+		UserHandle []byte  `json:"userHandle"`
+		SignCount  float64 `json:"signCount"`
+	}
+	type params struct {
+		Authenticator webauthn.AuthenticatorID `json:"authenticatorId"`
+		Credential    credential               `json:"credential"`
+	}
+	call(a.b, cdp.Command[params, cdp.Empty]{Method: webauthn.CommandAddCredential}, params{
+		a.id, credential{c.CredentialID, true, c.RpID, c.PrivateKey, c.UserHandle, c.SignCount - less},
+	})
+}
+
+// login logs in by it, and out again.
+func (a authenticator) login() {
+	a.b.t.Helper()
+	a.waits("/login?next=account/passkeys")
+	a.present(true)
+	a.b.click(200, "form[data-passkeys] button")
+	if title := eval[string](a.b, "document.title"); title != "Passkeys" {
+		a.b.t.Fatalf("the passkey leads to %q", title)
+	}
+	a.b.open(200, a.b.home+"/logout")
+	a.b.click(200, "button")
+}
+
+// refused tries a login by it in vain.
+func (a authenticator) refused() {
+	a.b.t.Helper()
+	a.waits("/login")
+	a.present(true)
+	a.b.click(401, "form[data-passkeys] button")
+}
+
+// startAt starts an installation at an address, of which localhost is the public URL.
+func startAt(t *testing.T, k cluster.Kwai, address string) (s *site, public string) {
+	t.Helper()
+	command, err := k.Serve(t.Context(), quick...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public = "http://" + strings.Replace(address, loopbackName, "localhost", 1)
+	command.Address = address
+	command.Args = append(command.Args, "--log-format=json", "--jwks-max-age=1s", "--listen="+address, "--public-url="+public)
+	return startCommand(t, k, command), public
+}
+
+// A passkey stays its owner's through what operators do to a server whose address stays: a
+// restore into another folder, new keys, a move to PostgreSQL. So does a copy of it in a
+// second browser, until the passkey is removed.
+func TestAPasskeyOutlivesItsServer(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	pgtest.Require(t)
+	browser := startBrowser(t)
+	address, err := cluster.FreeAddress(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := install(t, "")
+	s, public := startAt(t, k, address)
+	s.user("ann@example.org", good)
+	laptop := openTab(t, browser, public).authenticator()
+	laptop.b.open(200, public+"/login?next=account/passkeys")
+	laptop.b.typeInto("username", "ann@example.org")
+	laptop.b.typeInto("password", good)
+	laptop.b.click(200, "button")
+	laptop.b.click(200, "form[data-passkeys] button")
+	laptop.b.open(200, public+"/logout")
+	laptop.b.click(200, "button")
+	laptop.login()
+
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	s.mustCommand("", "backup", backup)
+	laptop.login() // which the backup doesn't know
+	s.stop()
+	key := readFile(t, s.masterKey())
+	k = install(t, "")
+	if err := os.WriteFile(filepath.Join(k.Folder, "master.key"), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	(&site{tb: t, kwai: k}).mustCommand("", "restore", backup)
+	s, _ = startAt(t, k, address)
+	laptop.login()
+
+	s.replaceMACKey()
+	laptop.login()
+
+	s.stop()
+	k.Database = patient(pgtest.Database(t))
+	s.moveTo(k.Database)
+	s, _ = startAt(t, k, address)
+	laptop.login()
+	s.replaceMACKey()
+	laptop.login()
+
+	phone := openTab(t, browser, public).authenticator()
+	phone.copied(laptop.credentials()[0], 3)
+	const standsStill = "a passkey's counter stands still"
+	if strings.Contains(s.log.String(), standsStill) {
+		t.Error("a counter stands still before there is a copy")
+	}
+	phone.login()
+	s.waitLog(1, standsStill)
+	laptop.login()
+	phone.login()
+	s.waitLog(2, standsStill)
+
+	laptop.waits("/login?next=account/passkeys")
+	laptop.present(true)
+	laptop.b.click(200, "form[data-passkeys] button")
+	laptop.b.click(200, "button[name=remove]")
+	phone.refused()
+	laptop.b.open(200, public+"/logout")
+	laptop.b.click(200, "button")
+	laptop.refused()
+}
+
+// replaceMACKey has the server use another MAC key, and no longer accept the one before.
+func (s *site) replaceMACKey() {
+	s.tb.Helper()
+	flags := []string{"--master-key-file=" + s.masterKey(), "--jwks-max-age=1s"}
+	active := func() string {
+		s.tb.Helper()
+		var keys []struct{ ID, Purpose, State string }
+		if err := json.Unmarshal([]byte(s.mustCommand("", append([]string{"key", "list", "--json"}, flags...)...)), &keys); err != nil {
+			s.tb.Fatal(err)
+		}
+		for _, k := range keys {
+			if k.Purpose == string(token.MAC) && k.State == "active" {
+				return k.ID
+			}
+		}
+		s.tb.Fatalf("no MAC key is used: %v", keys)
+		return ""
+	}
+	before := active()
+	s.mustCommand("", append([]string{"key", "rotate", "--purpose=mac"}, flags...)...)
+	for active() == before {
+		pass(s.tb.Context(), 100*time.Millisecond)
+	}
+	s.mustCommand("", append([]string{"key", "revoke", before}, flags...)...)
 }
 
 // waitFor waits until a script is true, over pages that come and go.
