@@ -153,6 +153,7 @@ func TestWhichCodesAreGood(t *testing.T) {
 		s.user(t, ann)
 		bob := s.user(t, "bob@example.org")
 		p, other := s.enrolled(t, must(s.User(t.Context(), ann))(t)), s.enrolled(t, bob)
+		same(t, "characters of a secret, 5 bits each", len(strings.ReplaceAll(p.secret, " ", "")), 32)
 		c.advance(time.Hour)
 		step := 30 * time.Second
 		for _, try := range []struct {
