@@ -119,6 +119,7 @@ func passkeysInBrowser(b *tab) {
 	key.present(true)
 	b.do(chromedp.Click(chromedp.CSS("form[data-passkeys] button")))
 	b.waitFor(`document.querySelector("form[data-passkeys] [role=alert]").textContent.startsWith("It was cancelled")`)
+	key.present(false) // else autofill, which begins anew, may be answered at once
 	key.verified(true)
 	key.waits("/login?next=account/passkeys")
 	key.present(true)
