@@ -31,11 +31,16 @@ type authenticator struct {
 func (b *tab) authenticator() authenticator {
 	b.t.Helper()
 	call(b, webauthn.Enable, webauthn.EnableParams{})
-	// So that a test knows what the page has asked for.
+	// So that a test knows what the page has asked for, and what the button asks for waits
+	// until the authenticator is touched.
 	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
 		const get = navigator.credentials.get.bind(navigator.credentials);
 		window.asked = 0;
-		navigator.credentials.get = (options) => (window.asked++, get(options));`})
+		navigator.credentials.get = async (options) => {
+			window.asked++;
+			if (options.mediation !== "conditional") await new Promise((touched) => (window.touched = touched));
+			return get(options);
+		};`})
 	added := call(b, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: "ctap2", Ctap2version: "ctap2_1", Transport: "internal", HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
 	}})
@@ -55,6 +60,16 @@ func (a authenticator) waits(path string) {
 	a.present(false)
 	a.b.open(200, a.b.home+path)
 	a.b.waitFor(`window.asked === 1`)
+}
+
+// touch presses the page's button and touches the authenticator, as the only request that
+// waits then: autofill's was ended by the button.
+func (a authenticator) touch() chromedp.Action[chromedp.Void] {
+	a.b.t.Helper()
+	a.b.do(chromedp.Click(chromedp.CSS("form[data-passkeys] button")))
+	a.b.waitFor(`window.touched !== undefined`)
+	a.present(true)
+	return chromedp.Evaluate[chromedp.Void](`window.touched()`)
 }
 
 func (a authenticator) verified(is bool) {
@@ -116,14 +131,12 @@ func passkeysInBrowser(b *tab) {
 	key.waits("/login?next=account/passkeys")
 	b.sees("login-autofill", form...)
 	key.verified(false)
-	key.present(true)
-	b.do(chromedp.Click(chromedp.CSS("form[data-passkeys] button")))
+	b.do(key.touch())
 	b.waitFor(`document.querySelector("form[data-passkeys] [role=alert]").textContent.startsWith("It was cancelled")`)
 	key.present(false) // else autofill, which begins anew, may be answered at once
 	key.verified(true)
 	key.waits("/login?next=account/passkeys")
-	key.present(true)
-	b.click(200, "form[data-passkeys] button")
+	b.load(200, key.touch())
 	b.sees("", one...)
 
 	// By autofill, which the browser answers by itself here, with a passkey that syncs now.
@@ -145,8 +158,7 @@ func passkeysInBrowser(b *tab) {
 	b.sees("", none...)
 	logout()
 	key.waits("/login")
-	key.present(true)
-	b.click(401, "form[data-passkeys] button")
+	b.load(401, key.touch())
 	b.sees("login-passkey-error", append([]string{form[0], `alert "The passkey is not known here, or was not accepted. Try again, or use your password."`}, form[1:]...)...)
 }
 
@@ -176,8 +188,7 @@ func (a authenticator) copied(c *webauthn.Credential, less float64) {
 func (a authenticator) login() {
 	a.b.t.Helper()
 	a.waits("/login?next=account/passkeys")
-	a.present(true)
-	a.b.click(200, "form[data-passkeys] button")
+	a.b.load(200, a.touch())
 	if title := eval[string](a.b, "document.title"); title != "Passkeys" {
 		a.b.t.Fatalf("the passkey leads to %q", title)
 	}
@@ -189,8 +200,7 @@ func (a authenticator) login() {
 func (a authenticator) refused() {
 	a.b.t.Helper()
 	a.waits("/login")
-	a.present(true)
-	a.b.click(401, "form[data-passkeys] button")
+	a.b.load(401, a.touch())
 }
 
 // startAt starts an installation at an address, of which localhost is the public URL.
@@ -268,8 +278,7 @@ func TestAPasskeyOutlivesItsServer(t *testing.T) {
 	s.waitLog(2, standsStill)
 
 	laptop.waits("/login?next=account/passkeys")
-	laptop.present(true)
-	laptop.b.click(200, "form[data-passkeys] button")
+	laptop.b.load(200, laptop.touch())
 	laptop.b.click(200, "button[name=remove]")
 	phone.refused()
 	laptop.b.open(200, public+"/logout")
