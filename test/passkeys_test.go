@@ -1,16 +1,23 @@
 package test
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/pgtest"
+	"kwai/internal/token"
 )
 
 const passkeyButton = `button "Log in with a passkey"`
@@ -24,11 +31,16 @@ type authenticator struct {
 func (b *tab) authenticator() authenticator {
 	b.t.Helper()
 	call(b, webauthn.Enable, webauthn.EnableParams{})
-	// So that a test knows what the page has asked for.
+	// So that a test knows what the page has asked for, and what the button asks for waits
+	// until the authenticator is touched.
 	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
 		const get = navigator.credentials.get.bind(navigator.credentials);
 		window.asked = 0;
-		navigator.credentials.get = (options) => (window.asked++, get(options));`})
+		navigator.credentials.get = async (options) => {
+			window.asked++;
+			if (options.mediation !== "conditional") await new Promise((touched) => (window.touched = touched));
+			return get(options);
+		};`})
 	added := call(b, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: "ctap2", Ctap2version: "ctap2_1", Transport: "internal", HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
 	}})
@@ -48,6 +60,16 @@ func (a authenticator) waits(path string) {
 	a.present(false)
 	a.b.open(200, a.b.home+path)
 	a.b.waitFor(`window.asked === 1`)
+}
+
+// touch presses the page's button and touches the authenticator, as the only request that
+// waits then: autofill's was ended by the button.
+func (a authenticator) touch() chromedp.Action[chromedp.Void] {
+	a.b.t.Helper()
+	a.b.do(chromedp.Click(chromedp.CSS("form[data-passkeys] button")))
+	a.b.waitFor(`window.touched !== undefined`)
+	a.present(true)
+	return chromedp.Evaluate[chromedp.Void](`window.touched()`)
 }
 
 func (a authenticator) verified(is bool) {
@@ -109,13 +131,12 @@ func passkeysInBrowser(b *tab) {
 	key.waits("/login?next=account/passkeys")
 	b.sees("login-autofill", form...)
 	key.verified(false)
-	key.present(true)
-	b.do(chromedp.Click(chromedp.CSS("form[data-passkeys] button")))
+	b.do(key.touch())
 	b.waitFor(`document.querySelector("form[data-passkeys] [role=alert]").textContent.startsWith("It was cancelled")`)
+	key.present(false) // else autofill, which begins anew, may be answered at once
 	key.verified(true)
 	key.waits("/login?next=account/passkeys")
-	key.present(true)
-	b.click(200, "form[data-passkeys] button")
+	b.load(200, key.touch())
 	b.sees("", one...)
 
 	// By autofill, which the browser answers by itself here, with a passkey that syncs now.
@@ -137,9 +158,158 @@ func passkeysInBrowser(b *tab) {
 	b.sees("", none...)
 	logout()
 	key.waits("/login")
-	key.present(true)
-	b.click(401, "form[data-passkeys] button")
+	b.load(401, key.touch())
 	b.sees("login-passkey-error", append([]string{form[0], `alert "The passkey is not known here, or was not accepted. Try again, or use your password."`}, form[1:]...)...)
+}
+
+// copied gives it a passkey of another device, as that one would be with so many
+// signatures less.
+func (a authenticator) copied(c *webauthn.Credential, less float64) {
+	a.b.t.Helper()
+	// A raw command: the library's sends members that this Chromium refuses.
+	type credential struct {
+		ID         []byte  `json:"credentialId"`
+		Resident   bool    `json:"isResidentCredential"`
+		RPID       string  `json:"rpId"`
+		PrivateKey []byte  `json:"privateKey"`
+		UserHandle []byte  `json:"userHandle"`
+		SignCount  float64 `json:"signCount"`
+	}
+	type params struct {
+		Authenticator webauthn.AuthenticatorID `json:"authenticatorId"`
+		Credential    credential               `json:"credential"`
+	}
+	call(a.b, cdp.Command[params, cdp.Empty]{Method: webauthn.CommandAddCredential}, params{
+		a.id, credential{c.CredentialID, true, c.RpID, c.PrivateKey, c.UserHandle, c.SignCount - less},
+	})
+}
+
+// login logs in by it, and out again.
+func (a authenticator) login() {
+	a.b.t.Helper()
+	a.waits("/login?next=account/passkeys")
+	a.b.load(200, a.touch())
+	if title := eval[string](a.b, "document.title"); title != "Passkeys" {
+		a.b.t.Fatalf("the passkey leads to %q", title)
+	}
+	a.b.open(200, a.b.home+"/logout")
+	a.b.click(200, "button")
+}
+
+// refused tries a login by it in vain.
+func (a authenticator) refused() {
+	a.b.t.Helper()
+	a.waits("/login")
+	a.b.load(401, a.touch())
+}
+
+// startAt starts an installation at an address, of which localhost is the public URL.
+func startAt(t *testing.T, k cluster.Kwai, address string) (s *site, public string) {
+	t.Helper()
+	command, err := k.Serve(t.Context(), quick...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public = "http://" + strings.Replace(address, loopbackName, "localhost", 1)
+	command.Address = address
+	command.Args = append(command.Args, "--log-format=json", "--jwks-max-age=1s", "--listen="+address, "--public-url="+public)
+	return startCommand(t, k, command), public
+}
+
+// A passkey stays its owner's through what operators do to a server whose address stays: a
+// restore into another folder, new keys, a move to PostgreSQL. So does a copy of it in a
+// second browser, until the passkey is removed.
+func TestAPasskeyOutlivesItsServer(t *testing.T) {
+	t.Parallel()
+	need.Time(t)
+	pgtest.Require(t)
+	browser := startBrowser(t)
+	address, err := cluster.FreeAddress(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := install(t, "")
+	s, public := startAt(t, k, address)
+	s.user("ann@example.org", good)
+	laptop := openTab(t, browser, public).authenticator()
+	laptop.b.open(200, public+"/login?next=account/passkeys")
+	laptop.b.typeInto("username", "ann@example.org")
+	laptop.b.typeInto("password", good)
+	laptop.b.click(200, "button")
+	laptop.b.click(200, "form[data-passkeys] button")
+	laptop.b.open(200, public+"/logout")
+	laptop.b.click(200, "button")
+	laptop.login()
+
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	s.mustCommand("", "backup", backup)
+	laptop.login() // which the backup doesn't know
+	s.stop()
+	key := readFile(t, s.masterKey())
+	k = install(t, "")
+	if err := os.WriteFile(filepath.Join(k.Folder, "master.key"), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	(&site{tb: t, kwai: k}).mustCommand("", "restore", backup)
+	s, _ = startAt(t, k, address)
+	laptop.login()
+
+	s.replaceMACKey()
+	laptop.login()
+
+	s.stop()
+	k.Database = patient(pgtest.Database(t))
+	s.moveTo(k.Database)
+	s, _ = startAt(t, k, address)
+	laptop.login()
+	s.replaceMACKey()
+	laptop.login()
+
+	phone := openTab(t, browser, public).authenticator()
+	phone.copied(laptop.credentials()[0], 3)
+	const standsStill = "a passkey's counter stands still"
+	if strings.Contains(s.log.String(), standsStill) {
+		t.Error("a counter stands still before there is a copy")
+	}
+	phone.login()
+	s.waitLog(1, standsStill)
+	laptop.login()
+	phone.login()
+	s.waitLog(2, standsStill)
+
+	laptop.waits("/login?next=account/passkeys")
+	laptop.b.load(200, laptop.touch())
+	laptop.b.click(200, "button[name=remove]")
+	phone.refused()
+	laptop.b.open(200, public+"/logout")
+	laptop.b.click(200, "button")
+	laptop.refused()
+}
+
+// replaceMACKey has the server use another MAC key, and no longer accept the one before.
+func (s *site) replaceMACKey() {
+	s.tb.Helper()
+	flags := []string{"--master-key-file=" + s.masterKey(), "--jwks-max-age=1s"}
+	active := func() string {
+		s.tb.Helper()
+		var keys []struct{ ID, Purpose, State string }
+		if err := json.Unmarshal([]byte(s.mustCommand("", append([]string{"key", "list", "--json"}, flags...)...)), &keys); err != nil {
+			s.tb.Fatal(err)
+		}
+		for _, k := range keys {
+			if k.Purpose == string(token.MAC) && k.State == "active" {
+				return k.ID
+			}
+		}
+		s.tb.Fatalf("no MAC key is used: %v", keys)
+		return ""
+	}
+	before := active()
+	s.mustCommand("", append([]string{"key", "rotate", "--purpose=mac"}, flags...)...)
+	for active() == before {
+		pass(s.tb.Context(), 100*time.Millisecond)
+	}
+	s.mustCommand("", append([]string{"key", "revoke", before}, flags...)...)
 }
 
 // waitFor waits until a script is true, over pages that come and go.

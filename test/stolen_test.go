@@ -37,6 +37,7 @@ func TestAStolenDatabase(t *testing.T) {
 			"--log-level=debug", "--limits=on", "--limit-mail-pause=0s", "--reuse-window=1s")
 		s.flags = []string{"--master-key-file=" + s.masterKey()}
 		hidden := secrets{}
+		var codes []string    // recovery codes that are left
 		var said bytes.Buffer // by commands
 		command := func(stdin string, args ...string) {
 			t.Helper()
@@ -136,8 +137,12 @@ func TestAStolenDatabase(t *testing.T) {
 				hidden.tokens(t, "a login after the rotation", do(200, login("ann@example.org", hidden.plant("a password chosen by its owner"))))
 				command("", "key", "list")
 			},
+			func() {
+				codes = s.useFactors(t, hidden, "ann@example.org", hidden.plant("a password chosen by its owner"))
+				command("", "user", "factors", "ann@example.org", "--json")
+			},
 			func() { // those that stay
-				hidden.tokens(t, "a session that goes on", do(200, login("ann@example.org", hidden.plant("a password chosen by its owner"))))
+				hidden.tokens(t, "a session that goes on", do(200, s.post("login", "", "username", "ann@example.org", "password", hidden.plant("a password chosen by its owner"), "otp", codes[0])))
 				hidden.id("a recovery that can be used", s.recovery(mails, "ann@example.org"))
 			},
 			func() { // throttled
@@ -174,13 +179,13 @@ func TestAStolenDatabase(t *testing.T) {
 				t.Errorf("%s has %q", place, found)
 			}
 		}
-		for _, place := range []string{"users.password_hash", "keys.sealed", "recoveries.id_hash", "audit_log.kind", "attempts.account", "the events", "the metrics", "the log"} {
+		for _, place := range []string{"users.password_hash", "keys.sealed", "recoveries.id_hash", "audit_log.kind", "attempts.account", "authenticators.secret", "recovery_codes.hash", "passkeys.credential", "the events", "the metrics", "the log"} {
 			if len(places[place]) == 0 {
 				t.Errorf("nothing was looked at in %s", place)
 			}
 		}
 		s = start(t, k, "--public-url="+publicURL)
-		s.nothingLetsIn(t, rows)
+		s.nothingLetsIn(t, rows, hidden.plant("a password chosen by its owner"), codes[1])
 		s.anotherMasterKeyLetsNobodyIn(t)
 	})
 }
@@ -265,8 +270,9 @@ func query(t *testing.T, db *sql.DB, text string, each func(column string, value
 }
 
 // nothingLetsIn tries all that the database holds as each kind of credential, as
-// it stands there, in hex, in base64 and as a UUID.
-func (s *site) nothingLetsIn(t *testing.T, rows []cell) {
+// it stands there, in hex, in base64 and as a UUID. What is a second factor is tried with
+// a good password, what is a first one with a good recovery code.
+func (s *site) nothingLetsIn(t *testing.T, rows []cell, password, code string) {
 	t.Helper()
 	tried := make(map[string]bool)
 	for _, r := range rows {
@@ -283,6 +289,8 @@ func (s *site) nothingLetsIn(t *testing.T, rows []cell) {
 				"password":      s.post("login", "", "username", "ann@example.org", "password", text),
 				"refresh token": s.post("access_token", "", "refresh_token", text),
 				"recovery's id": s.post("reset", "", "uuid", text, "password", "a thief's own one"),
+				"code":          s.post("login", "", "username", "ann@example.org", "password", password, "otp", text),
+				"half a login":  s.post("login", "", "auth_session", text, "otp", code),
 			} {
 				if a.Status == http.StatusOK {
 					t.Errorf("%s.%s is taken as a %s: %q", r.table, r.column, what, text)
@@ -294,11 +302,15 @@ func (s *site) nothingLetsIn(t *testing.T, rows []cell) {
 			if a := s.get(userPath, text); a.Status != http.StatusUnauthorized {
 				t.Errorf("%s.%s as an access token: %v", r.table, r.column, a)
 			}
+			if a, err := requestWith(t.Context(), s.via, s.URL+"/account", http.Header{"Cookie": {"__Host-kwai=" + text}}, ""); err != nil || a.Status != http.StatusSeeOther {
+				t.Errorf("%s.%s as a cookie: %v, %v", r.table, r.column, a, err)
+			}
 		}
 	}
 	if len(tried) < 100 {
 		t.Errorf("only %d values were tried", len(tried))
 	}
+	s.post("login", "", "username", "ann@example.org", "password", password, "otp", code).wants(t, http.StatusOK, "what is good")
 }
 
 // anotherMasterKeyLetsNobodyIn: a thief's server doesn't start with a key of its

@@ -130,11 +130,30 @@ func TestACodeAsItWasMeant(t *testing.T) {
 	}
 }
 
+// What is stored of one user's factors is of no use in another's rows: a label has the
+// user's id.
+func TestFactorsAreBoundToTheirUser(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		user, thief := s.user(t, ann), s.user(t, "bob@example.org")
+		own, stolen := s.enrolled(t, user), s.enrolled(t, thief)
+		s.wantCode(t, "the thief's code, in the thief's own account", thief.Email, stolen.at(c.now()), nil)
+		s.exec(t, `UPDATE authenticators SET secret = (SELECT secret FROM authenticators WHERE user_id = '`+thief.ID+`') WHERE user_id = '`+user.ID+`'`)
+		s.exec(t, `INSERT INTO recovery_codes (user_id, hash, created_at) SELECT '`+user.ID+`', hash, created_at FROM recovery_codes WHERE user_id = '`+thief.ID+`'`)
+		c.advance(30 * time.Second)
+		if _, err := s.enter(t, ann, stolen.at(c.now())); err == nil || !strings.Contains(err.Error(), "can't be opened") {
+			t.Errorf("the thief's code: %v", err)
+		}
+		s.wantCode(t, "the thief's recovery code", ann, stolen.codes[0], auth.ErrCode)
+		s.wantCode(t, "the user's own", ann, own.codes[0], nil)
+	})
+}
+
 func TestWhichCodesAreGood(t *testing.T) {
 	eachForApps(t, func(t *testing.T, s *server, c *clock) {
 		s.user(t, ann)
 		bob := s.user(t, "bob@example.org")
 		p, other := s.enrolled(t, must(s.User(t.Context(), ann))(t)), s.enrolled(t, bob)
+		same(t, "characters of a secret, 5 bits each", len(strings.ReplaceAll(p.secret, " ", "")), 32)
 		c.advance(time.Hour)
 		step := 30 * time.Second
 		for _, try := range []struct {
