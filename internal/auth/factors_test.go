@@ -284,6 +284,115 @@ func TestEnrolmentBegunInTwoTabs(t *testing.T) {
 	})
 }
 
+// What an account demands since makes a proof by less no longer fresh.
+func TestAProofByLessIsNotFresh(t *testing.T) {
+	eachForApps(t, func(t *testing.T, s *server, c *clock) {
+		s.user(t, ann)
+		cookie := s.browse(t, ann, true)
+		same(t, "fresh by the password", s.visit(t, cookie).Fresh, true)
+		s.requires(t)
+		ok(t, s.AddMembers(t.Context(), "board", ann))
+		v := s.visit(t, cookie)
+		form := must(s.FormMAC(t.Context(), v))(t)
+		taken, good, err := s.TakeForm(t.Context(), v, form)
+		ok(t, err)
+		if v.Fresh || v.FreshForm || !good || taken.FreshForm {
+			t.Errorf("once a group requires two steps: %+v, its form %v %+v", v.Fresh, good, taken.FreshForm)
+		}
+		ok(t, s.RemoveMembers(t.Context(), "board", ann))
+		same(t, "fresh once none requires it any longer", s.visit(t, cookie).Fresh, true)
+
+		p, cookie := s.enrolBy(t, s.visit(t, cookie), c.now())
+		same(t, "fresh after the enrolment", s.visit(t, cookie).Fresh, false)
+		proof := must(s.ContinueBrowser(t.Context(), auth.Client{}, s.halfBrowser(t, ann, auth.NeedCode), thisBrowser, p.codes[0]))(t)
+		same(t, "fresh by password and code", s.visit(t, proof).Fresh, true)
+	})
+}
+
+// Each change is mailed: one user can't keep the mails of all others waiting.
+func TestChangesOfFactorsAreBounded(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, must(s.User(t.Context(), ann))(t))
+		v := s.visit(t, must(s.ContinueBrowser(t.Context(), auth.Client{}, s.halfBrowser(t, ann, auth.NeedCode), thisBrowser, p.codes[0]))(t))
+		take := func() error {
+			v.User = must(s.User(t.Context(), ann))(t)
+			return s.TakeRecoveryCodes(t.Context(), auth.Client{}, v, must(s.OfferRecoveryCodes(t.Context(), v.User))(t).Sealed)
+		}
+		for range 20 {
+			ok(t, take())
+		}
+		same(t, "the code of the next refusal", auth.CodeOf(take()), auth.Throttled)
+		c.advance(time.Hour + time.Minute)
+		ok(t, take())
+	})
+}
+
+// A secret that can't be opened is the server's fault: no code counts as wrong for it, and
+// a recovery code gets in.
+func TestCodesWithoutTheirKey(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		user := must(s.User(t.Context(), ann))(t)
+		p := s.enrolled(t, user)
+		s.exec(t, `UPDATE authenticators SET secret = '00000000' || substr(secret, 9)`)
+		for range 7 {
+			_, err := s.enter(t, ann, p.at(c.now()))
+			wantErr(t, "a right code", err, auth.ErrSecret)
+		}
+		same(t, "codes that count as wrong", s.count(t, `SELECT COUNT(*) FROM attempts WHERE account LIKE 'code %' AND failures > 0`), 0)
+		s.wantCode(t, "a recovery code", ann, p.codes[0], nil)
+	})
+}
+
+// What was counted of an authenticator app goes with it, and who sets one up has nothing
+// to guess.
+func TestCodesOfARemovedAppCountNoMore(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		user := must(s.User(t.Context(), ann))(t)
+		p := s.enrolled(t, user)
+		for range 5 {
+			s.wantCode(t, "a wrong code", ann, "000000", auth.ErrCode)
+			c.advance(time.Hour)
+		}
+		v := s.visit(t, must(s.ContinueBrowser(t.Context(), auth.Client{}, s.halfBrowser(t, ann, auth.NeedCode), thisBrowser, p.codes[0]))(t))
+		ok(t, s.RemoveAuthenticator(t.Context(), auth.Client{}, v))
+		same(t, "what is counted", s.count(t, `SELECT COUNT(*) FROM attempts WHERE account LIKE 'code %'`), 0)
+		s.requires(t)
+		ok(t, s.AddMembers(t.Context(), "board", ann))
+		login := s.halfBrowser(t, ann, auth.NeedEnrol)
+		offer := must(s.OfferAtLogin(t.Context(), login, thisBrowser, "Club"))(t)
+		for range 30 {
+			_, err := s.EnrolAtLogin(t.Context(), from("192.0.2.1"), login, thisBrowser, offer.Sealed, "000000")
+			wantErr(t, "a wrong code", err, auth.ErrCode)
+		}
+		must(s.EnrolAtLogin(t.Context(), from("192.0.2.1"), login, thisBrowser, offer.Sealed, totp.Code(offer.Secret, c.now())))(t)
+		same(t, "networks that codes know", s.count(t, `SELECT COUNT(*) FROM attempts WHERE account LIKE 'code %' AND network = '192.0.2.0/24'`), 1)
+	})
+}
+
+// A network that a reset made known is none that a login by two steps is from for the first
+// time.
+func TestAKnownNetworkIsNotNewByTwoSteps(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		user := must(s.User(t.Context(), ann))(t)
+		must(s.Login(t.Context(), from("192.0.2.1"), ann, oldPassword))(t)
+		p := s.enrolled(t, user)
+		ok(t, s.Reset(t.Context(), from("198.51.100.7"), s.recovery(t, user), newPassword))
+		login := func(address, code string) {
+			t.Helper()
+			_, err := s.Login(t.Context(), from(address), ann, newPassword)
+			must(s.ContinueLogin(t.Context(), from(address), waiting(t, auth.NeedCode, err), code))(t)
+		}
+		login("198.51.100.7", p.at(c.now()))
+		same(t, "notices of a known network", s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'session.new-network'`), 0)
+		login("203.0.113.5", p.codes[0])
+		same(t, "notices of a new one", s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'session.new-network'`), 1)
+	})
+}
+
 // An offer is one account's, for a quarter of an hour, and as the account was then.
 func TestAnOfferIsOneAccounts(t *testing.T) {
 	eachForApps(t, func(t *testing.T, s *server, c *clock) {

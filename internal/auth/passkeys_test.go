@@ -234,6 +234,7 @@ func TestRefusedRegistrations(t *testing.T) {
 		refused("another host", wrong, unlike, v, "x", lie(func(k *passkeytest.Key) { k.RPID = "evil.example" }))
 		refused("backed up, and can't be", wrong, "Backup", v, "x", lie(func(k *passkeytest.Key) { k.Flags |= passkeytest.BackedUp }))
 		refused("an assertion's challenge", wrong, "no challenge", v, "x", newKey().Register(asCreation(must(s.ChallengePasskey(t.Context()))(t))))
+		refused("a public key that takes long to verify by", wrong, "public key is too long", v, "x", lie(func(k *passkeytest.Key) { k.Public = passkeytest.RSA(1500) }))
 		bobs := s.fresh(t, bob.Email)
 		refused("another user's challenge", wrong, "no challenge", v, "x", newKey().Register(options(bobs)))
 		refused("another session's challenge", wrong, "no challenge", v, "x", newKey().Register(options(s.fresh(t, ann))))
@@ -437,7 +438,14 @@ func TestPasskeysAtAnotherHost(t *testing.T) {
 		s.Settings.Issuer = "https://login.example.org/auth"
 		same(t, "elsewhere", must(s.PasskeysElsewhere(t.Context()))(t), 1)
 		s.wantNoPasskey(t, "at another host", "it is for auth.example.org", s.assert(t, key))
+		// There it is no way in, and must not stand in the way of another.
+		s.requires(t)
+		ok(t, s.AddMembers(t.Context(), "board", ann))
+		_, err := s.LoginBrowser(t.Context(), auth.Client{}, ann, oldPassword, true, thisBrowser)
+		waiting(t, auth.NeedEnrol, err)
 		s.Settings.Issuer = passkeyOrigin + "/auth"
+		_, err = s.LoginBrowser(t.Context(), auth.Client{}, ann, oldPassword, true, thisBrowser)
+		same(t, "what the password lacks at the host", needs(err), auth.NeedPasskey)
 		c.advance(time.Second)
 		s.byPasskey(t, s.assert(t, key))
 		for public, want := range map[string]string{"http://localhost:8080": "localhost", "https://xn--caf-dma.example:8443/x": "xn--caf-dma.example"} {

@@ -35,6 +35,8 @@ type Key struct {
 	Counter    uint32 // raised by each signature, unless it is 0
 	// Undiscoverable has the browser say that the authenticator doesn't keep the key.
 	Undiscoverable bool
+	// Public is the public key that it says it has, COSE; nil: its own.
+	Public []byte
 
 	private *ecdsa.PrivateKey
 }
@@ -69,11 +71,22 @@ func (k *Key) Register(creation []byte) []byte {
 		panic(err)
 	}
 	cose := encode(map[int]any{1: 2, 3: -7, -1: 1, -2: public[1:33], -3: public[33:]})
+	if k.Public != nil {
+		cose = k.Public
+	}
 	data := slices.Concat(k.data(attested), make([]byte, 16), binary.BigEndian.AppendUint16(nil, uint16(len(k.ID))), k.ID, cose)
 	return k.answer(map[string]any{
 		"clientDataJSON":    k.clientData("webauthn.create", o.PublicKey.Challenge),
 		"attestationObject": text(encode(map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": data})),
 	}, map[string]any{"credProps": map[string]any{"rk": !k.Undiscoverable}})
+}
+
+// RSA is an RSA key (RS256) of that many bytes, COSE. It belongs to nobody.
+func RSA(size int) []byte {
+	modulus := make([]byte, size)
+	_, _ = rand.Read(modulus)
+	modulus[0], modulus[size-1] = modulus[0]|0x80, modulus[size-1]|1
+	return encode(map[int]any{1: 3, 3: -257, -1: modulus, -2: []byte{1, 0, 1}})
 }
 
 // Assert answers request options.
