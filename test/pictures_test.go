@@ -24,7 +24,7 @@ func TestPicturesOfPages(t *testing.T) {
 	t.Parallel()
 	need.Time(t)
 	browser := startBrowser(t)
-	s, public := startBehind(t, loopbackName, "", install(t, ""), "--service-name=Judo club Example", "--logo="+writeLogo(t), "--accent-color=#7a1f3d",
+	s, public := startBehind(t, "localhost", "", install(t, ""), "--service-name=Judo club Example", "--logo="+writeLogo(t), "--accent-color=#7a1f3d",
 		"--support-url=mailto:help@example.org", "--terms-url=https://example.org/terms", "--privacy-url=https://example.org/privacy")
 	s.user("ann@example.org", "the old password")
 	b := openTab(t, browser, public)
@@ -36,6 +36,7 @@ func TestPicturesOfPages(t *testing.T) {
 	if got := eval[string](b, `getComputedStyle(document.querySelector("button")).backgroundColor`); got != "rgb(122, 31, 61)" {
 		t.Errorf("a button is %s", got)
 	}
+	b.waitFor(`!document.querySelector("form[data-passkeys]").hidden`) // not at an IP
 	b.typeInto("username", "ann@example.org")
 	pictures := map[string][]byte{"login.png": small(t, b)}
 	b.typeInto("password", "the old password")

@@ -8,22 +8,24 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"kwai/internal/testing/cluster"
 	"kwai/internal/testing/need"
+	"kwai/internal/testing/totp"
 )
 
 // TestWebExample has the page of examples/web, on an origin of its own, log in,
-// renew in two tabs at once and log out of both.
+// renew in two tabs at once, log out of both, and log in by two steps.
 func TestWebExample(t *testing.T) {
 	need.Time(t)
 	text, err := os.ReadFile("../examples/web/index.html")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(text), "\n"); n >= 100 {
+	if n := strings.Count(string(text), "\n"); n >= 120 {
 		t.Errorf("the example has %d lines", n)
 	}
 	const inPage = "http://localhost:8080"
@@ -77,7 +79,58 @@ func TestWebExample(t *testing.T) {
 		second.typeInto("password", "the old password")
 		second.clickHere("#login button")
 		first.says("You are ann@example.org")
+
+		s.user("bob@example.org", "the old password")
+		s.user("carl@example.org", "the old password")
+		s.mustCommand("", "group", "create", "board", "--require-two-steps")
+		s.mustCommand("", "group", "add", "board", "carl@example.org")
+		secret := enrol(openTab(t, browser, public), "bob@example.org")
+		third := openTab(t, browser, public)
+		third.open(200, page.URL+"/")
+		third.refuses(public + "/api/v1/auth/login") // the browser complains of each 401
+		password := func(email string) {
+			third.typeInto("email", email)
+			third.typeInto("password", "the old password")
+			third.clickHere("#login button")
+		}
+		password("carl@example.org")
+		third.says("Your account needs two steps, and has no authenticator app yet. Log in at " + public + "/login to set one up.")
+		password("bob@example.org")
+		third.says("Your account asks for a code, too.")
+		third.clickHere("#second [type=reset]")
+		third.says("")
+		password("bob@example.org")
+		third.says("Your account asks for a code, too.")
+		third.hasFocus("otp")
+		third.press("000000")
+		third.clickHere("#second button")
+		third.says("The code is wrong, or was used before.")
+		third.wait(`document.getElementById("otp").value == ""`)
+		third.press(totp.Code(secret, time.Now().Add(30*time.Second))) // the one of now was used
+		third.clickHere("#second button")
+		third.says("You are logged in.")
+		third.clickHere("#who")
+		third.says("You are bob@example.org")
 	})
+}
+
+// enrol gives a user an authenticator app, on the pages, and returns its secret.
+func enrol(b *tab, email string) (secret string) {
+	b.t.Helper()
+	b.open(200, b.home+"/account/security/app")
+	b.enter(email)
+	secret = eval[string](b, `document.querySelector(".code").textContent`)
+	b.typeInto("code", totp.Code(secret, time.Now()))
+	b.do(chromedp.Click(chromedp.CSS("#kept")))
+	b.click(200, "button")
+	return secret
+}
+
+// refuses says that the server rightly refuses what the page sends there.
+func (b *tab) refuses(url string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refused = append(b.refused, url)
 }
 
 // another is a second tab of the same visit: it shares what the first one stores.

@@ -78,7 +78,7 @@ type cli struct {
 	Config     configCmd     `cmd:"" group:"server" help:"Show the settings, and where they come from."`
 	User       userCmd       `cmd:"" group:"accounts" help:"Make, show and change accounts."`
 	App        appCmd        `cmd:"" group:"accounts" help:"Make, show and change apps that let people in by kwai."`
-	Group      groupCmd      `cmd:"" group:"accounts" help:"Make groups of users, who may use apps."`
+	Group      groupCmd      `cmd:"" group:"accounts" help:"Make groups of users: who may use apps, and who must log in by two steps."`
 	Session    sessionCmd    `cmd:"" group:"accounts" help:"Show and end sessions."`
 	Log        logCmd        `cmd:"" group:"accounts" help:"Show what happened: logins, failures and changes."`
 	Mail       mailCmd       `cmd:"" group:"accounts" help:"Show mail that was not delivered, and send it again."`

@@ -27,7 +27,7 @@ type userCmd struct {
 	Revoke   userRevokeCmd   `cmd:"" help:"Keep a user from logging in, and end all sessions at once."`
 	Enact    userEnactCmd    `cmd:"" help:"Let a revoked user log in again."`
 	Password userPasswordCmd `cmd:"" help:"Set a user's password, which ends all sessions."`
-	Unlock   userUnlockCmd   `cmd:"" help:"Forget an account's failed logins, so that all may try again."`
+	Unlock   userUnlockCmd   `cmd:"" help:"Forget an account's failed logins and codes, so that all may try again."`
 	Factors  userFactorsCmd  `cmd:"" help:"Show what a user logs in by beside the password."`
 
 	ResetFactors userResetFactorsCmd `cmd:"" help:"Remove a user's authenticator app, recovery codes and passkeys, and end all sessions."`
@@ -225,7 +225,7 @@ func (cmd *userShowCmd) Run(ctx context.Context, s *Settings, c console) error {
 			{"email proven", formatTime(v.EmailProvenAt)}, {"revoked", formatTime(v.RevokedAt)}, {"created", formatTime(v.CreatedAt)},
 		}, f.rows(), [][2]string{
 			{"failed logins", failedLogins(throttling, "a reset or kwai user unlock")}, {"known networks", knownNetworks(throttling)},
-			{"failed codes", failedLogins(ofCodes, "kwai user unlock or a new password at /account/password")},
+			{"failed codes", failedLogins(ofCodes, "kwai user unlock or a new password at /account/password")}, {"known networks of codes", knownNetworks(ofCodes)},
 		}))
 	})
 }
@@ -346,6 +346,6 @@ type userUnlockCmd struct{ userArg }
 
 func (cmd *userUnlockCmd) Run(ctx context.Context, s *Settings, c console) error {
 	return cmd.change(ctx, s, c, func(rules *auth.Service) error { return rules.Unlock(ctx, cmd.User) }, func(ch auth.Change) string {
-		return fmt.Sprintf("may try again; failed logins forgotten: %d", ch.Failures)
+		return fmt.Sprintf("may try again; failed logins and codes forgotten: %d", ch.Failures)
 	})
 }

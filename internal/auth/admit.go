@@ -29,6 +29,19 @@ const (
 	amrPasskey  = "pop user mfa" //nolint:gosec // RFC 8176 has these words
 )
 
+// way is how somebody came in, for the audit log.
+func (p proof) way() string {
+	switch {
+	case p.passkey != nil:
+		return ByPasskey
+	case p.code != nil && p.code.recovery != nil:
+		return byRecoveryCode
+	case p.code != nil || p.enrols != nil:
+		return byCode
+	}
+	return byPassword
+}
+
 // needOf is what is still to be shown; "": nothing.
 func needOf(d store.Demands, shown proof) Need {
 	switch {
@@ -143,7 +156,7 @@ func (s *Service) prove(tx *store.Tx, client Client, a store.Attempt, shown proo
 	if err != nil {
 		return err
 	}
-	err = record(tx, nextID(tx), client, happening{kind: AuditProved, user: shown.user.ID, session: v.SessionID})
+	err = record(tx, nextID(tx), client, happening{kind: AuditProved, reason: shown.way(), user: shown.user.ID, session: v.SessionID})
 	if err != nil {
 		return err
 	}
@@ -169,17 +182,17 @@ func (s *Service) openSession(tx *store.Tx, client Client, a store.Attempt, show
 	if err != nil {
 		return err
 	}
-	return s.publishLogin(tx, client, r.session, ended, notify)
+	return s.publishLogin(tx, client, r.session, shown.way(), ended, notify)
 }
 
 // publishLogin publishes a login, the sessions that it ended, and that it came from
 // a new network.
-func (s *Service) publishLogin(tx *store.Tx, client Client, session store.Session, ended []string, newNetwork bool) error {
+func (s *Service) publishLogin(tx *store.Tx, client Client, session store.Session, way string, ended []string, newNetwork bool) error {
 	var all []happening
 	for _, id := range ended {
 		all = append(all, happening{kind: EventEnded, reason: reasonExcess, user: session.UserID, session: id})
 	}
-	all = append(all, happening{kind: EventOpened, user: session.UserID, session: session.ID})
+	all = append(all, happening{kind: EventOpened, reason: way, user: session.UserID, session: session.ID})
 	if newNetwork {
 		all = append(all, happening{kind: EventNewNetwork, user: session.UserID, session: session.ID})
 	}

@@ -52,6 +52,14 @@ const (
 	ByUser       = "by the user"
 )
 
+// How somebody came in, in the audit log.
+const (
+	ByPasskey      = "by passkey"
+	byPassword     = "by password"
+	byCode         = "by password and code" // of the authenticator app
+	byRecoveryCode = "by password and recovery code"
+)
+
 // How a session was ended, in the audit log; a logout has no reason. Why a login was
 // refused is in login.go.
 const (

@@ -68,10 +68,10 @@ func TestTheAuditLogHasEachThingOnce(t *testing.T) {
 			}},
 			{"an account that is there", func() { _, _ = s.CreateUser(t.Context(), auth.NewUser{Email: ann}) }, nil},
 			{"a login", func() { one = login(home, ann, oldPassword) }, func() []string {
-				return []string{"session.opened||" + ann + "|" + id(one) + "|" + agent(home)}
+				return []string{"session.opened|by password|" + ann + "|" + id(one) + "|" + agent(home)}
 			}},
 			{"a login from a new network", func() { two = login(away, ann, oldPassword) }, func() []string {
-				return []string{"session.new-network||" + ann + "|" + id(two) + "|" + agent(away), "session.opened||" + ann + "|" + id(two) + "|" + agent(away)}
+				return []string{"session.new-network||" + ann + "|" + id(two) + "|" + agent(away), "session.opened|by password|" + ann + "|" + id(two) + "|" + agent(away)}
 			}},
 			{"a wrong password", func() { login(home, " ANN@example.org", "wrong") }, func() []string {
 				return []string{"login.failed|wrong password|" + ann + "||" + agent(home)}
@@ -125,8 +125,8 @@ func TestTheAuditLogHasEachThingOnce(t *testing.T) {
 				one, two, three = login(home, ann, oldPassword), login(home, ann, oldPassword), login(away, ann, oldPassword)
 			}, func() []string {
 				return []string{
-					"session.opened||" + ann + "|" + id(one) + "|" + agent(home), "session.opened||" + ann + "|" + id(two) + "|" + agent(home),
-					"session.opened||" + ann + "|" + id(three) + "|" + agent(away),
+					"session.opened|by password|" + ann + "|" + id(one) + "|" + agent(home), "session.opened|by password|" + ann + "|" + id(two) + "|" + agent(home),
+					"session.opened|by password|" + ann + "|" + id(three) + "|" + agent(away),
 				}
 			}},
 			{"a session ended", func() { ok(t, s.EndUserSession(t.Context(), id(one))) }, func() []string {

@@ -57,6 +57,18 @@ func waiting(t tb, need auth.Need, err error) string {
 	return more.Login
 }
 
+// wayIn is how the audit log says that somebody came in to a session, and proved in it.
+func (s *server) wayIn(t *testing.T, session string) string {
+	t.Helper()
+	var ways []string
+	for _, e := range s.auditLog(t, time.Time{}, ann) {
+		if e.SessionID == session && (e.Kind == auth.EventOpened || e.Kind == auth.AuditProved) {
+			ways = append(ways, e.Reason)
+		}
+	}
+	return strings.Join(ways, ", ")
+}
+
 // half is an API login whose password was right.
 func (s *server) half(t tb, email string) string {
 	t.Helper()
@@ -191,6 +203,7 @@ func TestWhichCodesAreGood(t *testing.T) {
 		c.advance(time.Hour)
 		tokens := must(s.enter(t, ann, p.at(c.now())))(t)
 		same(t, "what was shown", s.session(t, tokens).AMR, "pwd otp mfa")
+		same(t, "the audit log", s.wayIn(t, s.session(t, tokens).ID), "by password and code")
 		s.wantCode(t, "Bob's own", bob.Email, other.at(c.now()), nil)
 	})
 }
@@ -218,6 +231,7 @@ func TestWhichRecoveryCodesAreGood(t *testing.T) {
 		}
 		tokens := must(s.enter(t, ann, p.codes[3]))(t)
 		same(t, "what was shown", s.session(t, tokens).AMR, "pwd mfa")
+		same(t, "the audit log", s.wayIn(t, s.session(t, tokens).ID), "by password and recovery code")
 		user := must(s.User(t.Context(), ann))(t)
 		same(t, "codes left", must(s.Factors(t.Context(), user.ID))(t).RecoveryCodes, 6)
 
@@ -533,6 +547,7 @@ func TestEnrolmentAtALogin(t *testing.T) {
 		same(t, "the session that goes on", now.SessionID, v.SessionID)
 		same(t, "its freshness", now.Fresh, true)
 		same(t, "what was shown", now.AMR, "pwd otp mfa")
+		same(t, "the audit log", s.wayIn(t, now.SessionID), "by password, by password and code")
 		s.wantDead(t, "the cookie from before", cookie)
 		s.dead(t, v.User, before)
 

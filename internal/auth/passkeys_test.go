@@ -96,11 +96,12 @@ func TestAPasskeyIsAWholeWayIn(t *testing.T) {
 		same(t, "fresh after the proof", v.Fresh, true)
 		// A password is enough still: clients that know nothing else aren't locked out.
 		s.login(t, ann, oldPassword)
-		var kinds []string
+		var log []string
 		for _, e := range s.auditLog(t, time.Time{}, ann) {
-			kinds = append(kinds, e.Kind)
+			log = append(log, e.Kind+" "+e.Reason)
 		}
-		same(t, "the audit log", strings.Join(kinds, " "), "user.created session.opened user.passkey-added session.opened session.opened session.proved session.opened")
+		same(t, "the audit log", strings.Join(log, "; "), "user.created by a command; session.opened by password; user.passkey-added ; session.opened by passkey; session.opened by passkey; "+
+			"session.proved by passkey; session.opened by password")
 	})
 }
 

@@ -174,6 +174,8 @@ func (s *Server) activityPage(w http.ResponseWriter, r *http.Request, v auth.Vis
 // activityOf names what happened, in the catalogue.
 func activityOf(kind, reason string) string {
 	switch {
+	case kind == auth.EventOpened && reason == auth.ByPasskey:
+		return kind + ".passkey"
 	case kind != auth.EventEnded || reason == "":
 		return kind
 	case reason == auth.ByUserElsewhere:

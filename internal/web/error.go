@@ -100,7 +100,11 @@ func (s *Server) explainMore(p *problem, err error) {
 	case !ok:
 	case more.Need == auth.NeedCode:
 		p.Type, p.Status, p.AuthSession = typeSecondFactor, http.StatusUnauthorized, more.Login
-		p.Detail = "A second step is needed: a code of your authenticator app, or a recovery code."
+		p.Detail = "A second step is needed: send a code of your authenticator app, or a recovery code, as otp"
+		if more.Login != "" {
+			p.Detail += ", with auth_session"
+		}
+		p.Detail += "."
 	default:
 		p.Type, p.Status = typeEnrolment, http.StatusUnauthorized
 		p.Detail = "Your account needs two steps, and has no authenticator app yet. Log in at " + s.PublicURL.JoinPath("login").String() + " to set one up."

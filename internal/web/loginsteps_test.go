@@ -34,7 +34,8 @@ func (s *site) board(email string) {
 
 // The answers to a login that lacks something, as clients must be able to rely on them.
 const (
-	wantsCode = `{"type":"urn:kwai:second-factor","title":"Unauthorized","status":401,"detail":"A second step is needed: a code of your authenticator app, or a recovery code."`
+	wantsCode = `{"type":"urn:kwai:second-factor","title":"Unauthorized","status":401,"detail":"A second step is needed: send a code of your authenticator app, or a recovery code, as otp, with auth_session."`
+	wantsOTP  = `{"type":"urn:kwai:second-factor","title":"Unauthorized","status":401,"detail":"A second step is needed: send a code of your authenticator app, or a recovery code, as otp."`
 	wrongCode = `{"type":"urn:kwai:second-factor","title":"Unauthorized","status":401,"detail":"The code is wrong, or was used before."`
 	wantsApp  = `{"type":"urn:kwai:enrolment","title":"Unauthorized","status":401,"detail":"Your account needs two steps, and has no authenticator app yet. Log in at https://auth.example.org/login to set one up."`
 	loginOver = `{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The login has taken too long, or the account has changed: log in again."`
@@ -123,7 +124,7 @@ func TestThePasswordGrantByTwoSteps(t *testing.T) {
 			return s.post("login", "", append([]string{"grant_type", "password"}, fields...)...)
 		}
 		session := post("username", ann, "password", good).waits(t, "the first step", wantsCode,
-			`,"error":"insufficient_authorization","error_description":"A second step is needed: a code of your authenticator app, or a recovery code."`)
+			`,"error":"insufficient_authorization","error_description":"A second step is needed: send a code of your authenticator app, or a recovery code, as otp, with auth_session."`)
 		post("auth_session", session, "otp", "000000").isRefusal(t, "a wrong code", wrongCode+`,"error":"invalid_grant","error_description":"The code is wrong, or was used before."`)
 		post("auth_session", "x", "otp", "000000").isRefusal(t, "no such login", loginOver+`,"error":"invalid_session","error_description":"The login has taken too long, or the account has changed: log in again."`)
 		post("auth_session", session).oauthProblem(t, 422, "invalid_request", "otp")
@@ -164,8 +165,8 @@ func TestThePasswordChangesByTwoSteps(t *testing.T) {
 		change := func(access string, more ...string) answer {
 			return s.post("password", access, append([]string{"password", good, "new_password", better}, more...)...)
 		}
-		change(in).isRefusal(t, "the password alone", wantsCode)
-		change(in, "otp", "").isRefusal(t, "an empty code", wantsCode)
+		change(in).isRefusal(t, "the password alone", wantsOTP)
+		change(in, "otp", "").isRefusal(t, "an empty code", wantsOTP)
 		change(in, "otp", "000000").isRefusal(t, "a wrong code", wrongCode)
 		change(in, "otp", code).isRefusal(t, "the code of the login", wrongCode)
 		change("", "otp", app.Codes[0]).isRefusal(t, "a code without a token", noTokens)

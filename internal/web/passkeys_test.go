@@ -54,6 +54,7 @@ func TestPasskeysOnPages(t *testing.T) {
 		b := s.browser(t)
 		b.goes("the login", b.byPasskey(key, "next", "account/profile"), "../account/profile")
 		b.shows("/account/passkeys", "Last used") // it is fresh
+		b.shows("/account/activity", "You logged in with a passkey")
 		b.goes("the login, to nowhere of ours", s.browser(t).byPasskey(key, "next", "https://evil.example"), "../account")
 
 		// A fresh proof.
