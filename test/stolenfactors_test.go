@@ -99,10 +99,10 @@ func (s *site) useFactors(t *testing.T, hidden secrets, email, password string) 
 	hidden.tokens(t, "a login by a recovery code", s.post("login", "", "auth_session", half.field("auth_session"), "otp", codes[0]))
 	s.halfLogin(t, hidden, jar{}, email, password) // and abandoned
 
-	challenge := s.visit(t, jar{}, http.StatusOK, "/login/passkey")
+	challenge := s.visit(t, jar{}, http.StatusOK, "/login/passkey/options")
 	hidden.challenge(t, "a passkey's challenge", challenge)
 	s.visit(t, jar{}, http.StatusSeeOther, "/login/passkey", "passkey", hidden.signature(t, key.Assert(challenge.Body)))
-	hidden.challenge(t, "a challenge that nobody answers", s.visit(t, jar{}, http.StatusOK, "/login/passkey"))
+	hidden.challenge(t, "a challenge that nobody answers", s.visit(t, jar{}, http.StatusOK, "/login/passkey/options"))
 	return codes[1:]
 }
 
