@@ -111,7 +111,7 @@ func TestTwoStepsOnThePages(t *testing.T) {
 		b.shows("/account/security", "You have none", "Off: the password is enough", `href="../account/security/app"`, `href="../account/passkeys"`)
 		a := b.enrol()
 		same(t, "recovery codes", len(a.codes), 10)
-		b.shows("/account/security?done=app", "The authenticator app is set up", "On: each login asks", "Not since it was set up", "<dd>10</dd>", "12:00 UTC on Sunday 1 March 2026")
+		b.shows("/account/security?done=app", "The authenticator app is set up", "On: each login by password asks", "Not since it was set up", "<dd>10</dd>", "12:00 UTC on Sunday 1 March 2026")
 		other.goes("the other browser", other.get("/account"), "login?next=account")
 		b.goes("the logout", b.send("/logout", "/logout"), "out")
 
