@@ -16,6 +16,7 @@ type loginPage struct {
 	Next   string
 	Error  string // what is wrong with the password or the address; "" when nothing is
 	Notice string // why it can't be done now
+	ByKey  bool   // only a passkey goes on
 }
 
 // loginPage shows the login. A browser that is logged in goes on, unless it is asked
@@ -39,7 +40,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 		page.Prove, page.Email = true, v.User.Email
 	}
 	if key, l := "login.notice."+q.Get("notice"), s.language(r); l.Has(key) && ledHere(r) {
-		page.Notice = l.Text(key)
+		page.Notice, page.ByKey = l.Text(key), q.Get("notice") == "passkey"
 	}
 	if cookie, isNew := s.browserCookie(r); isNew && r.Method != http.MethodHead {
 		http.SetCookie(w, cookie)

@@ -173,7 +173,15 @@ func TestAPasswordThatNeedsAPasskey(t *testing.T) {
 		b := s.browser(t)
 		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", "account/profile")
 		b.goes("the password", a, "login?prompt=select_account&notice=passkey&next=account%2Fprofile")
-		b.shows("/login?prompt=select_account&notice=passkey&next=account/profile", "Log in with your passkey", `value="account/profile"`)
+		const noScript = "<noscript><p class=\"notice\">Passkeys need JavaScript"
+		b.shows("/login?prompt=select_account&notice=passkey&next=account/profile", "log in with your passkey", noScript, `value="account/profile"`)
+		if strings.Contains(b.shows("/login?notice=over"), noScript) {
+			t.Error("a login that needs no passkey asks for JavaScript")
+		}
+		api := s.post("login", "", "username", "ann@example.org", "password", good)
+		same(t, "the API's status", api.Status, http.StatusUnauthorized)
+		same(t, "the API's type", api.field("type"), "urn:kwai:enrolment")
+		same(t, "the API's detail", api.field("detail"), "Your account needs more than the password. Log in with your passkey at "+publicURL+"/login.")
 		same(t, "the status of the account", b.get("/account").Status, http.StatusSeeOther)
 		b.goes("the passkey", b.byPasskey(key, "next", "account/profile"), "../account/profile")
 
