@@ -58,7 +58,11 @@ func (b *browser) enrol() *app {
 	b.t.Helper()
 	page := b.shows("/account/security/app")
 	a := b.s.scan(page)
-	b.goes("the enrolment", b.do(http.MethodPost, "/account/security/app", "form", sealOf.FindStringSubmatch(page)[1], "offer", a.offer, "kept", "1", "code", a.code()), "../../account/security?done=app")
+	done := "app"
+	if strings.Contains(page, "Replace it") {
+		done = "app-replaced"
+	}
+	b.goes("the enrolment", b.do(http.MethodPost, "/account/security/app", "form", sealOf.FindStringSubmatch(page)[1], "offer", a.offer, "kept", "1", "code", a.code()), "../../account/security?done="+done)
 	return a
 }
 
@@ -310,7 +314,7 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 		before.shows("/account/security", "Set up an authenticator app.")
 		b := s.browser(t)
 		p := b.password("login/enrol", "next", "account/security")
-		older := s.scan(b.shows(p.url(), "A group of yours requires two steps", `action="../login/enrol"`, `role="img"`, "otpauth://totp/auth.example.org:ann@example.org?"))
+		older := s.scan(b.shows(p.url(), "A group of yours requires two steps", "Once it is set up, you are logged in here", "Switch it on", `action="../login/enrol"`, `role="img"`, "otpauth://totp/auth.example.org:ann@example.org?"))
 		b.do(http.MethodHead, p.url())
 		s.scan(b.shows(p.url())) // another tab
 		b.goes("the account, before", b.get("/account"), "login?next=account")
@@ -356,7 +360,7 @@ func TestAProofThatSetsAnAppUp(t *testing.T) {
 		s.required("ann@example.org")
 		s.clock.advance(11 * time.Minute)
 		p := b.password("login/enrol", "prove", "1", "next", "account/password")
-		a := s.scan(b.shows(p.url(), `href="../login?prompt=login&amp;next=account%2fpassword"`))
+		a := s.scan(b.shows(p.url(), "You stay logged in here", `href="../login?prompt=login&amp;next=account%2fpassword"`))
 		b.goes("the app", b.takes(p, "offer", a.offer, "kept", "1", "code", a.code()), "../account/password")
 		b.shows("/account/password")
 		other.goes("another session", other.get("/account"), "login?next=account")
@@ -425,7 +429,9 @@ func TestFactorsAreChanged(t *testing.T) {
 		}
 		other.goes("the session of one step", other.get("/account"), "login?next=account")
 
+		b.shows("/account/security/app", `<button type="submit">Replace it</button>`)
 		second := b.enrol()
+		b.shows("/account/security?done=app-replaced", "The new app is set up. Codes of the app before no longer work")
 		login(first.code(), 401)
 		login(second.code(), 303)
 		b.goes("the removal", b.send("/account/security/remove", "/account/security/remove"), "../../account/security?done=app-removed")
