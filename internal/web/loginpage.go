@@ -68,7 +68,7 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	if page.Prove && visits && page.Email != "" && page.Email != before.User.Email {
 		// The page is of somebody who was logged in before, or whose address was another:
 		// it is shown anew.
-		return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(page.Next))
+		return seeOther(w, r, inLanguage(r, "login?prompt=login&next="+url.QueryEscape(page.Next)))
 	}
 	if page.Prove && visits {
 		page.Email = before.User.Email
@@ -108,7 +108,7 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginP
 	refused, _ := errors.AsType[*auth.Error](err)
 	switch {
 	case errors.Is(err, auth.ErrNotLoggedIn): // it ended meanwhile: a proof becomes a login
-		return seeOther(w, r, "login?next="+url.QueryEscape(page.Next))
+		return seeOther(w, r, inLanguage(r, "login?next="+url.QueryEscape(page.Next)))
 	case errors.Is(err, auth.ErrCredentials) && page.Prove:
 		page.Error = l.Text("login.wrong_password")
 	case errors.Is(err, auth.ErrCredentials):

@@ -251,6 +251,45 @@ func TestTheBrowserCookie(t *testing.T) {
 	}
 }
 
+// The language that the link to a login asks for goes along through all its steps, if it is
+// one that there is.
+func TestTheLanguageOfALoginGoesAlong(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.forApps()
+		s.user("ann@example.org", good)
+		app := s.browser(t).login("ann@example.org", good).enrol()
+		b := s.browser(t)
+		const german = "?ui_locales=de"
+		b.shows("/login?ui_locales=xx%20de-AT", `<html lang="de">`, `action="login`+german+`"`, `action="login/passkey`+german+`"`, `href="recover`+german+`"`)
+		a := b.do(http.MethodPost, "/login"+german, "username", "ann@example.org", "password", better)
+		b.refused("a wrong password", a, 401, `action="login`+german+`"`)
+		a = b.do(http.MethodPost, "/login"+german, "username", "ann@example.org", "password", good)
+		to := a.Header.Get("Location")
+		if !strings.HasSuffix(to, "&ui_locales=de") {
+			t.Fatalf("the password leads to %q", to)
+		}
+		b.shows("/"+to, `<html lang="de">`, `action="../login/code`+german+`"`, "&amp;ui_locales=de")
+		at, err := url.Parse(to)
+		s.ok(err)
+		fields := []string{"login", at.Query().Get("login"), "next", "account"}
+		b.refused("a wrong code", b.do(http.MethodPost, "/login/code"+german, append(fields, "code", "000000")...), 401, `action="../login/code`+german+`"`)
+		b.goes("a login that is over", b.do(http.MethodPost, "/login/code"+german, "login", "x", "next", "account"), begunAnew+"&ui_locales=de")
+		b.goes("the code", b.do(http.MethodPost, "/login/code"+german, append(fields, "code", app.code())...), "../account")
+
+		for _, none := range []string{"", "?ui_locales=xx", "?ui_locales=%22%3E", "?ui_locales="} {
+			if page := s.browser(t).shows("/login" + none); strings.Contains(page, "ui_locales") {
+				t.Errorf("/login%s carries it along", none)
+			}
+		}
+		// A login that sets an app up, too.
+		s.user("bob@example.org", good)
+		s.required("bob@example.org")
+		b = s.browser(t)
+		to = b.do(http.MethodPost, "/login"+german, "username", "bob@example.org", "password", good).Header.Get("Location")
+		b.shows("/"+to, `<html lang="de">`, `action="../login/enrol`+german+`"`)
+	})
+}
+
 // A fresh proof is all that the account demands.
 func TestAFreshProofAsksForACode(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
