@@ -141,7 +141,7 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 		return chromedp.Void{}, err
 	})
 	b.open(200, b.home+"/")
-	b.press(kb.Tab + "ann@example.org" + kb.Tab + "the old password" + kb.Tab + " " + kb.Tab)
+	b.press("ann@example.org" + kb.Tab + "the old password" + kb.Tab + " " + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.sees("", accountPage...)
 	b.press(kb.Tab + kb.Tab + kb.Tab) // past the navigation

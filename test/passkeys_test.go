@@ -109,12 +109,15 @@ func passkeysInBrowser(b *tab) {
 	b.typeInto("username", "ann@example.org")
 	b.typeInto("password", "the old password")
 	b.click(200, "button")
-	none := slices.Concat(navigation, []string{`heading "Passkeys"`, `heading "Add a passkey"`, `textbox "Name"`, `button "Add a passkey"`})
+	none := slices.Concat(navigation, []string{`heading "Passkeys"`, `heading "Add a passkey"`, `textbox "Name"`, `button "Add a passkey"`, `link "Back"`})
 	b.sees("passkeys-none", none...)
 	b.typeInto("name", "Laptop")
 	b.click(200, "form[data-passkeys] button")
-	one := slices.Insert(slices.Clone(none), 3, `textbox "Name"`, `button "Rename"`, `button "Remove"`)
-	b.sees("passkeys", one...)
+	did := func(page []string, what string) []string {
+		return slices.Insert(slices.Clone(page), 3, `status "`+what+`"`)
+	}
+	one := slices.Insert(slices.Clone(none), 3, `textbox "Name"`, `button "Rename"`, `link "Remove Laptop"`)
+	b.sees("passkeys", did(one, "The passkey is added. You can log in with it from now on.")...)
 	if n := len(key.credentials()); n != 1 {
 		b.t.Fatalf("the authenticator has %d passkeys", n)
 	}
@@ -132,7 +135,7 @@ func passkeysInBrowser(b *tab) {
 	b.sees("login-autofill", form...)
 	key.verified(false)
 	b.do(key.touch())
-	b.waitFor(`document.querySelector("form[data-passkeys] [role=alert]").textContent.startsWith("It was cancelled")`)
+	b.waitFor(`document.querySelector("form[data-passkeys] [role=alert]").textContent.startsWith("It was cancelled, took too long, or there is no passkey")`)
 	key.present(false) // else autofill, which begins anew, may be answered at once
 	key.verified(true)
 	key.waits("/login?next=account/passkeys")
@@ -154,12 +157,20 @@ func passkeysInBrowser(b *tab) {
 	b.sees("proof-passkey", `heading "Is it you?"`, emailField, passwordField, `button "Go on"`, `button "Use a passkey"`, `link "Forgotten the password?"`, `link "Back to your account"`)
 
 	b.open(200, b.home+"/account/passkeys")
-	b.click(200, "button[name=remove]")
-	b.sees("", none...)
+	b.removePasskey()
+	b.sees("", did(none, "The passkey is removed. Nobody can log in with it from now on.")...)
 	logout()
 	key.waits("/login")
 	b.load(401, key.touch())
 	b.sees("login-passkey-error", append([]string{form[0], `alert "The passkey is not known here, or was not accepted. Try again, or use your password."`}, form[1:]...)...)
+}
+
+// removePasskey removes the passkey on the page, and confirms it.
+func (b *tab) removePasskey() {
+	b.t.Helper()
+	b.click(200, "a[href*='passkeys/remove']")
+	b.sees("passkey-remove", slices.Concat(navigation, []string{`heading "Remove the passkey"`, `button "Remove it"`, `link "Back"`})...)
+	b.click(200, "main form button")
 }
 
 // copied gives it a passkey of another device, as that one would be with so many
@@ -279,7 +290,7 @@ func TestAPasskeyOutlivesItsServer(t *testing.T) {
 
 	laptop.waits("/login?next=account/passkeys")
 	laptop.b.load(200, laptop.touch())
-	laptop.b.click(200, "button[name=remove]")
+	laptop.b.removePasskey()
 	phone.refused()
 	laptop.b.open(200, public+"/logout")
 	laptop.b.click(200, "button")

@@ -45,6 +45,9 @@ func TestFactorsAreTold(t *testing.T) {
 					}
 				}
 				same(t, what+": to", m.To, ann)
+				if m.Subject == i18n.Lookup("nl").Text("mail.recovery_code_used.subject", "service", "auth.example.org") && !strings.Contains(m.Text, "Herstelcodes over: 9.") {
+					t.Errorf("%s: the mail doesn't say that 9 codes are left:\n%s", what, m.Text)
+				}
 				if strings.HasPrefix(m.Text, "Hello") {
 					t.Errorf("%s: the mail %q is in English", what, m.Subject)
 				}
@@ -130,6 +133,11 @@ func TestAResetOfFactorsMailsALink(t *testing.T) {
 			t.Fatalf("%d mails, want the notice and the link", len(mails))
 		}
 		same(t, "the notice", mails[0].Subject, "Two steps and passkeys of your account at auth.example.org were removed")
+		for i, want := range []string{"Your account has no password now.", "has no password: none was chosen yet, or the operator took it away."} {
+			if text := strings.Join(strings.Fields(mails[i].Text), " "); !strings.Contains(text, want) {
+				t.Errorf("the mail %q lacks %q:\n%s", mails[i].Subject, want, text)
+			}
+		}
 		_, err := s.Login(t.Context(), auth.Client{}, ann, oldPassword)
 		wantErr(t, "the old password", err, auth.ErrCredentials)
 		_, err = s.ContinueBrowser(t.Context(), auth.Client{}, login, "of a browser", offer.Codes[0])

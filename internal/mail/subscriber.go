@@ -96,8 +96,11 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 			return m, false, err
 		}
 		write := s.Writer.Recovery
-		if event.Type == auth.EventInvitation {
+		switch {
+		case event.Type == auth.EventInvitation:
 			write = s.Writer.Invitation
+		case r.User.PasswordHash == "":
+			write = s.Writer.FirstPassword
 		}
 		m, err = write(event.ID, recipient(r.User, event), r.ID, r.ExpiresAt, now)
 		return m, true, err
@@ -142,7 +145,10 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 		m, err = s.Writer.EmailChanged(event.ID, to, user.Email, event.CreatedAt, now)
 	default:
 		if what, ok := factorChanges[event.Type]; ok {
-			m, err = s.Writer.FactorsChanged(event.ID, to, o, what, now)
+			has := Has{Password: user.PasswordHash != ""}
+			if has.RecoveryCodes, err = s.Rules.Store.Read(ctx).RecoveryCodesLeft(user.ID); err == nil {
+				m, err = s.Writer.FactorsChanged(event.ID, to, o, what, has, now)
+			}
 			break
 		}
 		err = permanent("there is no mail for events of type " + event.Type)

@@ -49,6 +49,12 @@ func (w *Writer) Recovery(id string, to Recipient, uuid string, expires, now tim
 	return w.choose("recovery", id, to, uuid, expires, now)
 }
 
+// FirstPassword is Recovery for an account that has no password: none was chosen yet, or
+// the operator took it away.
+func (w *Writer) FirstPassword(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
+	return w.choose("first_password", id, to, uuid, expires, now)
+}
+
 // Invitation is the mail for an account that was made without a password: the
 // link to choose one.
 func (w *Writer) Invitation(id string, to Recipient, uuid string, expires, now time.Time) (Message, error) {
@@ -127,8 +133,14 @@ const (
 	FactorsReset         FactorChange = "factors_reset" // by an operator
 )
 
+// Has is what an account has since a FactorChange.
+type Has struct {
+	Password      bool
+	RecoveryCodes int64 // that are left
+}
+
 // FactorsChanged reports a FactorChange, or that somebody came near one.
-func (w *Writer) FactorsChanged(id string, to Recipient, o Origin, what FactorChange, now time.Time) (Message, error) {
+func (w *Writer) FactorsChanged(id string, to Recipient, o Origin, what FactorChange, has Has, now time.Time) (Message, error) {
 	return w.compose(string(what), id, to, now, func(m *draft) {
 		if what == FactorsReset {
 			o.Address = "" // a command has none
@@ -137,10 +149,21 @@ func (w *Writer) FactorsChanged(id string, to Recipient, o Origin, what FactorCh
 		look := func(text string) { m.link(text, m.page("account/security")) }
 		switch what {
 		case FactorsReset:
+			if !has.Password {
+				m.paragraph(m.text("choose"))
+			}
 			m.paragraph(m.text("else"))
 			look(m.text("look"))
 			return
-		case CodesRefused, RecoveryCodeUsed:
+		case RecoveryCodeUsed:
+			if has.RecoveryCodes == 0 {
+				m.paragraph(m.text("none"))
+			} else {
+				m.paragraph(m.text("left", "n", has.RecoveryCodes))
+				m.paragraph(m.lang.Text("mail.you"))
+			}
+			m.paragraph(m.text("else"))
+		case CodesRefused:
 			m.paragraph(m.lang.Text("mail.you"))
 			m.paragraph(m.text("else"))
 		default:

@@ -53,6 +53,11 @@ func TestMails(t *testing.T) {
 			[]string{"Jan Janssens", "for 2 hours: until 14:05 UTC on Monday 2 March 2026", "ignore this mail"}, true,
 		},
 		{
+			"first password", "Choose a password for auth.example.org", "auth.example.org", "https://auth.example.org",
+			func() (mail.Message, error) { return short.FirstPassword("a", user, code, expires, now) },
+			[]string{"has no password: none was chosen yet, or the operator took it away"}, true,
+		},
+		{
 			"invitation", "Your account at " + longService, longService, long.PublicURL,
 			func() (mail.Message, error) { return long.Invitation("a", user, code, expires, now) },
 			[]string{"An account was made for you", "for 2 hours: until 14:05 UTC on Monday 2 March 2026", "ignore this mail"}, true,
@@ -337,8 +342,9 @@ func TestMailsInEveryLanguage(t *testing.T) {
 		to := user
 		to.Language = l
 		for name, write := range map[string]func() (mail.Message, error){
-			"recovery":   func() (mail.Message, error) { return w.Recovery("a", to, code, now.Add(49*time.Hour), now) },
-			"invitation": func() (mail.Message, error) { return w.Invitation("a", to, code, now.Add(time.Minute), now) },
+			"recovery":       func() (mail.Message, error) { return w.Recovery("a", to, code, now.Add(49*time.Hour), now) },
+			"invitation":     func() (mail.Message, error) { return w.Invitation("a", to, code, now.Add(time.Minute), now) },
+			"first password": func() (mail.Message, error) { return w.FirstPassword("a", to, code, now.Add(time.Minute), now) },
 			"password changed": func() (mail.Message, error) {
 				return w.PasswordChanged("a", to, there, mail.Change{By: mail.ByLink}, now)
 			},
@@ -428,7 +434,7 @@ func TestMailsAboutFactors(t *testing.T) {
 		mail.FactorsReset:         {"Two steps and passkeys of your account at Judo were removed", []string{at + ", by the operator. All sessions were ended", "ask the people who run Judo"}, []string{security}},
 	} {
 		w := mail.Writer{PublicURL: "https://auth.example.org", Service: "Judo"}
-		m, err := w.FactorsChanged("a", user, there, change, now)
+		m, err := w.FactorsChanged("a", user, there, change, mail.Has{Password: true, RecoveryCodes: 9}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -450,13 +456,39 @@ func TestMailsAboutFactors(t *testing.T) {
 		for _, l := range i18n.Languages() {
 			to := user
 			to.Language = l
-			m, err := w.FactorsChanged("a", to, there, change, now)
-			if err != nil {
-				t.Fatal(err)
+			for _, has := range []mail.Has{{}, {Password: true, RecoveryCodes: 9}} {
+				m, err := w.FactorsChanged("a", to, there, change, has, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.ContainsAny(m.Subject+m.Text+m.HTML, "{}") || !strings.Contains(m.Subject, "Judo") || !strings.Contains(m.HTML, `<html lang="`+l.Code+`">`) {
+					t.Errorf("%s %s: a name is left, or is missing: %s\n%s", l.Code, change, m.Subject, m.Text)
+				}
 			}
-			if strings.ContainsAny(m.Subject+m.Text+m.HTML, "{}") || !strings.Contains(m.Subject, "Judo") || !strings.Contains(m.HTML, `<html lang="`+l.Code+`">`) {
-				t.Errorf("%s %s: a name is left, or is missing: %s\n%s", l.Code, change, m.Subject, m.Text)
-			}
+		}
+	}
+}
+
+// What is left to do is said where there is something.
+func TestMailsAboutFactorsSayWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	w := mail.Writer{PublicURL: "https://auth.example.org", Service: "Judo"}
+	for _, tt := range []struct {
+		change     mail.FactorChange
+		has        mail.Has
+		says, lack string
+	}{
+		{mail.RecoveryCodeUsed, mail.Has{Password: true, RecoveryCodes: 1}, "Recovery codes left: 1.", "None is left"},
+		{mail.RecoveryCodeUsed, mail.Has{Password: true}, "None is left: make new ones", "there is nothing to do"},
+		{mail.FactorsReset, mail.Has{Password: true}, "Whatever was set up of authenticator app", "no password"},
+		{mail.FactorsReset, mail.Has{}, "no password now. Choose a new one by the link in the mail that comes beside this one.", "nothing to do"},
+	} {
+		m, err := w.FactorsChanged("a", user, there, tt.change, tt.has, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(strings.Fields(m.Text), " "); !strings.Contains(text, tt.says) || strings.Contains(text, tt.lack) {
+			t.Errorf("%s, %+v: want %q, not %q:\n%s", tt.change, tt.has, tt.says, tt.lack, m.Text)
 		}
 	}
 }

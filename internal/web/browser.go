@@ -169,7 +169,7 @@ func (s *Server) proven(take takeForm) handler {
 // nexts are the pages that a login may go on to.
 var nexts = []string{"account", "account/profile", "account/email", "account/password",
 	"account/security", "account/security/app", "account/security/codes", "account/security/remove", "account/security/two-steps",
-	"account/passkeys", "account/sessions", "account/apps", "account/activity", "account/data", "account/delete"}
+	"account/passkeys", "account/passkeys/remove", "account/sessions", "account/apps", "account/activity", "account/data", "account/delete"}
 
 // confirmation is the page that a mail leads to, with its code.
 var confirmation = regexp.MustCompile(`^account/email/confirm\?code=[0-9a-f]{8}\.[0-9A-Za-z_-]{43}$`)

@@ -91,7 +91,7 @@ func allowedMethods() map[string]string {
 		"/account/sessions": "GET, HEAD, POST", "/account/activity": get, "/account/data": get, "/account/delete": "GET, HEAD, POST", "/gone": get, "/account/data.json": get, "/.well-known/change-password": get,
 		"/login/code": "GET, HEAD, POST", "/login/enrol": "GET, HEAD, POST", "/account/security": get, "/account/security/app": "GET, HEAD, POST", "/account/security/codes": "GET, HEAD, POST",
 		"/account/security/remove": "GET, HEAD, POST", "/account/security/two-steps": "GET, HEAD, POST",
-		"/login/passkey": "GET, HEAD, POST", "/login/passkey/options": get, "/account/passkeys": "GET, HEAD, POST", "/account/passkeys/options": post,
+		"/login/passkey": "GET, HEAD, POST", "/login/passkey/options": get, "/account/passkeys": "GET, HEAD, POST", "/account/passkeys/options": post, "/account/passkeys/remove": "GET, HEAD, POST",
 		"/account/apps": "GET, HEAD, POST", "/consent": "GET, HEAD, POST", "/oauth2/authorize": "GET, HEAD, POST", "/oauth2/logout": "GET, HEAD, POST", "/oauth2/token": post, "/oauth2/revoke": post, "/oauth2/userinfo": "GET, HEAD, POST",
 		"/.well-known/openid-configuration": get, "/.well-known/oauth-authorization-server": get,
 	}
@@ -127,7 +127,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 var gets = []string{userPath, sessionsPath, keySetPath, "/openapi.yaml", "/healthz", "/readyz", "/recover", "/sent", "/reset", "/reset?uuid=none", "/done", "/style.css", "/logo",
 	"/login", "/logout", "/out", "/account", "/account/profile", "/account/email", "/account/email/confirm", "/account/password", "/account/sessions", "/account/activity", "/account/data", "/account/data.json", "/account/delete", "/gone", "/.well-known/change-password",
 	"/login/code", "/login/enrol", "/account/security", "/account/security/app", "/account/security/codes", "/account/security/remove", "/account/security/two-steps",
-	"/passkey.js", "/login/passkey", "/login/passkey/options", "/account/passkeys",
+	"/passkey.js", "/login/passkey", "/login/passkey/options", "/account/passkeys", "/account/passkeys/remove",
 	"/account/apps", "/consent", "/oauth2/authorize", "/oauth2/logout", "/oauth2/userinfo", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
 
 func TestHeadIsGetWithoutBody(t *testing.T) {

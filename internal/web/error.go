@@ -105,11 +105,16 @@ func (s *Server) explainMore(p *problem, err error) {
 			p.Detail += ", with auth_session"
 		}
 		p.Detail += "."
+	case more.Need == auth.NeedPasskey:
+		p.Type, p.Status = typeEnrolment, http.StatusUnauthorized
+		p.Detail = "Your account needs more than the password. Log in with your passkey at " + s.loginURL() + "."
 	default:
 		p.Type, p.Status = typeEnrolment, http.StatusUnauthorized
-		p.Detail = "Your account needs two steps, and has no authenticator app yet. Log in at " + s.PublicURL.JoinPath("login").String() + " to set one up."
+		p.Detail = "Your account needs two steps, and has no authenticator app yet. Log in at " + s.loginURL() + " to set one up."
 	}
 }
+
+func (s *Server) loginURL() string { return s.PublicURL.JoinPath("login").String() }
 
 // headers sets the headers that go with a status.
 func (p problem) headers(h http.Header, err error) {

@@ -26,7 +26,7 @@ var routeKinds = map[string]string{
 	"/oauth2/token": forProgram, "/oauth2/revoke": forProgram, "/oauth2/userinfo": forProgram, "/.well-known/openid-configuration": forProgram, "/.well-known/oauth-authorization-server": forProgram,
 	"/login/code": leadingOut, "/login/enrol": leadingOut,
 	"/account/security": plainPage, "/account/security/app": plainPage, "/account/security/codes": plainPage, "/account/security/remove": plainPage, "/account/security/two-steps": plainPage,
-	"/account/apps": plainPage, "/account/passkeys": plainPage, "/account/passkeys/options": plainPage,
+	"/account/apps": plainPage, "/account/passkeys": plainPage, "/account/passkeys/options": plainPage, "/account/passkeys/remove": plainPage,
 	"/": redirect, "/.well-known/change-password": redirect,
 	"/recover": plainPage, "/sent": plainPage, "/reset": plainPage, "/done": plainPage, "/out": plainPage,
 	"/account": plainPage, "/account/password": plainPage, "/account/profile": plainPage, "/account/data": plainPage, "/account/data.json": plainPage, "/account/delete": plainPage, "/account/email": plainPage, "/account/email/confirm": plainPage, "/gone": plainPage, "/account/sessions": plainPage, "/account/activity": plainPage,

@@ -16,6 +16,7 @@ type loginPage struct {
 	Next   string
 	Error  string // what is wrong with the password or the address; "" when nothing is
 	Notice string // why it can't be done now
+	ByKey  bool   // only a passkey goes on
 }
 
 // loginPage shows the login. A browser that is logged in goes on, unless it is asked
@@ -39,7 +40,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 		page.Prove, page.Email = true, v.User.Email
 	}
 	if key, l := "login.notice."+q.Get("notice"), s.language(r); l.Has(key) && ledHere(r) {
-		page.Notice = l.Text(key)
+		page.Notice, page.ByKey = l.Text(key), q.Get("notice") == "passkey"
 	}
 	if cookie, isNew := s.browserCookie(r); isNew && r.Method != http.MethodHead {
 		http.SetCookie(w, cookie)
@@ -67,7 +68,7 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	if page.Prove && visits && page.Email != "" && page.Email != before.User.Email {
 		// The page is of somebody who was logged in before, or whose address was another:
 		// it is shown anew.
-		return seeOther(w, r, "login?prompt=login&next="+url.QueryEscape(page.Next))
+		return seeOther(w, r, inLanguage(r, "login?prompt=login&next="+url.QueryEscape(page.Next)))
 	}
 	if page.Prove && visits {
 		page.Email = before.User.Email
@@ -107,7 +108,7 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginP
 	refused, _ := errors.AsType[*auth.Error](err)
 	switch {
 	case errors.Is(err, auth.ErrNotLoggedIn): // it ended meanwhile: a proof becomes a login
-		return seeOther(w, r, "login?next="+url.QueryEscape(page.Next))
+		return seeOther(w, r, inLanguage(r, "login?next="+url.QueryEscape(page.Next)))
 	case errors.Is(err, auth.ErrCredentials) && page.Prove:
 		page.Error = l.Text("login.wrong_password")
 	case errors.Is(err, auth.ErrCredentials):

@@ -44,7 +44,7 @@ type messagePage struct{ Title, Text string }
 // pageNames are those of the pages. "done" and "used" (the link has done its work) take the
 // site to go on to, "" for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "passkeys", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "passkeys", "passkeyremove", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()
@@ -125,7 +125,21 @@ func (s *Server) language(r *http.Request) *i18n.Language {
 	if from := senderOf(r); from != nil && from.chosen != nil {
 		return from.chosen
 	}
-	return i18n.Match(cmp.Or(s.Language, i18n.English), strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","), r.Header.Get("Accept-Language"))
+	return cmp.Or(askedLanguage(r), i18n.Match(cmp.Or(s.Language, i18n.English), r.Header.Get("Accept-Language")))
+}
+
+// askedLanguage is the language that the link to a page asks for; nil: none that there is.
+func askedLanguage(r *http.Request) *i18n.Language {
+	return i18n.Match(nil, strings.ReplaceAll(r.URL.Query().Get("ui_locales"), " ", ","))
+}
+
+// inLanguage has a page, whose address has a query, ask for the language that this one
+// was asked for.
+func inLanguage(r *http.Request, page string) string {
+	if l := askedLanguage(r); l != nil {
+		return page + "&ui_locales=" + l.Code
+	}
+	return page
 }
 
 // view is what every page is made of.
@@ -135,7 +149,10 @@ type view struct {
 	Visitor string // the address of the user who is logged in; "": nobody is
 	// Passkeys is the host that passkeys are for; "": there can be none.
 	Passkeys string
-	Data     any // the page's own
+	// Asked is the language that the link to the page asked for, which the steps of a login
+	// carry along; "": none.
+	Asked string
+	Data  any // the page's own
 
 	seal func() (string, error) // see Form; nil: there is no visitor
 }
@@ -197,6 +214,9 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, name 
 	page.Reset()
 	l := s.language(r)
 	v.Brand, v.SiteURL, v.Passkeys = s.Brand.head(), s.SiteURL, s.passkeyHost()
+	if asked := askedLanguage(r); asked != nil {
+		v.Asked = asked.Code
+	}
 	if err := pages[l][name].at(depth(r)).Execute(page, v); err != nil {
 		return err
 	}

@@ -85,7 +85,8 @@ func (s *Server) passkeyLogin(w http.ResponseWriter, r *http.Request) error {
 type passkeyRow struct {
 	auth.Passkey
 	Elsewhere bool   // it is for another host
-	Error     string // what is wrong with its name; "" when nothing is
+	NewName   string // as the field has it
+	Error     string // what is wrong with that; "" when nothing is
 }
 
 // passkeysPage is the data of "passkeys".
@@ -96,6 +97,7 @@ type passkeysPage struct {
 	Name   string // that a new one gets
 	Error  string // what is wrong with that
 	Notice string // why something can't be done
+	Done   string // what has just been done; "": nothing
 }
 
 // Wrong says that something has to be put right.
@@ -105,7 +107,7 @@ func (p passkeysPage) Wrong() bool {
 
 // passkeysPage lists the visitor's passkeys.
 func (s *Server) passkeysPage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
-	return s.showPasskeys(w, r, v, http.StatusOK, func(*passkeysPage) {})
+	return s.showPasskeys(w, r, v, http.StatusOK, func(page *passkeysPage) { page.Done = s.done(r) })
 }
 
 func (s *Server) showPasskeys(w http.ResponseWriter, r *http.Request, v auth.Visitor, status int, change func(*passkeysPage)) error {
@@ -116,7 +118,7 @@ func (s *Server) showPasskeys(w http.ResponseWriter, r *http.Request, v auth.Vis
 	l, host := s.language(r), s.passkeyHost()
 	page := passkeysPage{Full: len(found) >= auth.MaxPasskeys, Most: auth.MaxPasskeys, Name: cmp.Or(l.Device(r.UserAgent()), l.Text("passkey.one"))}
 	for _, p := range found {
-		page.Rows = append(page.Rows, passkeyRow{Passkey: p, Elsewhere: p.RPID != host})
+		page.Rows = append(page.Rows, passkeyRow{Passkey: p, Elsewhere: p.RPID != host, NewName: p.Name})
 	}
 	change(&page)
 	return s.visitPage(w, r, v, status, "passkeys", page)
@@ -129,25 +131,54 @@ func (s *Server) passkeyOptions(w http.ResponseWriter, r *http.Request, v auth.V
 	return writeOptions(w, options, err)
 }
 
-// passkeysForm adds, renames or removes a passkey.
+// passkeysForm adds or renames a passkey.
 func (s *Server) passkeysForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
 	name, renamed := f.optional("name"), f.optional("rename")
 	if renamed == "" && !v.FreshForm {
 		return proveFirst(w, r)
 	}
 	var err error
-	switch client := s.pageClient(r); {
-	case renamed != "":
+	done := "passkey-renamed"
+	if client := s.pageClient(r); renamed != "" {
 		err = s.Rules.RenamePasskey(r.Context(), client, v, renamed, name)
-	case f.has("remove"):
-		err = s.Rules.RemovePasskey(r.Context(), client, v, f.optional("remove"))
-	default:
+	} else {
+		done = "passkey-added"
 		err = s.Rules.AddPasskey(r.Context(), client, v, name, []byte(f.optional("passkey")))
 	}
-	if err == nil || errors.Is(err, auth.ErrNoPasskey) { // which is gone already
+	switch {
+	case errors.Is(err, auth.ErrNoPasskey): // it is gone already
+		return seeOther(w, r, "account/passkeys")
+	case err != nil:
+		return s.refusePasskey(w, r, v, name, renamed, err)
+	}
+	return seeOther(w, r, "account/passkeys?done="+done)
+}
+
+// passkeyRemovePage asks whether a passkey is to be removed. One that is none of the
+// visitor's, or is gone, leads to the list.
+func (s *Server) passkeyRemovePage(w http.ResponseWriter, r *http.Request, v auth.Visitor) error {
+	found, err := s.Rules.Passkeys(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	id := r.URL.Query().Get("id")
+	i := slices.IndexFunc(found, func(p auth.Passkey) bool { return p.ID == id })
+	if i < 0 {
 		return seeOther(w, r, "account/passkeys")
 	}
-	return s.refusePasskey(w, r, v, name, renamed, err)
+	return s.visitPage(w, r, v, http.StatusOK, "passkeyremove", found[i])
+}
+
+// passkeyRemoveForm removes it.
+func (s *Server) passkeyRemoveForm(w http.ResponseWriter, r *http.Request, v auth.Visitor, f *form) error {
+	err := s.Rules.RemovePasskey(r.Context(), s.pageClient(r), v, f.optional("id"))
+	switch {
+	case errors.Is(err, auth.ErrNoPasskey): // it is gone already
+		return seeOther(w, r, "account/passkeys")
+	case err != nil:
+		return err
+	}
+	return seeOther(w, r, "account/passkeys?done=passkey-removed")
 }
 
 // refusePasskey shows the page again, with what is wrong.
@@ -173,7 +204,7 @@ func (s *Server) refusePasskey(w http.ResponseWriter, r *http.Request, v auth.Vi
 		}
 		for i := range page.Rows {
 			if row := &page.Rows[i]; row.ID == renamed {
-				row.Name, row.Error = name, wrong
+				row.NewName, row.Error = name, wrong
 			}
 		}
 	})

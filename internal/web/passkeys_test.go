@@ -17,7 +17,7 @@ func newKey() *passkeytest.Key { return passkeytest.New(publicURL, "auth.example
 func (b *browser) addPasskey(name string) *passkeytest.Key {
 	b.t.Helper()
 	key := newKey()
-	b.goes("adding a passkey", b.send("/account/passkeys", "/account/passkeys", "name", name, "passkey", string(key.Register(b.passkeyOptions()))), "../account/passkeys")
+	b.goes("adding a passkey", b.send("/account/passkeys", "/account/passkeys", "name", name, "passkey", string(key.Register(b.passkeyOptions()))), "../account/passkeys?done=passkey-added")
 	return key
 }
 
@@ -47,8 +47,9 @@ func TestPasskeysOnPages(t *testing.T) {
 		ann := s.browser(t).login("ann@example.org", good)
 		ann.shows("/account/passkeys", "You have no passkey yet", `data-passkeys="auth.example.org"`)
 		key := ann.addPasskey("My <phone>")
-		page := ann.shows("/account/passkeys", "My &lt;phone&gt;", "Not used yet")
-		id := regexp.MustCompile(`name="remove" value="([\w-]+)"`).FindStringSubmatch(page)[1]
+		ann.shows("/account/security", "Passkeys that you have: 1", "With a passkey you log in without a password")
+		page := ann.shows("/account/passkeys?done=passkey-added", "The passkey is added", "My &lt;phone&gt;", "Not used yet", `href="../account/security"`)
+		id := regexp.MustCompile(`href="../account/passkeys/remove\?id=([\w-]+)"`).FindStringSubmatch(page)[1]
 
 		// Anybody may log in by it, and goes on as with a password.
 		b := s.browser(t)
@@ -64,20 +65,30 @@ func TestPasskeysOnPages(t *testing.T) {
 		b.goes("the proof", b.byPasskey(key, "prove", "1", "next", "account/passkeys"), "../account/passkeys")
 		b.shows("/account/passkeys")
 
-		b.goes("another name", b.send("/account/passkeys", "/account/passkeys", "name", "Telephone", "rename", id), "../account/passkeys")
-		b.shows("/account/passkeys", "Telephone")
-		a := b.send("/account/passkeys", "/account/passkeys", "name", "a\u202eb", "rename", id)
-		same(t, "a wrong name", a.Status, http.StatusUnprocessableEntity)
-		contains(t, "the page", string(a.Body), `id="name-0-error"`)
-		a = b.send("/account/passkeys", "/account/passkeys", "name", "x", "passkey", "{}")
+		b.goes("another name", b.send("/account/passkeys", "/account/passkeys", "name", "Telephone", "rename", id), "../account/passkeys?done=passkey-renamed")
+		b.shows("/account/passkeys?done=passkey-renamed", "Telephone", "has its new name")
+		for _, name := range []string{"a\u202eb", "", strings.Repeat("x", 300)} {
+			a := b.send("/account/passkeys", "/account/passkeys", "name", name, "rename", id)
+			same(t, "a wrong name", a.Status, http.StatusUnprocessableEntity)
+			contains(t, "the page", string(a.Body), `id="name-0-error"`)
+			contains(t, "the page", string(a.Body), `<strong><bdi>Telephone</bdi></strong>`)
+			contains(t, "the page", string(a.Body), `value="`+name+`"`)
+		}
+		a := b.send("/account/passkeys", "/account/passkeys", "name", "x", "passkey", "{}")
 		same(t, "nonsense", a.Status, http.StatusUnprocessableEntity)
 		contains(t, "the page", string(a.Body), "No passkey was made")
 		a = b.send("/account/passkeys", "/account/passkeys", "name", "x", "passkey", string(key.Register(b.passkeyOptions())))
 		same(t, "the same again", a.Status, http.StatusConflict)
 		contains(t, "the page", string(a.Body), "has a passkey for your account already")
 
-		b.goes("the removal", b.send("/account/passkeys", "/account/passkeys", "remove", id), "../account/passkeys")
-		b.shows("/account/passkeys", "You have no passkey yet")
+		a = b.send("/account/passkeys", "/account/passkeys", "remove", id)
+		same(t, "a removal that wasn't asked about", a.Status, http.StatusUnprocessableEntity)
+		asks := "/account/passkeys/remove?id=" + id
+		b.shows(asks, "<bdi>Telephone</bdi>", `value="`+id+`"`)
+		b.goes("asking about none", b.get("/account/passkeys/remove?id=x"), "../../account/passkeys")
+		b.goes("removing none", b.send(asks, "/account/passkeys/remove", "id", "x"), "../../account/passkeys")
+		b.goes("the removal", b.send(asks, "/account/passkeys/remove", "id", id), "../../account/passkeys?done=passkey-removed")
+		b.shows("/account/passkeys?done=passkey-removed", "The passkey is removed", "You have no passkey yet")
 		a = s.browser(t).byPasskey(key, "next", "account/profile")
 		same(t, "a login by a removed one", a.Status, http.StatusUnauthorized)
 		contains(t, "the page", string(a.Body), "was not accepted")
@@ -133,13 +144,14 @@ func TestPasskeysNeedAFreshProof(t *testing.T) {
 		s.clock.advance(14 * time.Minute)
 		a := ann.do(http.MethodPost, "/account/passkeys/options", "form", seal)
 		same(t, "the options after 14 minutes", a.Status, http.StatusOK)
-		ann.goes("adding it", ann.do(http.MethodPost, "/account/passkeys", "form", seal, "name", "x", "passkey", string(newKey().Register(a.Body))), "../account/passkeys")
+		ann.goes("adding it", ann.do(http.MethodPost, "/account/passkeys", "form", seal, "name", "x", "passkey", string(newKey().Register(a.Body))), "../account/passkeys?done=passkey-added")
 		s.clock.advance(12 * time.Minute)
 		ann.goes("the options after 26 minutes", ann.do(http.MethodPost, "/account/passkeys/options", "form", seal), "../../login?next=account%2Fpasskeys%2Foptions")
-		for _, fields := range [][]string{{"name", "x", "passkey", "{}"}, {"remove", "x"}} {
-			ann.goes("a change after 26 minutes", ann.do(http.MethodPost, "/account/passkeys", append(fields, "form", seal)...), "../login?prompt=login&next=account%2Fpasskeys")
-		}
-		bob.goes("another user's form", bob.do(http.MethodPost, "/account/passkeys", "form", seal, "remove", "x"), "../account/passkeys")
+		ann.goes("adding one after 26 minutes", ann.do(http.MethodPost, "/account/passkeys", "name", "x", "passkey", "{}", "form", seal), "../login?prompt=login&next=account%2Fpasskeys")
+		const remove = "/account/passkeys/remove"
+		ann.goes("removing one after 26 minutes", ann.do(http.MethodPost, remove, "id", "x", "form", seal), "../../login?prompt=login&next=account%2Fpasskeys%2Fremove")
+		ann.goes("asking about that", ann.get(remove+"?id=x"), "../../login?prompt=login&next=account%2Fpasskeys%2Fremove")
+		bob.goes("another user's form", bob.do(http.MethodPost, remove, "form", seal, "id", "x"), "../../account/passkeys/remove")
 	})
 }
 
@@ -174,7 +186,15 @@ func TestAPasswordThatNeedsAPasskey(t *testing.T) {
 		b := s.browser(t)
 		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", "account/profile")
 		b.goes("the password", a, "login?prompt=select_account&notice=passkey&next=account%2Fprofile")
-		b.shows("/login?prompt=select_account&notice=passkey&next=account/profile", "Log in with your passkey", `value="account/profile"`)
+		const noScript = "<noscript><p class=\"notice\">Passkeys need JavaScript"
+		b.shows("/login?prompt=select_account&notice=passkey&next=account/profile", "log in with your passkey", noScript, `value="account/profile"`)
+		if strings.Contains(b.shows("/login?notice=over"), noScript) {
+			t.Error("a login that needs no passkey asks for JavaScript")
+		}
+		api := s.post("login", "", "username", "ann@example.org", "password", good)
+		same(t, "the API's status", api.Status, http.StatusUnauthorized)
+		same(t, "the API's type", api.field("type"), "urn:kwai:enrolment")
+		same(t, "the API's detail", api.field("detail"), "Your account needs more than the password. Log in with your passkey at "+publicURL+"/login.")
 		same(t, "the status of the account", b.get("/account").Status, http.StatusSeeOther)
 		b.goes("the passkey", b.byPasskey(key, "next", "account/profile"), "../account/profile")
 

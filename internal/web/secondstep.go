@@ -15,9 +15,9 @@ func secondStep(w http.ResponseWriter, r *http.Request, page loginPage, more *au
 	at := "?login=" + url.QueryEscape(more.Login) + "&next=" + url.QueryEscape(page.Next)
 	switch more.Need {
 	case auth.NeedCode:
-		return seeOther(w, r, "login/code"+at)
+		return seeOther(w, r, inLanguage(r, "login/code"+at))
 	case auth.NeedEnrol:
-		return seeOther(w, r, "login/enrol"+at)
+		return seeOther(w, r, inLanguage(r, "login/enrol"+at))
 	default:
 		return beginAnew(w, r, page.Prove, "passkey", page.Next)
 	}
@@ -29,7 +29,7 @@ func beginAnew(w http.ResponseWriter, r *http.Request, proves bool, why, next st
 	if proves {
 		prompt = "login"
 	}
-	return seeOther(w, r, "login?prompt="+prompt+"&notice="+why+"&next="+url.QueryEscape(next))
+	return seeOther(w, r, inLanguage(r, "login?prompt="+prompt+"&notice="+why+"&next="+url.QueryEscape(next)))
 }
 
 // waiting is a login that waits for its second step, as the form of that has it.
@@ -67,7 +67,7 @@ func (s *Server) waits(need auth.Need, take takeStep) handler {
 		switch {
 		case errors.Is(err, auth.ErrNotLoggedIn): // what it proves has ended meanwhile: a proof becomes a login
 			s.pace()
-			return seeOther(w, r, "login?next="+url.QueryEscape(l.Next))
+			return seeOther(w, r, inLanguage(r, "login?next="+url.QueryEscape(l.Next)))
 		case errors.Is(err, auth.ErrLogin):
 			s.explain(w, r, err) // for the log
 			s.pace()

@@ -58,7 +58,11 @@ func (b *browser) enrol() *app {
 	b.t.Helper()
 	page := b.shows("/account/security/app")
 	a := b.s.scan(page)
-	b.goes("the enrolment", b.do(http.MethodPost, "/account/security/app", "form", sealOf.FindStringSubmatch(page)[1], "offer", a.offer, "kept", "1", "code", a.code()), "../../account/security?done=app")
+	done := "app"
+	if strings.Contains(page, "Replace it") {
+		done = "app-replaced"
+	}
+	b.goes("the enrolment", b.do(http.MethodPost, "/account/security/app", "form", sealOf.FindStringSubmatch(page)[1], "offer", a.offer, "kept", "1", "code", a.code()), "../../account/security?done="+done)
 	return a
 }
 
@@ -111,7 +115,7 @@ func TestTwoStepsOnThePages(t *testing.T) {
 		b.shows("/account/security", "You have none", "Off: the password is enough", `href="../account/security/app"`, `href="../account/passkeys"`)
 		a := b.enrol()
 		same(t, "recovery codes", len(a.codes), 10)
-		b.shows("/account/security?done=app", "The authenticator app is set up", "On: each login asks", "Not since it was set up", "<dd>10</dd>", "12:00 UTC on Sunday 1 March 2026")
+		b.shows("/account/security?done=app", "The authenticator app is set up", "On: each login by password asks", "Not since it was set up", "<dd>10</dd>", "12:00 UTC on Sunday 1 March 2026")
 		other.goes("the other browser", other.get("/account"), "login?next=account")
 		b.goes("the logout", b.send("/logout", "/logout"), "out")
 
@@ -247,6 +251,45 @@ func TestTheBrowserCookie(t *testing.T) {
 	}
 }
 
+// The language that the link to a login asks for goes along through all its steps, if it is
+// one that there is.
+func TestTheLanguageOfALoginGoesAlong(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.forApps()
+		s.user("ann@example.org", good)
+		app := s.browser(t).login("ann@example.org", good).enrol()
+		b := s.browser(t)
+		const german = "?ui_locales=de"
+		b.shows("/login?ui_locales=xx%20de-AT", `<html lang="de">`, `action="login`+german+`"`, `action="login/passkey`+german+`"`, `href="recover`+german+`"`)
+		a := b.do(http.MethodPost, "/login"+german, "username", "ann@example.org", "password", better)
+		b.refused("a wrong password", a, 401, `action="login`+german+`"`)
+		a = b.do(http.MethodPost, "/login"+german, "username", "ann@example.org", "password", good)
+		to := a.Header.Get("Location")
+		if !strings.HasSuffix(to, "&ui_locales=de") {
+			t.Fatalf("the password leads to %q", to)
+		}
+		b.shows("/"+to, `<html lang="de">`, `action="../login/code`+german+`"`, "&amp;ui_locales=de")
+		at, err := url.Parse(to)
+		s.ok(err)
+		fields := []string{"login", at.Query().Get("login"), "next", "account"}
+		b.refused("a wrong code", b.do(http.MethodPost, "/login/code"+german, append(fields, "code", "000000")...), 401, `action="../login/code`+german+`"`)
+		b.goes("a login that is over", b.do(http.MethodPost, "/login/code"+german, "login", "x", "next", "account"), begunAnew+"&ui_locales=de")
+		b.goes("the code", b.do(http.MethodPost, "/login/code"+german, append(fields, "code", app.code())...), "../account")
+
+		for _, none := range []string{"", "?ui_locales=xx", "?ui_locales=%22%3E", "?ui_locales="} {
+			if page := s.browser(t).shows("/login" + none); strings.Contains(page, "ui_locales") {
+				t.Errorf("/login%s carries it along", none)
+			}
+		}
+		// A login that sets an app up, too.
+		s.user("bob@example.org", good)
+		s.required("bob@example.org")
+		b = s.browser(t)
+		to = b.do(http.MethodPost, "/login"+german, "username", "bob@example.org", "password", good).Header.Get("Location")
+		b.shows("/"+to, `<html lang="de">`, `action="../login/enrol`+german+`"`)
+	})
+}
+
 // A fresh proof is all that the account demands.
 func TestAFreshProofAsksForACode(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
@@ -310,7 +353,7 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 		before.shows("/account/security", "Set up an authenticator app.")
 		b := s.browser(t)
 		p := b.password("login/enrol", "next", "account/security")
-		older := s.scan(b.shows(p.url(), "A group of yours requires two steps", `action="../login/enrol"`, `role="img"`, "otpauth://totp/auth.example.org:ann@example.org?"))
+		older := s.scan(b.shows(p.url(), "A group of yours requires two steps", "Once it is set up, you are logged in here", "Switch it on", `action="../login/enrol"`, `role="img"`, "otpauth://totp/auth.example.org:ann@example.org?"))
 		b.do(http.MethodHead, p.url())
 		s.scan(b.shows(p.url())) // another tab
 		b.goes("the account, before", b.get("/account"), "login?next=account")
@@ -356,7 +399,7 @@ func TestAProofThatSetsAnAppUp(t *testing.T) {
 		s.required("ann@example.org")
 		s.clock.advance(11 * time.Minute)
 		p := b.password("login/enrol", "prove", "1", "next", "account/password")
-		a := s.scan(b.shows(p.url(), `href="../login?prompt=login&amp;next=account%2fpassword"`))
+		a := s.scan(b.shows(p.url(), "You stay logged in here", `href="../login?prompt=login&amp;next=account%2fpassword"`))
 		b.goes("the app", b.takes(p, "offer", a.offer, "kept", "1", "code", a.code()), "../account/password")
 		b.shows("/account/password")
 		other.goes("another session", other.get("/account"), "login?next=account")
@@ -425,7 +468,9 @@ func TestFactorsAreChanged(t *testing.T) {
 		}
 		other.goes("the session of one step", other.get("/account"), "login?next=account")
 
+		b.shows("/account/security/app", `<button type="submit">Replace it</button>`)
 		second := b.enrol()
+		b.shows("/account/security?done=app-replaced", "The new app is set up. Codes of the app before no longer work")
 		login(first.code(), 401)
 		login(second.code(), 303)
 		b.goes("the removal", b.send("/account/security/remove", "/account/security/remove"), "../../account/security?done=app-removed")

@@ -148,6 +148,9 @@ func (s *Server) appForm(w http.ResponseWriter, r *http.Request, v auth.Visitor,
 	if !done {
 		return err
 	}
+	if page.Replaces {
+		return s.secured(w, r, cookie, "app-replaced")
+	}
 	return s.secured(w, r, cookie, "app")
 }
 

@@ -179,6 +179,8 @@ func (s *Server) routes() []route {
 		{"POST", "/account/security/two-steps", s.proven(s.twoStepsForm), true},
 		{"GET", "/account/passkeys", s.fresh(s.passkeysPage), true},
 		{"POST", "/account/passkeys", s.sealed(s.passkeysForm), true},
+		{"GET", "/account/passkeys/remove", s.fresh(s.passkeyRemovePage), true},
+		{"POST", "/account/passkeys/remove", s.proven(s.passkeyRemoveForm), true},
 		{"POST", "/account/passkeys/options", s.sealed(s.passkeyOptions), true},
 		{"GET", "/account/sessions", s.visited(s.sessionsPage), true},
 		{"POST", "/account/sessions", s.sealed(s.sessionsForm), true},
