@@ -186,7 +186,7 @@ func TestAPasswordThatNeedsAPasskey(t *testing.T) {
 		b := s.browser(t)
 		a := b.do(http.MethodPost, "/login", "username", "ann@example.org", "password", good, "next", "account/profile")
 		b.goes("the password", a, "login?prompt=select_account&notice=passkey&next=account%2Fprofile")
-		const noScript = "<noscript><p class=\"notice\">Passkeys need JavaScript"
+		const noScript = "<noscript>Passkeys need JavaScript"
 		b.shows("/login?prompt=select_account&notice=passkey&next=account/profile", "log in with your passkey", noScript, `value="account/profile"`)
 		if strings.Contains(b.shows("/login?notice=over"), noScript) {
 			t.Error("a login that needs no passkey asks for JavaScript")
