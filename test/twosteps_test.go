@@ -143,11 +143,22 @@ func TestAxeFindsNothingOnTwoSteps(t *testing.T) {
 			b.do(chromedp.Click(chromedp.CSS("#kept")))
 			b.click(200, "button")
 			check("/account/security, with an app")
-			visit("/account/security/codes")
+			b.open(200, public+"/account/security/codes") // asks for a proof: that of the password alone was one before
+			b.typeInto("password", "the old password")
+			b.click(200, "button")
+			b.typeInto("code", app.code("+30 seconds"))
+			b.click(200, "button")
+			check("/account/security/codes")
+			b.do(chromedp.EmulateViewport(320, 720))
+			if broken := eval[int](b, `[...document.querySelectorAll(".codes li")].filter((li) => li.offsetHeight > 2 * parseFloat(getComputedStyle(li).fontSize)).length`); broken > 0 {
+				t.Errorf("%s: %d recovery codes are broken on a screen of 320", language, broken)
+			}
+			b.do(chromedp.EmulateViewport(1280, 720))
 			b.click(422, "button")
 			check("/account/security/codes, with an error")
 			visit("/account/security/remove")
 			visit("/account/security/two-steps")
+			visit("/account/passkeys")
 			b.open(200, public+"/logout")
 			b.click(200, "button")
 			b.open(200, public+"/login")
