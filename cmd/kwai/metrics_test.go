@@ -351,7 +351,7 @@ var begun = time.Now()
 
 // allowed are the values that labels can have.
 var allowed = map[string]*regexp.Regexp{
-	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|sent|reset|done|login(/(code|enrol|passkey(/options)?))?|passkey\.js|logout|out|gone|account(/(profile|email|email/confirm|password|security(/(app|codes|remove|two-steps))?|passkeys(/options)?|sessions|apps|activity|data|data\.json|delete))?|consent|oauth2/(authorize|token|userinfo|revoke|logout)|\.well-known/(openid-configuration|oauth-authorization-server)|\{\$\}|\.well-known/change-password|style\.css|logo|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user|password|sessions(/\{id\})?)))$`),
+	"route":      regexp.MustCompile(`^(none|/(healthz|readyz|recover|sent|reset|done|login(/(code|enrol|passkey(/options)?))?|passkey\.js|logout|out|gone|account(/(profile|email|email/confirm|password|security(/(app|codes|remove|two-steps))?|passkeys(/(options|remove))?|sessions|apps|activity|data|data\.json|delete))?|consent|oauth2/(authorize|token|userinfo|revoke|logout)|\.well-known/(openid-configuration|oauth-authorization-server)|\{\$\}|\.well-known/change-password|style\.css|logo|openapi\.yaml|\.well-known/jwks\.json|api/v1/auth/(login|logout|access_token|recover|reset|user|password|sessions(/\{id\})?)))$`),
 	"method":     regexp.MustCompile(`^(GET|HEAD|POST|DELETE|OPTIONS|other)$`),
 	"status":     regexp.MustCompile(`^[2345]\d\d$`),
 	"outcome":    regexp.MustCompile(`^[a-z]+$`),

@@ -133,7 +133,7 @@ func refuse(tb testing.TB, why error) {
 }
 
 // Database makes an empty database and returns its URL, of the form
-// postgres://user:password@127.0.0.1:port/name?sslmode=disable. The database is
+// postgres://user:password@127.0.0.1:port/name?sslmode=disable&connect_timeout=60. The database is
 // dropped at the end of the test, even if there are still connections to it.
 func Database(tb testing.TB) (url string) {
 	tb.Helper()
@@ -212,8 +212,12 @@ func database(tb testing.TB, template string) (url string) {
 			tb.Errorf("pgtest: drop the test's database: %v", err)
 		}
 	})
-	return shared.cluster.URL(name)
+	return patient(name)
 }
+
+// patient is the URL of a database, for as long as a busy machine takes: kwai itself waits
+// for a connection for some seconds only.
+func patient(name string) string { return shared.cluster.URL(name) + "&connect_timeout=60" }
 
 // template makes a database, prepares it, and closes it to connections: PostgreSQL
 // can't copy a database in use.
@@ -221,7 +225,7 @@ func template(prepare func(url string) error) (name string, err error) {
 	if name, err = shared.admin.create("template0"); err != nil {
 		return "", err
 	}
-	if err := prepare(shared.cluster.URL(name)); err != nil {
+	if err := prepare(patient(name)); err != nil {
 		return "", err
 	}
 	if err := shared.admin.exec("ALTER DATABASE " + name + " ALLOW_CONNECTIONS false"); err != nil {
