@@ -141,6 +141,7 @@ func accountByKeyboard(_ *testing.T, b *tab) {
 		return chromedp.Void{}, err
 	})
 	b.open(200, b.home+"/")
+	b.waitFor(`document.activeElement.id === "username"`) // a browser focuses it after the load
 	b.press("ann@example.org" + kb.Tab + "the old password" + kb.Tab + " " + kb.Tab)
 	b.submit(200, kb.Enter)
 	b.sees("", accountPage...)

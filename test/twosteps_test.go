@@ -71,7 +71,8 @@ func TestTwoStepsInBrowser(t *testing.T) {
 			_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 			return chromedp.Void{}, err
 		})
-		b.open(200, public+"/account/security/app") // leads to the login
+		b.open(200, public+"/account/security/app")           // leads to the login
+		b.waitFor(`document.activeElement.id === "username"`) // a browser focuses it after the load
 		b.press("ann@example.org" + kb.Tab + "the old password")
 		b.submit(200, kb.Enter)
 		const code = "Six digits. There is a new code every 30 seconds."
@@ -98,6 +99,7 @@ func TestTwoStepsInBrowser(t *testing.T) {
 		b.submit(200, kb.Enter)
 
 		b.open(200, public+"/account/activity")
+		b.waitFor(`document.activeElement.id === "username"`) // a browser focuses it after the load
 		b.press("ann@example.org" + kb.Tab + "the old password")
 		b.submit(200, kb.Enter)
 		const hint = "Six digits. A recovery code works as well."
