@@ -1,17 +1,13 @@
 package auth_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +15,7 @@ import (
 
 	"kwai/internal/auth"
 	"kwai/internal/store"
+	"kwai/internal/testing/keytest"
 	"kwai/internal/token"
 )
 
@@ -30,22 +27,12 @@ func challenge(verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// idKey is an RSA key for all tests: each takes a tenth of a second to make.
-var idKey = sync.OnceValue(func() []byte {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	return x509.MarshalPKCS1PrivateKey(key)
-})
-
 // forApps gives a server the keys of apps.
 func (s *server) forApps(t *testing.T) *server {
 	t.Helper()
-	const id = "keyOfIDTokensInTests00"
-	sealed := must(s.master.Seal(idKey(), "kwai server key/id/"+id))(t)
+	sealed := must(s.master.Seal(keytest.Plain(), keytest.Context))(t)
 	ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error {
-		return tx.InsertKey(store.Key{ID: id, Purpose: string(token.ID), Sealed: sealed, CreatedAt: tx.Now, ActiveAt: tx.Now})
+		return tx.InsertKey(store.Key{ID: keytest.ID, Purpose: string(token.ID), Sealed: sealed, CreatedAt: tx.Now, ActiveAt: tx.Now})
 	}))
 	s.readKeys(t)
 	must(s.Keys.RotateDue(t.Context()))(t)
