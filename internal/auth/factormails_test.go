@@ -13,10 +13,10 @@ import (
 	"kwai/internal/testing/totp"
 )
 
-// What becomes of factors, and wrong codes behind a right password, are told by mail, each
+// What becomes of factors, and wrong codes behind a right password, are mailed, each
 // once and in the user's language, and to programs outside. No mail has anything that opens
 // the account.
-func TestFactorsAreTold(t *testing.T) {
+func TestFactorsAreMailed(t *testing.T) {
 	eachForApps(t, func(t *testing.T, s *server, c *clock) {
 		user := s.user(t, ann)
 		nl := "nl"
@@ -32,7 +32,7 @@ func TestFactorsAreTold(t *testing.T) {
 			login := waitingLogin(t, s, ann)
 			return s.visit(t, must(s.ContinueBrowser(t.Context(), from("192.0.2.7"), login, "of a browser", code))(t))
 		}
-		told := func(what string, events []string, changes ...string) {
+		mailed := func(what string, events []string, changes ...string) {
 			t.Helper()
 			published := slices.DeleteFunc(s.published(t), func(kind string) bool { return strings.HasPrefix(kind, "session.") })
 			same(t, what+": events", published, events)
@@ -62,41 +62,41 @@ func TestFactorsAreTold(t *testing.T) {
 		offer = must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
 		secrets = append(append(secrets, offer.Secret, strings.ReplaceAll(offer.Secret, " ", ""), offer.Sealed), offer.Codes...)
 		must(s.EnrolAuthenticator(t.Context(), from("192.0.2.7"), v, offer.Sealed, step()))(t)
-		told("an enrolment", []string{auth.EventTwoStepsOn, auth.EventAuthenticatorAdded}, string(mail.AuthenticatorAdded))
+		mailed("an enrolment", []string{auth.EventTwoStepsOn, auth.EventAuthenticatorAdded}, string(mail.AuthenticatorAdded))
 
 		v = fresh(offer.Codes[0])
-		told("a login by a recovery code", []string{auth.EventRecoveryCodeUsed}, string(mail.RecoveryCodeUsed))
+		mailed("a login by a recovery code", []string{auth.EventRecoveryCodeUsed}, string(mail.RecoveryCodeUsed))
 		must(s.SwitchTwoSteps(t.Context(), from("192.0.2.7"), v, false))(t)
-		told("two steps off", []string{auth.EventTwoStepsOff}, string(mail.TwoStepsOff))
+		mailed("two steps off", []string{auth.EventTwoStepsOff}, string(mail.TwoStepsOff))
 		must(s.SwitchTwoSteps(t.Context(), from("192.0.2.7"), s.visit(t, s.browse(t, ann, true)), true))(t)
-		told("two steps on", []string{auth.EventTwoStepsOn}, string(mail.TwoStepsOn))
+		mailed("two steps on", []string{auth.EventTwoStepsOn}, string(mail.TwoStepsOn))
 
 		v = fresh(step())
 		codes := must(s.OfferRecoveryCodes(t.Context(), v.User))(t)
 		secrets = append(secrets, codes.Codes...)
 		ok(t, s.TakeRecoveryCodes(t.Context(), from("192.0.2.7"), v, codes.Sealed))
-		told("new recovery codes", []string{auth.EventRecoveryCodes}, string(mail.RecoveryCodesMade))
+		mailed("new recovery codes", []string{auth.EventRecoveryCodes}, string(mail.RecoveryCodesMade))
 
 		for try := range 5 {
 			_, err := s.ContinueBrowser(t.Context(), from("192.0.2.66"), waitingLogin(t, s, ann), "of a browser", offer.Codes[1]) // of the set before
 			wantErr(t, "a wrong code", err, auth.ErrCode)
 			if try == 1 {
-				told("two wrong codes", nil)
+				mailed("two wrong codes", nil)
 			}
 		}
-		told("five wrong codes", []string{auth.EventCodesRefused}, string(mail.CodesRefused))
+		mailed("five wrong codes", []string{auth.EventCodesRefused}, string(mail.CodesRefused))
 		c.advance(25 * time.Hour)
 		for range 3 {
 			_, err := s.ContinueBrowser(t.Context(), from("192.0.2.66"), waitingLogin(t, s, ann), "of a browser", "000 00")
 			wantErr(t, "a wrong code", err, auth.ErrCode)
 		}
-		told("three more a day later", []string{auth.EventCodesRefused}, string(mail.CodesRefused))
+		mailed("three more a day later", []string{auth.EventCodesRefused}, string(mail.CodesRefused))
 
 		ok(t, s.RemoveAuthenticator(t.Context(), from("192.0.2.7"), fresh(step())))
-		told("a removal", []string{auth.EventAuthenticatorRemoved}, string(mail.AuthenticatorRemoved))
+		mailed("a removal", []string{auth.EventAuthenticatorRemoved}, string(mail.AuthenticatorRemoved))
 
 		ok(t, s.ResetFactors(t.Context(), user.ID, newPassword))
-		told("a reset with a new password", []string{auth.EventFactorsReset, auth.EventPasswordChanged}, string(mail.FactorsReset), "password_changed")
+		mailed("a reset with a new password", []string{auth.EventFactorsReset, auth.EventPasswordChanged}, string(mail.FactorsReset), "password_changed")
 	})
 }
 

@@ -306,7 +306,7 @@ func (s *Service) RemovePasskey(ctx context.Context, client Client, v Visitor, i
 }
 
 // ChallengePasskey makes the options by which a browser shows a passkey, within 5
-// minutes. They name no passkey: a list would tell who has which. ErrNoPasskeys.
+// minutes. They name no passkey: a list would show who has which. ErrNoPasskeys.
 func (s *Service) ChallengePasskey(ctx context.Context) (json.RawMessage, error) {
 	w, err := s.webAuthn("")
 	if err != nil {

@@ -290,7 +290,7 @@ func (s *Service) useCode(tx *store.Tx, client Client, user store.User, c usedCo
 	return s.publish(tx, client, happening{kind: EventRecoveryCodeUsed, user: user.ID})
 }
 
-// wrongCodes is how many wrong codes within a day are told to the user: whoever types
+// wrongCodes is after how many wrong codes within a day the user is mailed: whoever types
 // them knows the password.
 const wrongCodes = 3
 
@@ -314,13 +314,13 @@ func (s *Service) recordCode(ctx context.Context, client Client, user store.User
 		if err := tx.RecordRefusal(entry); err != nil || wrong+1 < wrongCodes {
 			return err
 		}
-		// The row first: of two at once the later one sees that it was told. The user may be
-		// deleted meanwhile.
+		// The row first: of two at once the later one sees the event. The user may be deleted
+		// meanwhile.
 		if _, err := tx.LockUser(user.ID); err != nil {
 			return ignoreGone(err)
 		}
-		told, err := tx.CountAuditEntries(user.ID, EventCodesRefused, from, to)
-		if err != nil || told > 0 {
+		mailed, err := tx.CountAuditEntries(user.ID, EventCodesRefused, from, to)
+		if err != nil || mailed > 0 {
 			return err
 		}
 		return s.publish(tx, client, happening{kind: EventCodesRefused, user: user.ID})

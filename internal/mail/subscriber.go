@@ -91,19 +91,7 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 	now := s.Rules.Store.Now()
 	switch event.Type {
 	case auth.EventRecovery, auth.EventInvitation:
-		r, ok, err := s.Rules.MakeRecovery(ctx, event)
-		if err != nil || !ok {
-			return m, false, err
-		}
-		write := s.Writer.Recovery
-		switch {
-		case event.Type == auth.EventInvitation:
-			write = s.Writer.Invitation
-		case r.User.PasswordHash == "":
-			write = s.Writer.FirstPassword
-		}
-		m, err = write(event.ID, recipient(r.User, event), r.ID, r.ExpiresAt, now)
-		return m, true, err
+		return s.composeRecovery(ctx, event)
 	case auth.EventEmailRequested:
 		r, ok, err := s.Rules.MakeEmailCode(ctx, event)
 		if err != nil || !ok {
@@ -153,6 +141,23 @@ func (s *Subscriber) compose(ctx context.Context, event store.Event) (m Message,
 		}
 		err = permanent("there is no mail for events of type " + event.Type)
 	}
+	return m, true, err
+}
+
+// composeRecovery makes a recovery, and the mail with its link.
+func (s *Subscriber) composeRecovery(ctx context.Context, event store.Event) (m Message, ok bool, err error) {
+	r, ok, err := s.Rules.MakeRecovery(ctx, event)
+	if err != nil || !ok {
+		return m, false, err
+	}
+	write := s.Writer.Recovery
+	switch {
+	case event.Type == auth.EventInvitation:
+		write = s.Writer.Invitation
+	case r.User.PasswordHash == "":
+		write = s.Writer.FirstPassword
+	}
+	m, err = write(event.ID, recipient(r.User, event), r.ID, r.ExpiresAt, s.Rules.Store.Now())
 	return m, true, err
 }
 

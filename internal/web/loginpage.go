@@ -84,17 +84,15 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseLogin(w, r, page, err)
 	}
-	if !visits || page.Prove {
-		return s.enter(w, r, cookie, nil, page.Next)
-	}
-	return s.enter(w, r, cookie, &before, page.Next)
+	return s.enter(w, r, cookie, before, visits && !page.Prove, page.Next)
 }
 
-// enter gives a browser the cookie of its login, and goes on. Another session that it had
-// is ended: its cookie is replaced, and nobody would have it any longer.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request, cookie auth.Cookie, another *auth.Visitor, next string) error {
-	if another != nil {
-		if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), *another); err != nil {
+// enter gives a browser the cookie of its login, and goes on. replaces says that the
+// session from before is another: it is ended, since nobody would have its cookie any
+// longer.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, cookie auth.Cookie, before auth.Visitor, replaces bool, next string) error {
+	if replaces {
+		if err := s.Rules.LogoutVisitor(r.Context(), s.pageClient(r), before); err != nil {
 			return err
 		}
 	}

@@ -75,10 +75,7 @@ func (s *Server) passkeyLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseLogin(w, r, page, err)
 	}
-	if page.Prove || !visits {
-		return s.enter(w, r, cookie, nil, page.Next)
-	}
-	return s.enter(w, r, cookie, &before, page.Next)
+	return s.enter(w, r, cookie, before, visits && !page.Prove, page.Next)
 }
 
 // passkeyRow is a row of "passkeys".

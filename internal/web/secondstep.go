@@ -110,17 +110,11 @@ func (s *Server) codeForm(w http.ResponseWriter, r *http.Request, l waiting, f *
 
 // enterWaiting is enter for a login that has waited.
 func (s *Server) enterWaiting(w http.ResponseWriter, r *http.Request, l waiting, cookie auth.Cookie) error {
-	if l.Proves {
-		return s.enter(w, r, cookie, nil, l.Next)
-	}
 	before, err := s.visitor(w, r)
-	switch {
-	case errors.Is(err, auth.ErrNotLoggedIn):
-		return s.enter(w, r, cookie, nil, l.Next)
-	case err != nil:
+	if err != nil && !errors.Is(err, auth.ErrNotLoggedIn) {
 		return err
 	}
-	return s.enter(w, r, cookie, &before, l.Next)
+	return s.enter(w, r, cookie, before, err == nil && !l.Proves, l.Next)
 }
 
 // missing refuses a code that wasn't typed: it counts as none that was wrong.
