@@ -96,7 +96,7 @@ func (s *Service) admit(ctx context.Context, client Client, a store.Attempt, sho
 		if err := s.useUp(tx, client, shown, d); err != nil {
 			return err
 		}
-		a, knew, err := s.succeed(tx, a, shown, demands)
+		knew, err := s.succeed(tx, a, shown, demands)
 		if err != nil {
 			return err
 		}
@@ -126,25 +126,15 @@ func (s *Service) useUp(tx *store.Tx, client Client, shown proof, d door) error 
 }
 
 // succeed clears what a whole login clears, and has the account know the network from
-// then on: for passwords and for codes alike, whichever was counted last.
-func (s *Service) succeed(tx *store.Tx, a store.Attempt, shown proof, d store.Demands) (ofPassword store.Attempt, knew bool, err error) {
-	ofPassword, ofCodes := a, store.Attempt{}
-	switch codes := codesOf(shown.user.ID); {
-	case a.Account == codes:
-		ofCodes, ofPassword = a, store.Attempt{Account: accountOfKey(shown.user.EmailKey), Network: a.Network}
-		if ofPassword.Known, err = tx.KnowsNetwork(ofPassword.Account, a.Network); err != nil {
-			return a, false, err
-		}
+// then on: for passwords, which a is of, and for codes. It says whether it knew any before.
+func (s *Service) succeed(tx *store.Tx, a store.Attempt, shown proof, d store.Demands) (knew bool, err error) {
+	switch {
+	case shown.code != nil && shown.code.recovery == nil:
+		return s.succeedAttempts(tx, a, shown.code.attempt)
 	case shown.enrols != nil || (shown.passkey != nil || shown.code != nil) && d.Authenticator: // it was counted nowhere
-		ofCodes = store.Attempt{Account: codes, Network: a.Network, Known: a.Known}
+		return s.succeedAttempts(tx, a, store.Attempt{Account: codesOf(shown.user.ID), Network: a.Network, Known: a.Known})
 	}
-	if ofCodes.Account != "" {
-		if _, err = s.succeedAttempt(tx, ofCodes); err != nil {
-			return a, false, err
-		}
-	}
-	knew, err = s.succeedAttempt(tx, ofPassword)
-	return ofPassword, knew, err
+	return s.succeedAttempts(tx, a)
 }
 
 // prove has a browser session go on, fresh, with the next number.

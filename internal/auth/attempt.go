@@ -56,7 +56,7 @@ func (c Client) network() string {
 
 // attempt runs try, which tries a password for an account. First the attempt counts as
 // a failure, for every address alike; if it is one too many, the error is Throttled. try
-// calls succeedAttempt if the password was right. If its error is inconclusive, the
+// calls succeedAttempts if the password was right. If its error is inconclusive, the
 // count is undone.
 func (s *Service) attempt(ctx context.Context, client Client, account string, try func(context.Context, store.Attempt) error) error {
 	a := store.Attempt{Account: account, Network: client.network()}
@@ -91,6 +91,37 @@ func (s *Service) attempt(ctx context.Context, client Client, account string, tr
 		s.refundAttempt(ctx, a)
 	}
 	return err
+}
+
+// attemptCode is attempt for a code behind a right password, where the account demands one
+// and knows the network: there one statement counts it, and finds the secret of the
+// authenticator app that it must be of. Where it wasn't tried, attempt is to be.
+func (s *Service) attemptCode(ctx context.Context, a store.Attempt, userID string, try func(ctx context.Context, a store.Attempt, secret string) error) (tried bool, err error) {
+	limits := s.Settings.Limits
+	a = store.Attempt{Account: codesOf(userID), Network: a.Network, Known: a.Known}
+	if limits.Off || !a.Known {
+		return false, nil
+	}
+	leave, free, err := s.underWay.enter(ctx, counterOf(a), limits.Free)
+	if err != nil || !free {
+		return false, err
+	}
+	defer leave()
+	s.underWay.count(counterOf(a), 1)
+	defer s.underWay.count(counterOf(a), -1)
+	var secret string
+	counted := a
+	err = s.Store.Statement(ctx, func(tx *store.Tx) (err error) {
+		counted, secret, err = tx.CountCode(a, userID, limits.counting())
+		return err
+	})
+	if err != nil || !counted.Counted {
+		return false, err
+	}
+	if err = try(ctx, counted, secret); err != nil && inconclusive(err) {
+		s.refundAttempt(ctx, counted)
+	}
+	return true, err
 }
 
 // readWait reads how long an attempt must wait, and whether the account knows the
@@ -162,18 +193,22 @@ func (s *Service) refundAttempt(ctx context.Context, a store.Attempt) {
 // inconclusive says that an error came before the password was looked at, or
 // after it was found right.
 func inconclusive(err error) bool {
-	if isMore(err) {
+	if _, right := errors.AsType[rightPassword](err); right || isMore(err) {
 		return true // it gives back its own count and clears nothing: the login isn't whole
 	}
 	return errors.Is(err, password.ErrBusy) || errors.Is(err, ErrSecret) || errors.Is(err, store.ErrUnavailable) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// succeedAttempt clears the count that the attempt was added to, and has the account
-// know the network from now on; it says whether the account knew any before. Other
+// succeedAttempts clears the counts that the attempts were added to, and has the accounts
+// know the network from now on; it says whether the first one's knew any before. Other
 // attempts that are under way go on counting.
-func (s *Service) succeedAttempt(tx *store.Tx, a store.Attempt) (knew bool, err error) {
-	return tx.SucceedAttempt(a, s.underWay.others(a), tx.Now.Add(s.Settings.Limits.Remember))
+func (s *Service) succeedAttempts(tx *store.Tx, all ...store.Attempt) (knew bool, err error) {
+	var done []store.Success
+	for _, a := range all {
+		done = append(done, store.Success{Attempt: a, UnderWay: s.underWay.others(a)})
+	}
+	return tx.SucceedAttempts(tx.Now.Add(s.Settings.Limits.Remember), done...)
 }
 
 // throttledFor refuses for a time; the same for every address.

@@ -59,7 +59,7 @@ func (s *Service) LoginBrowser(ctx context.Context, client Client, email, passwo
 	if !stay {
 		d.life = min(shortLife, s.Settings.SessionLife)
 	}
-	session, err := s.login(ctx, client, email, password, d)
+	session, err := s.login(ctx, client, email, password, "", d)
 	if err != nil {
 		return Cookie{}, err
 	}
@@ -72,7 +72,7 @@ func (s *Service) LoginBrowser(ctx context.Context, client Client, email, passwo
 // Login's, for the account that the visitor has, and ErrNotLoggedIn where the cookie is
 // dead by now.
 func (s *Service) Prove(ctx context.Context, client Client, v Visitor, password, browser string) (Cookie, error) {
-	session, err := s.login(ctx, client, v.User.Email, password, door{kind: store.KindBrowser, proves: &v, browser: browser})
+	session, err := s.login(ctx, client, v.User.Email, password, "", door{kind: store.KindBrowser, proves: &v, browser: browser})
 	if err != nil {
 		return Cookie{}, err
 	}

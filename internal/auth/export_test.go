@@ -107,7 +107,7 @@ func (s *Service) Begin(ctx context.Context, client Client, email string) (end f
 				return nil
 			}
 			return s.Store.InTx(ctx, func(tx *store.Tx) error {
-				_, err := s.succeedAttempt(tx, a)
+				_, err := s.succeedAttempts(tx, a)
 				return err
 			})
 		})

@@ -13,27 +13,52 @@ import (
 // comes before, alike for every address. Where two steps are demanded the error is a
 // *More, for ContinueLogin.
 func (s *Service) Login(ctx context.Context, client Client, email, password string) (Tokens, error) {
-	session, err := s.login(ctx, client, email, password, door{kind: store.KindAPI})
+	return s.LoginWithCode(ctx, client, email, password, "")
+}
+
+// LoginWithCode is Login and ContinueLogin in one, with the errors of both. A code that
+// isn't demanded isn't looked at.
+func (s *Service) LoginWithCode(ctx context.Context, client Client, email, password, code string) (Tokens, error) {
+	session, err := s.login(ctx, client, email, password, code, door{kind: store.KindAPI})
+	if more, ok := errors.AsType[*More](err); ok && more.Need == NeedCode && code != "" {
+		return s.ContinueLogin(ctx, client, more.Login, code)
+	}
 	if err != nil {
 		return Tokens{}, err
 	}
 	return s.tokens(ctx, session, session.CreatedAt)
 }
 
-// login verifies a password at a door.
-func (s *Service) login(ctx context.Context, client Client, email, password string, d door) (store.Session, error) {
+// login verifies a password at a door, and at once, if it can, a code that came with it.
+func (s *Service) login(ctx context.Context, client Client, email, password, code string, d door) (store.Session, error) {
 	var result loginResult
 	err := s.attempt(ctx, client, accountOf(email), func(ctx context.Context, a store.Attempt) (err error) {
-		result, err = s.tryLogin(ctx, client, a, email, password, d)
+		result, err = s.tryLogin(ctx, client, a, email, password, code, d)
 		return err
 	})
 	if err == nil && result.refused != "" {
 		failed := happening{kind: AuditLoginFailed, reason: string(result.refused), user: result.user}
 		err = s.recordRefusal(ctx, client, failed, ErrCredentials)
 	}
-	s.counts.count(logins, succeeded, err)
+	success := succeeded
+	if result.codeTried {
+		success = halfway
+	}
+	s.counts.count(logins, success, err)
+	if failed, ok := errors.AsType[rightPassword](err); ok {
+		err = failed.error
+	}
+	if result.codeTried {
+		s.counts.count(secondSteps, succeeded, err)
+	}
 	return result.session, err
 }
+
+// rightPassword is an error of a code that came with a right password: the password's
+// attempt was no failure, and no login either.
+type rightPassword struct{ error }
+
+func (e rightPassword) Unwrap() error { return e.error }
 
 // loginResult is what a login has come to: a session, or the reason for which there
 // is none.
@@ -41,6 +66,8 @@ type loginResult struct {
 	session store.Session
 	refused refusal
 	user    string // the account's id; "" for an unknown address
+	// codeTried says that a code was looked at, too.
+	codeTried bool
 }
 
 // refusal is why a login is refused, as the audit log says it; "": it isn't. The
@@ -55,7 +82,7 @@ const (
 	reasonChanged  refusal = "the account has changed meanwhile"
 )
 
-func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, email, password string, d door) (loginResult, error) {
+func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, email, password, code string, d door) (loginResult, error) {
 	user, err := s.findUser(ctx, email)
 	if err != nil {
 		return loginResult{}, err
@@ -68,6 +95,19 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, 
 	if stale {
 		if shown.rehashed.Hash, shown.rehashed.Cost, err = s.Passwords.Hash(ctx, password); err != nil {
 			return loginResult{}, err
+		}
+	}
+	if code != "" {
+		var r loginResult
+		tried, err := s.withUsualCode(ctx, client, a, shown, code, func(ctx context.Context, a store.Attempt, shown proof) (err error) {
+			r, err = s.admit(ctx, client, a, shown, d)
+			return err
+		})
+		if r.codeTried = tried || err != nil; err != nil {
+			err = rightPassword{err}
+		}
+		if tried || err != nil {
+			return r, err
 		}
 	}
 	r, err := s.admit(ctx, client, a, shown, d)

@@ -36,11 +36,12 @@ var outcomeNames = [outcomes]string{"ok", "more", "renewed", "reused", "replayed
 
 // outcomeOf is the outcome of a use case that ended with an error.
 func outcomeOf(err error) outcome {
+	if _, right := errors.AsType[rightPassword](err); right || isMore(err) {
+		return halfway
+	}
 	switch code := CodeOf(err); {
 	case errors.Is(err, password.ErrBusy) || errors.Is(err, ErrBusy):
 		return busy
-	case isMore(err):
-		return halfway
 	case errors.Is(err, context.Canceled):
 		return abandoned
 	case errors.Is(err, errReplay):

@@ -104,7 +104,7 @@ func (s *Service) replacePassword(ctx context.Context, client Client, a store.At
 		if err := s.useUp(tx, client, shown, door{}); err != nil {
 			return err
 		}
-		_, _, err = s.succeed(tx, a, shown, demands)
+		_, err = s.succeed(tx, a, shown, demands)
 		return err
 	})
 	return changed && err == nil, err

@@ -202,30 +202,61 @@ func (s *Service) tryCode(ctx context.Context, client Client, user store.User, d
 	return r.session, err
 }
 
+// useOfCode is what a code is shown for. The attempt is the password's.
+type useOfCode func(ctx context.Context, a store.Attempt, shown proof) error
+
 // withCode verifies a code behind a right password, and has do what it is shown for. A
 // wrong one is recorded, and counted if it can be guessed.
-func (s *Service) withCode(ctx context.Context, client Client, user store.User, code string, do func(context.Context, store.Attempt, proof) error) error {
-	var err error
+func (s *Service) withCode(ctx context.Context, client Client, user store.User, code string, do useOfCode) error {
+	a, err := s.uncounted(ctx, client, user)
+	if err != nil {
+		return err
+	}
 	if hash, ok := recoveryHash(user.ID, plainCode(code)); ok {
 		// Who knows the password alone must not keep its owner from using one.
-		var a store.Attempt
-		if a, err = s.uncounted(ctx, client, user); err == nil {
-			err = do(ctx, a, proof{user: user, amr: amrPassword + " " + amrMore, code: &usedCode{recovery: hash}})
-		}
-	} else {
-		err = s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, a store.Attempt) error {
-			shown, err := s.verifyCode(ctx, user, code)
-			if err != nil {
-				return err
-			}
-			return do(ctx, a, shown)
-		})
+		err = do(ctx, a, proof{user: user, amr: amrPassword + " " + amrMore, code: &usedCode{recovery: hash}})
+		return s.codeError(ctx, client, user, err)
 	}
+	if tried, err := s.withUsualCode(ctx, client, a, proof{user: user}, code, do); tried || err != nil {
+		return err
+	}
+	err = s.attempt(ctx, client, codesOf(user.ID), func(ctx context.Context, ofCode store.Attempt) error {
+		app, err := s.Store.Read(ctx).Authenticator(user.ID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		shown, err := s.verifyCode(ctx, ofCode, proof{user: user}, app.Secret, code)
+		if err != nil {
+			return err
+		}
+		return do(ctx, a, shown)
+	})
+	return s.codeError(ctx, client, user, err)
+}
+
+// withUsualCode is withCode for a code of the authenticator app, where the account demands
+// one and knows the network of the password's attempt. false: it wasn't looked at.
+func (s *Service) withUsualCode(ctx context.Context, client Client, a store.Attempt, shown proof, code string, do useOfCode) (tried bool, err error) {
+	if len(plainCode(code)) != totpDigits {
+		return false, nil
+	}
+	tried, err = s.attemptCode(ctx, a, shown.user.ID, func(ctx context.Context, ofCode store.Attempt, secret string) error {
+		shown, err := s.verifyCode(ctx, ofCode, shown, secret, code)
+		if err != nil {
+			return err
+		}
+		return do(ctx, a, shown)
+	})
+	return tried, s.codeError(ctx, client, shown.user, err)
+}
+
+// codeError is the error of a code, which is recorded if it was wrong.
+func (s *Service) codeError(ctx context.Context, client Client, user store.User, err error) error {
 	if refused, ok := errors.AsType[*Error](err); ok && errors.Is(err, errThrottled) {
-		err = &Error{Code: Throttled, Detail: ErrManyCodes.Detail, RetryAfter: refused.RetryAfter, Of: ErrManyCodes}
+		return &Error{Code: Throttled, Detail: ErrManyCodes.Detail, RetryAfter: refused.RetryAfter, Of: ErrManyCodes}
 	}
 	if errors.Is(err, ErrCode) {
-		err = s.recordCode(ctx, client, user, err)
+		return s.recordCode(ctx, client, user, err)
 	}
 	return err
 }
@@ -242,24 +273,21 @@ func (s *Service) uncounted(ctx context.Context, client Client, user store.User)
 // app, or a recovery code.
 type usedCode struct {
 	step     int64
-	recovery []byte // its hash
+	attempt  store.Attempt // that it was counted as
+	recovery []byte        // its hash; nil for a step
 }
 
-// verifyCode looks at a code of the authenticator app, behind a right password. ErrCode if
-// it is wrong.
-func (s *Service) verifyCode(ctx context.Context, user store.User, typed string) (shown proof, err error) {
+// verifyCode adds a code to what was shown, if it is one of the authenticator app with
+// that secret. ErrCode otherwise.
+func (s *Service) verifyCode(ctx context.Context, a store.Attempt, shown proof, sealed, typed string) (proof, error) {
 	code := plainCode(typed)
 	if len(code) != totpDigits {
 		return shown, ErrCode.because("it has not the form of a code")
 	}
-	a, err := s.Store.Read(ctx).Authenticator(user.ID)
-	if errors.Is(err, store.ErrNotFound) {
+	if sealed == "" {
 		return shown, ErrCode.because("there is no authenticator app")
 	}
-	if err != nil {
-		return shown, err
-	}
-	secret, err := s.openSecret(ctx, user.ID, a.Secret)
+	secret, err := s.openSecret(ctx, shown.user.ID, sealed)
 	if err != nil {
 		return shown, err
 	}
@@ -267,7 +295,8 @@ func (s *Service) verifyCode(ctx context.Context, user store.User, typed string)
 	if !ok {
 		return shown, ErrCode.because("it is none of this time's")
 	}
-	return proof{user: user, amr: amrPassword + " " + amrCode + " " + amrMore, code: &usedCode{step: step}}, nil
+	shown.amr, shown.code = amrPassword+" "+amrCode+" "+amrMore, &usedCode{step: step, attempt: a}
+	return shown, nil
 }
 
 // useCode uses a code up, in the transaction that it opens a session in. ErrCode if it

@@ -179,7 +179,10 @@ func (db *DB) Statement(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (db *DB) run(ctx context.Context, one bool, fn func(*Tx) error) error {
-	err := db.inTx(ctx, one, fn)
+	err := db.inTx(ctx, one, func(tx *Tx) error {
+		tx.count = db.metrics.statements
+		return fn(tx)
+	})
 	switch {
 	case err == nil:
 		db.metrics.transactions.Inc()
@@ -192,7 +195,7 @@ func (db *DB) run(ctx context.Context, one bool, fn func(*Tx) error) error {
 // Read reads what has been committed. Each of the Reader's calls sees the
 // state of its own moment.
 func (db *DB) Read(ctx context.Context) Reader {
-	return Reader{ctx: ctx, timeout: db.timeout, q: db.readers, reads: db.metrics.reads, wrap: db.wrap}
+	return Reader{ctx: ctx, timeout: db.timeout, q: db.readers, count: db.metrics.reads, wrap: db.wrap}
 }
 
 func (db *DB) wrap(err error) error {
@@ -214,7 +217,7 @@ type Reader struct {
 	ctx     context.Context //nolint:containedctx // a Reader lives for one call
 	timeout time.Duration   // of a query, if it has one of its own
 	q       querier
-	reads   prometheus.Counter // unless nil: of its queries
+	count   prometheus.Counter // of its statements; may be nil
 	wrap    func(error) error
 	tx      *Tx // the transaction it belongs to, or nil
 }
@@ -256,8 +259,8 @@ func (tx *Tx) Next() uint32 { return tx.next.Add(1) }
 // statement runs one statement and notes an error of the engine: the transaction
 // may be lost with it even if the caller forgives it.
 func (r Reader) statement(run func() error) error {
-	if r.reads != nil {
-		r.reads.Inc()
+	if r.count != nil {
+		r.count.Inc()
 	}
 	if r.tx == nil {
 		return r.wrap(run())

@@ -11,8 +11,8 @@ import (
 
 // metrics is what a database counts.
 type metrics struct {
-	reads, transactions, retries, unavailable prometheus.Counter
-	batch, commit                             prometheus.Histogram // SQLite's
+	reads, transactions, statements, retries, unavailable prometheus.Counter
+	batch, commit                                         prometheus.Histogram // SQLite's
 
 	own []prometheus.Collector // what one of the engines has alone
 }
@@ -23,6 +23,8 @@ func newMetrics() *metrics {
 			Name: "kwai_database_reads_total", Help: "Queries outside of transactions."}),
 		transactions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kwai_database_transactions_total", Help: "Transactions that were committed."}),
+		statements: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kwai_database_statements_total", Help: "Statements in transactions."}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kwai_database_retries_total", Help: "Transactions that were run again, because others got in their way."}),
 		unavailable: prometheus.NewCounter(prometheus.CounterOpts{
@@ -77,7 +79,7 @@ func ofFiles(path string) []prometheus.Collector {
 // collected, for ScrapeTimeout at most.
 func (db *DB) Metrics() []prometheus.Collector {
 	m := db.metrics
-	return append([]prometheus.Collector{m.reads, m.transactions, m.retries, m.unavailable,
+	return append([]prometheus.Collector{m.reads, m.transactions, m.statements, m.retries, m.unavailable,
 		flag("kwai_database_writable", "1 unless the latest write failed for want of room, or since nothing may be written.", func() bool { return db.writes.err() == nil }),
 		flag("kwai_database_up", "1 if the database answers and is of the right version.", func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), ScrapeTimeout)

@@ -2,6 +2,8 @@ package store
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"kwai/internal/database"
@@ -136,6 +138,12 @@ var (
 		WHERE account = $8 AND network = $9 AND expires_at > $1 AND ` + waitOver + ` RETURNING until`
 )
 
+// countCode is countKnown for a code, provided that the user $10 must show one; it also
+// returns the secret of the authenticator app that it must be of.
+var countCode = strings.TrimSuffix(countKnown, ` RETURNING until`) + `
+	AND EXISTS (SELECT 1 FROM users WHERE users.id = $10 AND (users.two_steps_at IS NOT NULL OR ` + groupsDemand + ` > 0))
+	RETURNING until, COALESCE((SELECT secret FROM authenticators WHERE authenticators.user_id = $10), '')`
+
 // countNetwork takes one from the allowance of a network, if one is left. Only the time
 // is kept by when the allowance is whole again (the generic cell rate algorithm of
 // ITU-T I.371), which a clock that was ahead can't prolong.
@@ -176,6 +184,18 @@ func (tx *Tx) CountAttempt(a Attempt, l Limits) (Attempt, error) {
 	return a, err
 }
 
+// CountCode is CountAttempt for a code, in a network that the account knows. It isn't
+// Counted if the user must show none either. The secret is that of the user's
+// authenticator app, sealed; "" if there is none.
+func (tx *Tx) CountCode(a Attempt, userID string, l Limits) (counted Attempt, secret string, err error) {
+	var until int64
+	_, err = database.QueryRow(tx.db, func(scan database.Scan) (bool, error) { return true, scan(&until, &secret) },
+		countCode, l.Waits.args(tx.Now, a.Account, a.Network, userID)...)
+	a.Counted, err = found(err)
+	a.Until = fromMicros(until)
+	return a, secret, err
+}
+
 // refundNetwork gives back what countNetwork took.
 const refundNetwork = `UPDATE attempts SET failures = failures - 1, until = until - $2, expires_at = expires_at - $2
 	WHERE account = '' AND network = $1 AND failures > 0`
@@ -204,19 +224,43 @@ func (tx *Tx) RefundAttempt(a Attempt) error {
 	return err
 }
 
-// failuresLeft are those that a success leaves: of the other attempts under way, $2
-// in all, so many as are counted already.
-const failuresLeft = `CASE WHEN attempts.failures > $2 THEN $2 WHEN attempts.failures > 0 THEN attempts.failures - 1 ELSE 0 END`
+// failuresLeft are those that a success leaves: of the other attempts under way, so many
+// as are counted already.
+func failuresLeft(underWay string) string {
+	return `CASE WHEN attempts.failures > ` + underWay + ` THEN ` + underWay + ` WHEN attempts.failures > 0 THEN attempts.failures - 1 ELSE 0 END`
+}
 
-// SucceedAttempt clears the count that the attempt was added to, but for so many others
-// that are under way, and has the account know the network until then. It says whether
-// the account knew any network before.
-func (tx *Tx) SucceedAttempt(a Attempt, underWay int, until time.Time) (knew bool, err error) {
-	if a.Known {
-		return true, tx.noteNetwork(a.Account, a.Network, underWay, until)
+// Success is an attempt that is no failure after all, beside so many others that are
+// under way.
+type Success struct {
+	Attempt
+	UnderWay int
+}
+
+// SucceedAttempts clears the counts that the attempts were added to, but for the others
+// that are under way, and has the accounts know their networks until then. It says
+// whether the first one's account knew any network before.
+func (tx *Tx) SucceedAttempts(until time.Time, all ...Success) (knew bool, err error) {
+	var known []Success
+	for i, a := range all {
+		if a.Known {
+			known = append(known, a)
+			knew = knew || i == 0
+			continue
+		}
+		knows, err := tx.succeedUnknown(a, until)
+		if err != nil {
+			return false, err
+		}
+		knew = knew || i == 0 && knows
 	}
-	if underWay > 0 {
-		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft+`, until = 0 WHERE account = $1 AND network = ''`, a.Account, underWay)
+	return knew, tx.noteNetworks(until, known...)
+}
+
+// succeedUnknown is SucceedAttempts for a network that the account doesn't know.
+func (tx *Tx) succeedUnknown(a Success, until time.Time) (knew bool, err error) {
+	if a.UnderWay > 0 {
+		_, err = tx.Exec(`UPDATE attempts SET failures = `+failuresLeft(`$2`)+`, until = 0 WHERE account = $1 AND network = ''`, a.Account, a.UnderWay)
 	} else {
 		_, err = tx.Exec(forgetUnknown, a.Account)
 	}
@@ -227,12 +271,6 @@ func (tx *Tx) SucceedAttempt(a Attempt, underWay int, until time.Time) (knew boo
 		return false, err
 	}
 	return tx.KnowNetwork(a.Account, a.Network, until)
-}
-
-// KnowsNetwork says whether an account knows a network.
-func (tx *Tx) KnowsNetwork(account, network string) (bool, error) {
-	n, err := database.QueryRow(tx.db, database.Column[int64], `SELECT COUNT(*) FROM attempts WHERE account = $1 AND network = $2 AND network <> '' AND expires_at > $3`, account, network, micros(tx.Now))
-	return n > 0, err
 }
 
 // maxKnownNetworks bounds an account's known networks: those of the latest
@@ -253,7 +291,7 @@ func (tx *Tx) KnowNetwork(account, network string, until time.Time) (knew bool, 
 	if err != nil {
 		return false, err
 	}
-	err = tx.noteNetwork(account, network, 0, until)
+	err = tx.noteNetworks(until, Success{Attempt: Attempt{Account: account, Network: network}})
 	if err == nil && networks >= maxKnownNetworks {
 		_, err = tx.Exec(`DELETE FROM attempts WHERE account = $1 AND network <> '' AND network NOT IN
 			(SELECT network FROM attempts WHERE account = $1 AND network <> '' ORDER BY expires_at DESC, network LIMIT $2)`, account, maxKnownNetworks)
@@ -261,10 +299,22 @@ func (tx *Tx) KnowNetwork(account, network string, until time.Time) (knew bool, 
 	return latest > micros(tx.Now), err
 }
 
-func (tx *Tx) noteNetwork(account, network string, underWay int, until time.Time) error {
-	_, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES ($1, $3, 0, 0, $4)
-		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
-		account, underWay, network, micros(until))
+// noteNetworks writes all of them by one statement. A network that is new to its account
+// has as many failures as are under way, at most.
+func (tx *Tx) noteNetworks(until time.Time, all ...Success) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var rows []string
+	args := []any{micros(until)}
+	for _, a := range all {
+		n := len(args)
+		rows = append(rows, fmt.Sprintf(`($%d, $%d, $%d, 0, $1)`, n+1, n+2, n+3))
+		args = append(args, a.Account, a.Network, a.UnderWay)
+	}
+	_, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at) VALUES `+strings.Join(rows, `, `)+`
+		ON CONFLICT (account, network) DO UPDATE SET failures = `+failuresLeft(`excluded.failures`)+`, until = 0, expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`),
+		args...)
 	return err
 }
 

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -51,17 +50,11 @@ func readLogin(f *form) (l loginFields) {
 }
 
 // logIn takes the steps that the fields are for.
-func (s *Server) logIn(r *http.Request, l loginFields) (tokens auth.Tokens, err error) {
-	ctx, client := r.Context(), clientOf(r)
-	if l.waiting == "" {
-		tokens, err = s.Rules.Login(ctx, client, l.username, l.password)
-		more, ok := errors.AsType[*auth.More](err)
-		if !ok || more.Need != auth.NeedCode || l.code == "" {
-			return tokens, err
-		}
-		l.waiting = more.Login
+func (s *Server) logIn(r *http.Request, l loginFields) (auth.Tokens, error) {
+	if l.waiting != "" {
+		return s.Rules.ContinueLogin(r.Context(), clientOf(r), l.waiting, l.code)
 	}
-	return s.Rules.ContinueLogin(ctx, client, l.waiting, l.code)
+	return s.Rules.LoginWithCode(r.Context(), clientOf(r), l.username, l.password, l.code)
 }
 
 // tokenSchema is what clients of kwai read; the last two fields are for OAuth 2

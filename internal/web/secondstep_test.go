@@ -470,7 +470,7 @@ func TestFactorsAreChanged(t *testing.T) {
 
 		b.shows("/account/security/app", `<button type="submit">Replace it</button>`)
 		second := b.enrol()
-		b.shows("/account/security?done=app-replaced", "The new app is set up. Codes of the app before no longer work")
+		b.shows("/account/security?done=app-replaced", "The new app is set up. Codes of the app before no longer work", `href="../account/sessions">See where you are logged in, and log out elsewhere`)
 		login(first.code(), 401)
 		login(second.code(), 303)
 		b.goes("the removal", b.send("/account/security/remove", "/account/security/remove"), "../../account/security?done=app-removed")
