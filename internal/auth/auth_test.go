@@ -77,6 +77,7 @@ type server struct {
 	files       *mail.Files
 	read        map[string]bool // the mails seen already
 	gate        *gate           // nil: none
+	guesses     int             // see guess
 
 	beside struct {
 		sync.Mutex

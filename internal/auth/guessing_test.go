@@ -11,12 +11,15 @@ import (
 	"kwai/internal/testing/need"
 )
 
-// guess types a code behind the right password, and says how that ended, as outcome does.
-// A wrong password is none of these.
+// guess types a code behind the right password, in turn after it and together with it,
+// which must not make a difference. It says how that ended, as outcome does. A wrong
+// password is none of these.
 func (s *server) guess(t *testing.T, address, email, code string) string {
 	t.Helper()
-	_, err := s.Login(t.Context(), from(address), email, oldPassword)
-	if needs(err) == auth.NeedCode {
+	var err error
+	if s.guesses++; s.guesses%2 == 0 {
+		_, err = s.LoginWithCode(t.Context(), from(address), email, oldPassword, code)
+	} else if _, err = s.Login(t.Context(), from(address), email, oldPassword); needs(err) == auth.NeedCode {
 		_, err = s.ContinueLogin(t.Context(), from(address), waiting(t, auth.NeedCode, err), code)
 	}
 	if errors.Is(err, auth.ErrCode) {
@@ -64,6 +67,77 @@ func TestCodesCannotBeGuessed(t *testing.T) {
 		}
 		s.wantGuess(t, "the owner on the road", cafe, p.at(c.now().Add(30*time.Second)), "1h0m0s")
 		s.wantGuess(t, "the owner at home", home, p.at(c.now().Add(30*time.Second)), "in")
+	})
+}
+
+// Codes from a network that the account knows are held back by a count of its own, whether
+// they come after the password or with it; the password's count stays as it was.
+func TestCodesFromAKnownNetwork(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, s.home(t))
+		s.wantTry(t, "a wrong password", home, ann, wrong, "wrong")
+		for i := range 5 {
+			s.wantGuess(t, fmt.Sprint("code ", i), home, "000000", "wrong")
+		}
+		for _, code := range []string{"000000", p.at(c.now()), "000000", p.at(c.now())} {
+			s.wantGuess(t, "one more", home, code, "1s")
+		}
+		same(t, "codes that were looked at", s.looked(t), 5)
+		failures := func(network, account string) int {
+			return s.count(t, `SELECT COALESCE(SUM(failures), 0) FROM attempts WHERE network = '`+network+`' AND account `+account)
+		}
+		same(t, "failures of codes", failures("192.0.2.0/24", "LIKE 'code %'"), 5)
+		same(t, "failures of passwords", failures("192.0.2.0/24", "NOT LIKE 'code %'"), 1)
+		s.wantGuess(t, "elsewhere", cafe, p.at(c.now()), "in")
+		same(t, "failures of codes at home, after that", failures("192.0.2.0/24", "LIKE 'code %'"), 5)
+		for _, wait := range []time.Duration{time.Second, 2 * time.Second} {
+			c.advance(wait)
+			s.wantGuess(t, "a second later", home, "000000", "wrong")
+			s.wantGuess(t, "and then", home, "000000", (2 * wait).String())
+		}
+		c.advance(time.Minute)
+		s.wantGuess(t, "a whole login", home, p.at(c.now()), "in")
+		same(t, "failures, of both", failures("192.0.2.0/24", "<> ''"), 0)
+	})
+}
+
+// A code that comes with the password is what one after it is: it is looked at where one
+// is demanded, and not elsewhere.
+func TestPasswordAndCodeAtOnce(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		at := func(what, address, code string, want error) store.Session {
+			t.Helper()
+			tokens, err := s.LoginWithCode(t.Context(), from(address), ann, oldPassword, code)
+			if !errors.Is(err, want) {
+				t.Errorf("%s: error %v, want %v", what, err, want)
+			}
+			if err != nil {
+				return store.Session{}
+			}
+			return s.session(t, tokens)
+		}
+		user := s.home(t)
+		same(t, "a code where there is no app", at("a code where there is no app", home, "000000", nil).AMR, "pwd")
+		p := s.enrolled(t, user)
+		in := at("the code", home, p.at(c.now()), nil)
+		same(t, "what it showed", in.AMR, "pwd otp mfa")
+		same(t, "the audit log", s.wayIn(t, in.ID), "by password and code")
+		at("the same code", home, p.at(c.now()), auth.ErrCode)
+		at("the same code, elsewhere", cafe, p.at(c.now()), auth.ErrCode)
+		at("half a code", home, p.at(c.now())[:3], auth.ErrCode)
+		same(t, "a recovery code", at("a recovery code", home, p.codes[0], nil).AMR, "pwd mfa")
+		at("it again", home, p.codes[0], auth.ErrCode)
+		_, err := s.LoginWithCode(t.Context(), from(home), ann, wrong, p.at(c.now().Add(30*time.Second)))
+		if !errors.Is(err, auth.ErrCredentials) {
+			t.Errorf("a wrong password: %v", err)
+		}
+		at("its code, which wasn't looked at", home, p.at(c.now().Add(30*time.Second)), nil)
+
+		v := s.visit(t, must(s.ContinueBrowser(t.Context(), from(home), s.halfBrowser(t, ann, auth.NeedCode), thisBrowser, p.codes[1]))(t))
+		must(s.SwitchTwoSteps(t.Context(), auth.Client{}, v, false))(t)
+		same(t, "a wrong code where none is demanded", at("a wrong code where none is demanded", home, "000000", nil).AMR, "pwd")
 	})
 }
 
