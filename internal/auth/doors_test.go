@@ -315,6 +315,13 @@ var doors = []struct {
 		return second(h.s.Prove(h.t.Context(), auth.Client{}, v, text, thisBrowser))
 	}, map[string]string{aPassword: "plain off passkey"}, []error{auth.ErrCredentials}},
 
+	{"both at once, the password", false, func(h *house, text string) error {
+		return second(h.s.LoginWithCode(h.t.Context(), auth.Client{}, h.user.Email, text, h.shown[aCodeNow]))
+	}, map[string]string{aPassword: "plain app off switch member passkey both"}, []error{auth.ErrCredentials}},
+	{"both at once, the code", false, func(h *house, text string) error {
+		return second(h.s.LoginWithCode(h.t.Context(), auth.Client{}, h.user.Email, oldPassword, text))
+	}, map[string]string{aCodeNow: "app off switch member passkey both", aRecoveryCode: "app off switch member both", "": "plain off passkey"}, []error{auth.ErrCode, auth.ErrCredentials}},
+
 	{"second step, the login", false, func(h *house, text string) error {
 		return second(h.s.ContinueLogin(h.t.Context(), auth.Client{}, text, h.shown[aCodeNow]))
 	}, map[string]string{anAPILogin: "app switch member both"}, []error{auth.ErrLogin, auth.ErrCode}},
