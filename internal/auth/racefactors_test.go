@@ -234,7 +234,11 @@ func TestACodeIsGoodOnceOnAllReplicas(t *testing.T) {
 				all = append(all, start(t, url, c.now, all[0]))
 			}
 		}
-		user := all[0].user(t, ann)
+		for _, s := range all { // counted, and never held back
+			s.Settings.Limits.Off, s.Settings.Limits.Free, s.Settings.Limits.Most = false, 10_000, 20_000
+		}
+		all[0].user(t, ann)
+		user := all[0].home(t)
 		p := all[0].enrolled(t, user)
 		atOnce := func(what, code string) {
 			t.Helper()
@@ -246,10 +250,13 @@ func TestACodeIsGoodOnceOnAllReplicas(t *testing.T) {
 				api, page := s.half(t, ann), s.halfBrowser(t, ann, auth.NeedCode)
 				end.Go(func() {
 					begin.Wait()
-					if i == 1 {
-						errs[i] = second(s.ContinueBrowser(t.Context(), auth.Client{}, page, thisBrowser, code))
-					} else {
+					switch i {
+					case 0:
 						errs[i] = second(s.ContinueLogin(t.Context(), auth.Client{}, api, code))
+					case 1:
+						errs[i] = second(s.ContinueBrowser(t.Context(), auth.Client{}, page, thisBrowser, code))
+					case 2:
+						errs[i] = second(s.LoginWithCode(t.Context(), from(home), ann, oldPassword, code))
 					}
 				})
 			}
@@ -276,7 +283,7 @@ func TestACodeIsGoodOnceOnAllReplicas(t *testing.T) {
 				atOnce("a recovery code", code)
 				same(t, "codes left", must(all[0].Factors(t.Context(), user.ID))(t).RecoveryCodes, int64(9-i))
 			}
-			c.advance(time.Minute)
+			c.advance(4 * time.Minute) // another app may be chosen only so often an hour
 			p = all[0].enrolAgain(t, c, p)
 			all[1].readKeys(t)
 		}
