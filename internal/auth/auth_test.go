@@ -133,9 +133,10 @@ func from(address string) auth.Client {
 	return auth.Client{Address: netip.MustParseAddr(address), Network: true, UserAgent: "agent of " + address}
 }
 
-// each runs f on a server of its own on each kind of database.
+// each runs f on a server of its own, on each kind of database as longer has them.
 func each(t *testing.T, f func(t *testing.T, s *server, c *clock)) {
-	databases(t, func(t *testing.T, url string) {
+	t.Helper()
+	longer(t, func(t *testing.T, url string) {
 		c := newClock()
 		f(t, start(t, url, c.now, nil), c)
 	})
