@@ -360,7 +360,7 @@ func (s *kwaiServer) tasks() []task {
 		{every: second, do: s.rules.Purge}, // each hour, by one of the servers
 	}
 	logouts := &auth.LogoutSender{Rules: s.rules, Keep: s.LogoutKeep}
-	all = append(all, task{every: second, name: "logouts", try: logouts.Tell})
+	all = append(all, task{every: second, name: "logouts", try: logouts.Send})
 	if s.certificate != nil {
 		all = append(all, task{every: certificateEvery, do: s.certificate.reload})
 	}

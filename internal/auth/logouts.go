@@ -29,7 +29,7 @@ const (
 	logoutTry    = 5 * time.Second // for one attempt
 	logoutsOfApp = 2               // of one app at a time
 	logoutBatch  = 50              // of one app are read at once
-	logoutLook   = time.Second     // for apps that are to be told, while others are
+	logoutLook   = time.Second     // for apps with due logouts, while others are sent theirs
 	logoutLease  = "logouts"
 	logoutHold   = 15 * time.Second
 	longestRetry = 10 * time.Minute
@@ -40,7 +40,7 @@ const (
 // logoutEvent is the member that says what the token is for (2.4 of the standard).
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 
-// LogoutSender tells apps of logouts. Run calls it until the server ends.
+// LogoutSender sends logouts to apps. Run calls it until the server ends.
 type LogoutSender struct {
 	Rules *Service
 	Keep  time.Duration // for how long one is tried
@@ -50,10 +50,10 @@ type LogoutSender struct {
 	owner string
 }
 
-// Tell sends what is due until nothing is. Only the holder of a lease does: an app that
-// hears of a logout twice is told by two processes at the worst. Each app is told on its
-// own, so that one that hangs, whatever waits for it, holds up no other.
-func (l *LogoutSender) Tell(ctx context.Context) error {
+// Send sends what is due until nothing is. Only the holder of a lease does: at worst two
+// processes send an app the same logout. Each app is served on its own: one that hangs
+// holds up no other.
+func (l *LogoutSender) Send(ctx context.Context) error {
 	if l.owner == "" {
 		l.owner = uuid.NewString()
 	}
@@ -63,13 +63,13 @@ func (l *LogoutSender) Tell(ctx context.Context) error {
 	}
 	running, failed, ended := make(map[string]bool), make(map[string]bool), make(chan result)
 	var errs []error
-	var telling sync.WaitGroup
-	defer telling.Wait()
+	var sending sync.WaitGroup
+	defer sending.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	for ctx.Err() == nil {
-		apps, err := l.Rules.Store.Read(ctx).AppsToTell(l.Rules.Store.Now())
-		// What can't be written down for one app keeps no other from being told.
+		apps, err := l.Rules.Store.Read(ctx).AppsWithDueLogouts(l.Rules.Store.Now())
+		// What can't be written down for one app holds up no other.
 		apps = slices.DeleteFunc(apps, func(app string) bool { return failed[app] })
 		if err != nil || len(apps) == 0 && len(running) == 0 {
 			return errors.Join(append(errs, err)...)
@@ -82,7 +82,7 @@ func (l *LogoutSender) Tell(ctx context.Context) error {
 				continue
 			}
 			running[app] = true
-			telling.Go(func() {
+			sending.Go(func() {
 				select {
 				case ended <- result{app, l.app(ctx, app)}:
 				case <-ctx.Done():
@@ -103,7 +103,7 @@ func (l *LogoutSender) Tell(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// hold makes this process the one that tells apps; false if another one is.
+// hold makes this process the one that sends; false if another one is.
 func (l *LogoutSender) hold(ctx context.Context) (held bool, err error) {
 	err = l.Rules.Store.Statement(ctx, func(tx *store.Tx) (err error) {
 		held, err = tx.HoldLease(logoutLease, l.owner, tx.Now.Add(logoutHold))
@@ -112,10 +112,10 @@ func (l *LogoutSender) hold(ctx context.Context) (held bool, err error) {
 	return held, err
 }
 
-// app tells one app what is due, some at a time, until nothing is.
+// app sends one app what is due, some at a time, until nothing is.
 func (l *LogoutSender) app(ctx context.Context, app string) error {
 	for ctx.Err() == nil {
-		// Read under the lease: its last holder may have just told them.
+		// Read under the lease: its last holder may have just sent them.
 		due, err := l.Rules.Store.Read(ctx).DueLogouts(app, l.Rules.Store.Now(), logoutBatch)
 		if err != nil || len(due) == 0 {
 			return err
@@ -142,11 +142,11 @@ func (l *LogoutSender) app(ctx context.Context, app string) error {
 	return nil
 }
 
-// one tells an app of one logout, and writes down what came of it.
+// one sends one logout, and writes down what came of it.
 func (l *LogoutSender) one(ctx context.Context, d store.Logout) error {
 	app, err := l.Rules.Store.Read(ctx).AppByID(d.AppID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && app.BackchannelURL == "" {
-		return l.record(ctx, func(tx *store.Tx) error { _, err := tx.LogoutTold(d.ID); return err })
+		return l.record(ctx, func(tx *store.Tx) error { _, err := tx.LogoutDelivered(d.ID); return err })
 	}
 	if err != nil {
 		return err
@@ -154,15 +154,15 @@ func (l *LogoutSender) one(ctx context.Context, d store.Logout) error {
 	err = l.post(ctx, app, d)
 	log := l.Rules.Log.With("app", d.AppID, "user", d.UserID, "logout", d.ID)
 	if err == nil {
-		return l.record(ctx, func(tx *store.Tx) error { _, err := tx.LogoutTold(d.ID); return err })
+		return l.record(ctx, func(tx *store.Tx) error { _, err := tx.LogoutDelivered(d.ID); return err })
 	}
 	now := l.Rules.Store.Now()
 	due := now.Add(min(time.Second<<min(d.Attempts, 20), longestRetry))
 	if !due.Before(d.CreatedAt.Add(l.Keep)) {
 		due = time.Time{}
-		log.Error("an app could not be told of a logout in time; it is kept", "attempts", d.Attempts+1, "error", err)
+		log.Error("a logout could not be sent to its app in time; it is kept", "attempts", d.Attempts+1, "error", err)
 	} else {
-		log.Warn("an app could not be told of a logout; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
+		log.Warn("a logout could not be sent to its app; it is tried again", "attempts", d.Attempts+1, "due", due, "error", err)
 	}
 	reason := err.Error()
 	reason = strings.Map(func(r rune) rune { // the app may have chosen it
@@ -234,7 +234,7 @@ func (s *Service) Logouts(ctx context.Context) iter.Seq2[store.Logout, error] {
 	return paged("", s.Store.Read(ctx).Logouts, func(l store.Logout) string { return l.ID })
 }
 
-// ResendLogout has a logout told anew; NotFound if there is none.
+// ResendLogout has a logout sent anew; NotFound if there is none.
 func (s *Service) ResendLogout(ctx context.Context, id string) error {
 	return s.Store.InTx(ctx, func(tx *store.Tx) error {
 		there, err := tx.ResendLogout(id)

@@ -140,7 +140,7 @@ func (s *server) telling(t *testing.T, n *appServers) *telling {
 func (x *telling) run(t *testing.T, how, every time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(how); time.Now().Before(end); time.Sleep(every) {
-		ok(t, x.sender.Tell(t.Context()))
+		ok(t, x.sender.Send(t.Context()))
 	}
 }
 
@@ -184,7 +184,7 @@ func TestLogoutTokens(t *testing.T) {
 			same(t, "the path", r.URL.String(), "/logout")
 			w.WriteHeader(http.StatusOK)
 		}, false)
-		ok(t, x.sender.Tell(t.Context()))
+		ok(t, x.sender.Send(t.Context()))
 		_, got := there.got()
 		same(t, "how often it was told", len(got), 1)
 		claims := x.idClaims(t, "logout+jwt", got[0])
@@ -302,13 +302,13 @@ func TestALogoutIsGivenUp(t *testing.T) {
 		}
 		wantCode(t, "what isn't there", x.ResendLogout(t.Context(), "nonsense"), auth.NotFound)
 		ok(t, x.ResendLogout(t.Context(), dead.ID))
-		ok(t, x.sender.Tell(t.Context()))
+		ok(t, x.sender.Send(t.Context()))
 		same(t, "what is left", x.toHear(t), nil)
 
 		// An app that wants to hear no longer, or is gone, keeps none waiting.
 		there.set(nil, true)
 		x.waiting(t, a, 1)
-		ok(t, x.sender.Tell(t.Context()))
+		ok(t, x.sender.Send(t.Context()))
 		must(x.UpdateApp(t.Context(), a.ID, func(a *store.App) { a.BackchannelURL = "" }))(t)
 		x.run(t, time.Minute, time.Second)
 		same(t, "what is left", x.toHear(t), nil)
@@ -335,7 +335,7 @@ func TestDeadAppsDelayNoOther(t *testing.T) {
 		began := time.Now()
 		ctx, stop := context.WithCancel(t.Context())
 		told := make(chan error)
-		go func() { told <- x.sender.Tell(ctx) }()
+		go func() { told <- x.sender.Send(ctx) }()
 		time.Sleep(4 * time.Second)
 		at, _ := there.got()
 		if len(at) != 100 {
@@ -377,7 +377,7 @@ func TestTwoServersTellApps(t *testing.T) {
 			var both sync.WaitGroup
 			for _, x := range []*telling{one, other} {
 				both.Go(func() {
-					if err := x.sender.Tell(t.Context()); err != nil {
+					if err := x.sender.Send(t.Context()); err != nil {
 						t.Error(err)
 					}
 				})
@@ -390,11 +390,11 @@ func TestTwoServersTellApps(t *testing.T) {
 			time.Sleep(15 * time.Second) // until nobody has the lease
 			one.waiting(t, a, 10)
 			ctx, die := context.WithCancel(t.Context())
-			both.Go(func() { _ = one.sender.Tell(ctx) })
+			both.Go(func() { _ = one.sender.Send(ctx) })
 			time.Sleep(1500 * time.Millisecond)
 			die()
 			both.Wait()
-			ok(t, other.sender.Tell(t.Context()))
+			ok(t, other.sender.Send(t.Context()))
 			left := len(one.toHear(t))
 			if left == 0 || left == 10 {
 				t.Fatalf("%d of 10 are left", left)
@@ -418,7 +418,7 @@ func TestTheErrorOfALogoutIsPlain(t *testing.T) {
 			return nil, errors.New("valid for a\x00b, \x1b[31mnot\nc\u202ed\xff")
 		})
 		x.waiting(t, a, 1)
-		ok(t, x.sender.Tell(t.Context()))
+		ok(t, x.sender.Send(t.Context()))
 		for l, err := range x.Logouts(t.Context()) {
 			ok(t, err)
 			same(t, "the error", fmt.Sprint(l.Attempts, " ", l.LastError), "1 valid for a?b, ?[31mnot?c?d")

@@ -200,7 +200,7 @@ func (tx *Tx) EndAppSessions(userID, appID, sid, reason string, tell bool) (int6
 	which := `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ended_at IS NULL`
 	if tell {
 		which = `user_id = $3 AND app_id = $4 AND ($5 = '' OR sid = $5) AND ` + logoutPending
-		if err := tx.tellApps(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
+		if err := tx.enqueueLogouts(`app_sessions.user_id = $2 AND app_sessions.app_id = $3 AND ($4 = '' OR app_sessions.sid = $4)`, userID, appID, sid); err != nil {
 			return 0, err
 		}
 	}
@@ -222,7 +222,7 @@ func (tx *Tx) EndAppSessionsBut(userID, but, reason string) error {
 
 // endChildren takes a condition in which $3 is the parent that is left.
 func (tx *Tx) endChildren(which, userID, but, reason string) error {
-	if err := tx.tellApps(`app_sessions.user_id = $2 AND CAST($3 AS TEXT) IS NOT NULL AND `+which, userID, but); err != nil {
+	if err := tx.enqueueLogouts(`app_sessions.user_id = $2 AND CAST($3 AS TEXT) IS NOT NULL AND `+which, userID, but); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`UPDATE app_sessions SET ended_at = COALESCE(ended_at, $1), end_reason = $4 WHERE user_id = $2 AND `+logoutPending+` AND CAST($3 AS TEXT) IS NOT NULL AND `+which,
@@ -232,7 +232,7 @@ func (tx *Tx) endChildren(which, userID, but, reason string) error {
 
 // deleteAppSessions removes a user's app sessions. Their apps hear of it.
 func (tx *Tx) deleteAppSessions(userID string) error {
-	if err := tx.tellApps(`app_sessions.user_id = $2`, userID); err != nil {
+	if err := tx.enqueueLogouts(`app_sessions.user_id = $2`, userID); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`DELETE FROM app_sessions WHERE user_id = $1`, userID)

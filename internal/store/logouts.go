@@ -22,10 +22,10 @@ func scanLogout(scan database.Scan) (l Logout, err error) {
 	return l, scan(&l.ID, &l.AppID, &l.UserID, &l.SID, (*instant)(&l.CreatedAt), &l.Attempts, (*instant)(&l.DueAt), (*instant)(&l.DeadAt), &l.LastError)
 }
 
-// tellApps writes down a logout for each sid among the app sessions (logoutPending) that the
-// condition is true of, if its app hears of logouts. $1 is the time. The id is the
-// session's, so that a second end of it tells nobody twice.
-func (tx *Tx) tellApps(condition string, args ...any) error {
+// enqueueLogouts enqueues a logout for each sid among the app sessions (logoutPending) that
+// the condition is true of, if its app wants them. $1 is the time. The id is the session's,
+// so that a second end of it enqueues nothing.
+func (tx *Tx) enqueueLogouts(condition string, args ...any) error {
 	_, err := tx.Exec(`INSERT INTO logouts (id, app_id, user_id, sid, created_at, attempts, due_at, last_error)
 		SELECT MIN(app_sessions.id), app_sessions.app_id, app_sessions.user_id, app_sessions.sid, $1, 0, $1, ''
 		FROM app_sessions JOIN apps ON apps.id = app_sessions.app_id AND apps.created_at <= app_sessions.created_at
@@ -35,8 +35,8 @@ func (tx *Tx) tellApps(condition string, args ...any) error {
 	return err
 }
 
-// AppsToTell lists the ids of the apps of which a logout is due.
-func (r Reader) AppsToTell(now time.Time) ([]string, error) {
+// AppsWithDueLogouts lists the ids of the apps of which a logout is due.
+func (r Reader) AppsWithDueLogouts(now time.Time) ([]string, error) {
 	return database.QueryRows(r.db, database.Column[string], `SELECT DISTINCT app_id FROM logouts WHERE dead_at IS NULL AND due_at <= $1`, micros(now))
 }
 
@@ -51,8 +51,8 @@ func (r Reader) Logouts(after string, n int) ([]Logout, error) {
 	return database.QueryRows(r.db, scanLogout, `SELECT `+logoutColumns+` FROM logouts WHERE id > $1 ORDER BY id LIMIT $2`, after, n)
 }
 
-// LogoutTold removes a logout: its app has heard of it.
-func (tx *Tx) LogoutTold(id string) (bool, error) {
+// LogoutDelivered removes a logout that its app has taken.
+func (tx *Tx) LogoutDelivered(id string) (bool, error) {
 	n, err := tx.Exec(`DELETE FROM logouts WHERE id = $1`, id)
 	return n == 1, err
 }

@@ -585,7 +585,7 @@ func TestBackchannelLogoutsFollowNoRedirect(t *testing.T) {
 		s.ok(err)
 		s.ok(s.rules.LogoutVisitor(t.Context(), auth.Client{}, v))
 		net := new(noRedirects)
-		s.ok((&auth.LogoutSender{Rules: s.rules, Keep: time.Hour, Transport: net}).Tell(t.Context()))
+		s.ok((&auth.LogoutSender{Rules: s.rules, Keep: time.Hour, Transport: net}).Send(t.Context()))
 		if len(net.asked) != 1 || net.asked[0] != app.BackchannelURL {
 			t.Errorf("asked were %q", net.asked)
 		}

@@ -42,8 +42,8 @@ type authError struct{ code, description string }
 
 func (e *authError) Error() string { return e.code + ": " + e.description }
 
-// strangers are requests that are told on a page, never by a redirect: nobody knows
-// where that would lead.
+// Errors that only a page shows, never a redirect: nobody knows where that would lead
+// (RFC 6749, 4.1.2.1).
 var (
 	errUnknownApp  = errors.New("authorize.app")
 	errOtherTarget = errors.New("authorize.redirect")
@@ -59,7 +59,7 @@ func readQuery(raw string) (url.Values, error) {
 	return q, err
 }
 
-// readAuth reads a request. The error is one of strangers, an *authError, or another.
+// readAuth reads a request. The error is errUnknownApp, errOtherTarget, an *authError, or another.
 func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error) {
 	a.query, a.mark, _ = strings.Cut(raw, beginMark)
 	q, err := readQuery(a.query)
@@ -322,8 +322,8 @@ func leadOut(w http.ResponseWriter, to string, more url.Values) error {
 	return nil
 }
 
-// strangePage is the data of "stranger": a request that leads nowhere.
-type strangePage struct {
+// authorizeErrorPage is the data of "authorizeerror": a request whose error the app isn't sent.
+type authorizeErrorPage struct {
 	Text string
 	// Where the user isn't allowed: the address that hears it, the request, for another
 	// account, and the address of this one.
@@ -343,7 +343,7 @@ func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authReques
 			note(w, "redirect_uri", forLog(to))
 		}
 		s.pace()
-		return s.page(w, r, http.StatusBadRequest, "stranger", strangePage{Text: l.Text(err.Error())})
+		return s.page(w, r, http.StatusBadRequest, "authorizeerror", authorizeErrorPage{Text: l.Text(err.Error())})
 	}
 	refused, ok := errors.AsType[*authError](err)
 	switch {
@@ -358,7 +358,7 @@ func (s *Server) refuseAuth(w http.ResponseWriter, r *http.Request, a authReques
 		if strings.Contains(a.RedirectURI, "?") {
 			to = a.RedirectURI + "&" + back.Encode()
 		}
-		return s.page(w, r, http.StatusForbidden, "stranger", strangePage{
+		return s.page(w, r, http.StatusForbidden, "authorizeerror", authorizeErrorPage{
 			Text: l.Text("authorize.group", "app", a.App.Name), Back: to, Request: a.query, Email: a.email,
 		})
 	case auth.CodeOf(err) == auth.Unavailable:

@@ -567,7 +567,7 @@ func TestOpenIDBackchannelLogout(t *testing.T) {
 			id := a.idToken(got)
 			p := b.open(a.meta.EndSessionEndpoint + "?" + url.Values{"id_token_hint": {got.IDToken}, "post_logout_redirect_uri": {a.loggedOut}, "state": {"s"}}.Encode())
 			same(t, "where it leads", p.out, a.loggedOut+"?state=s")
-			s.ok((&auth.LogoutSender{Rules: s.rules, Keep: time.Hour, Transport: listener.Client().Transport}).Tell(t.Context()))
+			s.ok((&auth.LogoutSender{Rules: s.rules, Keep: time.Hour, Transport: listener.Client().Transport}).Send(t.Context()))
 			r := <-came
 			same(t, "the method", r.method, http.MethodPost)
 			same(t, "the path", r.path, "/logouts")

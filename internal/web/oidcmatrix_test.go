@@ -95,7 +95,7 @@ func (m *matrix) logouts() map[kind]string {
 		b.goOn(b.open(publicURL + "/logout"))
 		sent := caught{make(chan string, 10)}
 		sender.Transport = sent
-		m.s.ok(sender.Tell(m.t.Context()))
+		m.s.ok(sender.Send(m.t.Context()))
 		close(sent.bodies)
 		for text := range sent.bodies {
 			host, body, _ := strings.Cut(text, " ")

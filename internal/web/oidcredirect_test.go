@@ -25,9 +25,9 @@ var loopbackURIs = []string{
 	"http://127.0.0.1:1/callback", "http://127.0.0.1:65535/callback", "http://127.0.0.1/callback", "http://[::1]/callback?a=b", "http://[::1]:80/callback?a=b",
 }
 
-// strangeURIs are spellings of them, and of others, that lead to somebody else, or that
+// foreignURIs are spellings of them, and of others, that lead to somebody else, or that
 // some program on the way could take for such.
-func strangeURIs() (all []string) {
+func foreignURIs() (all []string) {
 	const own, rest = "https://app.example.com/callback", "://app.example.com/callback"
 	all = []string{
 		"", " ", "/", "//", "https", "https:", "https://", "?", "#", ".", "*", "null", "undefined", "/callback", "callback", "//app.example.com/callback",
@@ -99,9 +99,9 @@ func TestCodesGoToRegisteredAddressesAlone(t *testing.T) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.ok(s.command.CreateGroup(t.Context(), "none"))
-		strange := strangeURIs()
-		if len(strange) < 60 {
-			t.Fatalf("there are %d spellings", len(strange))
+		foreign := foreignURIs()
+		if len(foreign) < 60 {
+			t.Fatalf("there are %d spellings", len(foreign))
 		}
 		all := func(a *store.App) { a.RedirectURIs, a.PostLogoutURIs = ownURIs, nil }
 		web := func(a *store.App) {
@@ -118,7 +118,7 @@ func TestCodesGoToRegisteredAddressesAlone(t *testing.T) {
 			request := func(a *oidcApp, uri string) string {
 				return a.request(append([]string{"redirect_uri", uri, "code_challenge", challenge, "code_challenge_method", "S256"}, authorizePaths[path]...)...).Encode()
 			}
-			for _, uri := range strange {
+			for _, uri := range foreign {
 				turn++
 				a, b := apps[turn%len(apps)], []*agent{in, out}[turn/len(apps)%2]
 				q, what := request(a, uri), fmt.Sprintf("%s, %s, logged in: %t, redirect_uri %.80q", a.id, path, b == in, uri)
@@ -224,7 +224,7 @@ func TestLoginsLeadToRegisteredAddressesAlone(t *testing.T) {
 		a := s.app(t, "first")
 		in := s.agent(t, "ann@example.org")
 		in.goOn(in.open(publicURL + "/login"))
-		for i, uri := range strangeURIs() {
+		for i, uri := range foreignURIs() {
 			query := a.request("redirect_uri", uri).Encode()
 			next := "oauth2/authorize?" + query
 			all := []string{next + "&kwai_begun=x", strings.Replace(next, "?", "?&", 1), next + "#", "/" + next, "//evil.example/" + next, next + "\n", publicURL + "/" + next}
@@ -265,7 +265,7 @@ func TestLogoutsLeadToRegisteredAddressesAlone(t *testing.T) {
 		}
 		in := s.agent(t, "ann@example.org")
 		in.goOn(in.open(publicURL + "/login"))
-		for _, uri := range slices.Concat(strangeURIs(), loopbackURIs, []string{"https://evil.example/", a.redirect}) {
+		for _, uri := range slices.Concat(foreignURIs(), loopbackURIs, []string{"https://evil.example/", a.redirect}) {
 			b := s.agent(t, "ann@example.org")
 			stays("a hint of the browser", uri, logout(b, uri, "id_token_hint", a.tokensOf(b).IDToken))
 			stays("the same by a form", uri, b.follow(http.MethodPost, a.meta.EndSessionEndpoint, url.Values{"post_logout_redirect_uri": {uri}, "id_token_hint": {a.tokensOf(b).IDToken}}.Encode()))

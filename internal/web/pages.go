@@ -44,7 +44,7 @@ type messagePage struct{ Title, Text string }
 // pageNames are those of the pages. "done" and "used" (the link has done its work) take the
 // site to go on to, "" for none.
 var pageNames = []string{"recover", "sent", "reset", "done", "used", "invalid", "revoked", "error", "login", "logout", "out",
-	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "passkeys", "passkeyremove", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "stranger", "data", "delete", "gone", "devmails", "devmail"}
+	"account", "profile", "email", "emailconfirm", "emailinvalid", "password", "passkeys", "passkeyremove", "code", "app", "codes", "security", "remove", "twosteps", "sessions", "activity", "apps", "consent", "authorizeerror", "data", "delete", "gone", "devmails", "devmail"}
 
 // pages has the pages by language and name.
 var pages = makePages()
