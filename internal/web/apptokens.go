@@ -52,13 +52,13 @@ func (s *Server) forApps(handle handler) handler {
 			}
 		}
 		if ok {
+			s.pace()
 			note(w, "error", refused.Error())
 		}
 		w.Header().Del("WWW-Authenticate")
 		if refused.challenge != "" {
 			w.Header().Set("WWW-Authenticate", refused.challenge)
 		}
-		s.pace()
 		body, err := json.Marshal(map[string]string{"error": refused.code, "error_description": describe(refused.description)})
 		if err != nil {
 			return err

@@ -50,8 +50,9 @@ const retryAfter = 2
 
 // explain is the one place that decides what a client sees of an error, and sets
 // the headers that go with it. What isn't known here is a fault of ours: it is
-// logged and not shown.
+// logged and not shown. It is a refusal, and paced, on a page that shows a form again, too.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, err error) problem {
+	s.pace()
 	p := problem{Type: "about:blank"}
 	if e, ok := errors.AsType[*httpError](err); ok {
 		p.Status, p.Detail = e.status, e.detail

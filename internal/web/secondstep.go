@@ -70,7 +70,6 @@ func (s *Server) waits(need auth.Need, take takeStep) handler {
 			return seeOther(w, r, inLanguage(r, "login?next="+url.QueryEscape(l.Next)))
 		case errors.Is(err, auth.ErrLogin):
 			s.explain(w, r, err) // for the log
-			s.pace()
 			return beginAnew(w, r, l.Proves, "over", l.Next)
 		}
 		return err

@@ -331,7 +331,6 @@ func (s *Server) serve(path string, methods map[string]route) http.Handler {
 		if err == nil {
 			return
 		}
-		s.pace()
 		if r.page || !ok && strings.Contains(req.Header.Get("Accept"), "text/html") {
 			s.errorPage(w, req, err)
 		} else {
