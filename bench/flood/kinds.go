@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kwai/bench/internal/load"
+	"kwai/internal/testing/passkeytest"
 )
 
 // kind is one of the floods.
@@ -86,6 +87,8 @@ func (t *target) kinds() []kind {
 		}
 	}
 	nowhere := func() string { return "" }
+	key := passkeytest.New(passkeyURL, "localhost") // which nobody has registered
+	key.Counter, key.UserHandle = 0, []byte(rand.Text())
 	return []kind{
 		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, nowhere, wrong)},
 		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, nowhere, nobody)},
@@ -102,6 +105,15 @@ func (t *target) kinds() []kind {
 		{name: "anonymous requests for codes", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, _ int) (int, error) {
 			return load.Anonymous(c, t.app)
 		})},
+		{name: "forged second steps", promised: requestsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
+			return loginPath, "otp=000000&auth_session=" + forge(t.forgeable, i) + "." + forge(t.forgeable, i)
+		})},
+		{name: "unknown passkeys", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, _ int) (int, error) {
+			if status, err := c.Get("/login/passkey/options", ""); err != nil || status != http.StatusOK {
+				return status, err
+			}
+			return c.Post("/login/passkey", "", url.Values{"passkey": {string(key.Assert(c.Body()))}}.Encode())
+		})},
 		{name: "recoveries", client: repeat(address, nowhere, recoveries)},
 		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
@@ -110,6 +122,12 @@ func (t *target) kinds() []kind {
 		{name: "idle connections", timeout: 5 * time.Second, client: idle(address)},
 	}
 }
+
+// passkeyURL is where kwai says that it is: passkeys are for a name, not for an address.
+const (
+	passkeyURL = "http://localhost:8080"
+	atURL      = "--public-url=" + passkeyURL
+)
 
 const loginPath = "/api/v1/auth/login"
 

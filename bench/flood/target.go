@@ -97,7 +97,7 @@ func startTarget(ctx context.Context, engine string, throttles bool, o options) 
 	if err != nil {
 		return nil, nil, err
 	}
-	flags := []string{"--metrics-listen=" + metrics}
+	flags := []string{"--metrics-listen=" + metrics, atURL}
 	if throttles {
 		flags = append(flags, load.TrustClients...)
 		t.honest = load.NewNetwork()
@@ -129,7 +129,7 @@ func fill(ctx context.Context, kwai cluster.Kwai, duration time.Duration) (*targ
 	); err != nil {
 		return nil, err
 	}
-	if server, err = kwai.Start(ctx, load.QuickHashes...); err != nil {
+	if server, err = kwai.Start(ctx, append(slices.Clone(load.QuickHashes), atURL)...); err != nil {
 		return nil, err
 	}
 	defer server.Stop()

@@ -22,8 +22,8 @@ const (
 	// freshLife is how long a proof counts as fresh: to be shown a form that changes a
 	// password, an address or what a login must show.
 	freshLife = 10 * time.Minute
-	// formLife is how long such a form may then be sent.
-	formLife = 15 * time.Minute
+	// FormLife is how long such a form may then be sent.
+	FormLife = 15 * time.Minute
 )
 
 // Cookie is what holds a browser session.
@@ -156,7 +156,7 @@ func (s *Service) findVisitor(ctx context.Context, cookie string) (v Visitor, se
 		v.AuthTime = session.AuthTime
 		age := now.Sub(session.AuthTime)
 		// A clock that was ahead must not make a proof that is fresh for long.
-		v.Fresh, v.inTime = age >= -store.ClockSlack && age < freshLife, age >= -store.ClockSlack && age < freshLife+formLife
+		v.Fresh, v.inTime = age >= -store.ClockSlack && age < freshLife, age >= -store.ClockSlack && age < freshLife+FormLife
 		if (group || !user.TwoStepsAt.IsZero()) && !slices.Contains(strings.Fields(session.AMR), amrMore) {
 			// It demands more since than it did when it was shown.
 			v.Fresh, v.inTime = false, false
@@ -248,7 +248,7 @@ func (s *Service) FormMAC(ctx context.Context, v Visitor, more ...string) (strin
 }
 
 // TakeForm says whether the form was made for this visitor. The visitor that it returns
-// is a FreshForm if this form was shown while the visitor was fresh, at most formLife
+// is a FreshForm if this form was shown while the visitor was fresh, at most FormLife
 // after that.
 func (s *Service) TakeForm(ctx context.Context, v Visitor, mac string, more ...string) (Visitor, bool, error) {
 	keys, err := s.Keys.fresh(ctx)

@@ -74,7 +74,7 @@ const (
 )
 
 // OfferAuthenticator makes an authenticator app and recovery codes for an account to
-// choose, for formLife. service is what the app on the phone calls the site.
+// choose, for FormLife. service is what the app on the phone calls the site.
 func (s *Service) OfferAuthenticator(ctx context.Context, user store.User, service string) (Enrolment, error) {
 	o := offer{enrolment: enrolment{Secret: make([]byte, totpSecret)}, User: user.ID, AuthVersion: user.AuthVersion, At: s.Store.Now()}
 	_, _ = rand.Read(o.Secret) // it never fails
@@ -83,7 +83,7 @@ func (s *Service) OfferAuthenticator(ctx context.Context, user store.User, servi
 	})
 }
 
-// OfferRecoveryCodes makes new recovery codes for an account to choose, for formLife.
+// OfferRecoveryCodes makes new recovery codes for an account to choose, for FormLife.
 func (s *Service) OfferRecoveryCodes(ctx context.Context, user store.User) (Enrolment, error) {
 	return s.seal(ctx, offer{User: user.ID, AuthVersion: user.AuthVersion, At: s.Store.Now()}, func(*Enrolment) {})
 }
@@ -135,7 +135,7 @@ func (s *Service) openOffer(ctx context.Context, user store.User, sealed string)
 		}
 	}
 	age := s.Store.Now().Sub(o.At)
-	if err == nil && (!ok || o.User != user.ID || o.AuthVersion != user.AuthVersion || age >= formLife || age < -store.ClockSlack) {
+	if err == nil && (!ok || o.User != user.ID || o.AuthVersion != user.AuthVersion || age >= FormLife || age < -store.ClockSlack) {
 		err = ErrForm
 	}
 	return o, err

@@ -20,7 +20,7 @@ import (
 //
 // It is set at a login and at a fresh proof, and cleared at a logout. An answer to a
 // cookie that is worth nothing leaves it as it is: another tab may just have set a new
-// one. browserCookie is a second one.
+// one. browserCookie and offerCookie are beside it.
 const (
 	hostCookie = "__Host-kwai"
 	devCookie  = "kwai-dev"

@@ -355,7 +355,7 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 		p := b.password("login/enrol", "next", "account/security")
 		older := s.scan(b.shows(p.url(), "A group of yours requires two steps", "Once it is set up, you are logged in here", "Switch it on", `action="../login/enrol"`, `role="img"`, "otpauth://totp/auth.example.org:ann@example.org?"))
 		b.do(http.MethodHead, p.url())
-		s.scan(b.shows(p.url())) // another tab
+		same(t, "what another tab offers", s.scan(b.shows(p.url())).offer, older.offer)
 		b.goes("the account, before", b.get("/account"), "login?next=account")
 		at := step{"/login/code", p.login, "account"}
 		b.goes("at the code's page", b.takes(at, "code", older.code()), begunAnew)
@@ -371,8 +371,8 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 		}
 		got = b.takes(p, "offer", "x", "kept", "1", "code", older.code())
 		b.refused("a forged offer", got, 409, "What is shown now is new")
-		if s.scan(string(got.Body)).offer == older.offer || strings.Contains(string(got.Body), "checked") {
-			t.Errorf("it isn't new:\n%s", got.Body)
+		if s.scan(string(got.Body)).offer != older.offer || strings.Contains(string(got.Body), "checked") {
+			t.Errorf("it isn't what this browser was shown:\n%s", got.Body)
 		}
 		b.goes("the form of the older tab", b.takes(p, "offer", older.offer, "kept", "1", "code", older.code()), "../account/security")
 		b.shows("/account/security", "A group of yours requires them", "<dd>10</dd>")
@@ -386,6 +386,50 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 			b.goes(path+", all the same", b.do(http.MethodPost, path, "form", seal, "two_steps", "off"), "../.."+path)
 		}
 		s.browser(t).password("login/code")
+	})
+}
+
+// A page that is loaded again offers the same app and the same recovery codes, to the same
+// account in the same browser, for a quarter of an hour, until they are taken.
+func TestAnOfferIsShownAgain(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.forApps()
+		s.user("ann@example.org", good)
+		s.user("bob@example.org", good)
+		const path = "/account/security/app"
+		b := s.browser(t).login("ann@example.org", good)
+		first := s.scan(b.shows(path))
+		kept := b.cookies["__Host-kwai-app"]
+		same(t, "loaded again", fmt.Sprint(*s.scan(b.shows(path))), fmt.Sprint(*first))
+		others := func(what string, b *browser) {
+			t.Helper()
+			if got := s.scan(b.shows(path)); got.secret == first.secret || slices.Equal(got.codes, first.codes) {
+				t.Errorf("%s sees the same offer", what)
+			}
+		}
+		others("another browser", s.browser(t).login("ann@example.org", good))
+		bob := s.browser(t).login("bob@example.org", good)
+		bob.cookies["__Host-kwai-app"] = kept
+		others("another account", bob)
+		b.cookies["__Host-kwai-app"] = "x"
+		others("a browser with a forged cookie", b)
+		b.cookies["__Host-kwai-app"] = kept
+		same(t, "with its own again", s.scan(b.shows(path)).offer, first.offer)
+		s.clock.advance(16 * time.Minute)
+		b.goes("the proof", b.do(http.MethodPost, "/login", "prove", "1", "password", good), "account")
+		others("a browser, later", b)
+
+		a := b.enrol()
+		if left := b.cookies["__Host-kwai-app"]; left != "" {
+			t.Error("the cookie is left behind:", left)
+		}
+		b.cookies["__Host-kwai-app"] = kept
+		b.goes("the proof", b.takes(b.password("login/code", "prove", "1"), "code", a.code()), "../account")
+		others("a browser with a cookie from before", b)
+		codes := func() []string { return s.scan(b.shows("/account/security/codes")).codes }
+		if !slices.Equal(codes(), codes()) {
+			t.Error("recovery codes are others when they are shown again")
+		}
 	})
 }
 

@@ -42,21 +42,45 @@ type offerPage struct {
 	offer   func(sealed string) (auth.Enrolment, error) // what a form was shown with; with "" a new one
 }
 
-// showOffer shows what the form was shown with that sends it back sealed, or a new one.
+// offerCookie has a page show the same offer when it is loaded again: a phone may drop the
+// page while its user is in the authenticator app, which has that offer's secret by then.
+// It is sealed, and worth nothing without the account's own session.
+func (s *Server) offerCookie(name string) *http.Cookie {
+	c := s.cookie("") //nolint:gosec // Secure over https; see cookie
+	c.Name += "-" + name
+	c.MaxAge = int(auth.FormLife.Seconds())
+	return c
+}
+
+// showOffer shows what the form was shown with that sends it back sealed. Where that is ""
+// or over, it is what this browser was shown last, or a new one.
 func (s *Server) showOffer(w http.ResponseWriter, r *http.Request, status int, page offerPage, sealed string) error {
-	var err error
-	page.Enrolment, err = page.offer(sealed)
-	if sealed != "" && errors.Is(err, auth.ErrForm) { // it is over, whatever else is wrong
-		page.Notice, page.Kept = s.language(r).Text("app.anew"), false
+	err := error(auth.ErrForm)
+	if sealed != "" {
+		if page.Enrolment, err = page.offer(sealed); errors.Is(err, auth.ErrForm) { // whatever else is wrong
+			page.Notice, page.Kept = s.language(r).Text("app.anew"), false
+		}
+	}
+	cookie, shown := s.offerCookie(page.name), ""
+	if all := r.CookiesNamed(cookie.Name); len(all) == 1 {
+		shown = all[0].Value
+	}
+	if errors.Is(err, auth.ErrForm) && shown != "" {
+		page.Enrolment, err = page.offer(shown)
+	}
+	if errors.Is(err, auth.ErrForm) {
 		page.Enrolment, err = page.offer("")
 	}
 	if err == nil && page.URI != "" {
 		page.QR, err = newQRCode(page.URI)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case page.visitor == nil:
+	}
+	if cookie.Value = page.Sealed; shown != page.Sealed && r.Method != http.MethodHead {
+		http.SetCookie(w, cookie)
+	}
+	if page.visitor == nil {
 		return s.page(w, r, status, page.name, page)
 	}
 	return s.visitPage(w, r, *page.visitor, status, page.name, page)
@@ -80,6 +104,9 @@ func (s *Server) takeOffer(w http.ResponseWriter, r *http.Request, page offerPag
 	refused := true
 	switch {
 	case err == nil:
+		cookie := s.offerCookie(page.name)
+		cookie.MaxAge = -1
+		http.SetCookie(w, cookie)
 		return true, nil
 	case errors.Is(err, errNotKept):
 	case errors.Is(err, auth.ErrForm):
