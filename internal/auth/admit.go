@@ -49,11 +49,11 @@ func needOf(d store.Demands, shown proof) Need {
 		return ""
 	case d.Authenticator || !d.Group:
 		return NeedCode
-	case shown.enrols != nil:
-		return ""
 	case d.Passkey:
 		// Who knows the password alone must not enrol an authenticator app of their own.
 		return NeedPasskey
+	case shown.enrols != nil:
+		return ""
 	}
 	return NeedEnrol
 }
@@ -131,7 +131,9 @@ func (s *Service) succeed(tx *store.Tx, a store.Attempt, shown proof, d store.De
 	switch {
 	case shown.code != nil && shown.code.recovery == nil:
 		return s.succeedAttempts(tx, a, shown.code.attempt)
-	case shown.enrols != nil || (shown.passkey != nil || shown.code != nil) && d.Authenticator: // it was counted nowhere
+	case shown.enrols != nil || d.Authenticator:
+		// It was counted nowhere. Two steps may be off now, and on again later: then codes
+		// must know the networks that the user has logged in from meanwhile.
 		return s.succeedAttempts(tx, a, store.Attempt{Account: codesOf(shown.user.ID), Network: a.Network, Known: a.Known})
 	}
 	return s.succeedAttempts(tx, a)

@@ -95,7 +95,7 @@ func (s *Service) attempt(ctx context.Context, client Client, account string, tr
 
 // attemptCode is attempt for a code behind a right password, where the account demands one
 // and knows the network: there one statement counts it, and finds the secret of the
-// authenticator app that it must be of. Where it wasn't tried, attempt is to be.
+// authenticator app that it must be of. Where it isn't tried, attempt knows why.
 func (s *Service) attemptCode(ctx context.Context, a store.Attempt, userID string, try func(ctx context.Context, a store.Attempt, secret string) error) (tried bool, err error) {
 	limits := s.Settings.Limits
 	a = store.Attempt{Account: codesOf(userID), Network: a.Network, Known: a.Known}
@@ -103,8 +103,11 @@ func (s *Service) attemptCode(ctx context.Context, a store.Attempt, userID strin
 		return false, nil
 	}
 	leave, free, err := s.underWay.enter(ctx, counterOf(a), limits.Free)
-	if err != nil || !free {
+	if err != nil {
 		return false, err
+	}
+	if !free {
+		return true, throttledFor(limits.FirstWait)
 	}
 	defer leave()
 	s.underWay.count(counterOf(a), 1)
@@ -193,7 +196,7 @@ func (s *Service) refundAttempt(ctx context.Context, a store.Attempt) {
 // inconclusive says that an error came before the password was looked at, or
 // after it was found right.
 func inconclusive(err error) bool {
-	if _, right := errors.AsType[rightPassword](err); right || isMore(err) {
+	if isHalfway(err) {
 		return true // it gives back its own count and clears nothing: the login isn't whole
 	}
 	return errors.Is(err, password.ErrBusy) || errors.Is(err, ErrSecret) || errors.Is(err, store.ErrUnavailable) ||

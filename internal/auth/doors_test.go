@@ -316,10 +316,10 @@ var doors = []struct {
 	}, map[string]string{aPassword: "plain off passkey"}, []error{auth.ErrCredentials}},
 
 	{"both at once, the password", false, func(h *house, text string) error {
-		return second(h.s.LoginWithCode(h.t.Context(), auth.Client{}, h.user.Email, text, h.shown[aCodeNow]))
+		return second(h.s.LoginWithCode(h.t.Context(), from(home), h.user.Email, text, h.shown[aCodeNow]))
 	}, map[string]string{aPassword: "plain app off switch member passkey both"}, []error{auth.ErrCredentials}},
 	{"both at once, the code", false, func(h *house, text string) error {
-		return second(h.s.LoginWithCode(h.t.Context(), auth.Client{}, h.user.Email, oldPassword, text))
+		return second(h.s.LoginWithCode(h.t.Context(), from(home), h.user.Email, oldPassword, text))
 	}, map[string]string{aCodeNow: "app off switch member passkey both", aRecoveryCode: "app off switch member both", "": "plain off passkey"}, []error{auth.ErrCode, auth.ErrCredentials}},
 
 	{"second step, the login", false, func(h *house, text string) error {
@@ -462,6 +462,7 @@ func (e *everyDoor) house(furnish func(h *house)) *house {
 	h := &house{t: e.t, s: e.s, app: e.app, tick: e.tick, shown: map[string]string{}}
 	h.user = e.s.user(e.t, fmt.Sprintf("user%d@example.org", e.n))
 	furnish(h)
+	e.s.known(e.t, h.user, "192.0.2.0/24")
 	h.user = must(e.s.User(e.t.Context(), h.user.Email))(e.t)
 	return h
 }
@@ -481,6 +482,7 @@ func TestEveryDoorInEveryState(t *testing.T) {
 	longer(t, func(t *testing.T, url string) {
 		c := newClock()
 		e := &everyDoor{t: t, tick: func() { c.advance(time.Millisecond) }, s: start(t, url, c.now, nil).forApps(t), bobs: make(map[string]string)}
+		e.s.counting()
 		e.app, _ = e.s.app(t, "wiki")
 		bob := e.house(func(h *house) { h.enrol(); h.register(); h.collect() })
 		for what, text := range bob.shown {

@@ -345,14 +345,15 @@ func TestChangesOfFactorsAreBounded(t *testing.T) {
 func TestCodesWithoutTheirKey(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {
 		s.forApps(t)
-		user := must(s.User(t.Context(), ann))(t)
-		p := s.enrolled(t, user)
+		p := s.enrolled(t, s.home(t))
 		s.exec(t, `UPDATE authenticators SET secret = '00000000' || substr(secret, 9)`)
 		for range 7 {
 			_, err := s.enter(t, ann, p.at(c.now()))
 			wantErr(t, "a right code", err, auth.ErrSecret)
+			_, err = s.LoginWithCode(t.Context(), from(home), ann, oldPassword, p.at(c.now()))
+			wantErr(t, "a right code with its password", err, auth.ErrSecret)
 		}
-		same(t, "codes that count as wrong", s.count(t, `SELECT COUNT(*) FROM attempts WHERE account LIKE 'code %' AND failures > 0`), 0)
+		same(t, "what counts as wrong", s.count(t, `SELECT COUNT(*) FROM attempts WHERE account <> '' AND failures > 0`), 0)
 		s.wantCode(t, "a recovery code", ann, p.codes[0], nil)
 	})
 }

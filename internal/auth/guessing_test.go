@@ -243,6 +243,50 @@ func TestWrongCodesAreToldOnceADay(t *testing.T) {
 	})
 }
 
+// A network that the user has logged in from while two steps were off is known to codes,
+// too: from there the owner gets in, whatever is typed elsewhere.
+func TestCodesKnowTheNetworksOfTheTimeWithout(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		p := s.enrolled(t, s.home(t))
+		switches := func(on bool, code string) {
+			t.Helper()
+			cookie, err := s.LoginBrowser(t.Context(), from(home), ann, oldPassword, false, thisBrowser)
+			if code != "" {
+				cookie, err = s.ContinueBrowser(t.Context(), from(home), waiting(t, auth.NeedCode, err), thisBrowser, code)
+			}
+			ok(t, err)
+			must(s.SwitchTwoSteps(t.Context(), from(home), s.visit(t, cookie), on))(t)
+		}
+		const road = "203.0.113.200"
+		switches(false, p.codes[0])
+		s.wantTry(t, "on the road, by one step", road, ann, oldPassword, "in")
+		switches(true, "")
+		for wrong := 0; wrong < s.Settings.Limits.Most; {
+			if s.guess(t, cafe, ann, "000000") == "wrong" {
+				wrong++
+			} else {
+				c.advance(time.Hour)
+			}
+		}
+		s.wantGuess(t, "elsewhere", cafe, p.at(c.now()), "1h0m0s")
+		s.wantGuess(t, "on the road", road, p.at(c.now()), "in")
+	})
+}
+
+// An old hash is replaced behind a right password, whatever becomes of the code.
+func TestAWrongCodeKeepsTheNewHash(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		s.enrolled(t, s.home(t))
+		s.exec(t, `UPDATE users SET password_hash = '`+bcryptOf(t, oldPassword)+`'`)
+		_, err := s.LoginWithCode(t.Context(), from(home), ann, oldPassword, "000000")
+		wantErr(t, "a wrong code", err, auth.ErrCode)
+		same(t, "old hashes", s.count(t, `SELECT COUNT(*) FROM users WHERE password_hash LIKE '$2%'`), 0)
+		s.wantTry(t, "a wrong password", home, ann, wrong, "wrong")
+	})
+}
+
 // An operator's unlock lets the user type codes again.
 func TestAnUnlockIsOfCodesToo(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {

@@ -60,6 +60,13 @@ type rightPassword struct{ error }
 
 func (e rightPassword) Unwrap() error { return e.error }
 
+// isHalfway says that the password was right and no login came of it, since a code is
+// missing, or was refused.
+func isHalfway(err error) bool {
+	_, refused := errors.AsType[rightPassword](err)
+	return refused || isMore(err)
+}
+
 // loginResult is what a login has come to: a session, or the reason for which there
 // is none.
 type loginResult struct {
@@ -97,29 +104,38 @@ func (s *Service) tryLogin(ctx context.Context, client Client, a store.Attempt, 
 			return loginResult{}, err
 		}
 	}
-	if code != "" {
-		var r loginResult
-		tried, err := s.withUsualCode(ctx, client, a, shown, code, func(ctx context.Context, a store.Attempt, shown proof) (err error) {
-			r, err = s.admit(ctx, client, a, shown, d)
-			return err
-		})
-		if r.codeTried = tried || err != nil; err != nil {
-			err = rightPassword{err}
-		}
-		if tried || err != nil {
-			return r, err
+	r, err := s.tryCodeToo(ctx, client, a, shown, d, code)
+	if err == nil && !r.codeTried {
+		r, err = s.admit(ctx, client, a, shown, d)
+	}
+	if stale && isHalfway(err) { // the second step doesn't have the password
+		if err := s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.Rehash(user.ID, user.AuthVersion, shown.rehashed) }); err != nil {
+			return loginResult{}, err
 		}
 	}
-	r, err := s.admit(ctx, client, a, shown, d)
 	if more, ok := errors.AsType[*More](err); ok {
-		if stale { // the second step doesn't have the password
-			if err := s.Store.Statement(ctx, func(tx *store.Tx) error { return tx.Rehash(user.ID, user.AuthVersion, shown.rehashed) }); err != nil {
-				return loginResult{}, err
-			}
-		}
 		err = s.more(ctx, user, more.Need, d)
 	}
 	return r, err
+}
+
+// tryCodeToo looks at a code that came with a right password, where that takes nothing but
+// to count it, and goes in by both.
+func (s *Service) tryCodeToo(ctx context.Context, client Client, a store.Attempt, shown proof, d door, code string) (r loginResult, err error) {
+	if code == "" {
+		return r, nil
+	}
+	tried, err := s.withUsualCode(ctx, client, a, shown, code, func(ctx context.Context, a store.Attempt, shown proof) (err error) {
+		r, err = s.admit(ctx, client, a, shown, d)
+		return err
+	})
+	if err == nil && r.refused != "" {
+		err = ErrLogin.because(string(r.refused))
+	}
+	if tried && err != nil {
+		err = rightPassword{err}
+	}
+	return loginResult{session: r.session, user: shown.user.ID, codeTried: tried}, err
 }
 
 // findUser finds a user by an address as it was typed; the zero User if there is

@@ -18,7 +18,7 @@ type outcome int
 
 const (
 	succeeded outcome = iota
-	halfway           // a right password, to which a second step is still to come
+	halfway           // a right password that a second step belongs to
 	renewed
 	reused      // a token that was replaced a moment ago: the same tokens again
 	replayed    // one that was replaced before: its session was ended
@@ -36,8 +36,11 @@ var outcomeNames = [outcomes]string{"ok", "more", "renewed", "reused", "replayed
 
 // outcomeOf is the outcome of a use case that ended with an error.
 func outcomeOf(err error) outcome {
-	if _, right := errors.AsType[rightPassword](err); right || isMore(err) {
+	switch {
+	case isHalfway(err):
 		return halfway
+	case errors.Is(err, ErrSecret): // nothing was looked at
+		return failed
 	}
 	switch code := CodeOf(err); {
 	case errors.Is(err, password.ErrBusy) || errors.Is(err, ErrBusy):
@@ -78,8 +81,8 @@ var counted = [operations]struct {
 	name, help string
 	outcomes   []outcome
 }{
-	logins:      {"kwai_logins_total", "Logins, by their outcome; more is a right password to which a second step is still to come.", []outcome{succeeded, halfway, refused, throttled, busy, unavailable, abandoned, failed}},
-	secondSteps: {"kwai_second_steps_total", "Second steps of logins, by their outcome.", []outcome{succeeded, refused, throttled, busy, unavailable, abandoned, failed}},
+	logins:      {"kwai_logins_total", "Logins, by their outcome; more is a right password that a second step belongs to.", []outcome{succeeded, halfway, refused, throttled, busy, unavailable, abandoned, failed}},
+	secondSteps: {"kwai_second_steps_total", "Codes behind a right password, by their outcome.", []outcome{succeeded, refused, throttled, busy, unavailable, abandoned, failed}},
 	renewals:    {"kwai_renewals_total", "Renewals, by their outcome; replayed is a token that may have been stolen.", []outcome{renewed, reused, replayed, refused, busy, unavailable, abandoned, failed}},
 	logouts:     {"kwai_logouts_total", "Logouts of clients that were logged in, and ends of their other sessions, by their outcome.", []outcome{succeeded, refused, unavailable, abandoned, failed}},
 	recoveries:  {"kwai_recovery_requests_total", "Requests for a recovery, by their outcome, for whatever address.", []outcome{succeeded, busy, unavailable, abandoned, failed}},

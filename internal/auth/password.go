@@ -55,6 +55,7 @@ func (s *Service) changePassword(ctx context.Context, client Client, caller Call
 			changed, err = s.replacePassword(ctx, client, a, caller, shown, fresh)
 			return err
 		})
+		s.counts.count(secondSteps, succeeded, err)
 	}
 	switch {
 	case err == nil && !changed:

@@ -334,6 +334,11 @@ func (s *Service) recordCode(ctx context.Context, client Client, user store.User
 		reason = e.Reason
 	}
 	err := s.Store.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		// The row first: of several at once each sees those before it. The user may be deleted
+		// meanwhile.
+		if _, err := tx.LockUser(user.ID); err != nil {
+			return ignoreGone(err)
+		}
 		from, to := firstID(tx.Now.Add(-24*time.Hour)), firstID(tx.Now.Add(store.ClockSlack))
 		wrong, err := tx.CountAuditEntries(user.ID, AuditCodeRefused, from, to)
 		if err != nil || wrong >= maxRefusals {
@@ -342,11 +347,6 @@ func (s *Service) recordCode(ctx context.Context, client Client, user store.User
 		entry := auditEntry(tx, nextID(tx), client, happening{kind: AuditCodeRefused, reason: reason, user: user.ID})
 		if err := tx.RecordRefusal(entry); err != nil || wrong+1 < wrongCodes {
 			return err
-		}
-		// The row first: of two at once the later one sees the event. The user may be deleted
-		// meanwhile.
-		if _, err := tx.LockUser(user.ID); err != nil {
-			return ignoreGone(err)
 		}
 		mailed, err := tx.CountAuditEntries(user.ID, EventCodesRefused, from, to)
 		if err != nil || mailed > 0 {

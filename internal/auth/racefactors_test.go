@@ -193,6 +193,82 @@ func TestAnEnrolmentAndAResetOfFactorsMeet(t *testing.T) {
 	}
 }
 
+// known has an account know a network, as a login from there does: for passwords and codes.
+func (s *server) known(t *testing.T, user store.User, network string) {
+	t.Helper()
+	ok(t, s.Store.InTx(t.Context(), func(tx *store.Tx) error {
+		for _, account := range []string{auth.AccountOf(user.Email), "code " + user.ID} {
+			if _, err := tx.KnowNetwork(account, network, tx.Now.Add(s.Settings.Limits.Remember)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// counting has attempts counted, and none held back.
+func (s *server) counting() {
+	s.Settings.Limits.Off, s.Settings.Limits.Free, s.Settings.Limits.Most = false, 10_000, 20_000
+}
+
+// A login by password and code at once that a reset of the factors overtakes opens no
+// session, and counts as no failure of the password.
+func TestALoginByBothAndAResetOfFactorsMeet(t *testing.T) {
+	raceFactors(t, func(t *testing.T, r rivals, user store.User) contest {
+		r.one.counting()
+		p := r.one.enrolled(t, user)
+		r.one.known(t, user, "192.0.2.0/24")
+		code := p.at(time.Now())
+		return contest{
+			one: func(ctx context.Context) error {
+				return second(r.one.LoginWithCode(ctx, from(home), user.Email, oldPassword, code))
+			},
+			other: func(ctx context.Context) error { return r.other.ResetFactors(ctx, user.Email, newPassword) },
+			judge: func(login, reset error) bool {
+				ok(t, reset)
+				same(t, "live sessions", r.one.live(t, user), 0)
+				if login == nil {
+					return true
+				}
+				if !errors.Is(login, auth.ErrLogin) && !errors.Is(login, auth.ErrCredentials) && !errors.Is(login, auth.ErrCode) {
+					t.Fatalf("a login that came too late: %v", login)
+				}
+				if errors.Is(login, auth.ErrLogin) {
+					var failures int
+					ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT COALESCE(SUM(failures), 0) FROM attempts WHERE account = $1`, auth.AccountOf(user.Email)).Scan(&failures))
+					same(t, "failures of the password", failures, 0)
+				}
+				return false
+			},
+		}
+	})
+}
+
+// However the second and the third wrong code meet, one of them is the third, and is mailed.
+func TestWrongCodesMeet(t *testing.T) {
+	raceFactors(t, func(t *testing.T, r rivals, user store.User) contest {
+		r.one.enrolled(t, user)
+		types := func(s *server, address string) operation {
+			login := s.half(t, user.Email)
+			return func(ctx context.Context) error { return second(s.ContinueLogin(ctx, from(address), login, "000000")) }
+		}
+		wantErr(t, "the first", types(r.one, "203.0.113.1")(t.Context()), auth.ErrCode)
+		return contest{
+			one:   types(r.one, home),
+			other: types(r.other, cafe),
+			judge: func(one, other error) bool {
+				wantErr(t, "one", one, auth.ErrCode)
+				wantErr(t, "the other", other, auth.ErrCode)
+				var told int
+				var third string
+				ok(t, r.one.database(t).QueryRowContext(t.Context(), `SELECT COUNT(*), COALESCE(MAX(address), '') FROM audit_log WHERE kind = 'user.codes-refused' AND user_id = $1`, user.ID).Scan(&told, &third))
+				same(t, "how often the owner is told", told, 1)
+				return third == cafe
+			},
+		}
+	})
+}
+
 // A code is good for one thing: a login, or a change of the password.
 func TestALoginAndAChangeOfThePasswordMeetAtACode(t *testing.T) {
 	raceFactors(t, func(t *testing.T, r rivals, user store.User) contest {
@@ -235,7 +311,7 @@ func TestACodeIsGoodOnceOnAllReplicas(t *testing.T) {
 			}
 		}
 		for _, s := range all { // counted, and never held back
-			s.Settings.Limits.Off, s.Settings.Limits.Free, s.Settings.Limits.Most = false, 10_000, 20_000
+			s.counting()
 		}
 		all[0].user(t, ann)
 		user := all[0].home(t)

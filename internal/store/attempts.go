@@ -139,7 +139,9 @@ var (
 )
 
 // countCode is countKnown for a code, provided that the user $10 must show one; it also
-// returns the secret of the authenticator app that it must be of.
+// returns the secret of the authenticator app that it must be of. It decides nothing: who
+// reads a user's row first, this then, and compares auth_version at last (LogIn), has seen
+// one state of the account, though this takes no lock of the user.
 var countCode = strings.TrimSuffix(countKnown, ` RETURNING until`) + `
 	AND EXISTS (SELECT 1 FROM users WHERE users.id = $10 AND (users.two_steps_at IS NOT NULL OR ` + groupsDemand + ` > 0))
 	RETURNING until, COALESCE((SELECT secret FROM authenticators WHERE authenticators.user_id = $10), '')`

@@ -133,10 +133,12 @@ func (tx *Tx) RequireTwoSteps(group string, on bool) error {
 	return err
 }
 
-// ShareNetworks has one account of the counts know the networks that another knows.
+// ShareNetworks has one account of the counts know the networks that another knows, for
+// as long.
 func (tx *Tx) ShareNetworks(from, to string) error {
 	_, err := tx.Exec(`INSERT INTO attempts (account, network, failures, until, expires_at)
-		SELECT $1, network, 0, 0, expires_at FROM attempts WHERE account = $2 AND network <> '' ON CONFLICT DO NOTHING`, to, from)
+		SELECT $1, network, 0, 0, expires_at FROM attempts WHERE account = $2 AND network <> ''
+		ON CONFLICT (account, network) DO UPDATE SET expires_at = `+later(`attempts.expires_at`, `excluded.expires_at`), to, from)
 	return err
 }
 

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -356,6 +357,11 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 		older := s.scan(b.shows(p.url(), "A group of yours requires two steps", "Once it is set up, you are logged in here", "Switch it on", `action="../login/enrol"`, `role="img"`, "otpauth://totp/auth.example.org:ann@example.org?"))
 		b.do(http.MethodHead, p.url())
 		same(t, "what another tab offers", s.scan(b.shows(p.url())).offer, older.offer)
+		next := s.browser(t)
+		next.cookies = maps.Clone(b.cookies)
+		if s.scan(next.shows(next.password("login/enrol").url())).secret == older.secret {
+			t.Error("the next login in the same browser is offered the same secret")
+		}
 		b.goes("the account, before", b.get("/account"), "login?next=account")
 		at := step{"/login/code", p.login, "account"}
 		b.goes("at the code's page", b.takes(at, "code", older.code()), begunAnew)
@@ -370,7 +376,7 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 			t.Error("the page comes back with another secret")
 		}
 		got = b.takes(p, "offer", "x", "kept", "1", "code", older.code())
-		b.refused("a forged offer", got, 409, "What is shown now is new")
+		b.refused("a forged offer", got, 409, "Go on with what is shown now: it alone counts.")
 		if s.scan(string(got.Body)).offer != older.offer || strings.Contains(string(got.Body), "checked") {
 			t.Errorf("it isn't what this browser was shown:\n%s", got.Body)
 		}
@@ -408,6 +414,9 @@ func TestAnOfferIsShownAgain(t *testing.T) {
 			}
 		}
 		others("another browser", s.browser(t).login("ann@example.org", good))
+		next := s.browser(t).login("ann@example.org", good)
+		next.cookies["__Host-kwai-app"] = kept
+		others("another session in the same browser", next)
 		bob := s.browser(t).login("bob@example.org", good)
 		bob.cookies["__Host-kwai-app"] = kept
 		others("another account", bob)
@@ -489,7 +498,7 @@ func TestFactorsAreChanged(t *testing.T) {
 		got := send("offer", offer.offer)
 		b.refused("not kept", got, 422, "then tick this box")
 		same(t, "the codes that come back", fmt.Sprint(s.scan(string(got.Body)).codes), fmt.Sprint(offer.codes))
-		b.refused("the offer of an app", send("offer", "x", "kept", "1"), 409, "What is shown now is new")
+		b.refused("the offer of an app", send("offer", "x", "kept", "1"), 409, "Go on with what is shown now")
 		b.goes("kept", send("offer", offer.offer, "kept", "1"), "../../account/security?done=codes")
 		b.goes("kept twice", send("offer", offer.offer, "kept", "1"), "../../account/security?done=codes")
 		login := func(code string, status int) {
@@ -535,7 +544,7 @@ func TestAnOfferOfAnotherUser(t *testing.T) {
 		seal := sealOf.FindStringSubmatch(page)[1]
 		ann.goes("Bob's page", ann.do(http.MethodPost, "/account/security/app", "form", seal, "offer", bobs.offer, "kept", "1", "code", bobs.code()), "../../account/security/app")
 		a := ann.send("/account/security/app", "/account/security/app", "offer", bobs.offer, "kept", "1", "code", bobs.code())
-		ann.refused("Bob's offer", a, 409, "What is shown now is new")
+		ann.refused("Bob's offer", a, 409, "Go on with what is shown now")
 		codes := s.scan(ann.shows("/account/security/app"))
 		a = ann.send("/account/security/app", "/account/security/app", "offer", codes.offer, "kept", "1", "code", bobs.code())
 		ann.refused("a code of Bob's", a, 401, "of the QR code on this page")

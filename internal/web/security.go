@@ -2,8 +2,11 @@ package web
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
+	"strings"
 
 	"kwai/internal/auth"
 )
@@ -38,18 +41,34 @@ type offerPage struct {
 	Proves               bool   // that login is a fresh proof
 
 	name    string
+	in      string                                      // the session, or the waiting login, that it is shown in
+	refused string                                      // an offer that isn't good any more, sealed
 	visitor *auth.Visitor                               // nil at a login
 	offer   func(sealed string) (auth.Enrolment, error) // what a form was shown with; with "" a new one
 }
 
 // offerCookie has a page show the same offer when it is loaded again: a phone may drop the
 // page while its user is in the authenticator app, which has that offer's secret by then.
-// It is sealed, and worth nothing without the account's own session.
-func (s *Server) offerCookie(name string) *http.Cookie {
-	c := s.cookie("") //nolint:gosec // Secure over https; see cookie
-	c.Name += "-" + name
+// The offer is sealed for the account, and shown again only where it was shown: not to who
+// uses the same browser next.
+func (s *Server) offerCookie(page offerPage) *http.Cookie {
+	in := sha256.Sum256([]byte(page.in))
+	c := s.cookie(base64.RawURLEncoding.EncodeToString(in[:16]) + "." + page.Sealed) //nolint:gosec // Secure over https; see cookie
+	c.Name += "-" + page.name
 	c.MaxAge = int(auth.FormLife.Seconds())
 	return c
+}
+
+// shownBefore is the offer that the browser's cookie has; "" for none.
+func (s *Server) shownBefore(r *http.Request, page offerPage) string {
+	page.Sealed = ""
+	c := s.offerCookie(page)
+	if all := r.CookiesNamed(c.Name); len(all) == 1 {
+		if sealed, ok := strings.CutPrefix(all[0].Value, c.Value); ok {
+			return sealed
+		}
+	}
+	return ""
 }
 
 // showOffer shows what the form was shown with that sends it back sealed. Where that is ""
@@ -61,12 +80,9 @@ func (s *Server) showOffer(w http.ResponseWriter, r *http.Request, status int, p
 			page.Notice, page.Kept = s.language(r).Text("app.anew"), false
 		}
 	}
-	cookie, shown := s.offerCookie(page.name), ""
-	if all := r.CookiesNamed(cookie.Name); len(all) == 1 {
-		shown = all[0].Value
-	}
-	if errors.Is(err, auth.ErrForm) && shown != "" {
-		page.Enrolment, err = page.offer(shown)
+	before := s.shownBefore(r, page)
+	if errors.Is(err, auth.ErrForm) && before != "" && before != page.refused {
+		page.Enrolment, err = page.offer(before)
 	}
 	if errors.Is(err, auth.ErrForm) {
 		page.Enrolment, err = page.offer("")
@@ -77,8 +93,8 @@ func (s *Server) showOffer(w http.ResponseWriter, r *http.Request, status int, p
 	if err != nil {
 		return err
 	}
-	if cookie.Value = page.Sealed; shown != page.Sealed && r.Method != http.MethodHead {
-		http.SetCookie(w, cookie)
+	if before != page.Sealed && r.Method != http.MethodHead {
+		http.SetCookie(w, s.offerCookie(page))
 	}
 	if page.visitor == nil {
 		return s.page(w, r, status, page.name, page)
@@ -104,13 +120,13 @@ func (s *Server) takeOffer(w http.ResponseWriter, r *http.Request, page offerPag
 	refused := true
 	switch {
 	case err == nil:
-		cookie := s.offerCookie(page.name)
-		cookie.MaxAge = -1
+		cookie := s.offerCookie(page)
+		cookie.Value, cookie.MaxAge = "", -1
 		http.SetCookie(w, cookie)
 		return true, nil
 	case errors.Is(err, errNotKept):
 	case errors.Is(err, auth.ErrForm):
-		page.Notice, page.Kept, sealed = s.language(r).Text("app.anew"), false, ""
+		page.Notice, page.Kept, page.refused, sealed = s.language(r).Text("app.anew"), false, sealed, ""
 	default:
 		page.CodeError, page.Notice, refused = s.refuseCode(r, err, "app.wrong")
 	}
@@ -144,7 +160,7 @@ func (s *Server) enrolForm(w http.ResponseWriter, r *http.Request, l waiting, f 
 }
 
 func (s *Server) appAtLogin(r *http.Request, l waiting) offerPage {
-	return offerPage{name: "app", Login: l.Login, Next: l.Next, Proves: l.Proves, Ends: true, offer: func(sealed string) (auth.Enrolment, error) {
+	return offerPage{name: "app", in: l.Login, Login: l.Login, Next: l.Next, Proves: l.Proves, Ends: true, offer: func(sealed string) (auth.Enrolment, error) {
 		if sealed == "" {
 			return s.Rules.OfferAtLogin(r.Context(), l.Login, l.browser, s.service())
 		}
@@ -183,7 +199,7 @@ func (s *Server) appForm(w http.ResponseWriter, r *http.Request, v auth.Visitor,
 
 func (s *Server) appOf(r *http.Request, v auth.Visitor) (offerPage, error) {
 	factors, err := s.Rules.Factors(r.Context(), v.ID)
-	return offerPage{name: "app", visitor: &v, Replaces: factors.Authenticator, Ends: !factors.TwoSteps, offer: func(sealed string) (auth.Enrolment, error) {
+	return offerPage{name: "app", in: v.SessionID, visitor: &v, Replaces: factors.Authenticator, Ends: !factors.TwoSteps, offer: func(sealed string) (auth.Enrolment, error) {
 		if sealed == "" {
 			return s.Rules.OfferAuthenticator(r.Context(), v.User, s.service())
 		}
@@ -220,7 +236,7 @@ func (s *Server) codesForm(w http.ResponseWriter, r *http.Request, v auth.Visito
 }
 
 func (s *Server) codesOf(r *http.Request, v auth.Visitor) offerPage {
-	return offerPage{name: "codes", visitor: &v, offer: func(sealed string) (auth.Enrolment, error) {
+	return offerPage{name: "codes", in: v.SessionID, visitor: &v, offer: func(sealed string) (auth.Enrolment, error) {
 		if sealed == "" {
 			return s.Rules.OfferRecoveryCodes(r.Context(), v.User)
 		}
