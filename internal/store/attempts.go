@@ -112,7 +112,7 @@ type Limits struct {
 	Remember  time.Duration // how long an unknown network's failures count after the last
 }
 
-// Attempt is a try of a password for an account, from a network.
+// Attempt is a try of a password or a code for an account, from a network.
 type Attempt struct {
 	Account string // as the counts name it; "" has no count
 	Network string // "" where it isn't known
