@@ -147,9 +147,23 @@ func run(ctx context.Context, o options) (broken int, err error) {
 		return 0, err
 	}
 	r := newReport(o.samples)
+	err = r.measureAll(ctx, o, program, folder)
+	if len(r.Blocks) == 0 {
+		return 0, err
+	}
+	// What was measured before an error is worth printing: it took long.
+	r.conclude()
+	if o.json {
+		return r.Broken, errors.Join(err, r.json(os.Stdout))
+	}
+	return r.Broken, errors.Join(err, r.print(os.Stdout))
+}
+
+// measureAll measures on the engines that are asked for.
+func (r *report) measureAll(ctx context.Context, o options, program, folder string) error {
 	if o.engine != "postgres" {
 		if err := r.measure(ctx, o, cluster.Kwai{Program: program, Folder: filepath.Join(folder, "sqlite")}); err != nil {
-			return 0, fmt.Errorf("sqlite: %w", err)
+			return fmt.Errorf("sqlite: %w", err)
 		}
 	}
 	if o.engine != "sqlite" {
@@ -158,14 +172,10 @@ func run(ctx context.Context, o options) (broken int, err error) {
 		case errors.Is(err, load.ErrNoPostgres) && o.engine == "all":
 			r.Skipped = err.Error()
 		case err != nil:
-			return 0, fmt.Errorf("postgres: %w", err)
+			return fmt.Errorf("postgres: %w", err)
 		}
 	}
-	r.conclude()
-	if o.json {
-		return r.Broken, r.json(os.Stdout)
-	}
-	return r.Broken, r.print(os.Stdout)
+	return nil
 }
 
 func (r *report) measurePostgres(ctx context.Context, o options, kwai cluster.Kwai) (err error) {
