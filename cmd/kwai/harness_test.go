@@ -72,13 +72,21 @@ func each(t *testing.T, f func(t *testing.T, s *site), flags ...string) {
 // publicURL is where users reach the sites of withMail: not where they listen.
 const publicURL = "https://auth.example.org"
 
-// withMail is each with a mail server, and with publicURL.
+// withMail is each with a mail server, and with publicURL. The everyday run has SQLite
+// alone: which mails wait is tried on both databases by package bus.
 func withMail(t *testing.T, f func(t *testing.T, s *site, mails *mailtest.Server), flags ...string) {
-	storetest.Each(t, func(t *testing.T, url string) {
+	t.Helper()
+	on := func(t *testing.T, url string) {
 		mails := mailtest.Serve(t)
 		all := append([]string{"--public-url=" + publicURL, "--smtp=" + mails.URL()}, flags...)
 		f(t, start(t, url, all...), mails)
-	})
+	}
+	if need.All() {
+		storetest.Each(t, on)
+		return
+	}
+	t.Parallel()
+	on(t, storetest.SQLite(t))
 }
 
 // start runs `kwai serve` on a database until the end of the test.

@@ -156,7 +156,7 @@ func TestCodesGoToRegisteredAddressesAlone(t *testing.T) {
 // Where the query is written in ways that programs read differently, it comes to one of
 // the app's own addresses or to a page.
 func TestQueriesThatAreReadDifferently(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	inTables(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first")
@@ -218,7 +218,7 @@ func TestQueriesThatAreReadDifferently(t *testing.T) {
 
 // A login and a question that lead on to an app look at the whole request anew.
 func TestLoginsLeadToRegisteredAddressesAlone(t *testing.T) {
-	each(t, func(t *testing.T, s *site) {
+	inTables(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first")
