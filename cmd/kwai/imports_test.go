@@ -35,7 +35,7 @@ var ourImports = map[string][]string{
 	"internal/testing/storetest": {"internal/database", "internal/store", "internal/testing/need", "internal/testing/pgtest"},
 
 	"bench":               {"bench/internal/load", "internal/auth", "internal/password", "internal/testing/cluster", "internal/testing/pgcluster"},
-	"bench/flood":         {"bench/internal/load", "internal/password", "internal/testing/cluster"},
+	"bench/flood":         {"bench/internal/load", "internal/password", "internal/testing/cluster", "internal/testing/passkeytest"},
 	"bench/internal/load": {"internal/auth", "internal/password", "internal/testing/cluster", "internal/testing/pgcluster"},
 	"bench/oracle":        {"bench/internal/load", "internal/i18n", "internal/password", "internal/testing/cluster"},
 	"examples/cluster":    {"internal/testing/cluster", "internal/testing/pgcluster"},

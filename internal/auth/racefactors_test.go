@@ -17,7 +17,7 @@ import (
 // raceFactors is race, hundreds of times if every test was asked for; both servers have
 // the keys that secrets are sealed with.
 func raceFactors(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) contest) {
-	raceOften(t, need.Rounds(4, 60), func(t *testing.T, r rivals, user store.User) contest {
+	raceOften(t, need.Rounds(2, 60), func(t *testing.T, r rivals, user store.User) contest {
 		if len(r.one.keys(t, token.Seal)) == 0 {
 			r.one.forApps(t)
 			r.other.readKeys(t)
