@@ -87,7 +87,7 @@ func (t *target) kinds() []kind {
 		}
 	}
 	nowhere := func() string { return "" }
-	key := passkeytest.New(passkeyURL, "localhost") // which nobody has registered
+	key := passkeytest.New(publicURL, "localhost") // which nobody has registered
 	key.Counter, key.UserHandle = 0, []byte(rand.Text())
 	return []kind{
 		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, nowhere, wrong)},
@@ -123,10 +123,10 @@ func (t *target) kinds() []kind {
 	}
 }
 
-// passkeyURL is where kwai says that it is: passkeys are for a name, not for an address.
+// publicURL is where kwai says that it is: passkeys are for a name, not for an address.
 const (
-	passkeyURL = "http://localhost:8080"
-	atURL      = "--public-url=" + passkeyURL
+	publicURL = "http://localhost:8080"
+	atURL     = "--public-url=" + publicURL
 )
 
 const loginPath = "/api/v1/auth/login"

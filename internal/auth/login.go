@@ -45,7 +45,7 @@ func (s *Service) login(ctx context.Context, client Client, email, password, cod
 		success = halfway
 	}
 	s.counts.count(logins, success, err)
-	if failed, ok := errors.AsType[rightPassword](err); ok {
+	if failed, ok := errors.AsType[rightPasswordError](err); ok {
 		err = failed.error
 	}
 	if result.codeTried {
@@ -54,16 +54,16 @@ func (s *Service) login(ctx context.Context, client Client, email, password, cod
 	return result.session, err
 }
 
-// rightPassword is an error of a code that came with a right password: the password's
+// rightPasswordError is an error of a code that came with a right password: the password's
 // attempt was no failure, and no login either.
-type rightPassword struct{ error }
+type rightPasswordError struct{ error }
 
-func (e rightPassword) Unwrap() error { return e.error }
+func (e rightPasswordError) Unwrap() error { return e.error }
 
 // isHalfway says that the password was right and no login came of it, since a code is
 // missing, or was refused.
 func isHalfway(err error) bool {
-	_, refused := errors.AsType[rightPassword](err)
+	_, refused := errors.AsType[rightPasswordError](err)
 	return refused || isMore(err)
 }
 
@@ -133,7 +133,7 @@ func (s *Service) tryCodeToo(ctx context.Context, client Client, a store.Attempt
 		err = ErrLogin.because(string(r.refused))
 	}
 	if tried && err != nil {
-		err = rightPassword{err}
+		err = rightPasswordError{err}
 	}
 	return loginResult{session: r.session, user: shown.user.ID, codeTried: tried}, err
 }

@@ -120,7 +120,7 @@ func (s *Server) takeOffer(w http.ResponseWriter, r *http.Request, page offerPag
 	refused := true
 	switch {
 	case err == nil:
-		cookie := s.offerCookie(page)
+		cookie := s.offerCookie(page) //nolint:gosec // as above
 		cookie.Value, cookie.MaxAge = "", -1
 		http.SetCookie(w, cookie)
 		return true, nil
