@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,7 +47,12 @@ func TestMain(m *testing.M) {
 		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	}
 	// Scripts run this test binary as the command kwai.
-	testscript.Main(mainRun(func() int { return storetest.Main(m) }), map[string]func(){"kwai": main})
+	testscript.Main(mainRun(func() int {
+		if signal.Ignored(syscall.SIGHUP) { // by nohup: the servers that tests start must hear it
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+		}
+		return storetest.Main(m)
+	}), map[string]func(){"kwai": main})
 }
 
 // quick are settings for tests: hashes that cost next to nothing, on a machine that
