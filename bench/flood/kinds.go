@@ -87,8 +87,6 @@ func (t *target) kinds() []kind {
 		}
 	}
 	nowhere := func() string { return "" }
-	key := passkeytest.New(publicURL, "localhost") // which nobody has registered
-	key.Counter, key.UserHandle = 0, []byte(rand.Text())
 	return []kind{
 		{name: "wrong logins", promised: requestsGoOn, client: repeat(address, nowhere, wrong)},
 		{name: "unknown accounts", promised: requestsGoOn, client: repeat(address, nowhere, nobody)},
@@ -108,12 +106,7 @@ func (t *target) kinds() []kind {
 		{name: "forged second steps", promised: requestsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return loginPath, "otp=000000&auth_session=" + forge(t.forgeable, i) + "." + forge(t.forgeable, i)
 		})},
-		{name: "unknown passkeys", promised: requestsGoOn, client: oneByOne(address, nowhere, func(c *load.Conn, _ int) (int, error) {
-			if status, err := c.Get("/login/passkey/options", ""); err != nil || status != http.StatusOK {
-				return status, err
-			}
-			return c.Post("/login/passkey", "", url.Values{"passkey": {string(key.Assert(c.Body()))}}.Encode())
-		})},
+		{name: "unknown passkeys", promised: requestsGoOn, client: oneByOne(address, nowhere, unknownPasskey())},
 		{name: "recoveries", client: repeat(address, nowhere, recoveries)},
 		{name: "forged renewals", promised: loginsGoOn, client: repeat(address, nowhere, func(i int) (path, form string) {
 			return "/api/v1/auth/access_token", "refresh_token=" + forge(t.forgeable, i)
@@ -128,6 +121,18 @@ const (
 	publicURL = "http://localhost:8080"
 	atURL     = "--public-url=" + publicURL
 )
+
+// unknownPasskey answers the question of a login by a passkey that nobody has registered.
+func unknownPasskey() func(c *load.Conn, i int) (int, error) {
+	key := passkeytest.New(publicURL, "localhost")
+	key.Counter, key.UserHandle = 0, []byte(rand.Text()) // a counter would be written to by all at once
+	return func(c *load.Conn, _ int) (int, error) {
+		if status, err := c.Get("/login/passkey/options", ""); err != nil || status != http.StatusOK {
+			return status, err
+		}
+		return c.Post("/login/passkey", "", url.Values{"passkey": {string(key.Assert(c.Body()))}}.Encode())
+	}
+}
 
 const loginPath = "/api/v1/auth/login"
 

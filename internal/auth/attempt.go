@@ -54,9 +54,9 @@ func (c Client) network() string {
 	return p.String()
 }
 
-// attempt runs try, which tries a password or a code for an account. First the attempt counts as
-// a failure, for every address alike; if it is one too many, the error is Throttled. try
-// calls succeedAttempts if it was right. If its error is inconclusive, the
+// attempt runs try, which tries a password or a code for an account. First the attempt
+// counts as a failure, for every address alike; if it is one too many, the error is
+// Throttled. try calls succeedAttempts if it was right. If its error is inconclusive, the
 // count is undone.
 func (s *Service) attempt(ctx context.Context, client Client, account string, try func(context.Context, store.Attempt) error) error {
 	a := store.Attempt{Account: account, Network: client.network()}

@@ -86,12 +86,12 @@ func (s *Service) deleteUser(tx *store.Tx, by actor, id string) (user store.User
 // way to: a thief who changes the address and then deletes the account must not leave
 // its owner without a word.
 func (s *Service) mailDeleted(tx *store.Tx, user store.User, dropped []store.Delivery) error {
-	told := []string{user.Email}
+	mailed := []string{user.Email}
 	for _, d := range dropped {
-		if d.Type != EventEmailChanged && d.Type != EventEmailNotice || slices.Contains(told, d.Recipient) {
+		if d.Type != EventEmailChanged && d.Type != EventEmailNotice || slices.Contains(mailed, d.Recipient) {
 			continue
 		}
-		told = append(told, d.Recipient)
+		mailed = append(mailed, d.Recipient)
 		e := s.newEvent(tx, EventDeleted, user.ID, "")
 		e.Recipient, e.Language = d.Recipient, cmp.Or(user.Language, d.Language)
 		if err := tx.Publish(e, SubscriberMail); err != nil {

@@ -218,12 +218,12 @@ func TestAbandonedSecondStepsLockNobodyOut(t *testing.T) {
 	})
 }
 
-// The third wrong code within a day is told to the owner, and no other.
-func TestWrongCodesAreToldOnceADay(t *testing.T) {
+// The third wrong code within a day is mailed to the owner, and no other.
+func TestWrongCodesAreMailedOnceADay(t *testing.T) {
 	limited(t, func(l *auth.Limits) { l.Most = 100 }, func(t *testing.T, s *server, c *clock) {
 		s.forApps(t)
 		s.enrolled(t, s.home(t))
-		told := func() int { return s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'user.codes-refused'`) }
+		mails := func() int { return s.count(t, `SELECT COUNT(*) FROM audit_log WHERE kind = 'user.codes-refused'`) }
 		for day := range 3 {
 			for wrong := 1; wrong <= 12; {
 				if s.guess(t, cafe, ann, "000000") == "wrong" {
@@ -231,7 +231,7 @@ func TestWrongCodesAreToldOnceADay(t *testing.T) {
 					if wrong >= 3 {
 						want++
 					}
-					same(t, fmt.Sprintf("day %d, wrong code %d: mails", day, wrong), told(), want)
+					same(t, fmt.Sprintf("day %d, wrong code %d: mails", day, wrong), mails(), want)
 					wrong++
 				} else {
 					c.advance(time.Minute)

@@ -123,46 +123,46 @@ func (n *appServers) serve(t *testing.T, host string) *appServer {
 	return a
 }
 
-// telling is a server that tells apps.
-type telling struct {
+// sending is a server that sends logouts to apps.
+type sending struct {
 	*server
 	net    *appServers
 	sender *auth.LogoutSender
 }
 
-func (s *server) telling(t *testing.T, n *appServers) *telling {
+func (s *server) sending(t *testing.T, n *appServers) *sending {
 	t.Helper()
 	transport := &http.Transport{DialContext: n.dial, DisableKeepAlives: true}
-	return &telling{s, n, &auth.LogoutSender{Rules: s.Service, Keep: 24 * time.Hour, Transport: transport}}
+	return &sending{s, n, &auth.LogoutSender{Rules: s.Service, Keep: 24 * time.Hour, Transport: transport}}
 }
 
-// run has it tell for a time, looking as often.
-func (x *telling) run(t *testing.T, how, every time.Duration) {
+// run has it send for a time, looking as often.
+func (x *sending) run(t *testing.T, how, every time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(how); time.Now().Before(end); time.Sleep(every) {
 		ok(t, x.sender.Send(t.Context()))
 	}
 }
 
-// eachTelling runs f in a bubble, with a server whose time is that of the bubble.
-func eachTelling(t *testing.T, f func(t *testing.T, x *telling)) {
+// eachSending runs f in a bubble, with a server whose time is that of the bubble.
+func eachSending(t *testing.T, f func(t *testing.T, x *sending)) {
 	databases(t, func(t *testing.T, url string) {
 		synctest.Test(t, func(t *testing.T) {
 			s := start(t, url, time.Now, nil).forApps(t)
-			f(t, s.telling(t, &appServers{all: make(map[string]*appServer)}))
+			f(t, s.sending(t, &appServers{all: make(map[string]*appServer)}))
 		})
 	})
 }
 
 // listens makes an app that hears of logouts at a server in memory.
-func (x *telling) listens(t *testing.T, id string) (store.App, *appServer) {
+func (x *sending) listens(t *testing.T, id string) (store.App, *appServer) {
 	t.Helper()
 	a, _ := x.app(t, id, func(a *store.App) { a.BackchannelURL = "http://" + id + ".internal/logout" })
 	return a, x.net.serve(t, id+".internal")
 }
 
 // waiting makes logouts that an app is to hear of.
-func (x *telling) waiting(t *testing.T, a store.App, n int) {
+func (x *sending) waiting(t *testing.T, a store.App, n int) {
 	t.Helper()
 	for i := range n {
 		x.exec(t, fmt.Sprintf(`INSERT INTO logouts (id, app_id, user_id, sid, created_at, attempts, due_at, last_error)
@@ -172,7 +172,7 @@ func (x *telling) waiting(t *testing.T, a store.App, n int) {
 
 // An app hears of a logout by a token that says who and which session it is.
 func TestLogoutTokens(t *testing.T) {
-	eachTelling(t, func(t *testing.T, x *telling) {
+	eachSending(t, func(t *testing.T, x *sending) {
 		a, there := x.listens(t, "wiki")
 		user := x.user(t, ann)
 		v := x.visit(t, x.browse(t, ann, true))
@@ -186,7 +186,7 @@ func TestLogoutTokens(t *testing.T) {
 		}, false)
 		ok(t, x.sender.Send(t.Context()))
 		_, got := there.got()
-		same(t, "how often it was told", len(got), 1)
+		same(t, "how often it was sent", len(got), 1)
 		claims := x.idClaims(t, "logout+jwt", got[0])
 		same(t, "claims", keysOf(claims), []string{"aud", "events", "exp", "iat", "iss", "jti", "sid", "sub"})
 		id := x.idClaims(t, "JWT", tokens.ID)
@@ -204,10 +204,10 @@ func TestLogoutTokens(t *testing.T) {
 	})
 }
 
-// A logout is told until the app has heard of it, however it fails meanwhile. Waits grow
+// A logout is sent until the app has heard of it, however it fails meanwhile. Waits grow
 // to ten minutes, and each try has another id.
 func TestALogoutReachesAnAppThroughOutages(t *testing.T) {
-	eachTelling(t, func(t *testing.T, x *telling) {
+	eachSending(t, func(t *testing.T, x *sending) {
 		a, there := x.listens(t, "wiki")
 		elsewhere := x.net.serve(t, "elsewhere.internal")
 		x.waiting(t, a, 1)
@@ -250,7 +250,7 @@ func TestALogoutReachesAnAppThroughOutages(t *testing.T) {
 		at, tokens := there.got()
 		x.run(t, time.Hour, time.Minute)
 		if now, _ := there.got(); len(now) != len(at) {
-			t.Errorf("told %d times more", len(now)-len(at))
+			t.Errorf("sent %d times more", len(now)-len(at))
 		}
 		same(t, "what is left", x.toHear(t), nil)
 		if got, _ := elsewhere.got(); len(got) != 0 {
@@ -273,9 +273,9 @@ func TestALogoutReachesAnAppThroughOutages(t *testing.T) {
 	})
 }
 
-// What couldn't be told for long is given up and listed, and can be sent again.
+// What couldn't be sent for long is given up and listed, and can be sent again.
 func TestALogoutIsGivenUp(t *testing.T) {
-	eachTelling(t, func(t *testing.T, x *telling) {
+	eachSending(t, func(t *testing.T, x *sending) {
 		a, there := x.listens(t, "wiki")
 		there.set(nil, true)
 		x.waiting(t, a, 1)
@@ -315,10 +315,10 @@ func TestALogoutIsGivenUp(t *testing.T) {
 	})
 }
 
-// Eight apps that hang, with much to hear of, delay no ninth. Each is told two logouts at
+// Eight apps that hang, with much to hear of, delay no ninth. Each is sent two logouts at
 // a time.
 func TestDeadAppsDelayNoOther(t *testing.T) {
-	eachTelling(t, func(t *testing.T, x *telling) {
+	eachSending(t, func(t *testing.T, x *sending) {
 		var dead []*appServer
 		for i := range 8 {
 			a, there := x.listens(t, fmt.Sprintf("dead%d", i))
@@ -334,13 +334,13 @@ func TestDeadAppsDelayNoOther(t *testing.T) {
 		x.waiting(t, fine, 100)
 		began := time.Now()
 		ctx, stop := context.WithCancel(t.Context())
-		told := make(chan error)
-		go func() { told <- x.sender.Send(ctx) }()
+		sent := make(chan error)
+		go func() { sent <- x.sender.Send(ctx) }()
 		time.Sleep(4 * time.Second)
 		at, _ := there.got()
 		if len(at) != 100 {
 			stop()
-			t.Fatalf("the ninth heard of %d; %v", len(at), <-told)
+			t.Fatalf("the ninth heard of %d; %v", len(at), <-sent)
 		}
 		if last := at[len(at)-1].Sub(began); last > 2*time.Second {
 			t.Errorf("the last after %v", last)
@@ -353,7 +353,7 @@ func TestDeadAppsDelayNoOther(t *testing.T) {
 		at, _ = there.got()
 		same(t, "what the ninth heard of then", len(at), 130)
 		stop()
-		ok(t, <-told)
+		ok(t, <-sent)
 		for _, d := range dead {
 			if tries, _ := d.got(); len(tries) > 2*3 { // in 13 seconds
 				t.Errorf("%d tries at one that hangs", len(tries))
@@ -369,13 +369,13 @@ func TestTwoServersTellApps(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := &appServers{all: make(map[string]*appServer)}
 			all := replicas(t, url, time.Now, 2, func(*server) {})
-			one := all[0].forApps(t).telling(t, n)
-			other := all[1].readKeys(t).telling(t, n)
+			one := all[0].forApps(t).sending(t, n)
+			other := all[1].readKeys(t).sending(t, n)
 			a, there := one.listens(t, "wiki")
 			one.waiting(t, a, 20)
 			there.set(func(w http.ResponseWriter, _ *http.Request) { time.Sleep(time.Second) }, false)
 			var both sync.WaitGroup
-			for _, x := range []*telling{one, other} {
+			for _, x := range []*sending{one, other} {
 				both.Go(func() {
 					if err := x.sender.Send(t.Context()); err != nil {
 						t.Error(err)
@@ -384,7 +384,7 @@ func TestTwoServersTellApps(t *testing.T) {
 			}
 			both.Wait()
 			at, _ := there.got()
-			same(t, "how often it was told", len(at), 20)
+			same(t, "how often it was sent", len(at), 20)
 
 			// The first dies in the midst.
 			time.Sleep(15 * time.Second) // until nobody has the lease
@@ -412,7 +412,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // What somebody else has chosen of an error is written down without what a database refuses
 // or a terminal acts on.
 func TestTheErrorOfALogoutIsPlain(t *testing.T) {
-	eachTelling(t, func(t *testing.T, x *telling) {
+	eachSending(t, func(t *testing.T, x *sending) {
 		a, _ := x.listens(t, "wiki")
 		x.sender.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
 			return nil, errors.New("valid for a\x00b, \x1b[31mnot\nc\u202ed\xff")

@@ -158,9 +158,9 @@ func TestRefusedPasskeys(t *testing.T) {
 			other.ID, other.UserHandle = k.ID, k.UserHandle
 			*k = other
 		}))
-		stranger := newKey()
-		stranger.UserHandle = key.UserHandle
-		s.wantNoPasskey(t, "an unknown key", "no such passkey", s.assert(t, stranger))
+		unknown := newKey()
+		unknown.UserHandle = key.UserHandle
+		s.wantNoPasskey(t, "an unknown key", "no such passkey", s.assert(t, unknown))
 		var answer map[string]any
 		ok(t, json.Unmarshal(lie(func(*passkeytest.Key) {}), &answer))
 		response := answer["response"].(map[string]any)

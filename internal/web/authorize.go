@@ -59,7 +59,8 @@ func readQuery(raw string) (url.Values, error) {
 	return q, err
 }
 
-// readAuth reads a request. The error is errUnknownApp, errOtherTarget, an *authError, or another.
+// readAuth reads a request. The error is errUnknownApp, errOtherTarget, an *authError, or
+// another.
 func (s *Server) readAuth(r *http.Request, raw string) (a authRequest, err error) {
 	a.query, a.mark, _ = strings.Cut(raw, beginMark)
 	q, err := readQuery(a.query)

@@ -105,11 +105,11 @@ func TestRefusedPasskeysOnPages(t *testing.T) {
 		bob := s.browser(t).login("bob@example.org", good)
 		used := bob.assert(key)
 		s.browser(t).goes("the login", s.browser(t).do(http.MethodPost, "/login/passkey", "passkey", used), "../account")
-		stranger := newKey()
-		stranger.UserHandle = key.UserHandle
+		unknown := newKey()
+		unknown.UserHandle = key.UserHandle
 		want := ""
 		for what, answer := range map[string]string{
-			"a replay": used, "an unknown key": bob.assert(stranger), "nonsense": "{}", "nothing": "", "much": strings.Repeat("x", 40<<10),
+			"a replay": used, "an unknown key": bob.assert(unknown), "nonsense": "{}", "nothing": "", "much": strings.Repeat("x", 40<<10),
 		} {
 			a := bob.do(http.MethodPost, "/login/passkey", "passkey", answer)
 			same(t, what, a.Status, http.StatusUnauthorized)
