@@ -114,7 +114,7 @@ func passkeysInBrowser(b *tab) {
 	b.typeInto("name", "Laptop")
 	b.click(200, "form[data-passkeys] button")
 	did := func(page []string, what string) []string {
-		return slices.Insert(slices.Clone(page), 3, `status "`+what+`"`)
+		return slices.Insert(slices.Clone(page), 3, `status "`+what+`"`, `link "See where you are logged in, and log out elsewhere"`)
 	}
 	one := slices.Insert(slices.Clone(none), 3, `textbox "Name"`, `button "Rename"`, `link "Remove Laptop"`)
 	b.sees("passkeys", did(one, "The passkey is added. You can log in with it from now on.")...)

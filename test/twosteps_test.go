@@ -91,7 +91,7 @@ func TestTwoStepsInBrowser(t *testing.T) {
 		}
 		b.press(" " + kb.Tab + app.code("now")) // the focus is on the box
 		b.submit(200, kb.Enter)
-		b.sees("", slices.Concat(navigation, []string{`heading "Two steps and passkeys"`, `status "The authenticator app is set up. From now on each login by password asks for a code."`,
+		b.sees("", slices.Concat(navigation, []string{`heading "Two steps and passkeys"`, `status "The authenticator app is set up. From now on each login by password asks for a code."`, `link "See where you are logged in, and log out elsewhere"`,
 			`heading "Authenticator app"`, `link "Make new recovery codes"`, `link "Replace the authenticator app"`, `link "Remove the authenticator app"`,
 			`heading "Two steps"`, `link "Switch two steps off"`, `heading "Passkeys"`, `link "Your passkeys"`})...)
 		b.open(200, public+"/logout")
