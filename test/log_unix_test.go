@@ -35,11 +35,10 @@ func logTo(t *testing.T) (s *site, reader *os.File) {
 	return startCommand(t, k, command), reader
 }
 
-// asks sends requests whose lines in the log are more than the pipe and the server
-// hold.
-func (s *site) asks() {
+// asks sends so many requests; each has a line in the log, of over 100 bytes.
+func (s *site) asks(requests int) {
 	s.tb.Helper()
-	for i := range 8000 {
+	for i := range requests {
 		res, err := s.via.RoundTrip(must(http.NewRequestWithContext(s.tb.Context(), http.MethodGet, s.URL+"/healthz", nil)))
 		if err != nil {
 			s.tb.Fatalf("request %d: %v", i, err)
@@ -65,7 +64,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	t.Run("a reader that stands still", func(t *testing.T) {
 		t.Parallel()
 		s, reader := logTo(t)
-		s.asks()
+		s.asks(8000) // the pipe and the server hold less
 		lines := bufio.NewScanner(reader)
 		for lost := false; !lost && lines.Scan(); {
 			lost = strings.Contains(lines.Text(), "lines of this log were lost")
@@ -73,7 +72,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 		if err := lines.Err(); err != nil {
 			t.Error(err)
 		}
-		if s.asks(); t.Failed() {
+		if s.asks(1000); t.Failed() { // the pipe holds less
 			return
 		}
 		s.stop() // though the pipe is full
@@ -82,7 +81,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 		t.Parallel()
 		s, reader := logTo(t)
 		reader.Close()
-		s.asks()
+		s.asks(500)
 		s.stop()
 	})
 }

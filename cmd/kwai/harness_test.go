@@ -29,6 +29,7 @@ import (
 
 	"kwai/internal/password"
 	"kwai/internal/testing/docpages"
+	"kwai/internal/testing/keytest"
 	"kwai/internal/testing/mailtest"
 	"kwai/internal/testing/need"
 	"kwai/internal/testing/storetest"
@@ -83,17 +84,11 @@ const publicURL = "https://auth.example.org"
 // alone: which mails wait is tried on both databases by package bus.
 func withMail(t *testing.T, f func(t *testing.T, s *site, mails *mailtest.Server), flags ...string) {
 	t.Helper()
-	on := func(t *testing.T, url string) {
+	storetest.Mostly(t, func(t *testing.T, url string) {
 		mails := mailtest.Serve(t)
 		all := append([]string{"--public-url=" + publicURL, "--smtp=" + mails.URL()}, flags...)
 		f(t, start(t, url, all...), mails)
-	}
-	if need.All() {
-		storetest.Each(t, on)
-		return
-	}
-	t.Parallel()
-	on(t, storetest.SQLite(t))
+	})
 }
 
 // start runs `kwai serve` on a database until the end of the test.
@@ -107,8 +102,10 @@ func start(tb testing.TB, database string, flags ...string) *site {
 	if strings.HasPrefix(database, "postgres") {
 		serve = append(serve, "--public-url=http://127.0.0.1:8080")
 	}
-	serve = append(serve, "--master-key-file="+masterKeyOf(tb, database))
 	serve = append(serve, flags...)
+	if !slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, "--master-key-file=") }) {
+		serve = append(serve, "--master-key-file="+masterKeyOf(tb, database))
+	}
 	s.run(serve)
 	return s
 }
@@ -144,16 +141,35 @@ func withLongTimeout(url string) string {
 // started again on it.
 var masterKeys sync.Map
 
+// masterKeyOf is the file of a database's master key. A new one has a key for ID tokens,
+// which the server needn't make.
 func masterKeyOf(tb testing.TB, database string) string {
+	tb.Helper()
 	if path, ok := masterKeys.Load(database); ok {
 		return path.(string)
 	}
-	path := tb.TempDir() + "/master.key"
-	if err := os.WriteFile(path, []byte(token.NewMasterKey()+"\n"), 0o600); err != nil {
+	path, master := newMasterKey(tb)
+	s := storetest.Open(tb, database, nil)
+	keytest.Insert(tb, s, master)
+	if err := s.Close(); err != nil {
 		tb.Fatal(err)
 	}
 	masterKeys.Store(database, path)
 	return path
+}
+
+func newMasterKey(tb testing.TB) (path string, master *token.Master) {
+	tb.Helper()
+	path = tb.TempDir() + "/master.key"
+	text := []byte(token.NewMasterKey() + "\n")
+	master, err := token.ParseMaster(text)
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path, master
 }
 
 func (s *site) run(args []string) {

@@ -30,6 +30,7 @@ var ourImports = map[string][]string{
 	"internal/token":    {"verify"},
 
 	"internal/testing/cluster":   {"internal/testing/pgcluster"},
+	"internal/testing/keytest":   {"internal/store", "internal/token"},
 	"internal/testing/mailtest":  {"internal/mail"},
 	"internal/testing/pgtest":    {"internal/testing/memory", "internal/testing/need", "internal/testing/pgcluster"},
 	"internal/testing/storetest": {"internal/database", "internal/store", "internal/testing/need", "internal/testing/pgtest"},

@@ -46,9 +46,10 @@ func TestScriptsOnEach(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		run := func(t *testing.T, database string) {
+			masterKey, _ := newMasterKey(t)
 			testscript.Run(t, scripts(testscript.Params{Files: []string{file}},
 				"KWAI_DATABASE="+withLongTimeout(database),
-				"KWAI_MASTER_KEY_FILE="+masterKeyOf(t, database),
+				"KWAI_MASTER_KEY_FILE="+masterKey,
 				"KWAI_PUBLIC_URL=http://127.0.0.1:8080",
 				"KWAI_LOG_LEVEL=error")) // but for the server: the cluster has no fsync, of which commands warn
 		}

@@ -16,7 +16,6 @@ import (
 	"kwai/internal/auth"
 	"kwai/internal/store"
 	"kwai/internal/testing/keytest"
-	"kwai/internal/token"
 )
 
 // verifier is what the tests' apps prove by PKCE.
@@ -30,10 +29,7 @@ func challenge(verifier string) string {
 // forApps gives a server the keys of apps.
 func (s *server) forApps(t *testing.T) *server {
 	t.Helper()
-	sealed := must(s.master.Seal(keytest.Plain(), keytest.Context))(t)
-	ok(t, s.Store.Statement(t.Context(), func(tx *store.Tx) error {
-		return tx.InsertKey(store.Key{ID: keytest.ID, Purpose: string(token.ID), Sealed: sealed, CreatedAt: tx.Now, ActiveAt: tx.Now})
-	}))
+	keytest.Insert(t, s.Store, s.master)
 	s.readKeys(t)
 	must(s.Keys.RotateDue(t.Context()))(t)
 	return s.readKeys(t)

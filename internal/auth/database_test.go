@@ -36,8 +36,8 @@ func databases(t *testing.T, f func(t *testing.T, url string)) {
 }
 
 // longer is databases for what takes long, or meets no other client: PostgreSQL has its turn
-// when every test is asked for. Races meet both each day, and so do the pages and the API,
-// which go through the same rules.
+// when every test is asked for. Each day it has the statements (package store), the keys, and
+// of each kind of race the first.
 func longer(t *testing.T, f func(t *testing.T, url string)) {
 	t.Helper()
 	if need.All() {

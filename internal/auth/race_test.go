@@ -50,9 +50,19 @@ func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) co
 	raceOften(t, need.Rounds(2, 15), prepare)
 }
 
-// raceOften is race with so many tries at once, on each of its lanes.
+// racing has the names of the tests that race.
+var racing sync.Map
+
+// raceOften is race with so many tries at once, on each of its lanes. Where a test has
+// many races, each of which takes PostgreSQL's time for a database, all but the first have
+// it when every test is asked for.
 func raceOften(t *testing.T, tries int, prepare func(t *testing.T, r rivals, user store.User) contest) {
-	databases(t, func(t *testing.T, url string) {
+	test, _, _ := strings.Cut(t.Name(), "/")
+	on := databases
+	if _, more := racing.LoadOrStore(test, true); more {
+		on = longer
+	}
+	on(t, func(t *testing.T, url string) {
 		r := startRivals(t, url, time.Now)
 		for _, oneIsInterrupted := range []bool{true, false} {
 			steps := 0

@@ -64,7 +64,7 @@ var pageForms = []struct {
 // Whatever is typed or sent into the forms of the pages comes to a refusal that a person
 // can read, shows none of it unescaped, and changes nothing.
 func TestBadInputInTheFormsOfPages(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)
@@ -129,7 +129,7 @@ func TestBadInputInTheFormsOfPages(t *testing.T) {
 
 // Whatever somebody chooses as a password is refused, or is the password.
 func TestBadInputAsANewPassword(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		b := s.browser(t).login("ann@example.org", good)
 		seal := sealOf.FindStringSubmatch(b.shows("/account/password"))[1]
@@ -157,7 +157,7 @@ func TestBadInputAsANewPassword(t *testing.T) {
 
 // Forms of pages are multipart as well, as some programs send them.
 func TestFormsOfPagesAsMultipart(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		b := s.browser(t)
 		b.goes("a login", b.post("/login", multipartForm, encodeMultipart("username", "ann@example.org", "password", good, "next", "account/sessions")), "account/sessions")
@@ -169,7 +169,7 @@ func TestFormsOfPagesAsMultipart(t *testing.T) {
 
 // Two ids, or an empty one, are no wish to end all sessions.
 func TestABadIDEndsNoSessions(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		b, other := s.browser(t).login("ann@example.org", good), s.browser(t).login("ann@example.org", good)
 		seal := sealOf.FindStringSubmatch(b.shows("/account/sessions"))[1]
@@ -183,7 +183,7 @@ func TestABadIDEndsNoSessions(t *testing.T) {
 // What browsers and links say of languages is read as far as it is short, and shown
 // nowhere.
 func TestLongLanguages(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		b := s.browser(t).login("ann@example.org", good)
 		for what, long := range map[string]string{
@@ -263,7 +263,7 @@ func harmless(t *testing.T, what string, a answer) {
 // A name is shown as text in whatever an operator called the user, and marks in it turn
 // nothing around it.
 func TestNamesOnPages(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		for i, name := range []string{`<script>alert(1)</script>`, `"'><img src=x onerror=alert(1)>`, "{{.Form}}", "שלום", "عليكم السلام", "&amp;&lt;b&gt;", strings.Repeat("W", 100)} {
 			email := fmt.Sprintf("user%d@example.org", i)
 			s.create(auth.NewUser{Email: email, FirstName: name, LastName: name, Password: good})
@@ -297,7 +297,7 @@ func TestPublicURLs(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(base.Host+base.Path, func(t *testing.T) {
-			inTables(t, func(t *testing.T, s *site) { s.user("ann@example.org", good); walk(t, s, base) }, func(s *setup) { s.web.PublicURL = base })
+			each(t, func(t *testing.T, s *site) { s.user("ann@example.org", good); walk(t, s, base) }, func(s *setup) { s.web.PublicURL = base })
 		})
 	}
 }

@@ -110,20 +110,9 @@ func trusting(proxies string) (trusted web.Proxies) {
 	return trusted
 }
 
-// each runs f against a site on each kind of database.
+// each runs f against a site on each kind of database; the everyday run has SQLite alone.
 func each(t *testing.T, f func(t *testing.T, s *site), options ...func(*setup)) {
-	storetest.Each(t, func(t *testing.T, url string) { f(t, start(t, url, options...)) })
-}
-
-// inTables is each for large tables of input, which no database decides about: the
-// everyday run has SQLite alone.
-func inTables(t *testing.T, f func(t *testing.T, s *site), options ...func(*setup)) {
-	if need.All() {
-		each(t, f, options...)
-		return
-	}
-	t.Parallel()
-	f(t, start(t, storetest.SQLite(t), options...))
+	storetest.Mostly(t, func(t *testing.T, url string) { f(t, start(t, url, options...)) })
 }
 
 // withMail is each with a mail server.

@@ -82,7 +82,7 @@ func checkHeaders(t *testing.T, what, kind, images string, a answer) {
 // Whatever a route answers, it has the headers of its kind. Only a login, a proof and
 // a logout set a cookie.
 func TestHeadersOfEveryRoute(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.user("ann@example.org", good)
 		images, seen := "'self' data:", 0
 		if s.web.Brand.Logo == nil {

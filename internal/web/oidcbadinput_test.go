@@ -49,7 +49,7 @@ func spoiled(fields url.Values, name string) map[string]url.Values {
 // Whatever authorize is sent comes to the app, or to a page where it can't; never to a
 // fault of the server's.
 func TestBadInputAtAuthorize(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first")
@@ -125,7 +125,7 @@ func TestBadInputAtAuthorize(t *testing.T) {
 
 // Whatever is sent to the endpoints that apps call by themselves comes to OAuth's JSON.
 func TestBadInputOfApps(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		const pkce = "xyzxyzxyzxyzxyzxyzxyzxyzxyzxyzxyzxyzxyzxyzxyz.~"
@@ -238,7 +238,7 @@ func multipartOf(q url.Values) string {
 
 // Apps authenticate in one way, as the standards write it.
 func TestBadAuthenticationOfApps(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		const odd = "a%2B+b:c%zz&=?:0123456789012345678901234567890"
@@ -335,7 +335,7 @@ func signRS256(tb testing.TB, id string, key *rsa.PrivateKey, kind string, claim
 
 // A hint logs nobody out, and leads nowhere, unless it is an ID token of ours.
 func TestBadHintsAtLogout(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)
@@ -420,7 +420,7 @@ func TestWhatIsLostOnTheWayToAnApp(t *testing.T) {
 		"the app asks for more":  func(s *site) { s.changeApp(func(a *store.App) { a.Groups = []string{"none"} }) },
 		"the parent has expired": func(s *site) { s.clock.advance(91 * 24 * time.Hour) },
 	}
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.ok(s.command.CreateGroup(t.Context(), "none"))
 		s.ok(s.command.CreateGroup(t.Context(), "judoka"))
@@ -507,7 +507,7 @@ func (s *site) in(t *testing.T) *site {
 
 // An id that no app has is nothing to take back.
 func TestBadInputAtOnesApps(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first", func(a *store.App) { a.Consent = true })
@@ -529,7 +529,7 @@ func TestBadInputAtOnesApps(t *testing.T) {
 
 // An app that asks for no page gets none, whatever is missing.
 func TestPromptNoneShowsNoPage(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.ok(s.command.CreateGroup(t.Context(), "none"))
@@ -553,7 +553,7 @@ func TestPromptNoneShowsNoPage(t *testing.T) {
 
 // Half a form of a question, or one that no page has made, leads nowhere.
 func TestBadInputAtAQuestion(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.user("bob@example.org", good)

@@ -19,7 +19,6 @@ import (
 
 	"kwai/internal/store"
 	"kwai/internal/testing/keytest"
-	"kwai/internal/token"
 )
 
 // What follows is an app, and the browser of its user, as others write them: of the
@@ -28,13 +27,9 @@ import (
 // forApps makes the keys that apps need, as a server does in the background.
 func (s *site) forApps() *site {
 	s.tb.Helper()
-	sealed, err := s.master.Seal(keytest.Plain(), keytest.Context)
-	s.ok(err)
-	s.ok(s.rules.Store.Statement(s.tb.Context(), func(tx *store.Tx) error {
-		return tx.InsertKey(store.Key{ID: keytest.ID, Purpose: string(token.ID), Sealed: sealed, CreatedAt: tx.Now, ActiveAt: tx.Now})
-	}))
+	keytest.Insert(s.tb, s.rules.Store, s.master)
 	s.rules.Keys.Tend(s.tb.Context())
-	_, err = s.rules.Keys.RotateDue(s.tb.Context())
+	_, err := s.rules.Keys.RotateDue(s.tb.Context())
 	s.ok(err)
 	s.rules.Keys.Tend(s.tb.Context()) // which reads them
 	if n := len(s.keySet().Keys); n < 2 {

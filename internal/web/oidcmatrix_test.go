@@ -240,7 +240,7 @@ func same1(what string) func(kind) []string {
 // Every kind of token, of this app and user and of others, is shown at every door: none
 // takes what isn't listed, and a refusal ends nothing.
 func TestEveryTokenAtEveryDoor(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		m := &matrix{t: t, s: s, apps: make(map[string]*oidcApp)}
 		for _, email := range matrixUsers {

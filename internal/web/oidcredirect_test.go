@@ -95,7 +95,7 @@ var authorizePaths = map[string][]string{
 }
 
 func TestCodesGoToRegisteredAddressesAlone(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		s.ok(s.command.CreateGroup(t.Context(), "none"))
@@ -156,7 +156,7 @@ func TestCodesGoToRegisteredAddressesAlone(t *testing.T) {
 // Where the query is written in ways that programs read differently, it comes to one of
 // the app's own addresses or to a page.
 func TestQueriesThatAreReadDifferently(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first")
@@ -218,7 +218,7 @@ func TestQueriesThatAreReadDifferently(t *testing.T) {
 
 // A login and a question that lead on to an app look at the whole request anew.
 func TestLoginsLeadToRegisteredAddressesAlone(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		a := s.app(t, "first")
@@ -242,7 +242,7 @@ func TestLoginsLeadToRegisteredAddressesAlone(t *testing.T) {
 }
 
 func TestLogoutsLeadToRegisteredAddressesAlone(t *testing.T) {
-	inTables(t, func(t *testing.T, s *site) {
+	each(t, func(t *testing.T, s *site) {
 		s.forApps()
 		s.user("ann@example.org", good)
 		own := slices.DeleteFunc(slices.Clone(ownURIs), func(u string) bool { return strings.HasPrefix(u, "com.") })

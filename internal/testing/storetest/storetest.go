@@ -21,6 +21,7 @@ import (
 
 	"kwai/internal/database"
 	"kwai/internal/store"
+	"kwai/internal/testing/need"
 	"kwai/internal/testing/pgtest"
 )
 
@@ -39,6 +40,17 @@ func Each(t *testing.T, f func(t *testing.T, url string)) {
 		t.Parallel()
 		f(t, Postgres(t))
 	})
+}
+
+// Mostly is Each for rules that the tests of the packages below try on each database: the
+// everyday run has SQLite alone.
+func Mostly(t *testing.T, f func(t *testing.T, url string)) {
+	if need.All() {
+		Each(t, f)
+		return
+	}
+	t.Parallel()
+	f(t, SQLite(t))
 }
 
 // SQLite is the URL of a new SQLite database.
