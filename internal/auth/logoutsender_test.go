@@ -146,7 +146,7 @@ func (x *sending) run(t *testing.T, how, every time.Duration) {
 
 // eachSending runs f in a bubble, with a server whose time is that of the bubble.
 func eachSending(t *testing.T, f func(t *testing.T, x *sending)) {
-	databases(t, func(t *testing.T, url string) {
+	longer(t, func(t *testing.T, url string) {
 		synctest.Test(t, func(t *testing.T) {
 			s := start(t, url, time.Now, nil).forApps(t)
 			f(t, s.sending(t, &appServers{all: make(map[string]*appServer)}))
