@@ -197,16 +197,22 @@ func (s *Service) EnrolAuthenticator(ctx context.Context, client Client, v Visit
 // enrol stores an authenticator app of the user's, whose row is locked, and switches two
 // steps on. If they weren't all sessions end but the one to keep.
 func (s *Service) enrol(tx *store.Tx, client Client, user store.User, e enrolment, keep string) error {
+	before, err := tx.Demands(user.ID, s.passkeyHost())
+	if err != nil {
+		return err
+	}
 	if err := tx.PutAuthenticator(user.ID, e.sealed, e.step); err != nil {
 		return err
 	}
 	if err := tx.PutRecoveryCodes(user.ID, hashCodes(user.ID, e.Codes)); err != nil {
 		return err
 	}
-	// The networks that the password knows: there its user is held back by nobody else's
-	// wrong codes.
-	if err := tx.ShareNetworks(accountOfKey(user.EmailKey), codesOf(user.ID)); err != nil {
-		return err
+	if !before.Authenticator {
+		// The networks that the password knows: there its user is held back by nobody else's
+		// wrong codes. Later a mailed reset makes one known to the password, but not to codes.
+		if err := tx.ShareNetworks(accountOfKey(user.EmailKey), codesOf(user.ID)); err != nil {
+			return err
+		}
 	}
 	if err := s.switchTwoSteps(tx, user, true, keep); err != nil {
 		return err
@@ -344,6 +350,9 @@ func (s *Service) TakeRecoveryCodes(ctx context.Context, client Client, v Visito
 	o, err := s.openOffer(ctx, v.User, sealed)
 	if errors.Is(err, errStands) {
 		return nil
+	}
+	if err == nil && len(o.Secret) > 0 {
+		err = ErrForm // it was offered with an authenticator app
 	}
 	if err != nil {
 		return err

@@ -245,6 +245,9 @@ func TestWhichRecoveryCodesAreGood(t *testing.T) {
 		other := must(s.OfferRecoveryCodes(t.Context(), must(s.User(t.Context(), ann))(t)))(t)
 		ok(t, s.TakeRecoveryCodes(t.Context(), auth.Client{}, s.visit(t, cookie), other.Sealed))
 		wantErr(t, "a set that was replaced since", s.TakeRecoveryCodes(t.Context(), auth.Client{}, s.visit(t, cookie), offer.Sealed), auth.ErrForm)
+		v = s.visit(t, cookie)
+		app := must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
+		wantErr(t, "the set of an app that was offered", s.TakeRecoveryCodes(t.Context(), auth.Client{}, v, app.Sealed), auth.ErrForm)
 	})
 }
 

@@ -274,6 +274,30 @@ func TestCodesKnowTheNetworksOfTheTimeWithout(t *testing.T) {
 	})
 }
 
+// A mailed reset makes its network known to the password alone, also once the owner has
+// replaced the authenticator app.
+func TestANetworkOfAResetGuessesNoCodes(t *testing.T) {
+	limited(t, nil, func(t *testing.T, s *server, c *clock) {
+		s.forApps(t)
+		user := s.home(t)
+		p := s.enrolled(t, user)
+		const thief = "203.0.113.200"
+		ok(t, s.Reset(t.Context(), from(thief), s.recovery(t, user), oldPassword))
+		for wrong := 0; wrong < s.Settings.Limits.Most; {
+			if s.guess(t, cafe, ann, "000000") == "wrong" {
+				wrong++
+			} else {
+				c.advance(time.Hour)
+			}
+		}
+		s.wantGuess(t, "after the reset", thief, "000000", "1h0m0s")
+		_, err := s.LoginBrowser(t.Context(), from(home), ann, oldPassword, true, thisBrowser)
+		cookie := must(s.ContinueBrowser(t.Context(), from(home), waiting(t, auth.NeedCode, err), thisBrowser, p.codes[0]))(t)
+		s.enrolBy(t, s.visit(t, cookie), c.now())
+		s.wantGuess(t, "after the replacement", thief, "000000", "1h0m0s")
+	})
+}
+
 // An old hash is replaced behind a right password, whatever becomes of the code.
 func TestAWrongCodeKeepsTheNewHash(t *testing.T) {
 	limited(t, nil, func(t *testing.T, s *server, c *clock) {

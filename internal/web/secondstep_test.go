@@ -369,7 +369,7 @@ func TestAGroupRequiresTwoSteps(t *testing.T) {
 		b.refused("not kept", b.takes(p, "offer", older.offer, "code", older.code()), 422, `id="kept-error"`)
 		b.refused("no code", b.takes(p, "offer", older.offer, "kept", "1"), 422, "Type the code.")
 		got := b.takes(p, "offer", older.offer, "kept", "1", "code", "000000")
-		b.refused("a wrong code", got, 401, "of the QR code on this page")
+		b.refused("a wrong code", got, 401, "to the QR code on this page")
 		again := s.scan(string(got.Body))
 		same(t, "the offer that comes back", again.offer, older.offer)
 		if again.secret != older.secret || !slices.Equal(again.codes, older.codes) {
@@ -547,7 +547,7 @@ func TestAnOfferOfAnotherUser(t *testing.T) {
 		ann.refused("Bob's offer", a, 409, "Go on with what is shown now")
 		codes := s.scan(ann.shows("/account/security/app"))
 		a = ann.send("/account/security/app", "/account/security/app", "offer", codes.offer, "kept", "1", "code", bobs.code())
-		ann.refused("a code of Bob's", a, 401, "of the QR code on this page")
+		ann.refused("a code of Bob's", a, 401, "to the QR code on this page")
 		ann.shows("/account/security", "You have none")
 		s.clock.advance(20 * time.Minute)
 		ann.goes("a page that is too old", ann.send("/account/profile", "/account/security/app", "offer", codes.offer, "kept", "1", "code", codes.code()), "../../login?prompt=login&next=account%2Fsecurity%2Fapp")

@@ -49,8 +49,8 @@ type offerPage struct {
 
 // offerCookie has a page show the same offer when it is loaded again: a phone may drop the
 // page while its user is in the authenticator app, which has that offer's secret by then.
-// The offer is sealed for the account, and shown again only where it was shown: not to who
-// uses the same browser next.
+// The offer is sealed for the account. What stands before it has it shown again only where
+// it was shown: not to who uses the same browser next.
 func (s *Server) offerCookie(page offerPage) *http.Cookie {
 	in := sha256.Sum256([]byte(page.in))
 	c := s.cookie(base64.RawURLEncoding.EncodeToString(in[:16]) + "." + page.Sealed) //nolint:gosec // Secure over https; see cookie
