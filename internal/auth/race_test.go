@@ -61,6 +61,8 @@ func raceOften(t *testing.T, tries int, prepare func(t *testing.T, r rivals, use
 	on := databases
 	if _, more := racing.LoadOrStore(test, true); more {
 		on = longer
+	} else {
+		t.Cleanup(func() { racing.Delete(test) }) // by then all its races are known; -count runs it again
 	}
 	on(t, func(t *testing.T, url string) {
 		r := startRivals(t, url, time.Now)

@@ -8,7 +8,7 @@
 //
 // There is one switch for all tests, the environment variable KWAI_TEST.
 //
-//   - Unset, "go test ./..." is the everyday run: some 90 seconds on two cores, with
+//   - Unset, "go test ./..." is the everyday run: one to two minutes on two cores, with
 //     the most important tests of each package. A test is skipped if something is
 //     missing.
 //   - With KWAI_TEST=all every test runs, some of them longer. A test fails if something
