@@ -65,7 +65,7 @@ func raceOften(t *testing.T, tries int, prepare func(t *testing.T, r rivals, use
 		t.Cleanup(func() { racing.Delete(test) }) // by then all its races are known; -count runs it again
 	}
 	on(t, func(t *testing.T, url string) {
-		r := startRivals(t, url, time.Now)
+		r := startRivals(t, url, newClock().tick)
 		for _, oneIsInterrupted := range []bool{true, false} {
 			steps := 0
 			for more := true; more; steps += need.Rounds(3, 1) {
@@ -219,7 +219,7 @@ func TestAnAnsweredEndIsFinal(t *testing.T) {
 				var tokens auth.Tokens
 				return contest{
 					one: func(ctx context.Context) (err error) {
-						tokens, err = r.one.Renew(ctx, auth.Client{}, before.Refresh, time.Now())
+						tokens, err = r.one.Renew(ctx, auth.Client{}, before.Refresh, r.one.Store.Now())
 						return err
 					},
 					other: end.prepare(t, r.other, user, before),

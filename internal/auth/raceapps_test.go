@@ -39,7 +39,7 @@ func exchanges(s *server, a store.App, code string, tokens *auth.AppTokens) oper
 // refreshes has an app refresh its tokens.
 func refreshes(s *server, a store.App, before auth.AppTokens, tokens *auth.AppTokens) operation {
 	return func(ctx context.Context) (err error) {
-		*tokens, err = s.RenewApp(ctx, auth.Client{}, a, before.Refresh, time.Now())
+		*tokens, err = s.RenewApp(ctx, auth.Client{}, a, before.Refresh, s.Store.Now())
 		return err
 	}
 }

@@ -68,11 +68,11 @@ func TestALoginAndTwoStepsMeet(t *testing.T) {
 		"enrolment": func(t *testing.T, s *server, v auth.Visitor) operation {
 			offer := must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
 			return func(ctx context.Context) error {
-				return second(s.EnrolAuthenticator(ctx, auth.Client{}, v, offer.Sealed, totp.Code(offer.Secret, time.Now())))
+				return second(s.EnrolAuthenticator(ctx, auth.Client{}, v, offer.Sealed, totp.Code(offer.Secret, s.Store.Now())))
 			}
 		},
 		"switch": func(t *testing.T, s *server, v auth.Visitor) operation {
-			p, _ := s.enrolBy(t, v, time.Now())
+			p, _ := s.enrolBy(t, v, s.Store.Now())
 			cookie := must(s.ContinueBrowser(t.Context(), auth.Client{}, s.halfBrowser(t, v.User.Email, auth.NeedCode), thisBrowser, p.codes[0]))(t)
 			off := s.visit(t, cookie)
 			must(s.SwitchTwoSteps(t.Context(), auth.Client{}, off, false))(t)
@@ -151,7 +151,7 @@ func TestAnEnrolmentAndAResetOfFactorsMeet(t *testing.T) {
 			v := s.visit(t, s.browse(t, user.Email, true))
 			offer := must(s.OfferAuthenticator(t.Context(), v.User, "Club"))(t)
 			return func(ctx context.Context) error {
-				return second(s.EnrolAuthenticator(ctx, auth.Client{}, v, offer.Sealed, totp.Code(offer.Secret, time.Now())))
+				return second(s.EnrolAuthenticator(ctx, auth.Client{}, v, offer.Sealed, totp.Code(offer.Secret, s.Store.Now())))
 			}
 		},
 		"at a login": func(t *testing.T, s *server, user store.User) operation {
@@ -162,7 +162,7 @@ func TestAnEnrolmentAndAResetOfFactorsMeet(t *testing.T) {
 			login := s.halfBrowser(t, user.Email, auth.NeedEnrol)
 			offer := must(s.OfferAtLogin(t.Context(), login, thisBrowser, "Club"))(t)
 			return func(ctx context.Context) error {
-				return second(s.EnrolAtLogin(ctx, auth.Client{}, login, thisBrowser, offer.Sealed, totp.Code(offer.Secret, time.Now())))
+				return second(s.EnrolAtLogin(ctx, auth.Client{}, login, thisBrowser, offer.Sealed, totp.Code(offer.Secret, s.Store.Now())))
 			}
 		},
 	} {
@@ -220,7 +220,7 @@ func TestALoginByBothAndAResetOfFactorsMeet(t *testing.T) {
 		}
 		p := r.one.enrolled(t, user)
 		r.one.known(t, user, "192.0.2.0/24")
-		code := p.at(time.Now())
+		code := p.at(r.one.Store.Now())
 		return contest{
 			one: func(ctx context.Context) error {
 				return second(r.one.LoginWithCode(ctx, from(home), user.Email, oldPassword, code))
