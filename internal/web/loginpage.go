@@ -102,10 +102,11 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, cookie auth.Cooki
 
 // refuseLogin shows the form again, with what is wrong.
 func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginPage, err error) error {
-	l, p := s.language(r), s.explain(w, r, err)
+	l := s.language(r)
 	refused, _ := errors.AsType[*auth.Error](err)
 	switch {
 	case errors.Is(err, auth.ErrNotLoggedIn): // it ended meanwhile: a proof becomes a login
+		s.pace()
 		return seeOther(w, r, inLanguage(r, "login?next="+url.QueryEscape(page.Next)))
 	case errors.Is(err, auth.ErrCredentials) && page.Prove:
 		page.Error = l.Text("login.wrong_password")
@@ -115,12 +116,12 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, page loginP
 		page.Notice = l.Text("passkey.refused")
 	case refused != nil && refused.Code == auth.Throttled:
 		page.Notice = l.Text("login.throttled", "wait", l.Duration(refused.RetryAfter))
-	case p.Status == http.StatusServiceUnavailable:
+	case auth.CodeOf(err) == auth.Unavailable:
 		page.Notice = l.Text("error.busy")
 	default:
 		return err
 	}
-	return s.page(w, r, p.Status, "login", page)
+	return s.page(w, r, s.explain(w, r, err).Status, "login", page)
 }
 
 // logoutPage asks; a link from elsewhere must not log anybody out.

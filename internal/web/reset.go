@@ -63,26 +63,28 @@ func (s *Server) resetForm(w http.ResponseWriter, r *http.Request) error {
 
 // refuseReset shows on a page why a reset was refused.
 func (s *Server) refuseReset(w http.ResponseWriter, r *http.Request, page resetPage, err error) error {
-	l, p := s.language(r), s.explain(w, r, err)
+	l := s.language(r)
+	refused, _ := errors.AsType[*auth.Error](err)
+	name, data := "reset", any(&page)
 	switch {
 	case errors.Is(err, auth.ErrRevoked):
-		return s.page(w, r, p.Status, "revoked", nil)
+		name, data = "revoked", nil
 	case errors.Is(err, auth.ErrRecoveryOver):
-		return s.page(w, r, p.Status, "used", s.SiteURL)
+		name, data = "used", s.SiteURL
 	case errors.Is(err, auth.ErrRecoveryID):
 		page.UUIDError = l.Text("reset.uuid_wrong")
 	case errors.Is(err, auth.ErrRecovery):
-		return s.page(w, r, p.Status, "invalid", nil)
-	case p.Status == http.StatusUnprocessableEntity:
-		for _, f := range p.Errors {
+		name, data = "invalid", nil
+	case refused != nil && refused.Code == auth.Invalid:
+		for _, f := range refused.Fields {
 			page.PasswordError = l.Text(f.Code, "least", auth.MinPassword)
 		}
-	case p.Status == http.StatusServiceUnavailable:
+	case auth.CodeOf(err) == auth.Unavailable:
 		page.Notice = l.Text("error.busy")
 	default:
 		return err
 	}
-	return s.page(w, r, p.Status, "reset", page)
+	return s.page(w, r, s.explain(w, r, err).Status, name, data)
 }
 
 var (
