@@ -24,7 +24,7 @@ func crashClients() int { return need.Rounds(8, 16) }
 // What was answered stands, and what was cut off can go on, however often the
 // server is killed.
 func TestCrashOfTheServer(t *testing.T) {
-	each(t, func(t *testing.T, k cluster.Kwai) {
+	eachOfAll(t, func(t *testing.T, k cluster.Kwai) {
 		c := newCrash(t, k)
 		c.isCut = func(_ string, _ answer, err error) bool { return err != nil }
 		all := 20

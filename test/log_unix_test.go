@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"kwai/internal/testing/need"
 )
 
 // logTo starts a server whose standard error is a named pipe, of which the test
@@ -63,6 +65,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	t.Parallel()
 	t.Run("a reader that stands still", func(t *testing.T) {
 		t.Parallel()
+		need.Time(t)
 		s, reader := logTo(t)
 		s.asks(8000) // the pipe and the server hold less
 		lines := bufio.NewScanner(reader)

@@ -72,7 +72,7 @@ func TestScriptsOnEach(t *testing.T) {
 
 // ofPostgres are the scripts of which PostgreSQL has most to do with. The other
 // ones are about the commands themselves, and each command is a process.
-var ofPostgres = []string{"log", "newer", "status", "stop"}
+var ofPostgres = []string{"newer", "status"}
 
 // TestSettingsHaveOneName: a flag and its variable never differ but in form.
 func TestSettingsHaveOneName(t *testing.T) {

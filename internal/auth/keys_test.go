@@ -80,7 +80,7 @@ func follow(t *testing.T, all ...*server) {
 // recovery mail are let in by whichever server they come to. The clock jumps
 // now and then, a day forward or an hour back, and is put right.
 func TestKeysChangeAndNobodyIsLoggedOut(t *testing.T) {
-	databases(t, func(t *testing.T, url string) {
+	longer(t, func(t *testing.T, url string) {
 		c := newClock()
 		all := replicas(t, url, c.now, 3, func(s *server) { s.keySchedule.Rotation, s.Settings.SessionLife = 10*24*time.Hour, 365*24*time.Hour })
 		one := func() *server { return all[rand.IntN(len(all))] }

@@ -55,7 +55,7 @@ func (s *server) apps(t *testing.T) map[string]store.App {
 // Each end of a browser session ends its children, and writes down one logout for each
 // app that hears of logouts.
 func TestEveryEndReachesTheApps(t *testing.T) {
-	databases(t, func(t *testing.T, url string) {
+	longer(t, func(t *testing.T, url string) {
 		c := newClock()
 		s := start(t, url, c.now, nil).forApps(t)
 		apps := s.apps(t)

@@ -43,7 +43,7 @@ type contest struct {
 }
 
 // race has two operations meet on each kind of database, each time for another
-// user: first all that the one does comes before each step of the other (each third, if
+// user: first all that the one does comes before each step of the other (each fifth, if
 // not every test was asked for), and the other way round; then both begin at the same
 // time, again and again.
 func race(t *testing.T, prepare func(t *testing.T, r rivals, user store.User) contest) {
@@ -68,7 +68,7 @@ func raceOften(t *testing.T, tries int, prepare func(t *testing.T, r rivals, use
 		r := startRivals(t, url, newClock().tick)
 		for _, oneIsInterrupted := range []bool{true, false} {
 			steps := 0
-			for more := true; more; steps += need.Rounds(3, 1) {
+			for more := true; more; steps += need.Rounds(5, 1) {
 				c := prepare(t, r, r.one.user(t, fmt.Sprintf("user%d-%v@example.org", steps, oneIsInterrupted)))
 				var one, other error
 				if oneIsInterrupted {
