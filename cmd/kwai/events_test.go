@@ -263,7 +263,9 @@ func TestEventsAreInTheOrderOfWhatTheyTell(t *testing.T) {
 				}
 			})
 		}
-		working.Wait()
+		if working.Wait(); t.Failed() {
+			return // an operation failed: what it would have told never comes
+		}
 
 		// The n-th event of a user is that of its n-th operation.
 		place := make(map[string][]int)
