@@ -49,9 +49,8 @@ func (t task) compute() result {
 }
 
 // Workers give way to everything else. The first gives way less: logins depend on it while
-// something else wants all cores. The others must get something, too: with a nice value of
-// 19, beside programs that want all cores, the second of two logins took seven times as
-// long, and was cut off at the end of the time for an answer.
+// something else wants all cores. The others must get something then, too: with a nice
+// value of 19 the second of two logins took seven times as long, up to being cut off.
 const (
 	firstNice = 5
 	lowNice   = 10
